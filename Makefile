@@ -1,0 +1,114 @@
+# calomu: `make` builds the program, `make help` lists the rest.  GNU make.
+CFLAGS  ?= -O2 -g
+WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wundef -Wcast-qual
+STD      = -std=c99 -ffp-contract=off
+B       ?= build
+REF     ?=
+PYTHON  ?= python3
+
+# What this machine has: OpenMP, libhdf5.  `make OPENMP= HDF5=` builds without.
+OPENMP  := $(shell echo 'int main(void) { return 0; }' \
+             | $(CC) -fopenmp -include omp.h -x c - -o /dev/null 2>/dev/null && echo -fopenmp)
+HDF5    := $(shell pkg-config --exists hdf5 2>/dev/null && pkg-config --cflags --libs hdf5)
+ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
+LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
+
+VERBS    = main options progress csv signals info import features train predict evaluate plot \
+           model_import bench
+SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
+TESTS    = engine ops network golden gradients files features train eval
+SCRIPTS  = cli cli_h5 cli_plot cli_model cli_train
+PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
+
+all: $(PROGRAMS) $(B)/libcalomu.a
+	@echo "built: $(PROGRAMS), $(B)/libcalomu.a with $(CC);" \
+	  "OpenMP: $(if $(OPENMP),yes,no); libhdf5: $(if $(HDF5),yes,no (no calomu-import-h5));" \
+	  "gnuplot: $$(command -v gnuplot >/dev/null && echo yes || echo 'no (plots are scripts)')"
+
+help:
+	@echo "make               the program calomu, $(B)/libcalomu.a, and calomu-import-h5 with libhdf5"
+	@echo "make test          all tests; ends with a line 'N passed, N failed, N skipped'"
+	@echo "make test REF=DIR  the same with the reference folder (golden/full, geant4, oracle)"
+	@echo "make demo          the main job on GEANT4 muons in testdata, about two minutes"
+	@echo "make bench         ms per muon, memory, rates; against PyTorch with REF=DIR"
+	@echo "make mutants       planted one-line bugs: each must make a test fail"
+	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
+	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
+	@echo "make valgrind      a short training under valgrind"
+	@echo "make testdata REF=DIR   remakes testdata from the reference folder"
+	@echo "make clean         variables: CC CFLAGS OPENMP= HDF5= B=folder"
+
+calomu: $(B)/calomu.o $(VERBS:%=$(B)/tools/%.o)
+	$(LINK) -o $@ $^ -lm
+
+calomu-import-h5: $(B)/calomu.o $(B)/tools/import_h5.o $(SHARED)
+	$(LINK) -o $@ $^ $(HDF5) -lm
+
+$(B)/libcalomu.a: $(B)/calomu.o
+	$(AR) rcs $@ $^
+
+$(B)/calomu.o: calomu.c calomu.h | $(B)/tools
+	$(CC) $(ALL_C) -c -o $@ calomu.c
+
+# The engine in double, for gradients and golden numbers.
+$(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
+	$(CC) $(ALL_C) -DCALOMU_REAL=double -c -o $@ calomu.c
+
+$(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h | $(B)/tools
+	$(CC) $(ALL_C) -c -o $@ $<
+
+$(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/tools
+	$(CC) $(ALL_C) $(filter -I% -D%,$(HDF5)) -c -o $@ $<
+
+$(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu.o
+	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
+
+$(B)/test_%_double: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu_double.o
+	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -DCALOMU_REAL=double -o $@ $< $(B)/calomu_double.o \
+	  -lm $(LDFLAGS)
+
+$(B)/tools:
+	@mkdir -p $@
+
+DOUBLES  = ops golden gradients
+PLAIN    = $(filter-out gradients,$(TESTS))
+BINARIES = $(PLAIN:%=$(B)/test_%) $(DOUBLES:%=$(B)/test_%_double)
+
+test: all $(BINARIES)
+	@B=$(B) CC="$(CC)" REF="$(REF)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"
+
+demo: all
+	@B=$(B) sh tools/demo.sh
+
+bench: all
+	@REF="$(REF)" PYTHON="$(PYTHON)" sh tools/bench.sh
+
+mutants:
+	@CC="$(CC)" sh tests/mutants.sh $(MUTANTS)
+
+SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+sanitize:
+	$(MAKE) clean-programs
+	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" test
+	$(MAKE) clean-programs
+
+# gcc's libgomp is not known to the thread sanitizer; clang's libomp is, through Archer.
+tsan:
+	$(MAKE) B=build/tsan CC=clang CFLAGS="-O1 -g -fsanitize=thread" \
+	  build/tsan/test_ops build/tsan/test_train build/tsan/test_network
+	cd build/tsan && for t in ops train network; do TSAN_OPTIONS="ignore_noninstrumented_modules=1" \
+	  ./test_$$t ../../testdata ../tmp || exit 1; done
+
+valgrind: $(B)/test_train
+	valgrind -q --error-exitcode=9 --leak-check=full $(B)/test_train testdata $(B)/tmp
+
+testdata: all
+	$(PYTHON) tools/make_testdata.py $(REF)
+
+clean-programs:
+	rm -f calomu calomu-import-h5
+
+clean: clean-programs
+	rm -rf $(B)
+
+.PHONY: all help test demo bench mutants sanitize tsan valgrind testdata clean clean-programs

@@ -1,0 +1,8412 @@
+/* calomu.c - the engine of calomu; see calomu.h.
+
+   Sections, bottom up, each readable alone:
+     1 context: errors, allocator, numbers as text     8 parameters: the table
+     2 random numbers, exp, log, cos                    9 network: Figs. 4 and 5
+     3 geometry and events                             10 loss
+     4 files: output, .cmu data, safetensors           11 Adam and schedule
+     5 high-level features                             12 models and inference
+     6 tensors, arena, tape                            13 training
+     7 operations                                      14 debiasing and resolution
+
+   Letters used everywhere:
+     B muons of a batch, L = 16 lanes of a group, K = ceil(B/L) groups,
+     C channels, S sites, z, x, y axes of the calorimeter (y fastest).
+
+   Bits.  The same input gives the same bits on every machine.  So products that are added are
+   always fused by hand (cm_fma), nothing transcendental comes from libm, and every sum has one
+   order that depends on neither threads nor batch splits.  Compile without -ffast-math, best with
+   -ffp-contract=off; calomu_build_info says if a build breaks the promise.  */
+#if defined(__unix__) || defined(__APPLE__)
+#define CM_POSIX 1
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#else
+#define CM_POSIX 0
+#endif
+#define CALOMU_INTERNALS
+#include "calomu.h"
+#if CALOMU_VERSION != 100
+#error "calomu.c and calomu.h are of different versions"
+#endif
+#include <errno.h>
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#if CM_POSIX
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+/* ============================================================================================
+   1 Context: errors, allocator, numbers as text
+   ============================================================================================ */
+
+struct calomu {
+    void *(*allocate)(void *user, size_t size);
+    void (*release)(void *user, void *memory);
+    void (*log)(void *user, const char *line);
+    void *user;
+    int threads;
+    calomu_isa isa;                  /* never BEST: resolved in calomu_open */
+    char message[512];
+    char build[256];
+};
+
+static void *cm_default_allocate(void *user, size_t size)
+{
+    (void)user;
+    return malloc(size);
+}
+
+static void cm_default_release(void *user, void *memory)
+{
+    (void)user;
+    free(memory);
+}
+
+calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(c->message, sizeof c->message, format, args);
+    va_end(args);
+    return s;
+}
+
+/* Puts "muon N: " in front of the message. */
+static void cm_fail_at(calomu *c, size_t number)
+{
+    char text[512];
+    (void)snprintf(text, sizeof text, "muon %zu: %.480s", number, c->message);
+    memcpy(c->message, text, sizeof text);
+}
+
+void cm_log(calomu *c, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    if (!c->log) return;
+    va_start(args, format);
+    (void)vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    c->log(c->user, line);
+}
+
+/* Zeroed memory for count objects of the given size.  At least 64 bytes are asked for, so that a
+   count of 0 is no special case. */
+void *cm_allocate(calomu *c, size_t count, size_t size)
+{
+    size_t bytes;
+    void *memory;
+    if (size != 0 && count > SIZE_MAX / 2 / size) {
+        cm_fail(c, CALOMU_EMEMORY, "no memory: %zu objects of %zu bytes are too many", count, size);
+        return NULL;
+    }
+    bytes = count * size < 64 ? 64 : count * size;
+    memory = c->allocate(c->user, bytes);
+    if (!memory) {
+        cm_fail(c, CALOMU_EMEMORY, "no memory for %zu bytes", bytes);
+        return NULL;
+    }
+    return memset(memory, 0, bytes);
+}
+
+void cm_release(calomu *c, void *memory)
+{
+    if (memory) c->release(c->user, memory);
+}
+
+/* What an instruction set needs, and what this machine has. */
+static int cm_isa_here(calomu_isa isa)
+{
+    if (isa == CALOMU_ISA_PLAIN) return 1;
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (isa == CALOMU_ISA_AVX2)
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (isa == CALOMU_ISA_AVX512)
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl")
+            && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
+            && __builtin_cpu_supports("fma");
+#endif
+    return 0;
+}
+
+static const char *cm_isa_name(calomu_isa isa)
+{
+    if (isa == CALOMU_ISA_AVX512) return "AVX-512";
+    return isa == CALOMU_ISA_AVX2 ? "AVX2" : "plain C";
+}
+
+#ifdef __GNUC__
+#define CM_NOINLINE __attribute__((noinline))
+#else
+#define CM_NOINLINE
+#endif
+
+/* With e = 2^-27, (1 + e)(1 - e) - 1 is -2^-54 when fused and 0 when rounded twice; and
+   (1 + 2^-53) - 1 is 0 unless sums are reassociated or held in wider registers. */
+static CM_NOINLINE double cm_product_sum(double a, double b, double c) { return a * b + c; }
+static CM_NOINLINE double cm_sum_difference(double a, double b) { return (a + b) - a; }
+static CM_NOINLINE double cm_half(double a) { return a * 0.5; }
+
+static const char *cm_broken_promise(void)
+{
+    const double e = 1.0 / 134217728;
+    if (cm_product_sum(1 + e, 1 - e, -1) != 0)
+        return "; WARNING: this build fuses products on its own, add -ffp-contract=off";
+    if (cm_sum_difference(1, DBL_EPSILON / 4) != 0)
+        return "; WARNING: this build reassociates sums, remove -ffast-math";
+    if (cm_half(DBL_MIN) == 0)
+        return "; WARNING: this process flushes small numbers to zero (-ffast-math somewhere)";
+    return "";
+}
+
+int calomu_threads_available(void)
+{
+#ifdef _OPENMP
+    return omp_get_num_procs();
+#else
+    return 1;
+#endif
+}
+
+static void cm_describe_build(calomu *c)
+{
+#if defined(__clang__)
+    const char *compiler = "clang " __clang_version__;
+#elif defined(__GNUC__)
+    const char *compiler = "gcc " __VERSION__;
+#else
+    const char *compiler = "C compiler";
+#endif
+#ifdef _OPENMP
+    const char *openmp = "OpenMP";
+#else
+    const char *openmp = "no OpenMP";
+#endif
+    (void)snprintf(c->build, sizeof c->build, "calomu %d.%d.%d, %s, %s, %s, %d thread%s%s",
+                   CALOMU_VERSION / 10000, CALOMU_VERSION / 100 % 100, CALOMU_VERSION % 100,
+                   compiler, openmp, cm_isa_name(c->isa), c->threads, c->threads > 1 ? "s" : "",
+                   cm_broken_promise());
+}
+
+calomu_status calomu_open(calomu **out, const calomu_options *options)
+{
+    static const calomu_options defaults = { 0 };
+    const calomu_options *o = options ? options : &defaults;
+    calomu *c;
+    calomu_isa isa = o->isa;
+    if (!out) return CALOMU_EUSAGE;
+    *out = NULL;
+    if (!o->allocate != !o->release || o->threads < 0 || o->threads > 4096) return CALOMU_EUSAGE;
+    if (isa < CALOMU_ISA_BEST || isa > CALOMU_ISA_AVX512) return CALOMU_EUSAGE;
+    if (isa == CALOMU_ISA_BEST) {
+        isa = CALOMU_ISA_AVX512;
+        while (!cm_isa_here(isa)) isa = (calomu_isa)(isa - 1);
+    }
+    if (!cm_isa_here(isa)) return CALOMU_EUSAGE;
+    c = (o->allocate ? o->allocate : cm_default_allocate)(o->user, sizeof *c);
+    if (!c) return CALOMU_EMEMORY;
+    memset(c, 0, sizeof *c);
+    c->allocate = o->allocate ? o->allocate : cm_default_allocate;
+    c->release = o->release ? o->release : cm_default_release;
+    c->log = o->log;
+    c->user = o->user;
+    c->threads = o->threads ? o->threads : 1;
+#ifndef _OPENMP
+    c->threads = 1;
+#endif
+    c->isa = isa;
+    cm_describe_build(c);
+    *out = c;
+    return CALOMU_OK;
+}
+
+void calomu_close(calomu *c)
+{
+    if (c) c->release(c->user, c);
+}
+
+calomu *cm_clone(calomu *c)
+{
+    calomu *own = cm_allocate(c, 1, sizeof *own);
+    if (!own) return NULL;
+    *own = *c;
+    own->message[0] = 0;
+    return own;
+}
+
+void cm_clone_free(calomu *own)
+{
+    if (own) own->release(own->user, own);
+}
+
+const char *calomu_message(const calomu *c)
+{
+    if (!c) return "no context";
+    return c->message[0] ? c->message : "no failure";
+}
+
+const char *calomu_build_info(const calomu *c) { return c->build; }
+
+const char *calomu_status_text(calomu_status status)
+{
+    switch (status) {
+    case CALOMU_OK: return "done";
+    case CALOMU_EUSAGE: return "bad argument";
+    case CALOMU_EFORMAT: return "bad or inconsistent file";
+    case CALOMU_EIO: return "input/output error";
+    case CALOMU_EMEMORY: return "out of memory";
+    case CALOMU_ENOTFINITE: return "not finite";
+    case CALOMU_STOPPED: return "stopped on request";
+    }
+    return "unknown status";
+}
+
+/* A host may have set a locale with another decimal point; snprintf and strtod follow it.  Here
+   the only characters that %g gives besides the point are digits, sign and e. */
+char *calomu_number(char text[32], double x, int digits)
+{
+    char local[64];
+    size_t i, n = 0;
+    int point = 0;
+    if (digits < 1) digits = 1;
+    if (digits > 17) digits = 17;
+    text[0] = 0;
+    if (isnan(x)) return text;
+    if (isinf(x)) return strcpy(text, x > 0 ? "inf" : "-inf");
+    (void)snprintf(local, sizeof local, "%.*g", digits, x);
+    for (i = 0; local[i] && n < 31; i++) {
+        if (strchr("0123456789+-e", local[i])) {
+            text[n++] = local[i];
+        } else if (!point) {
+            text[n++] = '.';         /* a locale's point may be several bytes */
+            point = 1;
+        }
+    }
+    text[n] = 0;
+    return text;
+}
+
+/* Length of  [+-] digits [. digits] [e [+-] digits]  at s, 0 if there is none; *point: where the
+   '.' is, or -1. */
+static size_t cm_number_length(const char *s, long *point)
+{
+    size_t i = 0, digits = 0, e;
+    *point = -1;
+    if (s[i] == '+' || s[i] == '-') i++;
+    for (; s[i] >= '0' && s[i] <= '9'; i++) digits++;
+    if (s[i] == '.') {
+        *point = (long)i++;
+        for (; s[i] >= '0' && s[i] <= '9'; i++) digits++;
+    }
+    if (!digits) return 0;
+    if (s[i] == 'e' || s[i] == 'E') {
+        e = i + 1;
+        if (s[e] == '+' || s[e] == '-') e++;
+        if (s[e] >= '0' && s[e] <= '9') {
+            while (s[e] >= '0' && s[e] <= '9') e++;
+            i = e;
+        }
+    }
+    return i;
+}
+
+const char *calomu_parse(const char *text, double *x)
+{
+    char local[128], probe[16], *out = local;
+    long point;
+    size_t i, n = cm_number_length(text, &point), width;
+    if (n == 0 || n > 100) return NULL;
+    (void)snprintf(probe, sizeof probe, "%.1f", 0.5);   /* "0", the locale's point, "5" */
+    width = strlen(probe) - 2;
+    for (i = 0; i < n; i++) {
+        if ((long)i == point) {
+            memcpy(out, probe + 1, width);
+            out += width;
+        } else {
+            *out++ = text[i];
+        }
+    }
+    *out = 0;
+    *x = strtod(local, NULL);
+    return isfinite(*x) ? text + n : NULL;
+}
+
+/* ============================================================================================
+   2 Random numbers, exp, log, cos
+   ============================================================================================ */
+
+/* Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
+   Ten rounds of two 32x32 -> 64 bit products; key = seed, block number = (counter, stream). */
+void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4])
+{
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    uint32_t x0 = (uint32_t)counter, x1 = (uint32_t)(counter >> 32);
+    uint32_t x2 = (uint32_t)stream, x3 = (uint32_t)(stream >> 32);
+    int round;
+    for (round = 0; round < 10; round++) {
+        uint64_t p = (uint64_t)0xD2511F53u * x0, q = (uint64_t)0xCD9E8D57u * x2;
+        x0 = (uint32_t)(q >> 32) ^ x1 ^ k0;
+        x1 = (uint32_t)q;
+        x2 = (uint32_t)(p >> 32) ^ x3 ^ k1;
+        x3 = (uint32_t)p;
+        k0 += 0x9E3779B9u;           /* golden ratio */
+        k1 += 0xBB67AE85u;           /* sqrt(3) - 1 */
+    }
+    out[0] = x0;
+    out[1] = x1;
+    out[2] = x2;
+    out[3] = x3;
+}
+
+/* Uniform in (0, 1), never an end: 2^-53 (k + 1/2), k from 52 bits. */
+static double cm_uniform(const uint32_t w[2])
+{
+    uint64_t k = (uint64_t)w[0] << 20 | w[1] >> 12;
+    return ((double)k + 0.5) / 4503599627370496.0;
+}
+
+#ifdef __GNUC__
+#define CM_INLINE static inline __attribute__((always_inline))
+#else
+#define CM_INLINE static inline
+#endif
+
+#ifdef __GNUC__                      /* always one instruction where the target has it */
+#define CM_FMAF __builtin_fmaf
+#define CM_FMA __builtin_fma
+#else
+#define CM_FMAF fmaf
+#define CM_FMA fma
+#endif
+
+/* The network's arithmetic: cm_fma(a, b, c) = a*b + c rounded once. */
+CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c)
+{
+    return sizeof(cm_real) == sizeof(float)
+        ? (cm_real)CM_FMAF((float)a, (float)b, (float)c)
+        : (cm_real)CM_FMA((double)a, (double)b, (double)c);
+}
+
+/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: Taylor series of exp(r) to r^7 in
+   float (next term 5e-9 relative) and to r^13 in double (4e-18).  ln 2 in two parts, the first
+   with trailing zeros so that n*hi is exact.  Adding 1.5*2^23 (2^52) rounds to an integer, which
+   vectorises where lrint does not.  x is clamped so that 2^n stays a normal number. */
+CM_INLINE float cm_exp_float(float x)
+{
+    union { uint32_t u; float f; } scale;
+    float n, r, p;
+    x = x < -87.0f ? -87.0f : x;
+    x = x > 88.0f ? 88.0f : x;
+    n = CM_FMAF(x, 1.44269504f, 12582912.0f) - 12582912.0f;
+    r = CM_FMAF(n, -0.693359375f, x);
+    r = CM_FMAF(n, 2.12194440e-4f, r);
+    p = 1.0f / 5040;
+    p = CM_FMAF(p, r, 1.0f / 720);
+    p = CM_FMAF(p, r, 1.0f / 120);
+    p = CM_FMAF(p, r, 1.0f / 24);
+    p = CM_FMAF(p, r, 1.0f / 6);
+    p = CM_FMAF(p, r, 0.5f);
+    p = CM_FMAF(p, r, 1.0f);
+    p = CM_FMAF(p, r, 1.0f);
+    scale.u = (uint32_t)((int32_t)n + 127) << 23;
+    return p * scale.f;
+}
+
+double cm_exp_double(double x)
+{
+    union { uint64_t u; double f; } scale;
+    double n, r, p = 1.0 / 6227020800.0, term = 6227020800.0;
+    int k;
+    if (isnan(x)) return x;
+    x = x < -708 ? -708 : x;
+    x = x > 709 ? 709 : x;
+    n = fma(x, 1.4426950408889634, 6755399441055744.0) - 6755399441055744.0;
+    r = fma(n, -0x1.62e42fee00000p-1, x);
+    r = fma(n, -0x1.a39ef35793c76p-33, r);
+    for (k = 13; k > 0; k--) {       /* p = 1/k! + r*(1/(k+1)! + ...) */
+        term /= k;
+        p = fma(p, r, 1 / term);
+    }
+    scale.u = (uint64_t)((int64_t)n + 1023) << 52;
+    return p * scale.f;
+}
+
+/* exp of a lane; the double build is for tests and may be slow. */
+CM_INLINE cm_real cm_exp_lane(cm_real x)
+{
+    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_exp_float((float)x)
+                                            : (cm_real)cm_exp_double((double)x);
+}
+
+cm_real cm_exp(cm_real x) { return cm_exp_lane(x); }
+
+/* log(x), x > 0 and normal: x = 2^n m, m in [sqrt(1/2), sqrt(2)); with s = (m-1)/(m+1),
+   log m = 2 (s + s^3/3 + s^5/5 + ...); |s| <= 0.172, so s^25 is below 1e-19. */
+double cm_log_double(double x)
+{
+    int n, k;
+    double m = frexp(x, &n), s, q, p = 0;
+    if (m < 0.70710678118654752) {
+        m *= 2;
+        n--;
+    }
+    s = (m - 1) / (m + 1);
+    q = s * s;
+    for (k = 23; k >= 1; k -= 2) p = fma(p, q, 1.0 / k);
+    return fma(n, 0x1.62e42fee00000p-1, fma(n, 0x1.a39ef35793c76p-33, 2 * s * p));
+}
+
+/* cos(x) for |x| up to about 1e5: x = k pi/2 + r, then a Taylor series of cos or sin of r. */
+double cm_cos_double(double x)
+{
+    double k = floor(fma(x, 0.63661977236758134, 0.5)), r, q, p;
+    int quadrant, i;
+    r = fma(k, -0x1.921fb54442d18p+0, x);
+    r = fma(k, -0x1.1a62633145c07p-54, r);
+    q = r * r;
+    quadrant = (int)(k - 4 * floor(k / 4));
+    p = 1;
+    if (quadrant % 2 == 0) {         /* cos r = 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
+        for (i = 20; i > 0; i -= 2) p = fma(-q / (i * (i - 1)), p, 1);
+    } else {                         /* sin r = r (1 - r^2/6 (1 - r^2/20 (1 - ...))) */
+        for (i = 20; i > 0; i -= 2) p = fma(-q / (i * (i + 1)), p, 1);
+        p *= r;
+    }
+    return quadrant == 0 || quadrant == 3 ? p : -p;
+}
+
+/* Two normal deviates have one counter (Box and Muller 1958); this is the cosine one. */
+static double cm_normal(uint64_t seed, uint64_t stream, uint64_t counter)
+{
+    uint32_t w[4];
+    calomu_random(seed, stream, counter, w);
+    return sqrt(-2 * cm_log_double(cm_uniform(w)))
+        * cm_cos_double(6.2831853071795865 * cm_uniform(w + 2));
+}
+
+/* ============================================================================================
+   3 Geometry and events
+   ============================================================================================ */
+
+calomu_geometry calomu_geometry_default(void)
+{
+    calomu_geometry g = { 50, 32, 32, { 40.64, 3.75, 3.75 }, { 0, -60, -60 }, 2 };
+    return g;
+}
+
+calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g)
+{
+    int i;
+    if (g->nz < 1 || g->nx < 1 || g->ny < 1)
+        return cm_fail(c, CALOMU_EUSAGE, "geometry: %d x %d x %d cells: each must be at least 1",
+                       g->nz, g->nx, g->ny);
+    if (g->nz > 1 << 24 || g->nx > 1 << 24 || g->ny > 1 << 24
+        || (int64_t)g->nz * g->nx > 1 << 24 || (int64_t)g->nz * g->nx * g->ny > 1 << 24)
+        return cm_fail(c, CALOMU_EUSAGE, "geometry: %d x %d x %d cells: more than 2^24",
+                       g->nz, g->nx, g->ny);
+    for (i = 0; i < 3; i++) {
+        if (!(g->pitch[i] > 0 && g->pitch[i] <= 1e9))
+            return cm_fail(c, CALOMU_EUSAGE, "geometry: the pitch along %c must be positive (mm)",
+                           "zxy"[i]);
+        if (!(fabs(g->origin[i]) <= 1e9))
+            return cm_fail(c, CALOMU_EUSAGE, "geometry: the origin along %c must be finite (mm)",
+                           "zxy"[i]);
+    }
+    if (!(fabs(g->field) <= 1e6))
+        return cm_fail(c, CALOMU_EUSAGE, "geometry: the field must be finite (T)");
+    return CALOMU_OK;
+}
+
+static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
+{
+    int i, same = a->nz == b->nz && a->nx == b->nx && a->ny == b->ny && a->field == b->field;
+    for (i = 0; i < 3; i++)
+        same = same && a->pitch[i] == b->pitch[i] && a->origin[i] == b->origin[i];
+    return same;
+}
+
+float calomu_absent(void)
+{
+    static const uint32_t bits = 0x7fc00000u;    /* one bit pattern, so that files are equal */
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* ============================================================================================
+   4 Files: bytes, output, input, events, .cmu data, safetensors
+   ============================================================================================ */
+
+/* ---- bytes: little-endian on every machine, at any address.  Compilers turn these shifts into
+   one load or store where that is right. */
+
+static uint32_t cm_get32(const unsigned char *p)
+{
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static uint64_t cm_get64(const unsigned char *p)
+{
+    return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24
+         | (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48
+         | (uint64_t)p[7] << 56;
+}
+
+static void cm_put32(unsigned char *p, uint32_t v)
+{
+    int i;
+    for (i = 0; i < 4; i++) p[i] = (unsigned char)(v >> 8 * i);
+}
+
+static void cm_put64(unsigned char *p, uint64_t v)
+{
+    int i;
+    for (i = 0; i < 8; i++) p[i] = (unsigned char)(v >> 8 * i);
+}
+
+static uint32_t cm_bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static float cm_from_bits(uint32_t u)
+{
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static uint64_t cm_double_bits(double x)
+{
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+static double cm_double_from_bits(uint64_t u)
+{
+    double x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* One step of the checksum.  Multiplying by an odd number, adding and rotating are bijections of
+   the 64-bit words: given the word, different states stay different, and given the state,
+   different words lead to different states.  The form is that of xxHash's round. */
+static uint64_t cm_mix(uint64_t state, uint64_t word)
+{
+    state += word * 0xC2B2AE3D27D4EB4Fu;
+    return (state << 31 | state >> 33) * 0x9E3779B185EBCA87u;
+}
+
+/* A change within any one aligned 8-byte word of the input always changes the result: it changes
+   the state behind that word, and every later step is bijective in the state.  Any other change
+   goes unseen with a chance of about 2^-64.  It protects against accidents, not against forgers.
+   Four independent lanes hide the latency of the multiplication.  seed: whatever else the bytes
+   belong to; the length is mixed in, so that zeros padding the last word mean nothing. */
+uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
+{
+    const unsigned char *p = bytes;
+    uint64_t a = seed, b = seed + 0x165667B19E3779F9u, c = ~seed, d = seed ^ 0x27D4EB2F165667C5u;
+    uint64_t word = 0;
+    size_t i = 0;
+    int j;
+    for (; n - i >= 32; i += 32) {
+        a = cm_mix(a, cm_get64(p + i));
+        b = cm_mix(b, cm_get64(p + i + 8));
+        c = cm_mix(c, cm_get64(p + i + 16));
+        d = cm_mix(d, cm_get64(p + i + 24));
+    }
+    a = cm_mix(cm_mix(cm_mix(a, b), c), d);
+    for (; n - i >= 8; i += 8) a = cm_mix(a, cm_get64(p + i));
+    for (j = 0; i < n; i++, j += 8) word |= (uint64_t)p[i] << j;
+    a = cm_mix(cm_mix(a, word), n);
+    a = (a ^ a >> 32) * 0xC2B2AE3D27D4EB4Fu;
+    return a ^ a >> 29;
+}
+
+/* ---- small services */
+
+/* Puts a file's name in front of the message that a deeper function left. */
+static calomu_status cm_fail_in(calomu *c, calomu_status s, const char *path)
+{
+    char why[sizeof c->message];
+    memcpy(why, c->message, sizeof why);
+    return cm_fail(c, s, "%s: %s", path, why);
+}
+
+/* Makes *memory at least `need` bytes, keeping the first `keep`; grows by half at least, so that
+   appending costs constant time on average.  On failure the old memory stays as it is. */
+static calomu_status cm_need(calomu *c, void **memory, size_t *size, size_t keep, size_t need)
+{
+    size_t wanted = *size + *size / 2;
+    void *larger;
+    if (need <= *size) return CALOMU_OK;
+    if (wanted < need) wanted = need;
+    larger = cm_allocate(c, wanted, 1);
+    if (!larger) return CALOMU_EMEMORY;
+    if (keep) memcpy(larger, *memory, keep);
+    cm_release(c, *memory);
+    *memory = larger;
+    *size = wanted;
+    return CALOMU_OK;
+}
+
+/* ---- output that appears under its name only when complete
+
+   Bytes go to a temporary neighbour, .NAME.PID.K.tmp in the same folder, which is flushed to the
+   disk and renamed when everything is written.  Its name is taken with O_EXCL, so what a killed
+   run left behind is passed by and never written to.  Links are followed first: renaming replaces
+   the file behind the link, not the link.  What exists and is no regular file is written
+   directly. */
+
+enum { CM_PATH = 4096, CM_OUTPUT_BUFFER = 1 << 16 };
+
+struct calomu_output {
+    calomu *c;
+    calomu_status status;            /* of the first failure; its text is kept because others */
+    char message[512];               /*   may fail in the same context before the close */
+    char path[CM_PATH];              /* as the caller named it */
+    char target[CM_PATH];            /* behind links */
+    char temporary[CM_PATH + 64];    /* "": the target is written directly */
+#if CM_POSIX
+    int fd;
+#else
+    FILE *file;
+#endif
+    size_t used;
+    unsigned char buffer[CM_OUTPUT_BUFFER];
+};
+
+static calomu_status cm_output_fail(calomu_output *o, const char *doing, int error)
+{
+    o->status = cm_fail(o->c, CALOMU_EIO, "%s: %s: %s", o->path, doing,
+                        strerror(error ? error : EIO));
+    memcpy(o->message, o->c->message, sizeof o->message);
+    return o->status;
+}
+
+#if CM_POSIX
+
+/* Replaces o->target by what it links to.  At most 40 links are followed, as by Linux. */
+static int cm_output_follow(calomu_output *o)
+{
+    char link[CM_PATH];
+    size_t folder;
+    ssize_t n;
+    int hops;
+    for (hops = 0; hops < 40; hops++) {
+        char *slash = strrchr(o->target, '/');
+        n = readlink(o->target, link, sizeof link);
+        if (n < 0) return 0;         /* no link, or not there: what opens it will tell */
+        folder = link[0] == '/' || !slash ? 0 : (size_t)(slash - o->target) + 1;
+        if (n == 0 || folder + (size_t)n >= sizeof o->target) return ENAMETOOLONG;
+        memcpy(o->target + folder, link, (size_t)n);
+        o->target[folder + (size_t)n] = 0;
+    }
+    return ELOOP;
+}
+
+/* The number in /dev/stdout, /dev/fd/N and so on, or -1.  Opening these names anew would start at
+   the beginning of a file that the shell has opened for appending; a duplicate does not. */
+static int cm_output_descriptor(const char *path)
+{
+    const char *digits = NULL;
+    int fd = 0;
+    if (!strcmp(path, "/dev/stdout")) return 1;
+    if (!strcmp(path, "/dev/stderr")) return 2;
+    if (!strncmp(path, "/dev/fd/", 8)) digits = path + 8;
+    if (!strncmp(path, "/proc/self/fd/", 14)) digits = path + 14;
+    if (!digits || !*digits) return -1;
+    for (; *digits; digits++) {
+        if (*digits < '0' || *digits > '9' || fd > 99999) return -1;
+        fd = fd * 10 + (*digits - '0');
+    }
+    return fd;
+}
+
+/* A new file beside the target.  A name that is taken, whoever took it, is passed by. */
+static int cm_output_neighbour(calomu_output *o)
+{
+    const char *slash = strrchr(o->target, '/');
+    const char *base = slash ? slash + 1 : o->target;
+    int folder = (int)(base - o->target), k;
+    for (k = 0; k < 100000; k++) {
+        int n = snprintf(o->temporary, sizeof o->temporary, "%.*s.%.200s.%ld.%d.tmp", folder,
+                         o->target, base, (long)getpid(), k);
+        if (n < 0 || (size_t)n >= sizeof o->temporary) break;
+        do o->fd = open(o->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        while (o->fd < 0 && errno == EINTR);
+        if (o->fd >= 0) return 0;
+        if (errno != EEXIST) {
+            int error = errno;
+            o->temporary[0] = 0;
+            return error;
+        }
+    }
+    o->temporary[0] = 0;
+    return EEXIST;
+}
+
+static calomu_status cm_output_begin(calomu_output *o)
+{
+    struct stat st;
+    int there, error, fd = cm_output_descriptor(o->path);
+    o->fd = -1;
+    if (fd >= 0) {
+        o->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        return o->fd < 0 ? cm_output_fail(o, "cannot write", errno) : CALOMU_OK;
+    }
+    error = cm_output_follow(o);
+    if (error) return cm_output_fail(o, "cannot create", error);
+    there = stat(o->target, &st) == 0;
+    if (!there && errno != ENOENT) return cm_output_fail(o, "cannot create", errno);
+    if (there && !S_ISREG(st.st_mode)) {
+        do o->fd = open(o->target, O_WRONLY | O_NOCTTY | O_CLOEXEC);
+        while (o->fd < 0 && errno == EINTR);
+        return o->fd < 0 ? cm_output_fail(o, "cannot write", errno) : CALOMU_OK;
+    }
+    /* renaming would replace even a file that its owner has protected */
+    if (there && access(o->target, W_OK) != 0) return cm_output_fail(o, "cannot write", errno);
+    if (o->target[0] == 0 || o->target[strlen(o->target) - 1] == '/')
+        return cm_output_fail(o, "cannot create", ENOENT);
+    error = cm_output_neighbour(o);
+    if (error) return cm_output_fail(o, "cannot create a file in its folder", error);
+    if (there) (void)fchmod(o->fd, st.st_mode & 0777);
+    return CALOMU_OK;
+}
+
+static int cm_output_send(calomu_output *o, const unsigned char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t sent = write(o->fd, p, n < 1 << 30 ? n : 1 << 30);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) return sent < 0 ? errno : EIO;
+        p += sent;
+        n -= (size_t)sent;
+    }
+    return 0;
+}
+
+/* Makes the new name itself survive a power cut.  Some file systems cannot do it: no error. */
+static void cm_output_sync_folder(calomu_output *o)
+{
+    char *slash = strrchr(o->target, '/');
+    int fd;
+    if (slash) slash[slash == o->target] = 0;
+    fd = open(slash ? o->target : ".", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)fsync(fd);
+    (void)close(fd);
+}
+
+static int cm_output_end(calomu_output *o)
+{
+    int fd = o->fd;
+    /* pipes and devices cannot be flushed to a disk, and say so with EINVAL or ENOTSUP */
+    if (fsync(fd) != 0 && o->temporary[0] && errno != EINVAL && errno != ENOTSUP) return errno;
+    o->fd = -1;
+    if (close(fd) != 0 && errno != EINTR) return errno;
+    if (!o->temporary[0]) return 0;
+    if (rename(o->temporary, o->target) != 0) return errno;
+    o->temporary[0] = 0;
+    cm_output_sync_folder(o);
+    return 0;
+}
+
+static void cm_output_drop(calomu_output *o)
+{
+    if (o->fd >= 0) (void)close(o->fd);
+    if (o->temporary[0]) (void)unlink(o->temporary);
+}
+
+#else /* ISO C alone: no exclusive creation, no flushing to the disk, every target is a file */
+
+static calomu_status cm_output_begin(calomu_output *o)
+{
+    (void)snprintf(o->temporary, sizeof o->temporary, "%s.tmp", o->target);
+    errno = 0;
+    o->file = fopen(o->temporary, "wb");
+    return o->file ? CALOMU_OK : cm_output_fail(o, "cannot create", errno);
+}
+
+static int cm_output_send(calomu_output *o, const unsigned char *p, size_t n)
+{
+    errno = 0;
+    return fwrite(p, 1, n, o->file) == n ? 0 : errno ? errno : EIO;
+}
+
+static int cm_output_end(calomu_output *o)
+{
+    FILE *file = o->file;
+    errno = 0;
+    o->file = NULL;
+    if (fclose(file) != 0) return errno ? errno : EIO;
+    if (rename(o->temporary, o->target) != 0) {
+        (void)remove(o->target);     /* some systems do not rename onto a file that exists */
+        if (rename(o->temporary, o->target) != 0) return errno ? errno : EIO;
+    }
+    o->temporary[0] = 0;
+    return 0;
+}
+
+static void cm_output_drop(calomu_output *o)
+{
+    if (o->file) (void)fclose(o->file);
+    if (o->temporary[0]) (void)remove(o->temporary);
+}
+
+#endif
+
+calomu_status calomu_output_open(calomu *c, const char *path, calomu_output **output)
+{
+    calomu_output *o;
+    calomu_status s;
+    if (!path || !*path) return cm_fail(c, CALOMU_EUSAGE, "an output file needs a name");
+    if (strlen(path) >= CM_PATH)
+        return cm_fail(c, CALOMU_EUSAGE, "the name of an output file is longer than %d bytes",
+                       CM_PATH - 1);
+    o = cm_allocate(c, 1, sizeof *o);
+    if (!o) return CALOMU_EMEMORY;
+    o->c = c;
+    strcpy(o->path, path);
+    strcpy(o->target, path);
+    s = cm_output_begin(o);
+    if (s) {
+        cm_release(c, o);
+        return s;
+    }
+    *output = o;
+    return CALOMU_OK;
+}
+
+/* Once a write has failed, every later call repeats the failure. */
+static calomu_status cm_output_failed(calomu_output *o)
+{
+    return cm_fail(o->c, o->status, "%s", o->message);
+}
+
+static calomu_status cm_output_flush(calomu_output *o)
+{
+    int error = cm_output_send(o, o->buffer, o->used);
+    o->used = 0;
+    return error ? cm_output_fail(o, "cannot write", error) : CALOMU_OK;
+}
+
+calomu_status calomu_output_write(calomu_output *o, const void *bytes, size_t n)
+{
+    int error;
+    if (o->status) return cm_output_failed(o);
+    if (n > CM_OUTPUT_BUFFER - o->used && cm_output_flush(o)) return o->status;
+    if (n > CM_OUTPUT_BUFFER) {
+        error = cm_output_send(o, bytes, n);
+        return error ? cm_output_fail(o, "cannot write", error) : CALOMU_OK;
+    }
+    if (n) memcpy(o->buffer + o->used, bytes, n);
+    o->used += n;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_output_close(calomu_output *o)
+{
+    calomu_status s = o->status;
+    int error;
+    if (s) {
+        s = cm_output_failed(o);
+    } else {
+        s = cm_output_flush(o);
+        error = s ? 0 : cm_output_end(o);
+        if (error) s = cm_output_fail(o, "cannot complete", error);
+    }
+    cm_output_drop(o);
+    cm_release(o->c, o);
+    return s;
+}
+
+void calomu_output_abandon(calomu_output *o)
+{
+    if (!o) return;
+    cm_output_drop(o);
+    cm_release(o->c, o);
+}
+
+/* ---- input: regular files, read at offsets, from any number of threads at once */
+
+typedef struct cm_file {
+    uint64_t size;
+#if CM_POSIX
+    int fd;
+#else
+    unsigned char *all;              /* ISO C has one position per stream: read it whole */
+#endif
+} cm_file;
+
+static calomu_status cm_file_fail(calomu *c, const char *path, const char *doing, int error)
+{
+    return cm_fail(c, CALOMU_EIO, "%s: %s: %s", path, doing, strerror(error ? error : EIO));
+}
+
+#if CM_POSIX
+
+/* Without O_NONBLOCK, opening a FIFO would wait for a writer. */
+static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
+{
+    struct stat st;
+    int fd, error;
+    do fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    while (fd < 0 && errno == EINTR);
+    if (fd < 0) return cm_file_fail(c, path, "cannot open", errno);
+    if (fstat(fd, &st) != 0) {
+        error = errno;
+        (void)close(fd);
+        return cm_file_fail(c, path, "cannot open", error);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        (void)close(fd);
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is %s, not a regular file", path,
+                       S_ISDIR(st.st_mode) ? "a directory" : "a pipe or device");
+    }
+    f->fd = fd;
+    f->size = (uint64_t)st.st_size;
+    return CALOMU_OK;
+}
+
+static calomu_status cm_file_read(calomu *c, const cm_file *f, const char *path, uint64_t offset,
+                                  void *to, size_t n)
+{
+    unsigned char *p = to;
+    while (n > 0) {
+        ssize_t got = pread(f->fd, p, n < 1 << 30 ? n : 1 << 30, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return cm_file_fail(c, path, "cannot read", errno);
+        if (got == 0)
+            return cm_fail(c, CALOMU_EIO, "%s: ends at byte %llu: it was cut while being read",
+                           path, (unsigned long long)offset);
+        p += got;
+        offset += (uint64_t)got;
+        n -= (size_t)got;
+    }
+    return CALOMU_OK;
+}
+
+static void cm_file_close(calomu *c, cm_file *f)
+{
+    (void)c;
+    (void)close(f->fd);
+}
+
+#else
+
+static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
+{
+    void *all = NULL;
+    size_t room = 0, used = 0, got = 1;
+    calomu_status s = CALOMU_OK;
+    FILE *file;
+    errno = 0;
+    file = fopen(path, "rb");
+    if (!file) return cm_file_fail(c, path, "cannot open", errno);
+    while (!s && got > 0) {
+        s = cm_need(c, &all, &room, used, used + 65536);
+        if (s) break;
+        got = fread((unsigned char *)all + used, 1, 65536, file);
+        used += got;
+    }
+    if (!s && ferror(file)) s = cm_file_fail(c, path, "cannot read", errno);
+    (void)fclose(file);
+    if (s) {
+        cm_release(c, all);
+        return s;
+    }
+    f->all = all;
+    f->size = used;
+    return CALOMU_OK;
+}
+
+static calomu_status cm_file_read(calomu *c, const cm_file *f, const char *path, uint64_t offset,
+                                  void *to, size_t n)
+{
+    if (offset > f->size || n > f->size - offset)
+        return cm_file_fail(c, path, "cannot read", EIO);
+    if (n) memcpy(to, f->all + offset, n);
+    return CALOMU_OK;
+}
+
+static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
+
+#endif
+
+/* ---- events: what every event from a caller or a file is checked for */
+
+#define CM_NO_NUMBER UINT64_MAX      /* an event that has no number: "the muon" */
+
+static const char *cm_event_name(char text[32], uint64_t number)
+{
+    if (number == CM_NO_NUMBER) return "the muon";
+    (void)snprintf(text, 32, "event %llu", (unsigned long long)number);
+    return text;
+}
+
+static uint32_t cm_cells(const calomu_geometry *g)
+{
+    return (uint32_t)g->nz * (uint32_t)g->nx * (uint32_t)g->ny;     /* at most 2^24 */
+}
+
+/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face.  The low edge of
+   a column belongs to it, the high edge to the next. */
+static int32_t cm_column(const calomu_geometry *g, int axis, double at)
+{
+    int32_t n = axis == 1 ? g->nx : g->ny;
+    double i = floor((at - g->origin[axis]) / g->pitch[axis]);
+    return i >= 0 && i < n ? (int32_t)i : -1;
+}
+
+/* Truth of one event: each of energy, impact point and charge is there and sensible, or absent.
+   EUSAGE for an impact point outside the face, EFORMAT for the rest. */
+static calomu_status cm_check_truth(calomu *c, const calomu_geometry *g, const calomu_event *e,
+                                    uint64_t number)
+{
+    char text[32];
+    if (!isnan(e->energy) && !(e->energy > 0 && e->energy <= FLT_MAX))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: true energy %g GeV: must be positive and finite",
+                       cm_event_name(text, number), (double)e->energy);
+    if (!isnan(e->charge) && !(e->charge == 1 || e->charge == -1))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: charge %g: must be 1 or -1",
+                       cm_event_name(text, number), (double)e->charge);
+    if (isnan(e->x) && isnan(e->y)) return CALOMU_OK;
+    if (isnan(e->x) || isnan(e->y))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: impact point: %c is given but %c is not",
+                       cm_event_name(text, number), isnan(e->x) ? 'y' : 'x',
+                       isnan(e->x) ? 'x' : 'y');
+    if (cm_column(g, 1, (double)e->x) < 0 || cm_column(g, 2, (double)e->y) < 0)
+        return cm_fail(c, CALOMU_EUSAGE, "%s: impact point x = %g, y = %g mm is outside the face",
+                       cm_event_name(text, number), (double)e->x, (double)e->y);
+    return CALOMU_OK;
+}
+
+/* Truth and hits of one event, hits in any order; that no cell comes twice is seen once they are
+   sorted. */
+static calomu_status cm_check_event(calomu *c, const calomu_geometry *g, const calomu_event *e,
+                                    uint64_t number)
+{
+    uint32_t cells = cm_cells(g);
+    char text[32];
+    size_t i;
+    if (e->n_hits > cells)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: %zu hits, but the calorimeter has %lu cells",
+                       cm_event_name(text, number), e->n_hits, (unsigned long)cells);
+    for (i = 0; i < e->n_hits; i++) {
+        if (e->hits[i].cell >= cells)
+            return cm_fail(c, CALOMU_EFORMAT, "%s, hit %zu: cell %lu, but there are only %lu",
+                           cm_event_name(text, number), i, (unsigned long)e->hits[i].cell,
+                           (unsigned long)cells);
+        if (!(e->hits[i].energy >= 0 && e->hits[i].energy <= FLT_MAX))
+            return cm_fail(c, CALOMU_EFORMAT,
+                           "%s, hit %zu: energy %g GeV: must be finite and not negative",
+                           cm_event_name(text, number), i, (double)e->hits[i].energy);
+    }
+    return cm_check_truth(c, g, e, number);
+}
+
+static int cm_hits_rising(const calomu_hit *hits, size_t n)
+{
+    size_t i;
+    for (i = 1; i < n; i++)
+        if (hits[i].cell <= hits[i - 1].cell) return 0;
+    return 1;
+}
+
+static calomu_status cm_fail_twice(calomu *c, const calomu_geometry *g, uint32_t cell,
+                                   uint64_t number)
+{
+    uint32_t nx = (uint32_t)g->nx, ny = (uint32_t)g->ny;
+    char text[32];
+    return cm_fail(c, CALOMU_EFORMAT, "%s: cell %lu (iz %lu, ix %lu, iy %lu) comes twice",
+                   cm_event_name(text, number), (unsigned long)cell,
+                   (unsigned long)(cell / ny / nx), (unsigned long)(cell / ny % nx),
+                   (unsigned long)(cell % ny));
+}
+
+/* Merges the sorted runs [a, m) and [m, b) of `from` into `to`. */
+static void cm_merge_hits(calomu_hit *to, const calomu_hit *from, size_t a, size_t m, size_t b)
+{
+    size_t i = a, j = m, k;
+    for (k = a; k < b; k++)
+        to[k] = i < m && (j >= b || from[i].cell <= from[j].cell) ? from[i++] : from[j++];
+}
+
+/* A sorted copy of n hits, by merging runs of 1, 2, 4 ... hits: n log n steps whatever the order,
+   no recursion.  sorted and scratch: n hits each. */
+static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const calomu_hit *hits,
+                                  size_t n, calomu_hit *sorted, calomu_hit *scratch,
+                                  uint64_t number)
+{
+    calomu_hit *from = sorted, *to = scratch, *swap;
+    size_t run, a, i;
+    if (n) memcpy(sorted, hits, n * sizeof *hits);
+    if (cm_hits_rising(hits, n)) return CALOMU_OK;
+    for (run = 1; run < n; run *= 2) {          /* n <= 2^24: no overflow */
+        for (a = 0; a < n; a += 2 * run)
+            cm_merge_hits(to, from, a, a + run < n ? a + run : n,
+                          a + 2 * run < n ? a + 2 * run : n);
+        swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != sorted) memcpy(sorted, from, n * sizeof *hits);
+    for (i = 1; i < n; i++)
+        if (sorted[i].cell == sorted[i - 1].cell)
+            return cm_fail_twice(c, g, sorted[i].cell, number);
+    return CALOMU_OK;
+}
+
+/* Features are there exactly if the set says so. */
+static calomu_status cm_check_features(calomu *c, calomu_feature_state state, const float *f,
+                                       uint64_t number)
+{
+    char text[32];
+    int i;
+    if ((state == CALOMU_FEATURES_NONE) != !f)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: %s", cm_event_name(text, number),
+                       f ? "has features in a set without" : "lacks its features");
+    for (i = 0; f && i < CALOMU_FEATURES; i++)
+        if (!isfinite(f[i]))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: feature %d (counted from 0) is not finite",
+                           cm_event_name(text, number), i);
+    return CALOMU_OK;
+}
+
+static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
+{
+    calomu_status s = calomu_geometry_check(c, &info->geometry);
+    int i;
+    if (s) return s;
+    if ((int)info->features < CALOMU_FEATURES_NONE
+        || (int)info->features > CALOMU_FEATURES_STANDARDISED_UNKNOWN)
+        return cm_fail(c, CALOMU_EUSAGE, "feature state %d is not known", (int)info->features);
+    if (info->features == CALOMU_FEATURES_NONE) return CALOMU_OK;
+    if ((int)info->feature_options.convention < CALOMU_CONVENTION_TEXT
+        || (int)info->feature_options.convention > CALOMU_CONVENTION_AUTHORS)
+        return cm_fail(c, CALOMU_EUSAGE, "feature convention %d is not known",
+                       (int)info->feature_options.convention);
+    if (!(info->feature_options.grow >= 0 && info->feature_options.grow <= FLT_MAX))
+        return cm_fail(c, CALOMU_EUSAGE, "E_grow %g GeV: must be finite and not negative",
+                       (double)info->feature_options.grow);
+    for (i = 0; info->features == CALOMU_FEATURES_STANDARDISED && i < CALOMU_FEATURES; i++)
+        if (!isfinite(info->mean[i]) || !(info->deviation[i] > 0 && isfinite(info->deviation[i])))
+            return cm_fail(c, CALOMU_EUSAGE,
+                           "feature %d: mean %g, deviation %g: must be finite, and the deviation "
+                           "positive", i, info->mean[i], info->deviation[i]);
+    return CALOMU_OK;
+}
+
+/* ---- .cmu, version 1, byte by byte
+
+   Everything is little-endian: u16, u32, u64 unsigned integers, i32 two's complement, f32 and f64
+   IEEE 754.  Energies are GeV, lengths mm, the field T.  A checksum is cm_checksum(seed, all bytes
+   before it in its part), so a change within any aligned 8 bytes is always seen.  The file is
+   written from front to back without seeking:
+
+   header (568 bytes), event 0, event 1, ..., index (8 bytes per event), trailer (48 bytes)
+
+   header                                         seed of its checksum: 0
+       0   8  magic: 0x89 'C' 'M' 'U' 0x0D 0x0A 0x1A 0x0A (a transfer as text would break it)
+       8  u32 0x01020304, the mark of byte order
+      12  u32 version, 1
+      16  u32 size of this header, 568
+      20  u32 state of the features: 0 none, 1 raw, 2 standardised, 3 standardised by unknown means
+      24  u32 convention of the features: 0 text, 1 authors; 0 without features
+      28  f32 E_grow of the features; 0 without features
+      32  i32 nz, nx, ny
+      44  u32 0
+      48   8  units: "GeV mm T"
+      56  f64 pitch along z, x, y
+      80  f64 origin along z, x, y
+     104  f64 field
+     112  f64 mean of each of the 28 features; 0 unless the state is 2
+     336  f64 their deviations; 0 unless the state is 2
+     560  u64 checksum H
+
+   event i                                        seed: H + i
+       0  u32 length of this event in bytes, checksum included
+       4  u32 number of hits n
+       8  f32 true energy, x, y, charge; what is not known is the NaN 0x7FC00000
+      24  f32 28 features, only if the state is not 0
+     then, only if n > 0:
+       0  u32 base: the smallest bit pattern of an energy
+       4  u8  shift: number of low zero bits that all (pattern - base) share
+       5  u8  width: bits of the largest (pattern - base) >> shift; width + shift <= 32
+       6  u16 0
+       8  u32 number of bytes of the gaps
+      12      gaps: per hit, cell - (cell before) - 1, with -1 before the first: 7 bits per byte,
+              low ones first, the high bit of a byte set if another follows; no more than needed
+              codes: per hit `width` bits, (pattern - base) >> shift; bit k of this string is bit
+              k%8 of byte k/8; up to 7 zero bits fill the last byte
+     and at the end
+          u64 checksum
+
+   index                                          u64 offset of each event in the file
+   trailer                                        seed: H
+       0   8  magic: "CMU-end" 0x0A
+       8  u64 number of events
+      16  u64 number of hits in all
+      24  u64 offset of the index
+      32  u64 checksum of the index, seed H
+      40  u64 checksum
+
+   Positive floats sort like their bit patterns, so subtracting the smallest loses nothing and
+   leaves small numbers; energies rounded to few mantissa bits share low zero bits.  GEANT4 hits
+   with 12 mantissa bits take about 3.2 bytes instead of 8. */
+
+enum { CM_HEADER = 568, CM_TRAILER = 48, CM_EVENT = 24, CM_PACKED = 12, CM_CMU_VERSION = 1 };
+
+static const unsigned char cm_magic[9] = "\x89" "CMU\r\n\x1a\n";
+static const unsigned char cm_end_magic[9] = "CMU-end\n";
+static const unsigned char cm_hdf5_magic[9] = "\x89HDF\r\n\x1a\n";
+
+static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info *info)
+{
+    const calomu_geometry *g = &info->geometry;
+    int i, known = info->features == CALOMU_FEATURES_STANDARDISED;
+    uint64_t sum;
+    memset(h, 0, CM_HEADER);
+    memcpy(h, cm_magic, 8);
+    cm_put32(h + 8, 0x01020304);
+    cm_put32(h + 12, CM_CMU_VERSION);
+    cm_put32(h + 16, CM_HEADER);
+    cm_put32(h + 20, (uint32_t)info->features);
+    if (info->features != CALOMU_FEATURES_NONE) {
+        cm_put32(h + 24, (uint32_t)info->feature_options.convention);
+        cm_put32(h + 28, cm_bits(info->feature_options.grow));
+    }
+    cm_put32(h + 32, (uint32_t)g->nz);
+    cm_put32(h + 36, (uint32_t)g->nx);
+    cm_put32(h + 40, (uint32_t)g->ny);
+    memcpy(h + 48, "GeV mm T", 8);
+    for (i = 0; i < 3; i++) {
+        cm_put64(h + 56 + 8 * i, cm_double_bits(g->pitch[i]));
+        cm_put64(h + 80 + 8 * i, cm_double_bits(g->origin[i]));
+    }
+    cm_put64(h + 104, cm_double_bits(g->field));
+    for (i = 0; known && i < CALOMU_FEATURES; i++) {
+        cm_put64(h + 112 + 8 * i, cm_double_bits(info->mean[i]));
+        cm_put64(h + 336 + 8 * i, cm_double_bits(info->deviation[i]));
+    }
+    sum = cm_checksum(0, h, CM_HEADER - 8);
+    cm_put64(h + CM_HEADER - 8, sum);
+    return sum;
+}
+
+/* A number of cells; 0, which is refused later, for one that does not fit. */
+static int32_t cm_get_size(const unsigned char *p)
+{
+    uint32_t n = cm_get32(p);
+    return n <= INT32_MAX ? (int32_t)n : 0;
+}
+
+/* The reverse, for a header whose checksum is right.  Values out of range become ones that
+   cm_check_info refuses. */
+static void cm_get_info(const unsigned char *h, calomu_data_info *info)
+{
+    calomu_geometry *g = &info->geometry;
+    uint32_t state = cm_get32(h + 20), convention = cm_get32(h + 24);
+    int i;
+    memset(info, 0, sizeof *info);
+    info->features = (calomu_feature_state)(state > 3 ? 4 : state);
+    if (state) {
+        info->feature_options.convention = (calomu_convention)(convention > 1 ? 2 : convention);
+        info->feature_options.grow = cm_from_bits(cm_get32(h + 28));
+    }
+    g->nz = cm_get_size(h + 32);
+    g->nx = cm_get_size(h + 36);
+    g->ny = cm_get_size(h + 40);
+    for (i = 0; i < 3; i++) {
+        g->pitch[i] = cm_double_from_bits(cm_get64(h + 56 + 8 * i));
+        g->origin[i] = cm_double_from_bits(cm_get64(h + 80 + 8 * i));
+    }
+    g->field = cm_double_from_bits(cm_get64(h + 104));
+    for (i = 0; state == CALOMU_FEATURES_STANDARDISED && i < CALOMU_FEATURES; i++) {
+        info->mean[i] = cm_double_from_bits(cm_get64(h + 112 + 8 * i));
+        info->deviation[i] = cm_double_from_bits(cm_get64(h + 336 + 8 * i));
+    }
+}
+
+/* Bytes of features in each event. */
+static size_t cm_feature_bytes(const calomu_data_info *info)
+{
+    return info->features == CALOMU_FEATURES_NONE ? 0 : 4 * CALOMU_FEATURES;
+}
+
+/* ---- writing .cmu */
+
+struct calomu_writer {
+    calomu *c;
+    calomu_output *out;
+    calomu_data_info info;           /* n_events and n_hits: so far */
+    uint64_t seed, offset;           /* H; bytes written */
+    void *index, *block, *sorted;    /* offsets; the event in its packed form; hits in order */
+    size_t index_size, block_size, sorted_size;
+    calomu_status status;            /* of the first failure, with its text */
+    char message[512];
+};
+
+static unsigned char *cm_put_gap(unsigned char *p, uint32_t gap)
+{
+    for (; gap >= 128; gap >>= 7) *p++ = (unsigned char)(gap | 128);
+    *p++ = (unsigned char)gap;
+    return p;
+}
+
+/* The bit pattern of an energy; -0 becomes 0. */
+static uint32_t cm_energy_bits(float energy) { return energy > 0 ? cm_bits(energy) : 0; }
+
+/* Writes n > 0 hits of rising cells in at most 12 + 8 n bytes: a gap is below 2^24, so it takes at
+   most 4, and a code at most 4.  Returns the first byte behind. */
+static unsigned char *cm_put_hits(unsigned char *p, const calomu_hit *hits, size_t n)
+{
+    uint32_t base = UINT32_MAX, all = 0, largest = 0, before = UINT32_MAX;
+    unsigned char *gaps = p + CM_PACKED;
+    unsigned char *to = gaps;
+    uint64_t pending = 0;
+    int shift = 0, width = 0, bits = 0;
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (cm_energy_bits(hits[i].energy) < base) base = cm_energy_bits(hits[i].energy);
+    for (i = 0; i < n; i++) {
+        uint32_t over = cm_energy_bits(hits[i].energy) - base;
+        all |= over;
+        if (over > largest) largest = over;
+    }
+    while (all && !(all >> shift & 1)) shift++;
+    while (width < 32 && (uint64_t)largest >> shift >> width) width++;
+    for (i = 0; i < n; i++) {
+        to = cm_put_gap(to, hits[i].cell - before - 1);
+        before = hits[i].cell;
+    }
+    cm_put32(p, base);
+    p[4] = (unsigned char)shift;
+    p[5] = (unsigned char)width;
+    p[6] = p[7] = 0;
+    cm_put32(p + 8, (uint32_t)(to - gaps));
+    for (i = 0; i < n; i++) {        /* at most 7 + 32 bits are pending */
+        pending |= (uint64_t)((cm_energy_bits(hits[i].energy) - base) >> shift) << bits;
+        for (bits += width; bits >= 8; bits -= 8, pending >>= 8) *to++ = (unsigned char)pending;
+    }
+    if (bits) *to++ = (unsigned char)pending;
+    return to;
+}
+
+/* Absent is one bit pattern, so that equal events give equal bytes. */
+static uint32_t cm_truth_bits(float x) { return isnan(x) ? 0x7FC00000u : cm_bits(x); }
+
+/* Packs a checked event with rising cells into w->block; returns its length. */
+static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu_hit *hits)
+{
+    unsigned char *start = w->block;
+    unsigned char *p = start + CM_EVENT;
+    size_t length;
+    int i;
+    cm_put32(start + 4, (uint32_t)e->n_hits);
+    cm_put32(start + 8, cm_truth_bits(e->energy));
+    cm_put32(start + 12, cm_truth_bits(e->x));
+    cm_put32(start + 16, cm_truth_bits(e->y));
+    cm_put32(start + 20, cm_truth_bits(e->charge));
+    for (i = 0; e->features && i < CALOMU_FEATURES; i++, p += 4)
+        cm_put32(p, cm_bits(e->features[i]));
+    if (e->n_hits) p = cm_put_hits(p, hits, e->n_hits);
+    length = (size_t)(p - start) + 8;
+    cm_put32(start, (uint32_t)length);          /* below 164 + 8 * 2^24 */
+    cm_put64(p, cm_checksum(w->seed + w->info.n_events, start, length - 8));
+    return length;
+}
+
+static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
+{
+    const calomu_hit *hits = e->hits;
+    uint64_t number = w->info.n_events;
+    size_t n = e->n_hits, length, at = (size_t)number * 8;
+    calomu_status s = cm_check_event(w->c, &w->info.geometry, e, number);
+    if (!s) s = cm_check_features(w->c, w->info.features, e->features, number);
+    if (s) return CALOMU_EFORMAT;    /* here also an impact point outside the face is bad data */
+    if (!cm_hits_rising(hits, n)) {
+        s = cm_need(w->c, &w->sorted, &w->sorted_size, 0, 2 * n * sizeof *hits);
+        if (s) return s;
+        s = cm_sort_hits(w->c, &w->info.geometry, hits, n, w->sorted,
+                         (calomu_hit *)w->sorted + n, number);
+        if (s) return s;
+        hits = w->sorted;
+    }
+    s = cm_need(w->c, &w->block, &w->block_size, 0,
+                CM_EVENT + 4 * CALOMU_FEATURES + CM_PACKED + 8 * n + 8);
+    if (!s) s = cm_need(w->c, &w->index, &w->index_size, at, at + 8);
+    if (s) return s;
+    length = cm_put_event(w, e, hits);
+    cm_put64((unsigned char *)w->index + at, w->offset);
+    s = calomu_output_write(w->out, w->block, length);
+    w->offset += length;
+    w->info.n_events++;
+    w->info.n_hits += n;
+    return s;
+}
+
+static calomu_status cm_writer_end(calomu_writer *w)
+{
+    unsigned char t[CM_TRAILER];
+    size_t bytes = (size_t)w->info.n_events * 8;
+    calomu_status s;
+    memcpy(t, cm_end_magic, 8);
+    cm_put64(t + 8, w->info.n_events);
+    cm_put64(t + 16, w->info.n_hits);
+    cm_put64(t + 24, w->offset);
+    cm_put64(t + 32, cm_checksum(w->seed, w->index, bytes));
+    cm_put64(t + 40, cm_checksum(w->seed, t, CM_TRAILER - 8));
+    s = calomu_output_write(w->out, w->index, bytes);
+    return s ? s : calomu_output_write(w->out, t, sizeof t);
+}
+
+static void cm_writer_free(calomu_writer *w)
+{
+    cm_release(w->c, w->index);
+    cm_release(w->c, w->block);
+    cm_release(w->c, w->sorted);
+    cm_release(w->c, w);
+}
+
+calomu_status calomu_writer_open(calomu *c, const char *path, const calomu_data_info *info,
+                                 calomu_writer **writer)
+{
+    unsigned char header[CM_HEADER];
+    calomu_writer *w;
+    calomu_status s = cm_check_info(c, info);
+    if (s) return s;
+    w = cm_allocate(c, 1, sizeof *w);
+    if (!w) return CALOMU_EMEMORY;
+    w->c = c;
+    w->info = *info;
+    w->info.n_events = w->info.n_hits = 0;
+    w->seed = cm_put_header(header, info);
+    w->offset = CM_HEADER;
+    s = calomu_output_open(c, path, &w->out);
+    if (s) {
+        cm_writer_free(w);
+        return s;
+    }
+    s = calomu_output_write(w->out, header, sizeof header);
+    if (s) {
+        calomu_writer_abandon(w);
+        return s;
+    }
+    *writer = w;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_writer_add(calomu_writer *w, const calomu_event *event)
+{
+    calomu_status s;
+    if (w->status) return cm_fail(w->c, w->status, "%s", w->message);
+    s = cm_writer_add(w, event);
+    if (s) {
+        w->status = s;
+        memcpy(w->message, w->c->message, sizeof w->message);
+    }
+    return s;
+}
+
+calomu_status calomu_writer_close(calomu_writer *w)
+{
+    calomu_status s = w->status;
+    calomu_output *out = w->out;
+    if (s) cm_fail(w->c, s, "%s", w->message);
+    else s = cm_writer_end(w);
+    if (s) calomu_output_abandon(out);
+    else s = calomu_output_close(out);
+    cm_writer_free(w);
+    return s;
+}
+
+void calomu_writer_abandon(calomu_writer *w)
+{
+    if (!w) return;
+    calomu_output_abandon(w->out);
+    cm_writer_free(w);
+}
+
+/* ---- reading .cmu */
+
+struct calomu_data {
+    calomu_data_info info;
+    calomu *own;
+    const calomu_event *event;       /* a set in memory: the caller's events; else NULL */
+    cm_file file;
+    int opened;
+    char *path;
+    uint64_t *offset;                /* n_events + 1: where event i starts; ends at the next */
+    uint64_t seed;                   /* H */
+};
+
+static calomu_status cm_data_fail(calomu *c, const calomu_data *d, const char *why)
+{
+    return cm_fail(c, CALOMU_EFORMAT, "%s: %s", d->path, why);
+}
+
+/* Header: what kind of file, then which version, then whether it is whole, then what it says. */
+static calomu_status cm_data_header(calomu *c, calomu_data *d)
+{
+    unsigned char h[CM_HEADER] = { 0 };
+    size_t n = d->file.size < CM_HEADER ? (size_t)d->file.size : CM_HEADER;
+    calomu_status s = cm_file_read(c, &d->file, d->path, 0, h, n);
+    if (s) return s;
+    if (n >= 8 && !memcmp(h, cm_hdf5_magic, 8))
+        return cm_data_fail(c, d, "is an HDF5 file: take it in with calomu-import-h5");
+    if (n < 8 || memcmp(h, cm_magic, 8)) return cm_data_fail(c, d, "not a .cmu data file");
+    if (n >= 12 && cm_get32(h + 8) != 0x01020304)
+        return cm_data_fail(c, d, "wrong mark of byte order: damaged, or written by a program "
+                            "that does not keep to the format");
+    if (n >= 16 && cm_get32(h + 12) != CM_CMU_VERSION)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: format version %lu, this program reads only %d: "
+                       "use a newer calomu", d->path, (unsigned long)cm_get32(h + 12),
+                       CM_CMU_VERSION);
+    if (d->file.size < CM_HEADER + CM_TRAILER)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: cut off after %llu bytes", d->path,
+                       (unsigned long long)d->file.size);
+    d->seed = cm_get64(h + CM_HEADER - 8);
+    if (cm_checksum(0, h, CM_HEADER - 8) != d->seed)
+        return cm_data_fail(c, d, "damaged header: its checksum is wrong");
+    cm_get_info(h, &d->info);
+    if (cm_get32(h + 16) != CM_HEADER || cm_get32(h + 44) || memcmp(h + 48, "GeV mm T", 8))
+        return cm_data_fail(c, d, "header of unknown size or units");
+    return cm_check_info(c, &d->info) ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
+}
+
+/* Trailer: the counts must fit the size of the file before memory is taken for the index. */
+static calomu_status cm_data_trailer(calomu *c, calomu_data *d, uint64_t *sum)
+{
+    unsigned char t[CM_TRAILER];
+    uint64_t end = d->file.size - CM_TRAILER, index, n;
+    calomu_status s = cm_file_read(c, &d->file, d->path, end, t, sizeof t);
+    if (s) return s;
+    if (memcmp(t, cm_end_magic, 8))
+        return cm_data_fail(c, d, "ends without its index: cut off, or never completed");
+    if (cm_checksum(d->seed, t, CM_TRAILER - 8) != cm_get64(t + 40))
+        return cm_data_fail(c, d, "damaged end: its checksum is wrong");
+    n = cm_get64(t + 8);
+    index = cm_get64(t + 24);
+    *sum = cm_get64(t + 32);
+    d->info.n_events = n;
+    d->info.n_hits = cm_get64(t + 16);
+    if (index < CM_HEADER || index > end || (end - index) % 8 || (end - index) / 8 != n)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: index of %llu events at byte %llu does not fit a "
+                       "file of %llu bytes", d->path, (unsigned long long)n,
+                       (unsigned long long)index, (unsigned long long)d->file.size);
+    if (d->info.n_hits > index - CM_HEADER)     /* a hit takes at least one byte */
+        return cm_fail(c, CALOMU_EFORMAT, "%s: %llu hits cannot be in %llu bytes", d->path,
+                       (unsigned long long)d->info.n_hits, (unsigned long long)index);
+    return CALOMU_OK;
+}
+
+/* Index: events follow each other without gaps, from the header to the index itself. */
+static calomu_status cm_data_index(calomu *c, calomu_data *d, uint64_t sum)
+{
+    size_t n = (size_t)d->info.n_events, i;
+    uint64_t least = CM_EVENT + cm_feature_bytes(&d->info) + 8;
+    uint64_t at = d->file.size - CM_TRAILER - 8 * d->info.n_events;
+    calomu_status s;
+    if (d->info.n_events >= SIZE_MAX / 16)
+        return cm_fail(c, CALOMU_EMEMORY, "%s: too many events for this machine", d->path);
+    d->offset = cm_allocate(c, n + 1, sizeof *d->offset);
+    if (!d->offset) return CALOMU_EMEMORY;
+    s = cm_file_read(c, &d->file, d->path, at, d->offset, 8 * n);
+    if (s) return s;
+    if (cm_checksum(d->seed, d->offset, 8 * n) != sum)
+        return cm_data_fail(c, d, "damaged index: its checksum is wrong");
+    for (i = 0; i < n; i++)          /* in place: each entry is read as bytes, then replaced */
+        d->offset[i] = cm_get64((const unsigned char *)(d->offset + i));
+    d->offset[n] = at;
+    if (d->offset[0] != CM_HEADER) return cm_data_fail(c, d, "bytes that belong to no event");
+    for (i = 0; i < n; i++)
+        if (d->offset[i + 1] < d->offset[i] || d->offset[i + 1] - d->offset[i] < least
+            || d->offset[i + 1] - d->offset[i] > UINT32_MAX)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: event %zu: bad offset in the index", d->path, i);
+    return CALOMU_OK;
+}
+
+calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
+{
+    calomu_data *d = cm_allocate(c, 1, sizeof *d);
+    uint64_t sum = 0;
+    calomu_status s = CALOMU_EMEMORY;
+    if (!d) return s;
+    d->own = cm_clone(c);
+    if (!d->own) {
+        cm_release(c, d);
+        return s;
+    }
+    d->path = cm_allocate(c, strlen(path) + 1, 1);
+    if (d->path) {
+        strcpy(d->path, path);
+        s = cm_file_open(c, path, &d->file);
+        d->opened = !s;
+    }
+    if (!s) s = cm_data_header(c, d);
+    if (!s) s = cm_data_trailer(c, d, &sum);
+    if (!s) s = cm_data_index(c, d, sum);
+    if (s) calomu_data_close(d);
+    else *data = d;
+    return s;
+}
+
+calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
+                                      const calomu_event *events, size_t n, calomu_data **data)
+{
+    calomu_status s = cm_check_info(c, info);
+    uint64_t hits = 0;
+    calomu_data *d;
+    size_t i, j;
+    for (i = 0; !s && i < n; i++) {
+        const calomu_event *e = events + i;
+        s = cm_check_event(c, &info->geometry, e, i);
+        if (!s) s = cm_check_features(c, info->features, e->features, i);
+        for (j = 1; !s && j < e->n_hits; j++)
+            if (e->hits[j].cell <= e->hits[j - 1].cell)
+                s = cm_fail(c, CALOMU_EFORMAT, "event %zu, hit %zu: cells must be strictly rising",
+                            i, j);
+        hits += e->n_hits;
+    }
+    if (s) return s;
+    d = cm_allocate(c, 1, sizeof *d);
+    if (!d) return CALOMU_EMEMORY;
+    d->own = cm_clone(c);
+    if (!d->own) {
+        cm_release(c, d);
+        return CALOMU_EMEMORY;
+    }
+    d->info = *info;
+    d->info.n_events = n;
+    d->info.n_hits = hits;
+    d->event = events;
+    *data = d;
+    return CALOMU_OK;
+}
+
+const calomu_data_info *calomu_data_describe(const calomu_data *data) { return &data->info; }
+
+void calomu_data_close(calomu_data *d)
+{
+    calomu *own;
+    if (!d) return;
+    own = d->own;
+    if (d->opened) cm_file_close(own, &d->file);
+    cm_release(own, d->path);
+    cm_release(own, d->offset);
+    cm_release(own, d);
+    cm_clone_free(own);
+}
+
+/* The packed hits of one event, with all bounds proven: n gaps lie in gap[0..gap_bytes), n codes
+   of `width` bits in the bytes behind, and at least the 8 bytes of the checksum follow. */
+typedef struct cm_packed {
+    size_t n, gap_bytes;
+    const unsigned char *gap, *code;
+    uint32_t base;
+    int shift, width;
+} cm_packed;
+
+/* p: length bytes behind truth and features, checksum included.  0 if they make no sense. */
+static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t cells,
+                     cm_packed *k)
+{
+    memset(k, 0, sizeof *k);
+    if (n == 0) return length == 8;
+    if (n > cells || length < CM_PACKED + 8) return 0;
+    length -= CM_PACKED + 8;
+    k->n = n;
+    k->base = cm_get32(p);
+    k->shift = p[4];
+    k->width = p[5];
+    k->gap_bytes = cm_get32(p + 8);
+    k->gap = p + CM_PACKED;
+    k->code = k->gap + (k->gap_bytes <= length ? k->gap_bytes : 0);
+    return k->width + k->shift <= 32 && k->shift < 32 && !(p[6] | p[7]) && k->gap_bytes >= n
+        && k->gap_bytes <= length
+        && ((uint64_t)n * (uint64_t)k->width + 7) / 8 == length - k->gap_bytes;
+}
+
+/* Cells from gaps.  A gap that starts in the last byte may run at most 3 bytes into the codes or
+   the checksum: still inside the event.  n < 2^25 gaps below 2^28: the sum fits 64 bits. */
+static int cm_unpack_cells(const cm_packed *k, uint32_t cells, calomu_hit *hits)
+{
+    const unsigned char *p = k->gap;
+    const unsigned char *end = p + k->gap_bytes;
+    uint64_t next = 0;               /* the cell before, plus 1 */
+    size_t i;
+    for (i = 0; i < k->n && p < end; i++) {
+        uint32_t gap = *p++;
+        if (gap >= 128) {
+            int at = 7;
+            gap &= 127;
+            for (; *p >= 128 && at < 21; at += 7) gap |= (uint32_t)(*p++ & 127) << at;
+            if (*p == 0 || *p >= 128) return 0;
+            gap |= (uint32_t)*p++ << at;
+        }
+        next += gap;
+        hits[i].cell = (uint32_t)next++;
+    }
+    return i == k->n && p == end && next <= cells;
+}
+
+/* Energies from codes.  Code i is cut out of the 8 bytes that hold its first bit: at most 7 + 32
+   of their 64 bits are used, and the load ends at most 7 bytes behind the codes, inside the
+   checksum.  Finite and not negative: the largest pattern must stay below that of infinity. */
+static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
+{
+    const unsigned char *p = k->code;
+    const uint32_t base = k->base;
+    const int shift = k->shift;
+    const size_t n = k->n, width = (size_t)k->width;
+    const uint32_t mask = (uint32_t)(((uint64_t)1 << width) - 1);
+    uint32_t largest = 0;
+    size_t i, bit = 0;
+    for (i = 0; i < n; i++, bit += width) {
+        uint32_t code = (uint32_t)(cm_get64(p + (bit >> 3)) >> (bit & 7)) & mask;
+        largest = code > largest ? code : largest;
+        hits[i].energy = cm_from_bits(base + (code << shift));
+    }
+    return base + ((uint64_t)largest << shift) < 0x7F800000u;
+}
+
+/* One event from its bytes: verified, then unpacked behind the `used` hits already in out. */
+static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t number,
+                                   const unsigned char *p, size_t length, calomu_events *out,
+                                   size_t used, calomu_event *e, float *features)
+{
+    size_t fixed = CM_EVENT + cm_feature_bytes(&d->info), n = cm_get32(p + 4);
+    uint32_t cells = cm_cells(&d->info.geometry);
+    calomu_hit *hits;
+    cm_packed k;
+    calomu_status s;
+    int i;
+    if (cm_checksum(d->seed + number, p, length - 8) != cm_get64(p + length - 8))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: event %llu, at byte %llu, is damaged: its checksum "
+                       "is wrong", d->path, (unsigned long long)number,
+                       (unsigned long long)d->offset[number]);
+    if (cm_get32(p) != length || !cm_unpack(p + fixed, length - fixed, n, cells, &k))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: event %llu: sizes that do not fit its %zu bytes",
+                       d->path, (unsigned long long)number, length);
+    s = cm_need(out->owner_, &out->memory_[1], &out->size_[1], used * sizeof *hits,
+                (used + n) * sizeof *hits);
+    if (s) return cm_fail(c, s, "%s", calomu_message(out->owner_));
+    hits = (calomu_hit *)out->memory_[1] + used;
+    if (!cm_unpack_cells(&k, cells, hits) || !cm_unpack_energies(&k, hits))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: event %llu: impossible cells or energies", d->path,
+                       (unsigned long long)number);
+    e->n_hits = n;
+    e->energy = cm_from_bits(cm_get32(p + 8));
+    e->x = cm_from_bits(cm_get32(p + 12));
+    e->y = cm_from_bits(cm_get32(p + 16));
+    e->charge = cm_from_bits(cm_get32(p + 20));
+    e->features = features;
+    for (i = 0; features && i < CALOMU_FEATURES; i++)
+        features[i] = cm_from_bits(cm_get32(p + CM_EVENT + 4 * i));
+    s = cm_check_truth(c, &d->info.geometry, e, number);
+    if (!s) s = cm_check_features(c, d->info.features, features, number);
+    return s ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
+}
+
+static uint64_t cm_number(uint64_t first, const uint64_t *numbers, size_t i)
+{
+    return numbers ? numbers[i] : first + i;
+}
+
+/* Checks the numbers asked for and takes the memory of everything but hits: events, features, and
+   `block` bytes for the longest packed event among them. */
+static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t first,
+                                     const uint64_t *numbers, size_t n, calomu_events *out)
+{
+    uint64_t longest = 0, total = d->info.n_events;
+    size_t i, each = sizeof(calomu_event) + cm_feature_bytes(&d->info);
+    calomu_status s;
+    if (n > SIZE_MAX / 4 / each)
+        return cm_fail(c, CALOMU_EMEMORY, "no memory for %zu events at once", n);
+    if (!numbers && (n > total || first > total - n))
+        return cm_fail(c, CALOMU_EUSAGE, "events %llu to %llu asked for, there are %llu",
+                       (unsigned long long)first, (unsigned long long)(first + n - 1),
+                       (unsigned long long)total);
+    for (i = 0; i < n; i++) {
+        uint64_t k = cm_number(first, numbers, i);
+        if (k >= total)
+            return cm_fail(c, CALOMU_EUSAGE, "event %llu asked for, there are %llu",
+                           (unsigned long long)k, (unsigned long long)total);
+        if (!d->event && d->offset[k + 1] - d->offset[k] > longest)
+            longest = d->offset[k + 1] - d->offset[k];
+    }
+    if (!out->owner_) out->owner_ = cm_clone(c);
+    if (!out->owner_) return CALOMU_EMEMORY;
+    if (longest > SIZE_MAX / 4) return cm_fail(c, CALOMU_EMEMORY, "no memory for one event");
+    s = cm_need(out->owner_, &out->memory_[0], &out->size_[0], 0, n * each + (size_t)longest);
+    return s ? cm_fail(c, s, "%s", calomu_message(out->owner_)) : CALOMU_OK;
+}
+
+calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
+                               const uint64_t *numbers, size_t n, calomu_events *out)
+{
+    size_t used = 0, i, at, nf = cm_feature_bytes(&data->info) / 4;
+    calomu_event *event;
+    float *features;
+    unsigned char *block;
+    calomu_status s = cm_read_prepare(c, data, first, numbers, n, out);
+    out->event = NULL;
+    out->n = 0;
+    if (s) return s;
+    event = out->memory_[0];
+    features = (float *)(event + n);
+    block = (unsigned char *)(features + n * nf);
+    for (i = 0; i < n; i++) {
+        uint64_t k = cm_number(first, numbers, i);
+        if (data->event) {
+            event[i] = data->event[k];
+            continue;
+        }
+        at = (size_t)(data->offset[k + 1] - data->offset[k]);
+        s = cm_file_read(c, &data->file, data->path, data->offset[k], block, at);
+        if (!s) s = cm_read_event(c, data, k, block, at, out, used, event + i,
+                                  nf ? features + i * nf : NULL);
+        if (s) return s;
+        used += event[i].n_hits;
+    }
+    for (i = at = 0; !data->event && i < n; i++) {       /* the hits do not move any more */
+        event[i].hits = event[i].n_hits ? (calomu_hit *)out->memory_[1] + at : NULL;
+        at += event[i].n_hits;
+    }
+    out->event = event;
+    out->n = n;
+    return CALOMU_OK;
+}
+
+void calomu_events_free(calomu_events *e)
+{
+    if (!e || !e->owner_) return;
+    cm_release(e->owner_, e->memory_[0]);
+    cm_release(e->owner_, e->memory_[1]);
+    cm_clone_free(e->owner_);
+    memset(e, 0, sizeof *e);
+}
+
+/* ---- safetensors (models and checkpoints)
+
+   u64 length of the header (little-endian), the header (JSON, then spaces), the data.  The header
+   is one object: "__metadata__" with strings, and per tensor
+       "NAME":{"dtype":"F32","shape":[2,3],"data_offsets":[begin,end]}
+   with offsets counted from the end of the header; together the tensors must cover the data
+   exactly.  The parser accepts nothing else, so nothing nests deeper than three. */
+
+enum { CM_ST_HEADER = 100 * 1000 * 1000 };          /* longest header, as in other readers */
+#define CM_ST_LARGEST ((uint64_t)1 << 32)            /* longest file: no model is near */
+
+typedef struct cm_json {
+    calomu *c;
+    const char *path;
+    char *start, *at, *end;
+} cm_json;
+
+static const struct { char name[4]; int size; } cm_dtypes[] = {      /* in order of cm_dtype */
+    { "F32", 4 }, { "F64", 8 }, { "I64", 8 }, { "U8", 1 }
+};
+
+static calomu_status cm_json_fail(const cm_json *j, const char *what)
+{
+    return cm_fail(j->c, CALOMU_EFORMAT, "%s: bad safetensors header, byte %zu: %s", j->path,
+                   (size_t)(j->at - j->start) + 8, what);
+}
+
+static void cm_json_space(cm_json *j)
+{
+    while (j->at < j->end && *j->at && strchr(" \t\n\r", *j->at)) j->at++;
+}
+
+/* If the next character behind white space is the wanted one, takes it. */
+static int cm_json_take(cm_json *j, char wanted)
+{
+    cm_json_space(j);
+    if (j->at == j->end || *j->at != wanted) return 0;
+    j->at++;
+    return 1;
+}
+
+/* Four hexadecimal digits behind \u, or -1. */
+static long cm_json_hex(cm_json *j)
+{
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";   /* value: place mod 16 */
+    long value = 0;
+    int i;
+    if (j->end - j->at < 4) return -1;
+    for (i = 0; i < 4; i++) {
+        const char *d = j->at[i] ? strchr(digits, j->at[i]) : NULL;
+        if (!d) return -1;
+        value = value * 16 + (d - digits) % 16;
+    }
+    j->at += 4;
+    return value;
+}
+
+/* One code point as UTF-8. */
+static char *cm_put_utf8(char *to, long u)
+{
+    if (u < 0x80) {
+        *to++ = (char)u;
+    } else if (u < 0x800) {
+        *to++ = (char)(0xC0 | u >> 6);
+        *to++ = (char)(0x80 | (u & 63));
+    } else if (u < 0x10000) {
+        *to++ = (char)(0xE0 | u >> 12);
+        *to++ = (char)(0x80 | (u >> 6 & 63));
+        *to++ = (char)(0x80 | (u & 63));
+    } else {
+        *to++ = (char)(0xF0 | u >> 18);
+        *to++ = (char)(0x80 | (u >> 12 & 63));
+        *to++ = (char)(0x80 | (u >> 6 & 63));
+        *to++ = (char)(0x80 | (u & 63));
+    }
+    return to;
+}
+
+/* What follows a backslash, written to *to.  Its UTF-8 is never longer than the escape. */
+static calomu_status cm_json_escape(cm_json *j, char **to)
+{
+    static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
+    const char *at = j->at < j->end && *j->at ? strchr(names, *j->at) : NULL;
+    long u, low;
+    if (at) {
+        j->at++;
+        *(*to)++ = values[at - names];
+        return CALOMU_OK;
+    }
+    if (j->at == j->end || *j->at != 'u') return cm_json_fail(j, "unknown escape in a string");
+    j->at++;
+    u = cm_json_hex(j);
+    if (u >= 0xD800 && u < 0xDC00 && j->end - j->at >= 2 && j->at[0] == '\\' && j->at[1] == 'u') {
+        j->at += 2;
+        low = cm_json_hex(j);
+        u = low >= 0xDC00 && low < 0xE000 ? 0x10000 + (u - 0xD800) * 1024 + (low - 0xDC00) : -1;
+    }
+    if (u <= 0 || (u >= 0xD800 && u < 0xE000))
+        return cm_json_fail(j, "\\u in a string stands for no usable character");
+    *to = cm_put_utf8(*to, u);
+    return CALOMU_OK;
+}
+
+/* A string, decoded in place: the result is never longer, and the closing quote makes room for
+   its terminating zero. */
+static calomu_status cm_json_string(cm_json *j, char **text)
+{
+    calomu_status s = CALOMU_OK;
+    char *to;
+    if (!cm_json_take(j, '"')) return cm_json_fail(j, "a string is missing");
+    *text = to = j->at;
+    while (j->at < j->end && *j->at != '"') {
+        unsigned char u = (unsigned char)*j->at++;
+        if (u < 0x20) return cm_json_fail(j, "control character in a string");
+        if (u != '\\') *to++ = (char)u;
+        else if ((s = cm_json_escape(j, &to)) != CALOMU_OK) return s;
+    }
+    if (j->at == j->end) return cm_json_fail(j, "a string does not end");
+    j->at++;
+    *to = 0;
+    return CALOMU_OK;
+}
+
+/* [a, b, ...]: at most max integers without sign, fraction, exponent or leading zeros. */
+static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n)
+{
+    *n = 0;
+    if (!cm_json_take(j, '[')) return cm_json_fail(j, "a list of integers is missing");
+    if (cm_json_take(j, ']')) return CALOMU_OK;
+    do {
+        uint64_t v = 0;
+        const char *first;
+        cm_json_space(j);
+        first = j->at;
+        if (*n == max) return cm_json_fail(j, "too many integers in a list");
+        for (; j->at < j->end && *j->at >= '0' && *j->at <= '9'; j->at++) {
+            if (v > (UINT64_MAX - 9) / 10) return cm_json_fail(j, "an integer is too large");
+            v = v * 10 + (uint64_t)(*j->at - '0');
+        }
+        if (j->at == first || (*first == '0' && j->at - first > 1))
+            return cm_json_fail(j, "an integer of decimal digits is missing");
+        values[(*n)++] = v;
+    } while (cm_json_take(j, ','));
+    return cm_json_take(j, ']') ? CALOMU_OK : cm_json_fail(j, "a list does not end");
+}
+
+static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
+{
+    cm_st_meta *m;
+    calomu_status s;
+    if (!cm_json_take(j, '{')) return cm_json_fail(j, "the metadata must be an object");
+    if (cm_json_take(j, '}')) return CALOMU_OK;
+    do {
+        m = st->meta + st->n_meta;
+        s = cm_json_string(j, &m->key);
+        if (!s && !cm_json_take(j, ':')) s = cm_json_fail(j, "a colon is missing");
+        if (!s) s = cm_json_string(j, &m->value);
+        if (s) return s;
+        st->n_meta++;
+    } while (cm_json_take(j, ','));
+    return cm_json_take(j, '}') ? CALOMU_OK : cm_json_fail(j, "the metadata do not end");
+}
+
+/* Type, shape and offsets must agree: count = product of the shape, bytes = end - begin. */
+static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t offsets[2],
+                                  const char *data, uint64_t bytes)
+{
+    uint64_t size = (uint64_t)cm_dtypes[t->dtype].size;
+    int i;
+    t->count = 1;
+    for (i = 0; i < t->rank; i++) {
+        if (t->shape[i] && t->count > bytes / size / t->shape[i])
+            return cm_json_fail(j, "the shape of a tensor is larger than the file");
+        t->count *= t->shape[i];
+    }
+    if (offsets[0] > offsets[1] || offsets[1] > bytes)
+        return cm_json_fail(j, "data_offsets outside the file");
+    if (offsets[1] - offsets[0] != t->count * size)
+        return cm_json_fail(j, "data_offsets do not fit dtype and shape");
+    t->data = data + offsets[0];
+    return CALOMU_OK;
+}
+
+static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
+{
+    char *text = NULL;
+    int i;
+    calomu_status s = cm_json_string(j, &text);
+    if (s) return s;
+    for (i = 0; i < 4; i++) {
+        if (strcmp(text, cm_dtypes[i].name)) continue;
+        t->dtype = (cm_dtype)i;
+        return CALOMU_OK;
+    }
+    return cm_fail(j->c, CALOMU_EFORMAT, "%s: tensor %s has type %.16s; only F32, F64, I64 and U8 "
+                   "are read: convert it first", j->path, t->name, text);
+}
+
+/* The object of one tensor, its three keys in any order. */
+static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *data, uint64_t bytes)
+{
+    uint64_t offsets[2];
+    int seen = 0, key, n;
+    char *text = NULL;
+    calomu_status s;
+    if (!cm_json_take(j, '{')) return cm_json_fail(j, "a tensor must be an object");
+    do {
+        s = cm_json_string(j, &text);
+        if (s) return s;
+        key = !strcmp(text, "dtype") ? 1 : !strcmp(text, "shape") ? 2
+            : !strcmp(text, "data_offsets") ? 4 : 0;
+        if (!key || (seen & key)) return cm_json_fail(j, "unknown or repeated key of a tensor");
+        seen |= key;
+        if (!cm_json_take(j, ':')) return cm_json_fail(j, "a colon is missing");
+        if (key == 1) s = cm_json_dtype(j, t);
+        else if (key == 2) s = cm_json_array(j, t->shape, 8, &t->rank);
+        else if ((s = cm_json_array(j, offsets, 2, &n)) == CALOMU_OK && n != 2)
+            s = cm_json_fail(j, "data_offsets must be two integers");
+        if (s) return s;
+    } while (cm_json_take(j, ','));
+    if (!cm_json_take(j, '}')) return cm_json_fail(j, "a tensor does not end");
+    if (seen != 7) return cm_json_fail(j, "a tensor lacks dtype, shape or data_offsets");
+    return cm_json_fits(j, t, offsets, data, bytes);
+}
+
+static calomu_status cm_json_header(cm_json *j, cm_st *st, const char *data, uint64_t bytes)
+{
+    int metadata = 0;
+    char *name = NULL;
+    calomu_status s;
+    if (j->at == j->end || *j->at != '{') return cm_json_fail(j, "must start with {");
+    j->at++;
+    if (!cm_json_take(j, '}')) {
+        do {
+            cm_st_tensor *t = st->tensor + st->n_tensors;
+            s = cm_json_string(j, &name);
+            if (s) return s;
+            if (!cm_json_take(j, ':')) return cm_json_fail(j, "a colon is missing");
+            if (!strcmp(name, "__metadata__")) {
+                if (metadata++) return cm_json_fail(j, "__metadata__ comes twice");
+                s = cm_json_metadata(j, st);
+            } else if (strlen(name) >= sizeof t->name) {
+                s = cm_json_fail(j, "the name of a tensor is longer than 63 bytes");
+            } else {
+                strcpy(t->name, name);
+                s = cm_json_tensor(j, t, data, bytes);
+                st->n_tensors++;
+            }
+            if (s) return s;
+        } while (cm_json_take(j, ','));
+        if (!cm_json_take(j, '}')) return cm_json_fail(j, "does not end with }");
+    }
+    while (j->at < j->end && *j->at == ' ') j->at++;
+    return j->at == j->end ? CALOMU_OK : cm_json_fail(j, "something follows the header");
+}
+
+static uint64_t cm_st_bytes(const cm_st_tensor *t)
+{
+    return t->count * (uint64_t)cm_dtypes[t->dtype].size;
+}
+
+/* Orders for qsort: total, so that every library's gives the same result. */
+static int cm_st_by_data(const void *a, const void *b)
+{
+    const cm_st_tensor *s = a, *t = b;
+    const char *p = s->data, *q = t->data;
+    if (p != q) return p < q ? -1 : 1;
+    if (s->count != t->count) return s->count < t->count ? -1 : 1;
+    return strcmp(s->name, t->name);
+}
+
+static int cm_st_by_name(const void *a, const void *b)
+{
+    const cm_st_tensor *s = *(const void *const *)a, *t = *(const void *const *)b;
+    return strcmp(s->name, t->name);
+}
+
+static int cm_st_by_key(const void *a, const void *b)
+{
+    const cm_st_meta *s = *(const void *const *)a, *t = *(const void *const *)b;
+    return strcmp(s->key, t->key);
+}
+
+static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
+{
+    unsigned char shape[80];
+    int i;
+    cm_put64(shape, (uint64_t)t->dtype);
+    cm_put64(shape + 8, (uint64_t)t->rank);
+    for (i = 0; i < t->rank; i++) cm_put64(shape + 16 + 8 * i, t->shape[i]);
+    sum = cm_checksum(sum, t->name, strlen(t->name));
+    sum = cm_checksum(sum, shape, 16 + 8 * (size_t)t->rank);
+    return cm_checksum(sum, t->data, (size_t)cm_st_bytes(t));
+}
+
+/* The checksum over all tensors in order of name and all metadata in order of key, except
+   "checksum" itself: programs that reorder a file without changing it keep it valid.  Sorting also
+   shows names that come twice. */
+static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path, const cm_st *st,
+                               uint64_t *sum)
+{
+    size_t nt = (size_t)st->n_tensors, nm = (size_t)st->n_meta, i;
+    const void **order = cm_allocate(c, nt + nm, sizeof *order);
+    const void **meta = order ? order + nt : NULL;
+    const char *twice = NULL;
+    if (!order) return CALOMU_EMEMORY;
+    for (i = 0; i < nt; i++) order[i] = st->tensor + i;
+    for (i = 0; i < nm; i++) meta[i] = st->meta + i;
+    if (nt) qsort(order, nt, sizeof *order, cm_st_by_name);
+    if (nm) qsort(meta, nm, sizeof *meta, cm_st_by_key);
+    *sum = 0;
+    for (i = 0; i < nt; i++) {
+        if (i && !cm_st_by_name(order + i - 1, order + i))
+            twice = ((const cm_st_tensor *)order[i])->name;
+        *sum = cm_st_sum_tensor(*sum, order[i]);
+    }
+    for (i = 0; i < nm; i++) {
+        const cm_st_meta *m = meta[i];
+        if (i && !cm_st_by_key(meta + i - 1, meta + i)) twice = m->key;
+        if (!strcmp(m->key, "checksum")) continue;
+        *sum = cm_checksum(*sum, m->key, strlen(m->key));
+        *sum = cm_checksum(*sum, m->value, strlen(m->value));
+    }
+    cm_release(c, order);
+    if (twice) return cm_fail(c, bad, "%s: the name %.100s comes twice", path, twice);
+    return CALOMU_OK;
+}
+
+const char *cm_st_find_meta(const cm_st *st, const char *key)
+{
+    int i;
+    for (i = 0; i < st->n_meta; i++)
+        if (!strcmp(st->meta[i].key, key)) return st->meta[i].value;
+    return NULL;
+}
+
+const cm_st_tensor *cm_st_find(const cm_st *st, const char *name)
+{
+    int i;
+    for (i = 0; i < st->n_tensors; i++)
+        if (!strcmp(st->tensor[i].name, name)) return st->tensor + i;
+    return NULL;
+}
+
+/* Offsets without gap or overlap, names unique, and the checksum: ours always has one, so that a
+   damaged "checksum" key does not go unseen; files of other programs need none. */
+static calomu_status cm_st_verify(calomu *c, const char *path, cm_st *st, const char *data,
+                                  uint64_t bytes)
+{
+    const char *at = data, *text;
+    char right[17];
+    uint64_t sum = 0;
+    calomu_status s;
+    int i;
+    if (st->n_tensors)
+        qsort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_data);
+    for (i = 0; i < st->n_tensors; i++) {
+        if ((const char *)st->tensor[i].data != at)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s leaves a gap or overlaps another",
+                           path, st->tensor[i].name);
+        at += cm_st_bytes(st->tensor + i);
+    }
+    if (at != data + bytes)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: %llu bytes at the end belong to no tensor", path,
+                       (unsigned long long)(bytes - (uint64_t)(at - data)));
+    s = cm_st_sum(c, CALOMU_EFORMAT, path, st, &sum);
+    if (s) return s;
+    text = cm_st_find_meta(st, "checksum");
+    (void)snprintf(right, sizeof right, "%016llx", (unsigned long long)sum);
+    if (text ? strcmp(text, right) != 0 : cm_st_find_meta(st, "calomu") != NULL)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: its checksum is %s: damaged, or changed by another "
+                       "program", path, text ? "wrong" : "missing");
+    return CALOMU_OK;
+}
+
+/* Room for every tensor and metadata entry that the header can hold: a tensor takes at least 47
+   bytes there, an entry 6 with its comma. */
+static calomu_status cm_st_room(calomu *c, cm_st *st, const char *header, size_t length)
+{
+    size_t braces = 0, colons = 0, i;
+    for (i = 0; i < length; i++) {
+        braces += header[i] == '{';
+        colons += header[i] == ':';
+    }
+    if (braces > length / 40 + 1) braces = length / 40 + 1;
+    if (colons > length / 6 + 1) colons = length / 6 + 1;
+    st->tensor = cm_allocate(c, braces + 1, sizeof *st->tensor);
+    if (st->tensor) st->meta = cm_allocate(c, colons + 1, sizeof *st->meta);
+    return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, cm_st *st)
+{
+    unsigned char first[9] = { 0 };
+    uint64_t length;
+    char *header;
+    cm_json j;
+    calomu_status s;
+    if (f->size < 10) return cm_fail(c, CALOMU_EFORMAT, "%s: not a safetensors file", path);
+    s = cm_file_read(c, f, path, 0, first, sizeof first);
+    if (s) return s;
+    length = cm_get64(first);
+    if (first[8] != '{' || length < 2 || length > CM_ST_HEADER)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: not a safetensors file", path);
+    if (length > f->size - 8 || f->size > CM_ST_LARGEST || f->size > SIZE_MAX / 2)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: a safetensors header of %llu bytes does not fit a "
+                       "file of %llu bytes: cut off or damaged", path, (unsigned long long)length,
+                       (unsigned long long)f->size);
+    st->memory = header = cm_allocate(c, (size_t)f->size - 8, 1);
+    if (!header) return CALOMU_EMEMORY;
+    s = cm_file_read(c, f, path, 8, header, (size_t)f->size - 8);
+    if (!s) s = cm_st_room(c, st, header, (size_t)length);
+    if (s) return s;
+    j.c = c;
+    j.path = path;
+    j.start = j.at = header;
+    j.end = header + length;
+    s = cm_json_header(&j, st, j.end, f->size - 8 - length);
+    return s ? s : cm_st_verify(c, path, st, j.end, f->size - 8 - length);
+}
+
+calomu_status cm_st_read(calomu *c, const char *path, cm_st *st)
+{
+    cm_file f;
+    calomu_status s;
+    memset(st, 0, sizeof *st);
+    s = cm_file_open(c, path, &f);
+    if (s) return s;
+    s = cm_st_load(c, path, &f, st);
+    cm_file_close(c, &f);
+    if (s) cm_st_free(c, st);
+    return s;
+}
+
+void cm_st_free(calomu *c, cm_st *st)
+{
+    cm_release(c, st->tensor);
+    cm_release(c, st->meta);
+    cm_release(c, st->memory);
+    memset(st, 0, sizeof *st);
+}
+
+/* Text of a header: written where p is set, only counted where it is NULL. */
+typedef struct cm_text { char *p; size_t n; } cm_text;
+
+static void cm_text_add(cm_text *t, const char *s, size_t n)
+{
+    if (t->p) memcpy(t->p + t->n, s, n);
+    t->n += n;
+}
+
+static void cm_text_quoted(cm_text *t, const char *s)
+{
+    char escape[8];
+    cm_text_add(t, "\"", 1);
+    for (; *s; s++) {
+        unsigned char u = (unsigned char)*s;
+        if (u < 0x20) {
+            (void)snprintf(escape, sizeof escape, "\\u%04x", (unsigned)u);
+            cm_text_add(t, escape, 6);
+        } else {
+            if (u == '"' || u == '\\') cm_text_add(t, "\\", 1);
+            cm_text_add(t, s, 1);
+        }
+    }
+    cm_text_add(t, "\"", 1);
+}
+
+static void cm_text_tensor(cm_text *t, const cm_st_tensor *x, uint64_t *at)
+{
+    char text[64];
+    int i, n;
+    cm_text_quoted(t, x->name);
+    n = snprintf(text, sizeof text, ":{\"dtype\":\"%s\",\"shape\":[", cm_dtypes[x->dtype].name);
+    cm_text_add(t, text, (size_t)n);
+    for (i = 0; i < x->rank; i++) {
+        n = snprintf(text, sizeof text, i ? ",%llu" : "%llu", (unsigned long long)x->shape[i]);
+        cm_text_add(t, text, (size_t)n);
+    }
+    n = snprintf(text, sizeof text, "],\"data_offsets\":[%llu,", (unsigned long long)*at);
+    cm_text_add(t, text, (size_t)n);
+    *at += cm_st_bytes(x);
+    n = snprintf(text, sizeof text, "%llu]}", (unsigned long long)*at);
+    cm_text_add(t, text, (size_t)n);
+}
+
+/* The next tensor behind number i in the order of the file, or -1: 8-byte types come first, then
+   4, then 1, so that every element is aligned for readers that map the file.  *size: of the types
+   being listed; start with i = -1, *size = 8. */
+static int cm_st_next(const cm_st *st, int i, int *size)
+{
+    for (; *size; *size = *size == 8 ? 4 : *size == 4 ? 1 : 0, i = -1)
+        while (++i < st->n_tensors)
+            if (cm_dtypes[st->tensor[i].dtype].size == *size) return i;
+    return -1;
+}
+
+/* The whole header, padded with spaces so that the data start at a multiple of 8. */
+static void cm_st_header(cm_text *t, const cm_st *st, uint64_t sum)
+{
+    uint64_t at = 0;
+    char hex[17];
+    int i, size = 8;
+    cm_text_add(t, "{\"__metadata__\":{", 17);
+    for (i = 0; i < st->n_meta; i++) {
+        if (!strcmp(st->meta[i].key, "checksum")) continue;
+        cm_text_quoted(t, st->meta[i].key);
+        cm_text_add(t, ":", 1);
+        cm_text_quoted(t, st->meta[i].value);
+        cm_text_add(t, ",", 1);
+    }
+    (void)snprintf(hex, sizeof hex, "%016llx", (unsigned long long)sum);
+    cm_text_add(t, "\"checksum\":", 11);
+    cm_text_quoted(t, hex);
+    cm_text_add(t, "}", 1);
+    for (i = cm_st_next(st, -1, &size); i >= 0; i = cm_st_next(st, i, &size)) {
+        cm_text_add(t, ",", 1);
+        cm_text_tensor(t, st->tensor + i, &at);
+    }
+    cm_text_add(t, "}", 1);
+    while (t->n % 8) cm_text_add(t, " ", 1);
+}
+
+/* What a caller might get wrong. */
+static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
+{
+    uint64_t total = 0;
+    int i, k;
+    for (i = 0; i < st->n_tensors; i++) {
+        const cm_st_tensor *t = st->tensor + i;
+        uint64_t count = 1;
+        if (t->rank < 0 || t->rank > 8 || (int)t->dtype < 0 || (int)t->dtype > CM_U8
+            || !memchr(t->name, 0, sizeof t->name))
+            return cm_fail(c, CALOMU_EUSAGE, "%s: tensor %d: bad rank, type or name", path, i);
+        for (k = 0; k < t->rank; k++) {
+            if (t->shape[k] && count > CM_ST_LARGEST / t->shape[k])
+                return cm_fail(c, CALOMU_EUSAGE, "%s: tensor %s is too large", path, t->name);
+            count *= t->shape[k];
+        }
+        if (count != t->count || !strcmp(t->name, "__metadata__"))
+            return cm_fail(c, CALOMU_EUSAGE, "%s: tensor %s: count does not fit its shape, or "
+                           "a reserved name", path, t->name);
+        total += cm_st_bytes(t);     /* fewer than 2^31 tensors of at most 2^32 elements */
+        if (total > CM_ST_LARGEST / 2)
+            return cm_fail(c, CALOMU_EUSAGE, "%s: more than 2 GiB of tensors", path);
+    }
+    return CALOMU_OK;
+}
+
+calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
+{
+    calomu_output *o = NULL;
+    cm_text t = { NULL, 0 };
+    unsigned char length[8];
+    uint64_t sum = 0;
+    int i, size = 8;
+    calomu_status s = cm_st_check(c, path, st);
+    if (!s) s = cm_st_sum(c, CALOMU_EUSAGE, path, st, &sum);
+    if (s) return s;
+    cm_st_header(&t, st, sum);                   /* counts */
+    t.p = cm_allocate(c, t.n, 1);
+    if (!t.p) return CALOMU_EMEMORY;
+    t.n = 0;
+    cm_st_header(&t, st, sum);                   /* writes */
+    cm_put64(length, t.n);
+    s = calomu_output_open(c, path, &o);
+    if (!s) s = calomu_output_write(o, length, 8);
+    if (!s) s = calomu_output_write(o, t.p, t.n);
+    for (i = cm_st_next(st, -1, &size); !s && i >= 0; i = cm_st_next(st, i, &size))
+        s = calomu_output_write(o, st->tensor[i].data, (size_t)cm_st_bytes(st->tensor + i));
+    cm_release(c, t.p);
+    if (!s) return calomu_output_close(o);
+    calomu_output_abandon(o);
+    return s;
+}
+
+/* ---- which of our files this is */
+
+calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind *kind)
+{
+    unsigned char first[9] = { 0 };
+    const char *what;
+    cm_file f;
+    cm_st st;
+    calomu_status s = cm_file_open(c, path, &f);
+    if (s) return s;
+    s = cm_file_read(c, &f, path, 0, first, f.size < 9 ? (size_t)f.size : 9);
+    cm_file_close(c, &f);
+    if (s) return s;
+    if (!memcmp(first, cm_hdf5_magic, 8))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is an HDF5 file: take it in with calomu-import-h5",
+                       path);
+    if (!memcmp(first, cm_magic, 8)) {
+        *kind = CALOMU_FILE_DATA;
+        return CALOMU_OK;
+    }
+    if (first[8] != '{' || cm_get64(first) > CM_ST_HEADER)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: neither a .cmu data file nor a model or checkpoint "
+                       "(.safetensors)", path);
+    s = cm_st_read(c, path, &st);
+    if (s) return s;
+    what = cm_st_find_meta(&st, "calomu");
+    if (what && !strcmp(what, "model")) *kind = CALOMU_FILE_MODEL;
+    else if (what && !strcmp(what, "checkpoint")) *kind = CALOMU_FILE_CHECKPOINT;
+    else s = cm_fail(c, CALOMU_EFORMAT, "%s: a safetensors file of another program: a PyTorch "
+                     "state_dict can be taken in with `calomu model-import`", path);
+    cm_st_free(c, &st);
+    return s;
+}
+
+/* ============================================================================================
+   5 High-level features (Sec. 6 of the paper, spec 2)
+   ============================================================================================
+
+   V[0]..V[27] of one muon.  All sums are in double and run over the hits in the order of their
+   cells, so that the same muon has the same bits wherever and in whatever order it comes.  Only
+   the comparisons with thresholds are in float, the type of a cell's energy.  */
+
+static const float cm_e_high = 0.1f, cm_e_low = 0.01f;       /* GeV: E_thr, and that of V26, V27 */
+enum { CM_SECTIONS = 5 };                                    /* V4..V8 */
+
+calomu_feature_options calomu_feature_options_default(void)
+{
+    calomu_feature_options o = { CALOMU_CONVENTION_TEXT, 0.1f };
+    return o;
+}
+
+const char *calomu_feature_name(int i)
+{
+    static const char *const name[CALOMU_FEATURES] = {
+        "eabove", "rmom", "rmom1", "r2m", "r2m1", "r2m2", "r2m3", "r2m4", "r2m5", "nclu",
+        "ncellmax", "eclumax", "maxdepthx", "maxdepthy", "maxdepthz", "epercell", "avgcells",
+        "nclu1", "ncellmax1", "eclumax1", "epercell1", "avgcells_off_trk", "ymom", "xmom", "emeas",
+        "maxsum", "eb1", "ea1"
+    };
+    return i >= 0 && i < CALOMU_FEATURES ? name[i] : NULL;
+}
+
+const char *calomu_convention_name(calomu_convention convention)
+{
+    if (convention == CALOMU_CONVENTION_TEXT) return "text";
+    return convention == CALOMU_CONVENTION_AUTHORS ? "authors" : NULL;
+}
+
+/* ---------------------------------------------------------------- scratch memory */
+
+typedef struct cm_site {             /* a cell with energy */
+    int32_t iz, ix, iy;
+    float e;
+} cm_site;
+
+/* Memory for the muons of one calorimeter, one after the other; one per thread. */
+typedef struct cm_feature_scratch {
+    calomu_geometry g;
+    float *grid;                     /* energies of free cells: in no cluster (yet).  All 0 between
+                                        muons; cleared cell by cell, which is a tenth of the grid */
+    double *column;                  /* nx*ny: sums of E over z */
+    double *row;                     /* ny: sums of E over z and x */
+    double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
+    float *square;                   /* nz*ny: sums over 3x3 cells in x, y; and a line of ny */
+    size_t room;                     /* hits that the arrays below can hold */
+    void *memory;                    /* of these arrays */
+    cm_site *site;
+    calomu_hit *hit, *spare;         /* sorted copy of hits that come unsorted, and for sorting */
+    uint32_t *seed;                  /* numbers of sites that may start a cluster */
+    uint32_t *stack;                 /* cells whose neighbours are still to be looked at */
+    /* the muon at hand */
+    size_t sites;
+    int ix, iy;                      /* the column it enters */
+    double x, y;                     /* the point that dx, dy of V1..V8 are taken from */
+    double true_x, true_y;           /* its impact point */
+} cm_feature_scratch;
+
+static void cm_feature_scratch_free(calomu *c, cm_feature_scratch *s)
+{
+    if (!s) return;
+    cm_release(c, s->grid);
+    cm_release(c, s->square);
+    cm_release(c, s->column);
+    cm_release(c, s->memory);
+    cm_release(c, s);
+}
+
+static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geometry *g)
+{
+    size_t nz = (size_t)g->nz, nx = (size_t)g->nx, ny = (size_t)g->ny, k;
+    cm_feature_scratch *s = cm_allocate(c, 1, sizeof *s);
+    if (!s) return NULL;
+    s->g = *g;
+    s->grid = cm_allocate(c, nz * nx * ny, sizeof *s->grid);
+    s->square = cm_allocate(c, (nz + 1) * ny, sizeof *s->square);
+    s->column = cm_allocate(c, nx * ny + 2 * ny, sizeof *s->column);
+    if (!s->grid || !s->square || !s->column) {
+        cm_feature_scratch_free(c, s);
+        return NULL;
+    }
+    s->row = s->column + nx * ny;
+    s->weight = s->row + ny;
+    for (k = 0; k < ny; k++) s->weight[k] = cm_exp_double(-((double)k * g->pitch[2] / 50));
+    return s;
+}
+
+/* Room for n hits.  None is left on failure.  n is at most the number of cells, 2^24. */
+static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t n)
+{
+    const size_t each = sizeof *s->site + 2 * sizeof *s->hit + 2 * sizeof *s->seed;
+    if (n <= s->room) return CALOMU_OK;
+    cm_release(c, s->memory);
+    s->room = 0;
+    s->memory = cm_allocate(c, n, each);
+    if (!s->memory) return CALOMU_EMEMORY;
+    s->room = n;
+    s->site = s->memory;             /* falling alignment: no gaps */
+    s->hit = (calomu_hit *)(s->site + n);
+    s->spare = s->hit + n;
+    s->seed = (uint32_t *)(s->spare + n);
+    s->stack = s->seed + n;
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- the muon and its cells */
+
+static double cm_centre(const calomu_geometry *g, int axis, int i)
+{
+    return g->origin[axis] + (i + 0.5) * g->pitch[axis];
+}
+
+/* A point is known only if both coordinates are. */
+static int cm_impact_absent(const calomu_event *e)
+{
+    return isnan(e->x) || isnan(e->y);
+}
+
+/* Footnote 5: the column ix*ny + iy with the largest sum over z; the lowest on ties.  Hits by
+   rising cell; column: scratch for nx*ny sums. */
+static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, size_t n,
+                             double *column)
+{
+    size_t i, columns = (size_t)g->nx * (size_t)g->ny, best = 0;
+    memset(column, 0, columns * sizeof *column);
+    for (i = 0; i < n; i++) column[hit[i].cell % columns] += (double)hit[i].energy;
+    for (i = 1; i < columns; i++)
+        if (column[i] > column[best]) best = i;
+    return (int)best;
+}
+
+/* Sets the column and the point of impact, and where dx, dy are taken from: the centre of the
+   cell in `text`, the point itself in `authors`. */
+static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, const calomu_hit *hit,
+                              calomu_convention convention)
+{
+    const calomu_geometry *g = &s->g;
+    int column;
+    if (cm_impact_absent(e)) {
+        column = cm_hottest_column(g, hit, e->n_hits, s->column);
+        s->ix = column / g->ny;
+        s->iy = column % g->ny;
+        s->true_x = cm_centre(g, 1, s->ix);
+        s->true_y = cm_centre(g, 2, s->iy);
+    } else {
+        s->true_x = (double)e->x;
+        s->true_y = (double)e->y;
+        s->ix = cm_column(g, 1, s->true_x);  /* in the face: cm_check_event has seen to it */
+        s->iy = cm_column(g, 2, s->true_y);
+    }
+    s->x = convention == CALOMU_CONVENTION_TEXT ? cm_centre(g, 1, s->ix) : s->true_x;
+    s->y = convention == CALOMU_CONVENTION_TEXT ? cm_centre(g, 2, s->iy) : s->true_y;
+}
+
+/* The hits of a muon by rising cell: its own if they are, else a sorted copy. */
+static calomu_status cm_feature_hits(calomu *c, cm_feature_scratch *s, const calomu_event *e,
+                                     const calomu_hit **hit)
+{
+    calomu_status status = cm_check_event(c, &s->g, e, CM_NO_NUMBER);
+    if (status == CALOMU_OK) status = cm_feature_reserve(c, s, e->n_hits);
+    if (status != CALOMU_OK) return status;
+    *hit = e->hits;
+    if (cm_hits_rising(e->hits, e->n_hits)) return CALOMU_OK;
+    *hit = s->hit;
+    return cm_sort_hits(c, &s->g, e->hits, e->n_hits, s->hit, s->spare, CM_NO_NUMBER);
+}
+
+/* Lists the cells with energy and enters them into the grid.  The cells rise, so their
+   coordinates are counted up: three times faster than dividing. */
+static void cm_feature_sites(cm_feature_scratch *s, const calomu_hit *hit, size_t n)
+{
+    const uint32_t nx = (uint32_t)s->g.nx, ny = (uint32_t)s->g.ny;
+    uint32_t start = 0;              /* first cell of the row (iz, ix) */
+    int32_t iz = 0, ix = 0;
+    size_t i;
+    s->sites = 0;
+    for (i = 0; i < n; i++) {
+        cm_site *site = &s->site[s->sites];
+        if (!(hit[i].energy > 0)) continue;
+        for (; hit[i].cell - start >= ny; start += ny) {
+            ix = (uint32_t)ix + 1 < nx ? ix + 1 : 0;
+            iz += ix == 0;
+        }
+        site->iz = iz;
+        site->ix = ix;
+        site->iy = (int32_t)(hit[i].cell - start);
+        site->e = hit[i].energy;
+        s->grid[hit[i].cell] = site->e;
+        s->sites++;
+    }
+}
+
+/* ---------------------------------------------------------------- sums and moments */
+
+static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
+/* V0: E > 0.1 GeV.  text: V27: 0.01 <= E <= 0.1, V26: E < 0.01;
+   authors: V27: 0.01 < E <= 0.1, V26: E <= 0.01. */
+static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention convention,
+                                double *v)
+{
+    size_t i;
+    for (i = 0; i < s->sites; i++) {
+        float e = s->site[i].e;
+        int low = convention == CALOMU_CONVENTION_TEXT ? e < cm_e_low : e <= cm_e_low;
+        v[e > cm_e_high ? 0 : low ? 26 : 27] += (double)e;
+    }
+}
+
+typedef struct cm_moment {           /* sums of E, E dx, E dy, E (dx^2 + dy^2) */
+    double e, x, y, r2;
+} cm_moment;
+
+static void cm_add_moment(cm_moment *m, double e, double dx, double dy)
+{
+    m->e += e;
+    m->x += e * dx;
+    m->y += e * dy;
+    m->r2 += e * (dx * dx + dy * dy);
+}
+
+/* Sections of 400 mm from the front face, by the z of the layer: its centre in `text`, its front
+   in `authors`; an edge belongs to the section behind it. */
+static int cm_section(const calomu_geometry *g, int iz, calomu_convention convention)
+{
+    double z = (iz + (convention == CALOMU_CONVENTION_TEXT ? 0.5 : 0)) * g->pitch[0];
+    int section = 0;
+    while (section < CM_SECTIONS - 1 && z >= 400 * (section + 1)) section++;
+    return section;
+}
+
+/* V1 = sqrt((sum E dx)^2 + (sum E dy)^2) / sum E; V2: the same over E > 0.1 GeV;
+   V3 = sum E (dx^2 + dy^2) / sum E; V4..V8: the same over each section.
+   V22 = sum E dx / sum E, V23 = sum E dy / sum E in `text`. */
+static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention convention,
+                               double *v)
+{
+    cm_moment all = { 0 }, above = { 0 }, section[CM_SECTIONS] = { { 0 } };
+    size_t i;
+    int k, layer = -1, at = 0;
+    for (i = 0; i < s->sites; i++) {
+        const cm_site *site = &s->site[i];
+        double e = (double)site->e, dx = cm_centre(&s->g, 1, site->ix) - s->x;
+        double dy = cm_centre(&s->g, 2, site->iy) - s->y;
+        if (site->iz != layer) at = cm_section(&s->g, layer = site->iz, convention);
+        cm_add_moment(&all, e, dx, dy);
+        cm_add_moment(&section[at], e, dx, dy);
+        if (site->e > cm_e_high) cm_add_moment(&above, e, dx, dy);
+    }
+    v[1] = cm_ratio(sqrt(all.x * all.x + all.y * all.y), all.e);
+    v[2] = cm_ratio(sqrt(above.x * above.x + above.y * above.y), above.e);
+    v[3] = cm_ratio(all.r2, all.e);
+    for (k = 0; k < CM_SECTIONS; k++) v[4 + k] = cm_ratio(section[k].r2, section[k].e);
+    v[22] = cm_ratio(all.x, all.e);
+    v[23] = cm_ratio(all.y, all.e);
+    /* authors: sum over all cells plus the same over E > 0.1 GeV, not normalised */
+    if (convention == CALOMU_CONVENTION_AUTHORS) {
+        v[22] = all.x + above.x;
+        v[23] = all.y + above.y;
+    }
+}
+
+/* ---------------------------------------------------------------- V24: curvature (Sec. 6.2) */
+
+/* iy of the row with the largest sum of E over z and x; the lowest on ties. */
+static int cm_hottest_row(const cm_feature_scratch *s)
+{
+    size_t i;
+    int iy, best = 0;
+    memset(s->row, 0, (size_t)s->g.ny * sizeof *s->row);
+    for (i = 0; i < s->sites; i++) s->row[s->site[i].iy] += (double)s->site[i].e;
+    for (iy = 1; iy < s->g.ny; iy++)
+        if (s->row[iy] > s->row[best]) best = iy;
+    return best;
+}
+
+/* The mean point (x, z) of the front half (layers below nz/2) and of the back half, weighted with
+   E w, w = exp(-|y - y_row|/50 mm); (0, 0) for a half without energy.  x is summed from the first
+   site's column, which makes both x equal to the last bit where all energy is in one plane x. */
+static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, double x[2],
+                           double z[2])
+{
+    const int32_t first = s->sites ? s->site[0].ix : 0;
+    double sum[2] = { 0, 0 }, sum_x[2] = { 0, 0 }, sum_z[2] = { 0, 0 };
+    size_t i;
+    int h;
+    for (i = 0; i < s->sites; i++) {
+        const cm_site *site = &s->site[i];
+        double ew = (double)site->e * s->weight[site->iy < row ? row - site->iy : site->iy - row];
+        h = 2 * site->iz >= s->g.nz;
+        sum[h] += ew;
+        sum_x[h] += ew * (site->ix - first);
+        sum_z[h] += ew * (site->iz + shift);
+    }
+    for (h = 0; h < 2; h++) {
+        x[h] = sum[h] > 0 ? cm_centre(&s->g, 1, first) + sum_x[h] / sum[h] * s->g.pitch[1] : 0;
+        z[h] = cm_ratio(sum_z[h], sum[h]) * s->g.pitch[0];
+    }
+}
+
+/* V24 = 0.3 B R (GeV, T, m) of the circle (x - x0)^2 + z^2 = R^2 through both points:
+       x0 = (z2^2 - z1^2 + x2^2 - x1^2) / (2 (x2 - x1)),  R^2 = (x1 - x0)^2 + z1^2.
+   Taken from x1, x0 - x1 = (z2^2 - z1^2 + d^2)/(2 d) with d = x2 - x1: nothing cancels.
+   Clipped to 10 TeV (Sec. 3.2.1); the sign is dropped (footnote 4).  d = 0 gives 10 TeV in `text`,
+   0 in `authors`, whose weights are from the row of the impact point and whose z are layers'
+   fronts. */
+static double cm_feature_curvature(const cm_feature_scratch *s, calomu_convention convention)
+{
+    const int text = convention == CALOMU_CONVENTION_TEXT;
+    double x[2], z[2], d, u, v;
+    cm_mean_points(s, text ? cm_hottest_row(s) : s->iy, text ? 0.5 : 0, x, z);
+    d = x[1] - x[0];
+    if (d == 0) return text ? 10000 : 0;
+    u = ((z[1] - z[0]) * (z[1] + z[0]) + d * d) / (2 * d);
+    v = fabs(0.3 * s->g.field * (sqrt(u * u + z[0] * z[0]) / 1000));
+    return v < 10000 ? v : 10000;    /* so also for R infinite in no field, a NaN */
+}
+
+/* ---------------------------------------------------------------- V9..V14, V16..V21: clusters */
+
+typedef struct cm_clusters {         /* of one type */
+    double count, cells, max_cells;
+    double max_energy;
+    int extent[3];                   /* along z, x, y: largest index - smallest, the largest */
+} cm_clusters;
+
+static int cm_seed_before(const cm_site *site, uint32_t a, uint32_t b)
+{
+    return site[a].e > site[b].e || (site[a].e == site[b].e && a < b);
+}
+
+/* Moves seed[i] down in a heap of n whose root is the seed that comes last. */
+static void cm_seed_sink(const cm_site *site, uint32_t *seed, size_t i, size_t n)
+{
+    uint32_t moved = seed[i];
+    size_t child;
+    for (; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && cm_seed_before(site, seed[child], seed[child + 1])) child++;
+        if (!cm_seed_before(site, moved, seed[child])) break;
+        seed[i] = seed[child];
+    }
+    seed[i] = moved;
+}
+
+/* The sites with E > 0.1 GeV by falling energy, on ties by rising cell.  Heapsort, as libc's
+   qsort may take memory and hostile muons have 2^24 seeds. */
+static size_t cm_feature_seeds(cm_feature_scratch *s)
+{
+    size_t i, n = 0;
+    for (i = 0; i < s->sites; i++)
+        if (s->site[i].e > cm_e_high) s->seed[n++] = (uint32_t)i;
+    for (i = n / 2; i-- > 0;) cm_seed_sink(s->site, s->seed, i, n);
+    for (i = n; i-- > 1;) {
+        uint32_t last = s->seed[0];
+        s->seed[0] = s->seed[i];
+        s->seed[i] = last;
+        cm_seed_sink(s->site, s->seed, 0, i);
+    }
+    return n;
+}
+
+/* Takes a free cell into the cluster: it is free no more, and its neighbours are to be seen. */
+static void cm_take(cm_feature_scratch *s, size_t cell, size_t *waiting, double *energy)
+{
+    *energy += (double)s->grid[cell];
+    s->grid[cell] = 0;
+    s->stack[(*waiting)++] = (uint32_t)cell;
+}
+
+/* "Cells with non-null energy deposition are progressively added to the cluster if they are
+   adjacent to already included cells": the 6 neighbours, with E > grow.  A cell is stacked once,
+   so the stack never holds more than all sites. */
+static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters *all)
+{
+    const int n[3] = { s->g.nz, s->g.nx, s->g.ny };
+    const size_t step[3] = { (size_t)n[1] * (size_t)n[2], (size_t)n[2], 1 };
+    int low[3] = { INT_MAX, INT_MAX, INT_MAX }, high[3] = { 0, 0, 0 }, at[3], k;
+    double energy = 0, cells = 0;
+    size_t waiting = 0;
+    for (cm_take(s, cell, &waiting, &energy); waiting > 0; cells++) {
+        cell = s->stack[--waiting];
+        at[0] = (int)(cell / step[0]);
+        at[1] = (int)(cell / step[1]) % n[1];
+        at[2] = (int)(cell % step[1]);
+        for (k = 0; k < 3; k++) {
+            low[k] = at[k] < low[k] ? at[k] : low[k];
+            high[k] = at[k] > high[k] ? at[k] : high[k];
+            if (at[k] > 0 && s->grid[cell - step[k]] > grow)
+                cm_take(s, cell - step[k], &waiting, &energy);
+            if (at[k] + 1 < n[k] && s->grid[cell + step[k]] > grow)
+                cm_take(s, cell + step[k], &waiting, &energy);
+        }
+    }
+    all->count++;
+    all->cells += cells;
+    if (cells > all->max_cells) all->max_cells = cells;
+    if (energy > all->max_energy) all->max_energy = energy;
+    for (k = 0; k < 3; k++)
+        if (high[k] - low[k] > all->extent[k]) all->extent[k] = high[k] - low[k];
+}
+
+/* Type 1: seeds in the column of the muon; then type 2: any seed still free.
+   V9 number, V10 most cells, V11 most energy, V12..V14 extent along x, y, z, V16 mean cells of
+   type 1; V17 number, V18 most cells, V19 most energy, V20 = V19/V18, V21 mean cells of type 2.
+   authors: column 15 = V11/V10. */
+static void cm_feature_clusters(cm_feature_scratch *s, const calomu_feature_options *o, double *v)
+{
+    cm_clusters type[2] = { { 0, 0, 0, 0, { 0, 0, 0 } }, { 0, 0, 0, 0, { 0, 0, 0 } } };
+    size_t i, n = cm_feature_seeds(s);
+    int t;
+    for (t = 0; t < 2; t++) {
+        for (i = 0; i < n; i++) {
+            const cm_site *p = &s->site[s->seed[i]];
+            size_t cell = ((size_t)p->iz * (size_t)s->g.nx + (size_t)p->ix) * (size_t)s->g.ny
+                + (size_t)p->iy;
+            if (t == 0 && (p->ix != s->ix || p->iy != s->iy)) continue;
+            if (s->grid[cell] > 0) cm_grow(s, cell, o->grow, &type[t]);
+        }
+    }
+    v[9] = type[0].count;
+    v[10] = type[0].max_cells;
+    v[11] = type[0].max_energy;
+    v[12] = type[0].extent[1];
+    v[13] = type[0].extent[2];
+    v[14] = type[0].extent[0];
+    v[16] = cm_ratio(type[0].cells, type[0].count);
+    v[17] = type[1].count;
+    v[18] = type[1].max_cells;
+    v[19] = type[1].max_energy;
+    v[20] = cm_ratio(v[19], v[18]);
+    v[21] = cm_ratio(type[1].cells, type[1].count);
+    if (o->convention == CALOMU_CONVENTION_AUTHORS) v[15] = cm_ratio(v[11], v[10]);
+}
+
+/* ---------------------------------------------------------------- V15, V25: boxes */
+
+/* The sum of the free cells of the 3x3x3 box with lower corner (iz, ix, iy), on its own and in the
+   order of its cells: boxes that hold the same energies compare equal, running sums would not. */
+static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
+{
+    double sum = 0;
+    int dz, dx, dy;
+    for (dz = 0; dz < 3; dz++) {
+        for (dx = 0; dx < 3; dx++) {
+            const float *e = s->grid + ((size_t)(iz + dz) * (size_t)s->g.nx + (size_t)(ix + dx))
+                * (size_t)s->g.ny + (size_t)iy;
+            for (dy = 0; dy < 3; dy++) sum += (double)e[dy];
+        }
+    }
+    return sum;
+}
+
+/* square[iz*ny + iy] = sum of the free cells (iz, ix..ix+2, iy..iy+2), in float. */
+static void cm_box_squares(const cm_feature_scratch *s, int ix)
+{
+    const size_t ny = (size_t)s->g.ny;
+    float *line = s->square + (size_t)s->g.nz * ny;
+    int iz;
+    size_t iy;
+    for (iz = 0; iz < s->g.nz; iz++) {
+        const float *e = s->grid + ((size_t)iz * (size_t)s->g.nx + (size_t)ix) * ny;
+        float *to = s->square + (size_t)iz * ny;
+        for (iy = 0; iy < ny; iy++) line[iy] = e[iy] + e[ny + iy] + e[2 * ny + iy];
+        for (iy = 0; iy < ny - 2; iy++) to[iy] = line[iy] + line[iy + 1] + line[iy + 2];
+    }
+}
+
+/* text: V25 and V15 are the largest and the second-largest box sum; they may be equal.
+   authors: V25 is the maximum of a scan over ix, then iy, then iz (innermost) that leaves out
+   corners just below the column of the muon, and column 19 its value before its last increase.
+
+   All 43,200 boxes cost 0.7 ms.  So three squares give a sum in float first, six roundings of
+   2^-24 away at most, and only boxes that may be above `bar` are summed again: a few dozen. */
+static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention convention, double *v)
+{
+    const int text = convention == CALOMU_CONVENTION_TEXT;
+    const int fits = s->g.nz > 2 && s->g.nx > 2 && s->g.ny > 2;
+    const size_t ny = (size_t)s->g.ny;
+    double largest = 0, before = 0, bar = 0, sum;
+    int ix, iy, iz;
+    for (ix = 0; fits && ix < s->g.nx - 2; ix++) {
+        cm_box_squares(s, ix);
+        for (iy = 0; iy < s->g.ny - 2; iy++) {
+            const float *square = s->square + iy;
+            if (!text && s->iy - iy == 1 && (s->ix == ix || s->ix - ix == 1)) continue;
+            for (iz = 0; iz < s->g.nz - 2; iz++, square += ny) {
+                if ((double)(square[0] + square[ny] + square[2 * ny]) * 1.000001 <= bar) continue;
+                sum = cm_box_sum(s, iz, ix, iy);
+                if (sum > largest) {
+                    before = largest;
+                    largest = sum;
+                } else if (text && sum > before) {
+                    before = sum;
+                }
+                bar = text ? before : largest;
+            }
+        }
+    }
+    v[25] = largest;
+    v[text ? 15 : 19] = before;
+}
+
+/* ---------------------------------------------------------------- all 28 */
+
+static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_options *o)
+{
+    if (!calomu_convention_name(o->convention))
+        return cm_fail(c, CALOMU_EUSAGE, "features: there is no convention %d; 0 is text, "
+                       "1 is authors", (int)o->convention);
+    if (!(o->grow >= 0 && o->grow <= FLT_MAX))
+        return cm_fail(c, CALOMU_EUSAGE, "features: the energy above which clusters grow must be "
+                       "0 GeV or more, and finite");
+    return CALOMU_OK;
+}
+
+/* Rounds to the files' type.  Sums of float energies fit a double (at most 2^24 of 3e38), not
+   always a float. */
+static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALOMU_FEATURES])
+{
+    int i;
+    for (i = 0; i < CALOMU_FEATURES; i++)
+        if (!(fabs(v[i]) <= (double)FLT_MAX))
+            return cm_fail(c, CALOMU_EFORMAT, "feature %s is too large for a float: the hits' "
+                           "energies are absurd; are they in GeV?", calomu_feature_name(i));
+    for (i = 0; i < CALOMU_FEATURES; i++) out[i] = (float)v[i];
+    return CALOMU_OK;
+}
+
+/* calomu_features with the scratch memory of a caller who has many muons; it must be of the same
+   geometry, and the options must have been checked. */
+static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calomu_event *e,
+                                 const calomu_feature_options *o, cm_feature_scratch *s,
+                                 float out[CALOMU_FEATURES])
+{
+    double v[CALOMU_FEATURES] = { 0 };
+    const calomu_hit *hit = NULL;
+    calomu_status status;
+    size_t i;
+    if (!cm_same_geometry(g, &s->g))
+        return cm_fail(c, CALOMU_EUSAGE, "features: scratch memory of another geometry");
+    status = cm_feature_hits(c, s, e, &hit);
+    if (status != CALOMU_OK) return status;
+    cm_feature_impact(s, e, hit, o->convention);
+    cm_feature_sites(s, hit, e->n_hits);
+    cm_feature_energies(s, o->convention, v);
+    cm_feature_moments(s, o->convention, v);
+    v[24] = cm_feature_curvature(s, o->convention);
+    cm_feature_clusters(s, o, v);
+    cm_feature_boxes(s, o->convention, v);   /* after the clusters, whose cells it leaves out */
+    for (i = 0; i < e->n_hits; i++) s->grid[hit[i].cell] = 0;
+    return cm_feature_round(c, v, out);
+}
+
+calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_event *event,
+                              const calomu_feature_options *options, float out[CALOMU_FEATURES])
+{
+    calomu_feature_options o = options ? *options : calomu_feature_options_default();
+    calomu_status status = calomu_geometry_check(c, g);
+    cm_feature_scratch *s;
+    if (status == CALOMU_OK) status = cm_feature_options_check(c, &o);
+    if (status != CALOMU_OK) return status;
+    s = cm_feature_scratch_new(c, g);
+    if (!s) return CALOMU_EMEMORY;
+    status = cm_features(c, g, event, &o, s, out);
+    cm_feature_scratch_free(c, s);
+    return status;
+}
+
+/* ============================================================================================
+   6 Tensors, arena, tape
+   ============================================================================================
+
+   An operation called on tensors computes at once and appends a record to the graph's tape;
+   cm_backward runs the records in reverse.  Tensors live in one arena.  A block of the arena that
+   nobody needs any more goes to a list of free blocks: in inference when cm_drop says so, in
+   training when the record that made a tensor has run backward, so that gradients take the place
+   of activations.  A dry graph takes the same decisions without memory: its peak is the size that
+   a real one needs.  */
+
+typedef struct cm_record cm_record;
+struct cm_record {
+    void (*backward)(cm_graph *g, cm_record *r);
+    cm_tensor *out, *in[4];
+    cm_weight w, bias;
+    cm_norm norm;
+    const cm_hits *hits;
+    int kernel, stride, pad, first, swish;
+    double scale;
+    double *saved;                   /* what the forward pass keeps, in the small memory */
+    cm_record *before;
+};
+
+typedef struct cm_block {            /* of the arena */
+    size_t offset, size;
+    int free;
+} cm_block;
+
+typedef struct cm_small {            /* small memory: records, tensors, saved numbers */
+    struct cm_small *next;
+    size_t used, size;
+} cm_small;
+
+typedef struct cm_kernels cm_kernels;
+
+struct cm_graph {
+    calomu *c;
+    unsigned char *memory;           /* NULL: dry */
+    size_t size, used, peak;
+    cm_block *block;
+    int n_blocks, room;
+    cm_small *small;
+    cm_record *last;
+    int threads, training;
+    calomu_status status;
+    const cm_kernels *k;
+};
+
+/* Loops over independent units of work; which thread takes which does not matter to any bit. */
+#ifdef _OPENMP
+#define CM_PRAGMA(x) _Pragma(#x)
+#define CM_PARALLEL_FOR(threads) \
+    CM_PRAGMA(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
+#define CM_PARALLEL_FOR_STATIC(threads) \
+    CM_PRAGMA(omp parallel for num_threads(threads) schedule(static) if (threads > 1))
+#define CM_CRITICAL CM_PRAGMA(omp critical(cm_failures))
+static int cm_thread(void) { return omp_get_thread_num(); }
+#else
+#define CM_PARALLEL_FOR(threads)
+#define CM_PARALLEL_FOR_STATIC(threads)
+#define CM_CRITICAL
+static int cm_thread(void) { return 0; }
+#endif
+
+static const cm_kernels *cm_kernels_of(calomu_isa isa);      /* the one table, section 7 */
+
+static void cm_graph_fail(cm_graph *g, calomu_status s, const char *text)
+{
+    if (g->status != CALOMU_OK) return;
+    g->status = s;
+    if (text) cm_fail(g->c, s, "%s", text);
+}
+
+cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training)
+{
+    cm_graph *g = cm_allocate(c, 1, sizeof *g);
+    if (!g) return NULL;
+    g->c = c;
+    g->memory = memory;
+    g->size = memory ? size : SIZE_MAX / 2;
+    g->threads = threads < 1 ? 1 : threads;
+    g->training = training;
+    g->k = cm_kernels_of(c->isa);
+    return g;
+}
+
+void cm_graph_reset(cm_graph *g)
+{
+    while (g->small && g->small->next) {         /* keep one block of small memory */
+        cm_small *next = g->small->next;
+        cm_release(g->c, g->small);
+        g->small = next;
+    }
+    if (g->small) g->small->used = 0;
+    g->used = 0;
+    g->n_blocks = 0;
+    g->last = NULL;
+    g->status = CALOMU_OK;
+}
+
+void cm_graph_free(cm_graph *g)
+{
+    if (!g) return;
+    cm_graph_reset(g);
+    cm_release(g->c, g->small);
+    cm_release(g->c, g->block);
+    cm_release(g->c, g);
+}
+
+size_t cm_graph_peak(const cm_graph *g) { return g->peak; }
+calomu_status cm_graph_status(const cm_graph *g) { return g->status; }
+
+static int cm_dry(const cm_graph *g) { return g->memory == NULL; }
+
+/* Zeroed small memory until the next reset. */
+static void *cm_small_take(cm_graph *g, size_t bytes)
+{
+    enum { CHUNK = 1 << 16 };
+    size_t head = (sizeof(cm_small) + 15) / 16 * 16;
+    unsigned char *p;
+    bytes = (bytes + 15) / 16 * 16;
+    if (!g->small || g->small->size - g->small->used < bytes) {
+        size_t size = bytes > CHUNK ? bytes : CHUNK;
+        cm_small *s = cm_allocate(g->c, 1, head + size);
+        if (!s) {
+            cm_graph_fail(g, CALOMU_EMEMORY, NULL);
+            return NULL;
+        }
+        s->size = size;
+        s->next = g->small;
+        g->small = s;
+    }
+    p = (unsigned char *)g->small + head + g->small->used;
+    g->small->used += bytes;
+    return memset(p, 0, bytes);
+}
+
+/* Index of a free block of at least `bytes`, but not of more than twice as many; the smallest. */
+static int cm_block_find(const cm_graph *g, size_t bytes)
+{
+    int i, best = -1;
+    for (i = 0; i < g->n_blocks; i++)
+        if (g->block[i].free && g->block[i].size >= bytes && g->block[i].size / 2 <= bytes
+            && (best < 0 || g->block[i].size < g->block[best].size))
+            best = i;
+    return best;
+}
+
+static int cm_block_room(cm_graph *g)
+{
+    cm_block *more;
+    int room = g->room ? 2 * g->room : 256;
+    if (g->n_blocks < g->room) return 1;
+    more = cm_allocate(g->c, (size_t)room, sizeof *more);
+    if (!more) {
+        cm_graph_fail(g, CALOMU_EMEMORY, NULL);
+        return 0;
+    }
+    if (g->block) memcpy(more, g->block, (size_t)g->n_blocks * sizeof *more);
+    cm_release(g->c, g->block);
+    g->block = more;
+    g->room = room;
+    return 1;
+}
+
+/* A block of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
+   address that is never read: the arena's imagined start is 64. */
+static cm_real *cm_arena_take(cm_graph *g, size_t count)
+{
+    size_t bytes = (count * sizeof(cm_real) + 63) / 64 * 64;
+    int i;
+    if (g->status != CALOMU_OK) return NULL;
+    i = cm_block_find(g, bytes);
+    if (i < 0) {
+        if (bytes > g->size - g->used) {
+            cm_graph_fail(g, CALOMU_EMEMORY, "the arena is too small for this network and batch");
+            return NULL;
+        }
+        if (!cm_block_room(g)) return NULL;
+        i = g->n_blocks++;
+        g->block[i].offset = g->used;
+        g->block[i].size = bytes;
+        g->used += bytes;
+        if (g->used > g->peak) g->peak = g->used;
+    }
+    g->block[i].free = 0;
+    if (cm_dry(g)) return (cm_real *)(uintptr_t)(64 + g->block[i].offset);
+    return (cm_real *)(void *)(g->memory + g->block[i].offset);
+}
+
+static void cm_give_back(cm_graph *g, const cm_real *x)
+{
+    uintptr_t start = cm_dry(g) ? 64 : (uintptr_t)g->memory;
+    size_t offset;
+    int i;
+    if (!x || (uintptr_t)x < start || (uintptr_t)x - start >= g->used) return;
+    offset = (size_t)((uintptr_t)x - start);
+    for (i = 0; i < g->n_blocks; i++)
+        if (g->block[i].offset == offset) g->block[i].free = 1;
+}
+
+/* Reals of a whole tensor. */
+static size_t cm_total(const cm_tensor *t) { return t->group * (size_t)t->groups; }
+
+/* Sites of one group with the halo, in their order, tell the halo from the interior. */
+static void cm_zero_halo(const cm_graph *g, const cm_tensor *t, cm_real *x)
+{
+    size_t site = (size_t)t->nc * CM_LANES, row = t->row_x * site;
+    int units = t->groups * (t->nz + t->lo + t->hi), u;
+    if (cm_dry(g) || t->lo + t->hi == 0) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int planes = t->nz + t->lo + t->hi, z = u % planes - t->lo, i;
+        cm_real *p = x + t->group * (size_t)(u / planes) + t->row_z * site * (size_t)(z + t->lo);
+        if (z < 0 || z >= t->nz) {
+            memset(p, 0, t->row_z * site * sizeof *p);
+            continue;
+        }
+        for (i = -t->lo; i < t->nx + t->hi; i++, p += row) {
+            if (i < 0 || i >= t->nx) {
+                memset(p, 0, row * sizeof *p);
+            } else {
+                memset(p, 0, (size_t)t->lo * site * sizeof *p);
+                memset(p + (size_t)(t->lo + t->ny) * site, 0, (size_t)t->hi * site * sizeof *p);
+            }
+        }
+    }
+}
+
+/* A tensor of B muons with undefined interior and zero halo. */
+static cm_tensor *cm_tensor_new(cm_graph *g, int muons, const int size[3], int nc, int lo, int hi)
+{
+    cm_tensor *t = cm_small_take(g, sizeof *t);
+    double reals;
+    if (!t) return NULL;
+    t->muons = muons;
+    t->groups = (muons + CM_LANES - 1) / CM_LANES;
+    t->nz = size[0];
+    t->nx = size[1];
+    t->ny = size[2];
+    t->nc = nc;
+    t->lo = lo;
+    t->hi = hi;
+    t->row_x = (size_t)(t->ny + lo + hi);
+    t->row_z = t->row_x * (size_t)(t->nx + lo + hi);
+    t->group = t->row_z * (size_t)(t->nz + lo + hi) * (size_t)nc * CM_LANES;
+    t->origin = ((t->row_z + t->row_x + 1) * (size_t)lo) * (size_t)nc * CM_LANES;
+    reals = (double)t->row_z * (t->nz + lo + hi) * nc * CM_LANES * t->groups;
+    if (muons < 1 || !(reals / t->groups < 1 << 30) || !(reals < 1e15)) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "a tensor without muons, or too large for any machine");
+        return NULL;
+    }
+    t->x = cm_arena_take(g, cm_total(t));
+    if (!t->x) return NULL;
+    cm_zero_halo(g, t, t->x);
+    return t;
+}
+
+/* Address of interior site (z, x, 0) of group k in values or gradient. */
+static cm_real *cm_row(const cm_tensor *t, cm_real *base, int k, int z, int x)
+{
+    ptrdiff_t site = (ptrdiff_t)t->row_z * z + (ptrdiff_t)t->row_x * x;
+    return base + t->group * (size_t)k + t->origin + site * t->nc * CM_LANES;
+}
+
+static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_record *),
+                                cm_tensor *out, cm_tensor *a, cm_tensor *b)
+{
+    cm_record *r = cm_small_take(g, sizeof *r);
+    if (!r) return NULL;
+    r->backward = backward;
+    r->out = out;
+    r->in[0] = a;
+    r->in[1] = b;
+    r->before = g->last;
+    g->last = r;
+    out->needs = 1;
+    return r;
+}
+
+/* Makes t->dx ready for a backward step that writes every interior site: returns whether it must
+   add to what is there. */
+static int cm_grad_begin(cm_graph *g, cm_tensor *t)
+{
+    int add = t->written;
+    if (!t->dx) {
+        t->dx = cm_arena_take(g, cm_total(t));
+        if (!t->dx) return 0;
+        cm_zero_halo(g, t, t->dx);
+    }
+    t->written = 1;
+    return add;
+}
+
+cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
+{
+    if (!cm_grad_begin(g, t) && t->dx && !cm_dry(g))
+        memset(t->dx, 0, cm_total(t) * sizeof *t->dx);
+    return t->dx;
+}
+
+/* In inference, t is not needed any more. */
+static void cm_drop(cm_graph *g, cm_tensor *t)
+{
+    if (t && !g->training) cm_give_back(g, t->x);
+}
+
+/* The memory of every result goes back to the arena once its record is through; values and
+   gradients of inputs (cm_input) stay. */
+void cm_backward(cm_graph *g)
+{
+    cm_record *r;
+    for (r = g->last; r && g->status == CALOMU_OK; r = r->before) {
+        if (!r->out->written) continue;          /* reaches no result */
+        r->backward(g, r);
+        cm_give_back(g, r->out->dx);
+        cm_give_back(g, r->out->x);
+        r->out->dx = r->out->x = NULL;
+    }
+    g->last = NULL;
+}
+
+cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int lo, int hi,
+                    int needs)
+{
+    const int size[3] = { nz, nx, ny };
+    cm_tensor *t = cm_tensor_new(g, muons, size, nc, lo, hi);
+    if (!t) return NULL;
+    if (!cm_dry(g)) memset(t->x, 0, cm_total(t) * sizeof *t->x);
+    t->needs = needs;
+    return t;
+}
+
+/* ============================================================================================
+   7 Operations
+   ============================================================================================
+
+   7.1 Kernels: the lane loops, compiled once for each instruction set from one body.
+
+   A kernel works on a row: n neighbouring sites of C channels of L lanes.  It knows nothing of
+   groups, halos or threads.  The bodies are plain C; the compiler turns a loop over L into vector
+   instructions.  Products that are added are fused by hand, so that all sets give the same bits. */
+
+#define CM_EACH_LANE(l) for (l = 0; l < CM_LANES; l++)
+#if defined(__GNUC__) && !defined(__clang__)
+#define CM_UNROLL _Pragma("GCC unroll 32")
+#elif defined(__clang__)
+#define CM_UNROLL _Pragma("unroll")
+#else
+#define CM_UNROLL
+#endif
+
+typedef struct cm_tap {              /* one cell of a convolution kernel */
+    ptrdiff_t x;                     /* reals from the first input of a row */
+    size_t w;                        /* reals from the first packed weight */
+} cm_tap;
+
+/* Row of a convolution, A neighbouring outputs of C channels in registers:
+   y[s][c] = (add ? y[s][c] : 0) + sum over taps t, inputs i:  x[s*xstep + t.x][i] * w[t.w][i][c] */
+CM_INLINE void cm_conv_tile(const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap,
+                            int taps, int in, const cm_real *restrict w, cm_real *restrict y,
+                            size_t ystep, int add, const int A, const int C)
+{
+    cm_real acc[A * C][CM_LANES];
+    int t, i, s, c, l;
+    CM_UNROLL
+    for (s = 0; s < A; s++)
+        CM_UNROLL
+        for (c = 0; c < C; c++)
+            CM_EACH_LANE(l)
+                acc[s * C + c][l] = add ? y[(size_t)s * ystep + (size_t)(c * CM_LANES + l)] : 0;
+    for (t = 0; t < taps; t++) {
+        const cm_real *xt = x + tap[t].x, *wt = w + tap[t].w;
+        for (i = 0; i < in; i++, xt += CM_LANES, wt += C)
+            CM_UNROLL
+            for (s = 0; s < A; s++)
+                CM_UNROLL
+                for (c = 0; c < C; c++)
+                    CM_EACH_LANE(l)
+                        acc[s * C + c][l] = cm_fma(xt[(size_t)s * xstep + (size_t)l], wt[c],
+                                                   acc[s * C + c][l]);
+    }
+    CM_UNROLL
+    for (s = 0; s < A; s++)
+        CM_UNROLL
+        for (c = 0; c < C; c++)
+            CM_EACH_LANE(l)
+                y[(size_t)s * ystep + (size_t)(c * CM_LANES + l)] = acc[s * C + c][l];
+}
+
+typedef void cm_conv_row_fn(const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap,
+                            int taps, int in, const cm_real *restrict w, cm_real *restrict y,
+                            size_t ystep, int n, int add, int C);
+
+/* Registers hold A*C accumulators, A inputs and one weight: 24 + 2 of 32 with AVX-512. */
+#define CM_CONV_CASE(C, A) \
+    case C: \
+        for (; n >= A; n -= A, x += A * xstep, y += A * ystep) \
+            cm_conv_tile(x, xstep, tap, taps, in, w, y, ystep, add, A, C); \
+        for (; A > 1 && n > 0; n--, x += xstep, y += ystep) \
+            cm_conv_tile(x, xstep, tap, taps, in, w, y, ystep, add, 1, C); \
+        break;
+
+#define CM_CONV_PARAMS const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap, \
+    int taps, int in, const cm_real *restrict w, cm_real *restrict y, size_t ystep, int n, \
+    int add, int C
+
+CM_INLINE void cm_conv_row_wide(CM_CONV_PARAMS)
+{
+    switch (C) {
+    CM_CONV_CASE(1, 4)
+    CM_CONV_CASE(2, 4)
+    CM_CONV_CASE(3, 4)
+    CM_CONV_CASE(4, 4)
+    CM_CONV_CASE(5, 4)
+    CM_CONV_CASE(6, 4)
+    CM_CONV_CASE(7, 3)
+    CM_CONV_CASE(8, 3)
+    CM_CONV_CASE(9, 2)
+    CM_CONV_CASE(10, 2)
+    CM_CONV_CASE(11, 2)
+    CM_CONV_CASE(12, 2)
+    default: break;
+    }
+}
+
+CM_INLINE void cm_conv_row_narrow(CM_CONV_PARAMS)
+{
+    switch (C) {
+    CM_CONV_CASE(1, 1)
+    CM_CONV_CASE(2, 1)
+    CM_CONV_CASE(3, 1)
+    CM_CONV_CASE(4, 1)
+    CM_CONV_CASE(5, 1)
+    CM_CONV_CASE(6, 1)
+    default: break;
+    }
+}
+
+CM_INLINE void cm_conv_row_small(CM_CONV_PARAMS)
+{
+    switch (C) {
+    CM_CONV_CASE(1, 1)
+    CM_CONV_CASE(2, 1)
+    default: break;
+    }
+}
+
+/* Weight gradient of A inputs x C outputs for one tap, over the n sites of a block:
+   acc[a][c] += sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane */
+CM_INLINE void cm_wgrad_tile(const cm_real *restrict x, const ptrdiff_t *restrict xo,
+                             const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n,
+                             cm_real *restrict out, const int A, const int C)
+{
+    cm_real acc[A * C][CM_LANES];
+    int s, a, c, l;
+    CM_UNROLL
+    for (a = 0; a < A * C; a++)
+        CM_EACH_LANE(l)
+            acc[a][l] = out[a * CM_LANES + l];
+    for (s = 0; s < n; s++) {
+        const cm_real *xs = x + xo[s], *ys = dy + yo[s];
+        CM_UNROLL
+        for (a = 0; a < A; a++)
+            CM_UNROLL
+            for (c = 0; c < C; c++)
+                CM_EACH_LANE(l)
+                    acc[a * C + c][l] = cm_fma(xs[a * CM_LANES + l], ys[c * CM_LANES + l],
+                                               acc[a * C + c][l]);
+    }
+    CM_UNROLL
+    for (a = 0; a < A * C; a++)
+        CM_EACH_LANE(l)
+            out[a * CM_LANES + l] = acc[a][l];
+}
+
+typedef void cm_wgrad_fn(const cm_real *restrict x, const ptrdiff_t *restrict xo,
+                         const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n,
+                         cm_real *restrict out, int A, int C);
+
+#define CM_WGRAD_CASE(A, C) \
+    case A * 8 + C: cm_wgrad_tile(x, xo, dy, yo, n, out, A, C); break;
+#define CM_WGRAD_CASES(A) CM_WGRAD_CASE(A, 1) CM_WGRAD_CASE(A, 2) CM_WGRAD_CASE(A, 3) \
+    CM_WGRAD_CASE(A, 4) CM_WGRAD_CASE(A, 5)
+#define CM_WGRAD_PARAMS const cm_real *restrict x, const ptrdiff_t *restrict xo, \
+    const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n, cm_real *restrict out, \
+    int A, int C
+
+CM_INLINE void cm_wgrad_wide(CM_WGRAD_PARAMS)
+{
+    switch (A * 8 + C) {
+    CM_WGRAD_CASES(1)
+    CM_WGRAD_CASES(2)
+    CM_WGRAD_CASES(3)
+    CM_WGRAD_CASES(4)
+    CM_WGRAD_CASES(5)
+    default: break;
+    }
+}
+
+CM_INLINE void cm_wgrad_narrow(CM_WGRAD_PARAMS)
+{
+    switch (A * 8 + C) {
+    CM_WGRAD_CASE(1, 1)
+    CM_WGRAD_CASE(1, 2)
+    CM_WGRAD_CASE(1, 3)
+    CM_WGRAD_CASE(2, 1)
+    CM_WGRAD_CASE(2, 2)
+    CM_WGRAD_CASE(2, 3)
+    default: break;
+    }
+}
+
+CM_INLINE void cm_wgrad_small(CM_WGRAD_PARAMS)
+{
+    (void)A;
+    (void)C;
+    cm_wgrad_tile(x, xo, dy, yo, n, out, 1, 1);
+}
+
+/* Sums and sums of squares of a row per channel and lane, added to s and q (C x L each). */
+#define CM_STATS_PARAMS const cm_real *restrict x, int n, int C, double *restrict sum, \
+    double *restrict square
+typedef void cm_stats_fn(CM_STATS_PARAMS);
+CM_INLINE void cm_stats_body(CM_STATS_PARAMS)
+{
+    int s, c, l;
+    for (c = 0; c < C; c++) {
+        cm_real a[CM_LANES] = { 0 }, b[CM_LANES] = { 0 };
+        for (s = 0; s < n; s++) {
+            const cm_real *v = x + (s * C + c) * CM_LANES;
+            CM_EACH_LANE(l) {
+                a[l] += v[l];
+                b[l] = cm_fma(v[l], v[l], b[l]);
+            }
+        }
+        CM_EACH_LANE(l) sum[c * CM_LANES + l] += (double)a[l];
+        CM_EACH_LANE(l) square[c * CM_LANES + l] += (double)b[l];
+    }
+}
+
+#define CM_SUM_PARAMS const cm_real *restrict x, int n, int C, double *restrict sum
+typedef void cm_sum_fn(CM_SUM_PARAMS);
+CM_INLINE void cm_sum_body(CM_SUM_PARAMS)
+{
+    int s, c, l;
+    for (c = 0; c < C; c++) {
+        cm_real a[CM_LANES] = { 0 };
+        for (s = 0; s < n; s++)
+            CM_EACH_LANE(l) a[l] += x[(s * C + c) * CM_LANES + l];
+        CM_EACH_LANE(l) sum[c * CM_LANES + l] += (double)a[l];
+    }
+}
+
+CM_INLINE cm_real cm_sigmoid_lane(cm_real x) { return 1 / (1 + cm_exp_lane(-x)); }
+
+/* y = a[c]*x + b[c], then Swish if wanted. */
+#define CM_AFFINE_PARAMS const cm_real *restrict x, cm_real *restrict y, int n, int C, \
+    const cm_real *restrict a, const cm_real *restrict b, int swish
+typedef void cm_affine_fn(CM_AFFINE_PARAMS);
+CM_INLINE void cm_affine_body(CM_AFFINE_PARAMS)
+{
+    int s, c, l;
+    for (s = 0; s < n; s++)
+        for (c = 0; c < C; c++, x += CM_LANES, y += CM_LANES) {
+            if (swish)
+                CM_EACH_LANE(l) {
+                    cm_real v = cm_fma(a[c], x[l], b[c]);
+                    y[l] = v * cm_sigmoid_lane(v);
+                }
+            else
+                CM_EACH_LANE(l) y[l] = cm_fma(a[c], x[l], b[c]);
+        }
+}
+
+/* d Swish / dv = s + v s (1 - s), s = sigmoid(v) */
+CM_INLINE cm_real cm_dswish(cm_real v)
+{
+    cm_real s = cm_sigmoid_lane(v);
+    return cm_fma(v * s, 1 - s, s);
+}
+
+/* First pass of batch norm backward: with v = a*x + b, dy becomes dv (in place, times the
+   derivative of Swish), and the sums of dv and of dv*(x - mean) are added to s0 and s1. */
+#define CM_NORM1_PARAMS const cm_real *restrict x, cm_real *restrict dy, int n, int C, \
+    const cm_real *restrict a, const cm_real *restrict b, const cm_real *restrict mean, \
+    int swish, double *restrict s0, double *restrict s1
+typedef void cm_norm1_fn(CM_NORM1_PARAMS);
+CM_INLINE void cm_norm1_body(CM_NORM1_PARAMS)
+{
+    int s, c, l;
+    for (c = 0; c < C; c++) {
+        cm_real p[CM_LANES] = { 0 }, q[CM_LANES] = { 0 };
+        for (s = 0; s < n; s++) {
+            const cm_real *v = x + (s * C + c) * CM_LANES;
+            cm_real *d = dy + (s * C + c) * CM_LANES;
+            if (swish)
+                CM_EACH_LANE(l) d[l] *= cm_dswish(cm_fma(a[c], v[l], b[c]));
+            CM_EACH_LANE(l) {
+                p[l] += d[l];
+                q[l] = cm_fma(d[l], v[l] - mean[c], q[l]);
+            }
+        }
+        CM_EACH_LANE(l) s0[c * CM_LANES + l] += (double)p[l];
+        CM_EACH_LANE(l) s1[c * CM_LANES + l] += (double)q[l];
+    }
+}
+
+/* Second pass: dx = (add ? dx : 0) + live*(a*dv + e*x + f), a, e, f per channel. */
+#define CM_NORM2_PARAMS const cm_real *restrict x, const cm_real *restrict dv, \
+    cm_real *restrict dx, int n, int C, const cm_real *restrict a, const cm_real *restrict e, \
+    const cm_real *restrict f, const cm_real *restrict live, int add
+typedef void cm_norm2_fn(CM_NORM2_PARAMS);
+CM_INLINE void cm_norm2_body(CM_NORM2_PARAMS)
+{
+    int s, c, l;
+    for (s = 0; s < n; s++)
+        for (c = 0; c < C; c++, x += CM_LANES, dv += CM_LANES, dx += CM_LANES)
+            CM_EACH_LANE(l) {
+                cm_real d = cm_fma(a[c], dv[l], cm_fma(e[c], x[l], f[c]));
+                dx[l] = add ? cm_fma(live[l], d, dx[l]) : live[l] * d;
+            }
+}
+
+/* Pointwise: what 0 Swish, 1 sigmoid; backward dx (+)= dy * derivative; y is the result. */
+#define CM_POINT_PARAMS const cm_real *restrict x, cm_real *restrict y, int n, int what
+typedef void cm_point_fn(CM_POINT_PARAMS);
+CM_INLINE void cm_point_body(CM_POINT_PARAMS)
+{
+    int s, l;
+    for (s = 0; s < n; s++, x += CM_LANES, y += CM_LANES) {
+        if (what == 0)
+            CM_EACH_LANE(l) y[l] = x[l] * cm_sigmoid_lane(x[l]);
+        else
+            CM_EACH_LANE(l) y[l] = cm_sigmoid_lane(x[l]);
+    }
+}
+
+#define CM_DPOINT_PARAMS const cm_real *restrict x, const cm_real *restrict y, \
+    const cm_real *restrict dy, cm_real *restrict dx, int n, int what, int add
+typedef void cm_dpoint_fn(CM_DPOINT_PARAMS);
+CM_INLINE void cm_dpoint_body(CM_DPOINT_PARAMS)
+{
+    int s, l;
+    for (s = 0; s < n * CM_LANES; s += CM_LANES) {
+        cm_real d[CM_LANES];
+        if (what == 0)
+            CM_EACH_LANE(l) d[l] = cm_dswish(x[s + l]);
+        else
+            CM_EACH_LANE(l) d[l] = y[s + l] * (1 - y[s + l]);
+        if (add)
+            CM_EACH_LANE(l) dx[s + l] = cm_fma(dy[s + l], d[l], dx[s + l]);
+        else
+            CM_EACH_LANE(l) dx[s + l] = dy[s + l] * d[l];
+    }
+}
+
+/* Row of a sum over `taps` inputs: y[s][c] = scale * sum of x[s*xstep + tap.x][c]. */
+#define CM_BOX_PARAMS const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap, \
+    int taps, cm_real *restrict y, size_t ystep, int n, int C, cm_real scale, int add
+typedef void cm_box_fn(CM_BOX_PARAMS);
+CM_INLINE void cm_box_body(CM_BOX_PARAMS)
+{
+    int s, c, t, l;
+    for (s = 0; s < n; s++, x += xstep, y += ystep)
+        for (c = 0; c < C * CM_LANES; c += CM_LANES) {
+            cm_real a[CM_LANES] = { 0 };
+            for (t = 0; t < taps; t++)
+                CM_EACH_LANE(l) a[l] += x[tap[t].x + c + l];
+            if (add)
+                CM_EACH_LANE(l) y[c + l] = cm_fma(scale, a[l], y[c + l]);
+            else
+                CM_EACH_LANE(l) y[c + l] = scale * a[l];
+        }
+}
+
+/* Row of cm_join: y[0] = e[0], y[1 + c] = gate[c]*path[c] + shortcut[c].  The steps are the
+   channels per site of each. */
+#define CM_JOIN_PARAMS const cm_real *restrict e, size_t estep, const cm_real *restrict shortcut, \
+    const cm_real *restrict path, const cm_real *restrict gate, cm_real *restrict y, int n, int C
+typedef void cm_join_fn(CM_JOIN_PARAMS);
+CM_INLINE void cm_join_body(CM_JOIN_PARAMS)
+{
+    int s, c, l;
+    for (s = 0; s < n; s++, e += estep) {
+        CM_EACH_LANE(l) y[l] = e[l];
+        y += CM_LANES;
+        for (c = 0; c < C * CM_LANES; c += CM_LANES)
+            CM_EACH_LANE(l) y[c + l] = cm_fma(gate[c + l], path[c + l], shortcut[c + l]);
+        y += C * CM_LANES;
+        path += C * CM_LANES;
+        shortcut += C * CM_LANES;
+    }
+}
+
+/* Backward: dshortcut (+)= dy, dpath (+)= gate*dy, and path*dy is added to sum.  add: bit 0 for
+   the shortcut, bit 1 for the path. */
+#define CM_DJOIN_PARAMS const cm_real *restrict dy, const cm_real *restrict path, \
+    const cm_real *restrict gate, cm_real *restrict dshortcut, cm_real *restrict dpath, int n, \
+    int C, int add, double *restrict sum
+typedef void cm_djoin_fn(CM_DJOIN_PARAMS);
+CM_INLINE void cm_djoin_body(CM_DJOIN_PARAMS)
+{
+    int s, c, l;
+    for (c = 0; c < C; c++) {
+        cm_real a[CM_LANES] = { 0 };
+        const cm_real *w = gate + c * CM_LANES;
+        for (s = 0; s < n; s++) {
+            const cm_real *d = dy + (s * (C + 1) + c + 1) * CM_LANES;
+            const cm_real *p = path + (s * C + c) * CM_LANES;
+            cm_real *ds = dshortcut + (s * C + c) * CM_LANES;
+            cm_real *dp = dpath + (s * C + c) * CM_LANES;
+            CM_EACH_LANE(l) {
+                a[l] = cm_fma(p[l], d[l], a[l]);
+                dp[l] = add & 2 ? cm_fma(w[l], d[l], dp[l]) : w[l] * d[l];
+                ds[l] = add & 1 ? ds[l] + d[l] : d[l];
+            }
+        }
+        CM_EACH_LANE(l) sum[c * CM_LANES + l] += (double)a[l];
+    }
+}
+
+/* y[s][c] (+)= v[c]: adds one vector per channel to a row. */
+#define CM_SPREAD_PARAMS const cm_real *restrict v, cm_real *restrict y, int n, int C, int add
+typedef void cm_spread_fn(CM_SPREAD_PARAMS);
+CM_INLINE void cm_spread_body(CM_SPREAD_PARAMS)
+{
+    int s, c, l;
+    for (s = 0; s < n; s++)
+        for (c = 0; c < C * CM_LANES; c += CM_LANES, y += CM_LANES)
+            CM_EACH_LANE(l) y[l] = add ? y[l] + v[c + l] : v[c + l];
+}
+
+/* Sparse convolution of one muon's hits with one output channel vector:
+   y[c] += e*w[c], c < C, and its backward dw[c] += e*dy[c]: the same kernel. */
+#define CM_AXPY_PARAMS cm_real e, const cm_real *restrict w, cm_real *restrict y, int C
+typedef void cm_axpy_fn(CM_AXPY_PARAMS);
+CM_INLINE void cm_axpy_body(CM_AXPY_PARAMS)
+{
+    int c;
+    for (c = 0; c < C; c++) y[c] = cm_fma(e, w[c], y[c]);
+}
+
+/* 7.2 The one table of kernels */
+
+struct cm_kernels {
+    int max_conv, max_in, max_out;   /* channels per tile: convolution; weight gradient */
+    cm_conv_row_fn *conv_row;
+    cm_wgrad_fn *wgrad;
+    cm_stats_fn *stats;
+    cm_sum_fn *sum;
+    cm_affine_fn *affine;
+    cm_norm1_fn *norm1;
+    cm_norm2_fn *norm2;
+    cm_point_fn *point;
+    cm_dpoint_fn *dpoint;
+    cm_box_fn *box;
+    cm_join_fn *join;
+    cm_djoin_fn *djoin;
+    cm_spread_fn *spread;
+    cm_axpy_fn *axpy;
+};
+
+/* The same bodies compiled for one instruction set, and the table of the results. */
+#define CM_KERNELS(isa, target, width, max_conv, max_in, max_out) \
+    target static void cm_conv_row_##isa(CM_CONV_PARAMS) \
+    { cm_conv_row_##width(x, xstep, tap, taps, in, w, y, ystep, n, add, C); } \
+    target static void cm_wgrad_##isa(CM_WGRAD_PARAMS) \
+    { cm_wgrad_##width(x, xo, dy, yo, n, out, A, C); } \
+    target static void cm_stats_##isa(CM_STATS_PARAMS) { cm_stats_body(x, n, C, sum, square); } \
+    target static void cm_sum_##isa(CM_SUM_PARAMS) { cm_sum_body(x, n, C, sum); } \
+    target static void cm_affine_##isa(CM_AFFINE_PARAMS) \
+    { cm_affine_body(x, y, n, C, a, b, swish); } \
+    target static void cm_norm1_##isa(CM_NORM1_PARAMS) \
+    { cm_norm1_body(x, dy, n, C, a, b, mean, swish, s0, s1); } \
+    target static void cm_norm2_##isa(CM_NORM2_PARAMS) \
+    { cm_norm2_body(x, dv, dx, n, C, a, e, f, live, add); } \
+    target static void cm_point_##isa(CM_POINT_PARAMS) { cm_point_body(x, y, n, what); } \
+    target static void cm_dpoint_##isa(CM_DPOINT_PARAMS) \
+    { cm_dpoint_body(x, y, dy, dx, n, what, add); } \
+    target static void cm_box_##isa(CM_BOX_PARAMS) \
+    { cm_box_body(x, xstep, tap, taps, y, ystep, n, C, scale, add); } \
+    target static void cm_join_##isa(CM_JOIN_PARAMS) \
+    { cm_join_body(e, estep, shortcut, path, gate, y, n, C); } \
+    target static void cm_djoin_##isa(CM_DJOIN_PARAMS) \
+    { cm_djoin_body(dy, path, gate, dshortcut, dpath, n, C, add, sum); } \
+    target static void cm_spread_##isa(CM_SPREAD_PARAMS) { cm_spread_body(v, y, n, C, add); } \
+    target static void cm_axpy_##isa(CM_AXPY_PARAMS) { cm_axpy_body(e, w, y, C); } \
+    static const cm_kernels cm_kernels_##isa = { \
+        max_conv, max_in, max_out, cm_conv_row_##isa, cm_wgrad_##isa, cm_stats_##isa, \
+        cm_sum_##isa, cm_affine_##isa, cm_norm1_##isa, cm_norm2_##isa, cm_point_##isa, \
+        cm_dpoint_##isa, cm_box_##isa, cm_join_##isa, cm_djoin_##isa, cm_spread_##isa, \
+        cm_axpy_##isa \
+    };
+
+#define CM_PLAIN
+CM_KERNELS(plain, CM_PLAIN, small, 2, 1, 1)
+#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef __clang__
+#define CM_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"
+#else
+#define CM_AVX512 "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512"
+#endif
+CM_KERNELS(avx2, __attribute__((target("avx2,fma"))), narrow, 6, 2, 3)
+CM_KERNELS(avx512, __attribute__((target(CM_AVX512))), wide, 12, 5, 5)
+#endif
+
+static const cm_kernels *cm_kernels_of(calomu_isa isa)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (isa == CALOMU_ISA_AVX512) return &cm_kernels_avx512;
+    if (isa == CALOMU_ISA_AVX2) return &cm_kernels_avx2;
+#endif
+    (void)isa;
+    return &cm_kernels_plain;
+}
+
+/* 7.3 Convolution:  y[o](j) = bias[o] + sum over i, k:  w[o][i][k] * x[i](stride*j + k - pad)
+
+   k, j and the pads stand for three axes each.  Outputs are computed in chunks of channels that
+   fit the registers; the weights are packed for that: [chunk][tap][input][channel of the chunk].
+   The input's halo holds the padding, so there is no border case. */
+
+/* Equal chunks of at most `most`: size of chunk i and its first channel. */
+static int cm_chunk(int n, int most, int i, int *first)
+{
+    int chunks = (n + most - 1) / most;
+    *first = (int)((int64_t)n * i / chunks);
+    return (int)((int64_t)n * (i + 1) / chunks) - *first;
+}
+
+/* Packs w [out][in][taps] for the forward pass (swap 0), or its transpose in -> out (swap 1). */
+static void cm_pack(const cm_real *w, int out, int in, int taps, int most, int swap, cm_real *p)
+{
+    int n = swap ? in : out, m = swap ? out : in, chunks = (n + most - 1) / most, i, t, a, b;
+    for (i = 0; i < chunks; i++) {
+        int first, width = cm_chunk(n, most, i, &first);
+        for (t = 0; t < taps; t++)
+            for (a = 0; a < m; a++)
+                for (b = first; b < first + width; b++)
+                    *p++ = swap ? w[((size_t)a * (size_t)in + (size_t)b) * (size_t)taps + (size_t)t]
+                                : w[((size_t)b * (size_t)in + (size_t)a) * (size_t)taps + (size_t)t];
+    }
+}
+
+static ptrdiff_t cm_site_offset(const cm_tensor *t, int z, int x, int y)
+{
+    return ((ptrdiff_t)t->row_z * z + (ptrdiff_t)t->row_x * x + y) * t->nc * CM_LANES;
+}
+
+/* All chunks of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_tap *tap,
+                           int taps, int all_taps, int in, const cm_real *packed, cm_real *y,
+                           size_t ystep, int n, int channels, int add)
+{
+    int most = g->k->max_conv, chunks = (channels + most - 1) / most, i, t, first;
+    cm_tap local[64];
+    for (i = 0; i < chunks; i++) {
+        int width = cm_chunk(channels, most, i, &first);
+        for (t = 0; t < taps; t++) {
+            local[t].x = tap[t].x;
+            local[t].w = tap[t].w * (size_t)in * (size_t)width;
+        }
+        g->k->conv_row(x, xstep, local, taps, in, packed, y + first * CM_LANES, ystep, n, add,
+                       width);
+        packed += (size_t)all_taps * (size_t)in * (size_t)width;
+    }
+}
+
+/* tap.w holds the tap's number here; cm_conv_chunks turns it into an offset. */
+static int cm_forward_taps(const cm_tensor *x, int kernel, cm_tap *tap)
+{
+    int kz, kx, ky, n = 0;
+    for (kz = 0; kz < kernel; kz++)
+        for (kx = 0; kx < kernel; kx++)
+            for (ky = 0; ky < kernel; ky++, n++) {
+                tap[n].x = cm_site_offset(x, kz, kx, ky);
+                tap[n].w = (size_t)n;
+            }
+    return n;
+}
+
+static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int taps, units = y->groups * y->nz, u;
+    cm_tap tap[64];
+    taps = cm_forward_taps(x, r->kernel, tap);
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int k = u / y->nz, z = u % y->nz, i, j, c, l;
+        for (i = 0; i < y->nx; i++) {
+            const cm_real *from = cm_row(x, x->x, k, z * r->stride - r->pad,
+                                         i * r->stride - r->pad)
+                                - (ptrdiff_t)r->pad * x->nc * CM_LANES;
+            cm_real *to = cm_row(y, y->x, k, z, i);
+            if (r->bias.x)
+                for (j = 0; j < y->ny; j++)
+                    for (c = 0; c < y->nc; c++)
+                        CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
+            cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), tap, taps, taps,
+                           x->nc, packed, to, (size_t)(y->nc * CM_LANES), y->ny, y->nc,
+                           r->bias.x != NULL);
+        }
+    }
+}
+
+/* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
+   For a given m only the k with k = m + pad (mod stride) take part, so the inputs of one row fall
+   into `stride` classes, each a convolution of dy with step 1. */
+static int cm_backward_taps(const cm_tensor *dy, int kernel, int stride, const int m[3], int pad,
+                            cm_tap *tap)
+{
+    int start[3], kz, kx, ky, a, n = 0;
+    for (a = 0; a < 3; a++) start[a] = (m[a] + pad) % stride;
+    for (kz = start[0]; kz < kernel; kz += stride)
+        for (kx = start[1]; kx < kernel; kx += stride)
+            for (ky = start[2]; ky < kernel; ky += stride, n++) {
+                tap[n].x = cm_site_offset(dy, (m[0] + pad - kz) / stride - m[0] / stride,
+                                   (m[1] + pad - kx) / stride - m[1] / stride,
+                                   (m[2] + pad - ky) / stride - m[2] / stride);
+                tap[n].w = (size_t)((kz * kernel + kx) * kernel + ky);
+            }
+    return n;
+}
+
+static void cm_conv_to_input(cm_graph *g, const cm_record *r, const cm_real *packed, int add)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int all = r->kernel * r->kernel * r->kernel, units = x->groups * x->nz, u;
+    size_t site = (size_t)x->nc * CM_LANES;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int k = u / x->nz, m[3];
+        cm_tap tap[64];
+        m[0] = u % x->nz;
+        for (m[1] = 0; m[1] < x->nx; m[1]++)
+            for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
+                int taps = cm_backward_taps(y, r->kernel, r->stride, m, r->pad, tap);
+                int n = (x->ny - m[2] + r->stride - 1) / r->stride;
+                const cm_real *from = cm_row(y, y->dx, k, m[0] / r->stride, m[1] / r->stride);
+                cm_real *to = cm_row(x, x->dx, k, m[0], m[1]) + (size_t)m[2] * site;
+                cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), tap, taps, all, y->nc,
+                               packed, to, (size_t)r->stride * site, n, x->nc, add);
+            }
+    }
+}
+
+/* To the weights: dw[o][i][k] = sum over groups, lanes, j:  dy[o](j) * x[i](stride*j + k - pad).
+   One unit of work is a group and one kz.  Accumulators over lanes, [kx][ky][tile][in][out][L],
+   stay in the second-level cache while blocks of outputs in the first pass by; lanes are added in
+   their order, then groups in theirs. */
+typedef struct cm_wgrad_sites {
+    ptrdiff_t *x, *dy;               /* offset of every output site in the group */
+    int n, block;
+} cm_wgrad_sites;
+
+static void cm_wgrad_fill(const cm_record *r, cm_wgrad_sites *s)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int z, i, j, n = 0;
+    for (z = 0; z < y->nz; z++)
+        for (i = 0; i < y->nx; i++)
+            for (j = 0; j < y->ny; j++, n++) {
+                s->x[n] = cm_site_offset(x, z * r->stride - r->pad, i * r->stride - r->pad,
+                                  j * r->stride - r->pad);
+                s->dy[n] = cm_site_offset(y, z, i, j);
+            }
+}
+
+/* Accumulates one block of sites for one tap. */
+static void cm_wgrad_tap(const cm_kernels *k, const cm_real *x, const ptrdiff_t *xo,
+                         const cm_real *dy, const ptrdiff_t *yo, int n, int in, int out,
+                         cm_real *acc)
+{
+    int a, b, tiles_a = (in + k->max_in - 1) / k->max_in;
+    int tiles_b = (out + k->max_out - 1) / k->max_out, first_a, first_b;
+    for (a = 0; a < tiles_a; a++) {
+        int wa = cm_chunk(in, k->max_in, a, &first_a);
+        for (b = 0; b < tiles_b; b++) {
+            int wb = cm_chunk(out, k->max_out, b, &first_b);
+            k->wgrad(x + first_a * CM_LANES, xo, dy + first_b * CM_LANES, yo, n, acc, wa, wb);
+            acc += wa * wb * CM_LANES;
+        }
+    }
+}
+
+/* Adds the lanes of the accumulators of one tap into dw [out][in][taps]. */
+static void cm_wgrad_reduce(const cm_kernels *k, const cm_real *acc, int in, int out, int taps,
+                            cm_real *dw)
+{
+    int a, b, i, o, l, first_a, first_b;
+    for (a = 0; a * k->max_in < in; a++) {
+        int wa = cm_chunk(in, k->max_in, a, &first_a);
+        for (b = 0; b * k->max_out < out; b++) {
+            int wb = cm_chunk(out, k->max_out, b, &first_b);
+            for (i = first_a; i < first_a + wa; i++)
+                for (o = first_b; o < first_b + wb; o++, acc += CM_LANES) {
+                    double sum = 0;
+                    CM_EACH_LANE(l) sum += (double)acc[l];
+                    dw[((size_t)o * (size_t)in + (size_t)i) * (size_t)taps] = (cm_real)sum;
+                }
+        }
+    }
+}
+
+static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
+                          int kz, cm_real *acc, cm_real *partial)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *xs = x->x + x->group * (size_t)k + x->origin;
+    const cm_real *ys = y->dx + y->group * (size_t)k + y->origin;
+    size_t per_tap = (size_t)x->nc * (size_t)y->nc;
+    int kernel = r->kernel, first, t;
+    memset(acc, 0, per_tap * (size_t)(kernel * kernel) * CM_LANES * sizeof *acc);
+    for (first = 0; first < s->n; first += s->block) {
+        int n = s->n - first < s->block ? s->n - first : s->block;
+        for (t = 0; t < kernel * kernel; t++)
+            cm_wgrad_tap(g->k, xs + cm_site_offset(x, kz, t / kernel, t % kernel), s->x + first, ys,
+                         s->dy + first, n, x->nc, y->nc, acc + per_tap * (size_t)t * CM_LANES);
+    }
+    for (t = 0; t < kernel * kernel; t++)
+        cm_wgrad_reduce(g->k, acc + per_tap * (size_t)t * CM_LANES, x->nc, y->nc,
+                        kernel * kernel * kernel, partial + kz * kernel * kernel + t);
+}
+
+/* dw += the partial sums of the groups, in their order. */
+static void cm_add_partials(const cm_graph *g, const cm_real *partial, int groups, size_t n,
+                            cm_real *dw)
+{
+    ptrdiff_t i;
+    (void)g;
+    CM_PARALLEL_FOR_STATIC(g->threads)
+    for (i = 0; i < (ptrdiff_t)n; i++) {
+        double sum = 0;
+        int k;
+        for (k = 0; k < groups; k++) sum += (double)partial[(size_t)k * n + (size_t)i];
+        dw[i] += (cm_real)sum;
+    }
+}
+
+static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int units = y->groups * r->kernel, u, sites = y->nz * y->nx * y->ny;
+    size_t per_tap = (size_t)x->nc * (size_t)y->nc;
+    size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
+    size_t acc_size = per_tap * (size_t)(r->kernel * r->kernel) * CM_LANES;
+    cm_real *partial = cm_arena_take(g, per_tap * taps * (size_t)y->groups);
+    cm_real *acc = cm_arena_take(g, acc_size * (size_t)g->threads);
+    cm_wgrad_sites s = { NULL, NULL, 0, 0 };
+    s.x = cm_small_take(g, 2 * (size_t)sites * sizeof *s.x);
+    if (!partial || !acc || !s.x) return;
+    s.dy = s.x + sites;
+    s.n = sites;
+    s.block = 384 / y->nc < 8 ? 8 : 384 / y->nc > 32 ? 32 : 384 / y->nc;
+    if (!cm_dry(g)) {
+        cm_wgrad_fill(r, &s);
+        CM_PARALLEL_FOR(g->threads)
+        for (u = 0; u < units; u++)
+            cm_wgrad_unit(g, r, &s, u / r->kernel, u % r->kernel,
+                          acc + acc_size * (size_t)cm_thread(),
+                          partial + per_tap * taps * (size_t)(u / r->kernel));
+        cm_add_partials(g, partial, y->groups, per_tap * taps, r->w.dx);
+    }
+    cm_give_back(g, acc);
+    cm_give_back(g, partial);
+}
+
+/* dbias[o] = sum of dy[o] over sites, muons; the lanes behind the last muon hold zero gradients */
+static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *y = r->out;
+    int k, z, i, c, l;
+    double *sum = cm_small_take(g, (size_t)y->nc * CM_LANES * sizeof *sum);
+    if (!sum || cm_dry(g)) return;
+    for (k = 0; k < y->groups; k++)
+        for (z = 0; z < y->nz; z++)
+            for (i = 0; i < y->nx; i++)
+                g->k->sum(cm_row(y, y->dx, k, z, i), y->ny, y->nc, sum);
+    for (c = 0; c < y->nc; c++) {
+        double s = 0;
+        CM_EACH_LANE(l) s += sum[c * CM_LANES + l];
+        r->bias.dx[c] += (cm_real)s;
+    }
+}
+
+static cm_real *cm_packed_weights(cm_graph *g, const cm_record *r, int swap)
+{
+    int in = r->in[0]->nc, out = r->out->nc, taps = r->kernel * r->kernel * r->kernel;
+    cm_real *p = cm_arena_take(g, (size_t)in * (size_t)out * (size_t)taps);
+    if (p && !cm_dry(g)) cm_pack(r->w.x, out, in, taps, g->k->max_conv, swap, p);
+    return p;
+}
+
+static void cm_conv_backward(cm_graph *g, cm_record *r)
+{
+    if (r->w.dx) cm_conv_to_weights(g, r);
+    if (r->bias.dx) cm_conv_to_bias(g, r);
+    if (r->in[0]->needs) {
+        cm_real *packed = cm_packed_weights(g, r, 1);
+        int add = cm_grad_begin(g, r->in[0]);
+        if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_to_input(g, r, packed, add);
+        cm_give_back(g, packed);
+    }
+}
+
+/* Sites per axis of a result; how far the taps of the input reach behind it; and how far the
+   backward pass reaches outside the result.  Returns 0 if there is no result. */
+static int cm_conv_sizes(const int n[3], int kernel, int stride, int pad, int size[3], int *hi,
+                         int *back_lo, int *back_hi)
+{
+    int a, reach;
+    *hi = *back_hi = 0;
+    *back_lo = kernel - 1 - pad > 0 ? (kernel - 1 - pad + stride - 1) / stride : 0;
+    for (a = 0; a < 3; a++) {
+        if (n[a] + 2 * pad < kernel) return 0;
+        size[a] = (n[a] + 2 * pad - kernel) / stride + 1;
+        reach = (size[a] - 1) * stride - pad + kernel - n[a];
+        if (reach > *hi) *hi = reach;
+        reach = (n[a] - 1 + pad) / stride - (size[a] - 1);
+        if (reach > *back_hi) *back_hi = reach;
+    }
+    return 1;
+}
+
+static int cm_larger(int a, int b) { return a > b ? a : b; }
+
+cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out, int kernel,
+                   int stride, int pad, int halo)
+{
+    int size[3], n[3], hi, back_lo, back_hi;
+    cm_tensor *y;
+    cm_record *r;
+    cm_real *packed;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    n[0] = x->nz;
+    n[1] = x->nx;
+    n[2] = x->ny;
+    if (kernel < 1 || kernel > 4 || stride < 1 || pad < 0 || pad >= kernel || out < 1
+        || !cm_conv_sizes(n, kernel, stride, pad, size, &hi, &back_lo, &back_hi)
+        || x->lo < pad || x->hi < hi) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "convolution: sizes do not fit, or the halo is too small");
+        return NULL;
+    }
+    if (!g->training) back_lo = back_hi = 0;
+    y = cm_tensor_new(g, x->muons, size, out, cm_larger(halo, back_lo), cm_larger(halo, back_hi));
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_conv_backward, y, x, NULL);
+    if (!r) return NULL;
+    r->w = w;
+    r->bias = bias;
+    r->kernel = kernel;
+    r->stride = stride;
+    r->pad = pad;
+    packed = cm_packed_weights(g, r, 0);
+    if (!packed) return NULL;
+    if (!cm_dry(g)) cm_conv_forward(g, r, packed);
+    cm_give_back(g, packed);
+    return y;
+}
+
+/* A fully connected layer is a convolution of one site: y[o] = bias[o] + sum w[o][i] x[i]. */
+cm_tensor *cm_linear(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out)
+{
+    return cm_conv(g, x, w, bias, out, 1, 1, 0, 0);
+}
+
+/* 7.4 Sparse convolution and sums straight from the hits
+
+   The same equation as 7.3 with one input channel that is zero but for the hits, so the sum runs
+   over hits: each adds e*w[.][k] to the outputs j with stride*j + k - pad = cell.  One unit of
+   work is one plane of outputs of one group, built muon by muon as [site][channel] in the first
+   cache and then turned into lanes.  Hits are in rising cells, so each output has one order. */
+
+/* Hits of event v in layers [first, last]: their range, by bisection. */
+static void cm_hit_range(const cm_hits *h, int v, int first, int last, size_t *a, size_t *b)
+{
+    size_t layer = (size_t)h->nx * (size_t)h->ny, bound[2], found[2];
+    int side;
+    bound[0] = (size_t)(first < 0 ? 0 : first) * layer;
+    bound[1] = (size_t)(last < 0 ? 0 : last + 1) * layer;
+    for (side = 0; side < 2; side++) {
+        size_t lo = 0, hi = h->event[v].n_hits;
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+            if (h->event[v].hits[mid].cell < bound[side]) lo = mid + 1;
+            else hi = mid;
+        }
+        found[side] = lo;
+    }
+    *a = found[0];
+    *b = found[1];
+}
+
+/* Calls axpy for all (output, tap) pairs of one muon and output plane z.  forward: values from w
+   [tap][C] to plane [site][C]; backward: from plane to w. */
+static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z, cm_real *w,
+                            cm_real *plane, int forward)
+{
+    const cm_hits *h = r->hits;
+    const cm_tensor *t = r->out;
+    int low = z * r->stride - r->pad, kx, ky, C = t->nc;
+    size_t i, end;
+    cm_hit_range(h, v, low, low + r->kernel - 1, &i, &end);
+    for (; i < end; i++) {
+        int cell = (int)h->event[v].hits[i].cell, iy = cell % h->ny, ix = cell / h->ny % h->nx;
+        int kz = cell / h->ny / h->nx - low;
+        cm_real e = (cm_real)h->event[v].hits[i].energy;
+        for (kx = (ix + r->pad) % r->stride; kx < r->kernel; kx += r->stride) {
+            int jx = (ix + r->pad - kx) / r->stride;
+            if (ix + r->pad < kx || jx >= t->nx) continue;
+            for (ky = (iy + r->pad) % r->stride; ky < r->kernel; ky += r->stride) {
+                int jy = (iy + r->pad - ky) / r->stride;
+                cm_real *a = w + ((kz * r->kernel + kx) * r->kernel + ky) * C;
+                cm_real *b = plane + (jx * t->ny + jy) * C;
+                if (iy + r->pad < ky || jy >= t->ny) continue;
+                if (forward) g->k->axpy(e, a, b, C);
+                else g->k->axpy(e, b, a, C);
+            }
+        }
+    }
+}
+
+/* Between [site][C] of lane l and the rows of a tensor. */
+static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, int l, cm_real *plane,
+                          int to_tensor)
+{
+    int x, i;
+    for (x = 0; x < t->nx; x++) {
+        cm_real *row = cm_row(t, base, k, z, x) + l;
+        for (i = 0; i < t->ny * t->nc; i++, plane++) {
+            if (to_tensor) row[i * CM_LANES] = *plane;
+            else *plane = row[i * CM_LANES];
+        }
+    }
+}
+
+static size_t cm_plane_size(const cm_tensor *t) { return (size_t)(t->nx * t->ny * t->nc); }
+
+static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
+{
+    const cm_tensor *t = r->out;
+    int units = t->groups * t->nz, u;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        cm_real *plane = scratch + cm_plane_size(t) * (size_t)cm_thread();
+        int k = u / t->nz, z = u % t->nz, l;
+        CM_EACH_LANE(l) {
+            memset(plane, 0, cm_plane_size(t) * sizeof *plane);
+            if (k * CM_LANES + l < t->muons)
+                cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane, 1);
+            cm_plane_copy(t, t->x, k, z, l, plane, 1);
+        }
+    }
+}
+
+/* [out][taps] to [taps][out] and back. */
+static void cm_transpose(const cm_real *a, int rows, int columns, cm_real *b)
+{
+    int i, j;
+    for (i = 0; i < rows; i++)
+        for (j = 0; j < columns; j++) b[j * rows + i] = a[i * columns + j];
+}
+
+static void cm_sparse_backward(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *t = r->out;
+    int units = t->groups, u, taps = r->kernel * r->kernel * r->kernel;
+    size_t nw = (size_t)taps * (size_t)t->nc, per = cm_plane_size(t) + nw;
+    cm_real *scratch, *partial;
+    if (!r->w.dx) return;
+    scratch = cm_arena_take(g, per * (size_t)g->threads);
+    partial = cm_arena_take(g, nw * (size_t)units);
+    if (!scratch || !partial) return;
+    if (!cm_dry(g)) {
+        CM_PARALLEL_FOR(g->threads)
+        for (u = 0; u < units; u++) {
+            cm_real *plane = scratch + per * (size_t)cm_thread(), *w = plane + cm_plane_size(t);
+            int z, l;
+            memset(w, 0, nw * sizeof *w);
+            for (z = 0; z < t->nz; z++)
+                for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++) {
+                    cm_plane_copy(t, t->dx, u, z, l, plane, 0);
+                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane, 0);
+                }
+            cm_transpose(w, taps, t->nc, partial + nw * (size_t)u);
+        }
+        cm_add_partials(g, partial, units, nw, r->w.dx);
+    }
+    cm_give_back(g, partial);
+    cm_give_back(g, scratch);
+}
+
+static void cm_no_backward(cm_graph *g, cm_record *r)
+{
+    (void)g;
+    (void)r;
+}
+
+static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
+                            int stride, int pad, int halo)
+{
+    int size[3], n[3], hi, back_lo, back_hi;
+    cm_tensor *t;
+    cm_record *r;
+    cm_real *scratch, *packed;
+    n[0] = hits->nz;
+    n[1] = hits->nx;
+    n[2] = hits->ny;
+    if (kernel < 1 || kernel > 4 || stride < 1 || pad < 0 || pad >= kernel || out < 1
+        || !cm_conv_sizes(n, kernel, stride, pad, size, &hi, &back_lo, &back_hi)) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "sparse convolution: sizes do not fit");
+        return NULL;
+    }
+    t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
+    if (!t) return NULL;
+    r = cm_record_new(g, cm_sparse_backward, t, NULL, NULL);
+    packed = cm_arena_take(g, (size_t)(kernel * kernel * kernel) * (size_t)out);
+    scratch = cm_arena_take(g, cm_plane_size(t) * (size_t)g->threads);
+    if (!r || !packed || !scratch) return NULL;
+    r->w = w;
+    r->hits = hits;
+    r->kernel = kernel;
+    r->stride = stride;
+    r->pad = pad;
+    if (!cm_dry(g)) {
+        cm_transpose(w.x, out, kernel * kernel * kernel, packed);
+        cm_sparse_forward(g, r, packed, scratch);
+    }
+    cm_give_back(g, scratch);
+    cm_give_back(g, packed);
+    return t;
+}
+
+cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
+                          int stride, int pad, int halo)
+{
+    if (!hits || g->status != CALOMU_OK) return NULL;
+    return cm_sparse(g, hits, w, out, kernel, stride, pad, halo);
+}
+
+/* Sums over 2x2x2 cells, stride 2, padding 1, times scale: the first energy sum (scale 1) and the
+   first average pooling (1/8).  No gradient goes to the hits. */
+cm_tensor *cm_sparse_sum(cm_graph *g, const cm_hits *hits, double scale, int halo)
+{
+    cm_real w[8];
+    cm_weight fixed = { NULL, NULL };
+    cm_tensor *t;
+    int i;
+    if (!hits || g->status != CALOMU_OK) return NULL;
+    for (i = 0; i < 8; i++) w[i] = (cm_real)scale;
+    fixed.x = w;
+    t = cm_sparse(g, hits, fixed, 1, 2, 2, 1, halo);
+    if (!t) return NULL;
+    g->last->w.x = NULL;             /* w ends with this call */
+    g->last->backward = cm_no_backward;
+    t->needs = 0;
+    return t;
+}
+
+/* 7.5 Pooling:  y[c](j) = scale * sum over k in {0, 1}^3 of x[first + c](2j + k - 1)
+
+   With scale 1/8 the average pooling of the shortcut (padding counts), with scale 1 on channel 0
+   the energy sum.  Backward: every input has exactly one output, j = (i + 1)/2. */
+
+static void cm_pool_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    int units = x->groups * x->nz, u, add;
+    size_t in, out;
+    if (!x->needs) return;
+    if (x->nc != y->nc) cm_gradient(g, x);       /* the other channels are zero */
+    add = cm_grad_begin(g, x);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    in = (size_t)x->nc * CM_LANES;
+    out = (size_t)y->nc * CM_LANES;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        static const cm_tap here = { 0, 0 };
+        int k = u / x->nz, z = u % x->nz, i, j;
+        for (i = 0; i < x->nx; i++) {
+            const cm_real *from = cm_row(y, y->dx, k, (z + 1) / 2, (i + 1) / 2);
+            cm_real *to = cm_row(x, x->dx, k, z, i) + r->first * CM_LANES;
+            for (j = 0; j < x->ny; j++)
+                g->k->box(from + out * (size_t)((j + 1) / 2), 0, &here, 1, to + in * (size_t)j, 0,
+                          1, y->nc, (cm_real)r->scale, add);
+        }
+    }
+}
+
+cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, int halo)
+{
+    int size[3], in[3], hi, lo, back, u, units, taps;
+    cm_tap tap[8];
+    cm_tensor *y;
+    cm_record *r;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    in[0] = x->nz;
+    in[1] = x->nx;
+    in[2] = x->ny;
+    if (first < 0 || n < 1 || first + n > x->nc || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)
+        || x->lo < 1 || x->hi < hi) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit, or the halo is too small");
+        return NULL;
+    }
+    y = cm_tensor_new(g, x->muons, size, n, halo, halo);
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_pool_backward, y, x, NULL);
+    if (!r) return NULL;
+    r->first = first;
+    r->scale = scale;
+    y->needs = x->needs;
+    if (cm_dry(g)) return y;
+    taps = cm_forward_taps(x, 2, tap);
+    units = y->groups * y->nz;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int k = u / y->nz, z = u % y->nz, i;
+        for (i = 0; i < y->nx; i++)
+            g->k->box(cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1)
+                          - (ptrdiff_t)(x->nc - first) * CM_LANES,
+                      (size_t)(2 * x->nc * CM_LANES), tap, taps, cm_row(y, y->x, k, z, i),
+                      (size_t)(n * CM_LANES), y->ny, n, (cm_real)scale, 0);
+    }
+    return y;
+}
+
+/* 7.6 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
+   planes can run in any thread), then added in the order of the planes. */
+
+static double *cm_plane_sums(cm_graph *g, const cm_tensor *t, int kinds)
+{
+    return cm_small_take(g, (size_t)(t->groups * t->nz * kinds * t->nc) * CM_LANES
+                                * sizeof(double));
+}
+
+/* Adds the planes of each group into its first plane. */
+static void cm_plane_add(const cm_tensor *t, double *sum, int kinds)
+{
+    size_t n = (size_t)(kinds * t->nc * CM_LANES), i;
+    int k, z;
+    for (k = 0; k < t->groups; k++) {
+        double *to = sum + (size_t)k * (size_t)t->nz * n;
+        for (z = 1; z < t->nz; z++)
+            for (i = 0; i < n; i++) to[i] += to[(size_t)z * n + i];
+    }
+}
+
+/* Sum of channel c over the live lanes of all groups, of kind `kind`. */
+static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int kind, int c)
+{
+    size_t n = (size_t)(kinds * t->nc * CM_LANES);
+    double s = 0;
+    int v;
+    for (v = 0; v < t->muons; v++)
+        s += sum[(size_t)(v / CM_LANES * t->nz) * n
+                 + (size_t)((kind * t->nc + c) * CM_LANES + v % CM_LANES)];
+    return s;
+}
+
+/* 7.7 Running batch norm (spec 3, "Running batch norm")
+
+   mean = sums/count, var = squares/count - mean^2, y = w (x - mean)/sqrt(var + eps) + b.
+   In training first buffer += m (new - buffer), m = 1 - 0.9/sqrt(B - 1 + eps).
+   Backward, with G0 = sum dy, G1 = sum dy (x - mean), r = 1/sqrt(var + eps):
+       db = G0,  dw = r G1,  dvar = -w r^3 G1/2 (0 where var is clamped),
+       dmean = -w r G0 - 2 mean dvar,  d sums = dmean/count,  d squares = dvar/count,
+       dx = w r dy + m (d sums + 2 x d squares). */
+
+enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
+#define CM_NORM_EPS 1e-5
+
+static void cm_norm_update(cm_graph *g, const cm_tensor *x, cm_norm *n)
+{
+    double m = 1 - 0.9 / sqrt(x->muons - 1 + CM_NORM_EPS);
+    double count = (double)x->muons * x->nz * x->nx * x->ny;
+    double *sum = cm_plane_sums(g, x, 2);
+    int units = x->groups * x->nz, u, c;
+    if (!sum || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        double *s = sum + (size_t)u * (size_t)(2 * x->nc * CM_LANES);
+        int i;
+        for (i = 0; i < x->nx; i++)
+            g->k->stats(cm_row(x, x->x, u / x->nz, u % x->nz, i), x->ny, x->nc, s,
+                        s + x->nc * CM_LANES);
+    }
+    cm_plane_add(x, sum, 2);
+    for (c = 0; c < x->nc; c++) {
+        double s = n->sums[c], q = n->squares[c];
+        n->sums[c] = (cm_real)fma(m, cm_lanes_sum(x, sum, 2, 0, c) - s, s);
+        n->squares[c] = (cm_real)fma(m, cm_lanes_sum(x, sum, 2, 1, c) - q, q);
+    }
+    *n->count = (cm_real)fma(m, count - (double)*n->count, (double)*n->count);
+    *n->batch += (cm_real)x->muons;
+}
+
+/* The transform y = A x + B of every channel, from the buffers. */
+static void cm_norm_transform(const cm_norm *n, int nc, double *saved)
+{
+    int c;
+    for (c = 0; c < nc; c++) {
+        double count = (double)*n->count, mean = n->sums[c] / count;
+        double var = fma(-mean, mean, n->squares[c] / count);
+        double floor_ = *n->batch < 20 ? 0.01 : 0, r;
+        int clamped = var < floor_;
+        if (clamped) var = floor_;
+        r = 1 / sqrt(var + CM_NORM_EPS);
+        saved[CM_NORM_A * nc + c] = (double)n->weight.x[c] * r;
+        saved[CM_NORM_B * nc + c] = fma(-mean, (double)n->weight.x[c] * r, (double)n->bias.x[c]);
+        saved[CM_NORM_MEAN * nc + c] = mean;
+        saved[CM_NORM_R * nc + c] = r;
+        saved[CM_NORM_CLAMPED * nc + c] = clamped;
+    }
+}
+
+/* Column `kind` of what the forward pass kept, in the type of the kernels. */
+static cm_real *cm_norm_column(cm_graph *g, const double *saved, int kind, int nc)
+{
+    cm_real *v = cm_small_take(g, (size_t)nc * sizeof *v);
+    int c;
+    if (v)
+        for (c = 0; c < nc; c++) v[c] = (cm_real)saved[kind * nc + c];
+    return v;
+}
+
+/* First pass: dy becomes the gradient before Swish; G0 and G1 into the gradients of bias and
+   weight and, per channel, the e and f of the second pass (cm_norm2_body). */
+static void cm_norm_sums(cm_graph *g, cm_record *r, const cm_real *a, const cm_real *b,
+                         const cm_real *mean, cm_real *e, cm_real *f)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    double m = 1 - 0.9 / sqrt(x->muons - 1 + CM_NORM_EPS), count = r->scale;
+    double *sum = cm_plane_sums(g, x, 2);
+    int units = x->groups * x->nz, u, c, nc = x->nc;
+    if (!sum || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        double *s = sum + (size_t)u * (size_t)(2 * nc * CM_LANES);
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++)
+            g->k->norm1(cm_row(x, x->x, k, z, i), cm_row(y, y->dx, k, z, i), x->ny, nc, a, b, mean,
+                        r->swish, s, s + nc * CM_LANES);
+    }
+    cm_plane_add(x, sum, 2);
+    for (c = 0; c < nc; c++) {
+        double g0 = cm_lanes_sum(x, sum, 2, 0, c), g1 = cm_lanes_sum(x, sum, 2, 1, c);
+        double w = (double)r->norm.weight.x[c], rr = r->saved[CM_NORM_R * nc + c];
+        double mu = r->saved[CM_NORM_MEAN * nc + c];
+        double dvar = r->saved[CM_NORM_CLAMPED * nc + c] != 0 ? 0 : -0.5 * w * rr * rr * rr * g1;
+        double dmean = fma(-2 * mu, dvar, -w * rr * g0);
+        if (r->norm.bias.dx) r->norm.bias.dx[c] += (cm_real)g0;
+        if (r->norm.weight.dx) r->norm.weight.dx[c] += (cm_real)(rr * g1);
+        e[c] = (cm_real)(2 * m * dvar / count);
+        f[c] = (cm_real)(m * dmean / count);
+    }
+}
+
+static void cm_norm_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    int units = x->groups * x->nz, u, nc = x->nc, add = 0;
+    cm_real *a = cm_norm_column(g, r->saved, CM_NORM_A, nc);
+    cm_real *b = cm_norm_column(g, r->saved, CM_NORM_B, nc);
+    cm_real *mean = cm_norm_column(g, r->saved, CM_NORM_MEAN, nc);
+    cm_real *e = cm_small_take(g, 2 * (size_t)nc * sizeof *e);
+    if (x->needs) add = cm_grad_begin(g, x);
+    if (!a || !b || !mean || !e) return;
+    cm_norm_sums(g, r, a, b, mean, e, e + nc);
+    if (!x->needs || cm_dry(g) || g->status != CALOMU_OK) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz, l;
+        cm_real live[CM_LANES];
+        CM_EACH_LANE(l) live[l] = k * CM_LANES + l < x->muons ? 1 : 0;
+        for (i = 0; i < x->nx; i++)
+            g->k->norm2(cm_row(x, x->x, k, z, i), cm_row(y, y->dx, k, z, i),
+                        cm_row(x, x->dx, k, z, i), x->ny, nc, a, e, e + nc, live, add);
+    }
+}
+
+cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi)
+{
+    int size[3], units, u;
+    cm_tensor *y;
+    cm_record *r;
+    cm_real *a, *b;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    if (g->training && x->muons < 2) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "training needs batches of at least 2 muons");
+        return NULL;
+    }
+    if (g->training) cm_norm_update(g, x, &n);
+    if (!cm_dry(g) && !(*n.count > 0)) {
+        cm_graph_fail(g, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
+        return NULL;
+    }
+    size[0] = x->nz;
+    size[1] = x->nx;
+    size[2] = x->ny;
+    y = cm_tensor_new(g, x->muons, size, x->nc, lo, hi);
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_norm_backward, y, x, NULL);
+    if (!r) return NULL;
+    r->norm = n;
+    r->swish = swish;
+    r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * x->nc) * sizeof *r->saved);
+    if (!r->saved) return NULL;
+    if (!cm_dry(g)) {
+        cm_norm_transform(&n, x->nc, r->saved);
+        r->scale = (double)*n.count;
+    }
+    a = cm_norm_column(g, r->saved, CM_NORM_A, x->nc);
+    b = cm_norm_column(g, r->saved, CM_NORM_B, x->nc);
+    if (!a || !b || cm_dry(g)) return y;
+    units = x->groups * x->nz;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++)
+            g->k->affine(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny, x->nc, a, b,
+                         swish);
+    }
+    return y;
+}
+
+/* 7.8 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  The result has the
+   halo of x, and zeros in it. */
+
+static void cm_point_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    int units = x->groups * x->nz, u, add;
+    if (!x->needs) return;
+    add = cm_grad_begin(g, x);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++)
+            g->k->dpoint(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i),
+                         cm_row(y, y->dx, k, z, i), cm_row(x, x->dx, k, z, i), x->ny * x->nc,
+                         r->first, add);
+    }
+}
+
+static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
+{
+    int size[3], units, u;
+    cm_tensor *y;
+    cm_record *r;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    size[0] = x->nz;
+    size[1] = x->nx;
+    size[2] = x->ny;
+    y = cm_tensor_new(g, x->muons, size, x->nc, x->lo, x->hi);
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_point_backward, y, x, NULL);
+    if (!r) return NULL;
+    r->first = what;
+    if (cm_dry(g)) return y;
+    units = x->groups * x->nz;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++)
+            g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc, what);
+    }
+    return y;
+}
+
+cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0); }
+cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 1); }
+
+/* 7.9 Mean and maximum over the sites, per channel: one site of C channels. */
+
+static const int cm_one_site[3] = { 1, 1, 1 };
+
+static void cm_mean_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    int units = x->groups * x->nz, u, add;
+    cm_real inverse = (cm_real)(1 / r->scale);
+    if (!x->needs) return;
+    add = cm_grad_begin(g, x);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    for (u = 0; u < y->groups * y->nc * CM_LANES; u++) y->dx[u] *= inverse;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz;
+        for (i = 0; i < x->nx; i++)
+            g->k->spread(cm_row(y, y->dx, k, 0, 0), cm_row(x, x->dx, k, u % x->nz, i), x->ny,
+                         x->nc, add);
+    }
+}
+
+cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
+{
+    cm_tensor *y;
+    cm_record *r;
+    double *sum;
+    int units, u;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_mean_backward, y, x, NULL);
+    sum = cm_plane_sums(g, x, 1);
+    if (!r || !sum) return NULL;
+    r->scale = (double)x->nz * x->nx * x->ny;
+    if (cm_dry(g)) return y;
+    units = x->groups * x->nz;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i;
+        for (i = 0; i < x->nx; i++)
+            g->k->sum(cm_row(x, x->x, u / x->nz, u % x->nz, i), x->ny, x->nc,
+                      sum + (size_t)u * (size_t)(x->nc * CM_LANES));
+    }
+    cm_plane_add(x, sum, 1);
+    for (u = 0; u < y->groups * x->nc * CM_LANES; u++) {
+        int per = x->nc * CM_LANES;
+        y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)per + (size_t)(u % per)]
+                            / r->scale);
+    }
+    return y;
+}
+
+/* Sites that share the maximum share its gradient, as PyTorch's amax does. */
+static void cm_max_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    int k, z, i, j, per = x->nc * CM_LANES;
+    cm_real *d;
+    if (!x->needs) return;
+    d = cm_gradient(g, x);
+    if (!d || cm_dry(g)) return;
+    for (k = 0; k < x->groups; k++) {
+        const cm_real *top = cm_row(y, y->x, k, 0, 0);
+        cm_real *dy = cm_row(y, y->dx, k, 0, 0);
+        const double *ties = r->saved + (size_t)k * (size_t)per;
+        for (j = 0; j < per; j++) dy[j] /= (cm_real)ties[j];
+        for (z = 0; z < x->nz; z++)
+            for (i = 0; i < x->nx; i++) {
+                const cm_real *v = cm_row(x, x->x, k, z, i);
+                cm_real *dv = cm_row(x, d, k, z, i);
+                for (j = 0; j < x->ny * per; j++)
+                    if (v[j] == top[j % per]) dv[j] += dy[j % per];
+            }
+    }
+}
+
+cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
+{
+    int k, z, i, j, per;
+    cm_tensor *y;
+    cm_record *r;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_max_backward, y, x, NULL);
+    if (!r) return NULL;
+    per = x->nc * CM_LANES;
+    r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
+    if (!r->saved || cm_dry(g)) return r->saved ? y : NULL;
+    for (k = 0; k < x->groups; k++) {
+        cm_real *top = cm_row(y, y->x, k, 0, 0);
+        double *ties = r->saved + (size_t)k * (size_t)per;
+        memcpy(top, cm_row(x, x->x, k, 0, 0), (size_t)per * sizeof *top);
+        for (z = 0; z < x->nz; z++)
+            for (i = 0; i < x->nx; i++) {
+                const cm_real *v = cm_row(x, x->x, k, z, i);
+                for (j = 0; j < x->ny * per; j++) {
+                    if (v[j] > top[j % per]) ties[j % per] = 0;
+                    if (v[j] > top[j % per]) top[j % per] = v[j];
+                    if (v[j] == top[j % per]) ties[j % per]++;
+                    if (v[j] != v[j]) top[j % per] = v[j];   /* a NaN must not get lost */
+                }
+            }
+    }
+    return y;
+}
+
+/* 7.10 Plain combinations: add, scale, concatenate.  The network uses cm_join, which does all
+   three in one pass; these are its plain form and serve small tensors.  Results have no halo. */
+
+/* Adds f * (a row of `from`) to a row of `to`, n sites: channels of `from` start at c0, those of
+   `to` at c1, C of them; f NULL: 1; else one value per channel and lane, of the same c0. */
+static void cm_add_row(const cm_real *from, int from_nc, int c0, cm_real *to, int to_nc, int c1,
+                       int n, int C, const cm_real *f)
+{
+    int s, c, l;
+    for (s = 0; s < n; s++)
+        for (c = 0; c < C; c++) {
+            const cm_real *a = from + (s * from_nc + c0 + c) * CM_LANES;
+            cm_real *b = to + (s * to_nc + c1 + c) * CM_LANES;
+            CM_EACH_LANE(l) b[l] = cm_fma(f ? f[c * CM_LANES + l] : 1, a[l], b[l]);
+        }
+}
+
+/* cm_add_row over all rows of two tensors; f: a tensor of one site, or NULL. */
+static void cm_add_tensor(const cm_tensor *from, cm_real *a, int c0, const cm_tensor *to,
+                          cm_real *b, int c1, int C, const cm_tensor *f)
+{
+    int k, z, x;
+    for (k = 0; k < to->groups; k++)
+        for (z = 0; z < to->nz; z++)
+            for (x = 0; x < to->nx; x++)
+                cm_add_row(cm_row(from, a, k, z, x), from->nc, c0, cm_row(to, b, k, z, x), to->nc,
+                           c1, to->ny, C, f ? cm_row(f, f->x, k, 0, 0) : NULL);
+}
+
+static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
+{
+    return a->muons == b->muons && a->nz == b->nz && a->nx == b->nx && a->ny == b->ny;
+}
+
+/* A zeroed result of nc channels with the sites of a, and its record. */
+static cm_tensor *cm_combination(cm_graph *g, void (*backward)(cm_graph *, cm_record *), cm_tensor *a,
+                             cm_tensor *b, int nc, int fits)
+{
+    int size[3];
+    cm_tensor *y;
+    if (!a || !b || g->status != CALOMU_OK) return NULL;
+    if (!fits) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "tensors of different shapes");
+        return NULL;
+    }
+    size[0] = a->nz;
+    size[1] = a->nx;
+    size[2] = a->ny;
+    y = cm_tensor_new(g, a->muons, size, nc, 0, 0);
+    if (!y || !cm_record_new(g, backward, y, a, b)) return NULL;
+    if (!cm_dry(g)) memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    return y;
+}
+
+/* Adds y's gradient, channels c1 .. c1 + C - 1, to all channels of an input. */
+static void cm_pass_back(cm_graph *g, cm_tensor *to, const cm_tensor *y, int c1,
+                         const cm_tensor *f)
+{
+    if (!to->needs || !cm_gradient(g, to) || cm_dry(g)) return;
+    cm_add_tensor(y, y->dx, c1, to, to->dx, 0, to->nc, f);
+}
+
+static void cm_add_backward(cm_graph *g, cm_record *r)
+{
+    cm_pass_back(g, r->in[0], r->out, 0, NULL);
+    cm_pass_back(g, r->in[1], r->out, 0, NULL);
+}
+
+cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b)
+{
+    cm_tensor *y = cm_combination(g, cm_add_backward, a, b, a ? a->nc : 0,
+                              a && b && cm_same_sites(a, b) && a->nc == b->nc);
+    if (!y || cm_dry(g)) return y;
+    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
+    cm_add_tensor(b, b->x, 0, y, y->x, 0, b->nc, NULL);
+    return y;
+}
+
+static void cm_concat_backward(cm_graph *g, cm_record *r)
+{
+    cm_pass_back(g, r->in[0], r->out, 0, NULL);
+    cm_pass_back(g, r->in[1], r->out, r->in[0]->nc, NULL);
+}
+
+cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b)
+{
+    cm_tensor *y = cm_combination(g, cm_concat_backward, a, b, a && b ? a->nc + b->nc : 0,
+                              a && b && cm_same_sites(a, b));
+    if (!y || cm_dry(g)) return y;
+    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
+    cm_add_tensor(b, b->x, 0, y, y->x, a->nc, b->nc, NULL);
+    return y;
+}
+
+static void cm_scale_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *gate = r->in[1], *y = r->out;
+    int k, z, i, j, per = x->nc * CM_LANES;
+    cm_pass_back(g, x, y, 0, gate);
+    if (!gate->needs || !cm_gradient(g, gate) || cm_dry(g)) return;
+    for (k = 0; k < x->groups; k++)
+        for (z = 0; z < x->nz; z++)
+            for (i = 0; i < x->nx; i++) {
+                const cm_real *v = cm_row(x, x->x, k, z, i), *d = cm_row(y, y->dx, k, z, i);
+                cm_real *dg = cm_row(gate, gate->dx, k, 0, 0);
+                for (j = 0; j < x->ny * per; j++) dg[j % per] = cm_fma(v[j], d[j], dg[j % per]);
+            }
+}
+
+cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
+{
+    cm_tensor *y = cm_combination(g, cm_scale_backward, x, gate, x ? x->nc : 0,
+                              x && gate && x->muons == gate->muons && x->nc == gate->nc
+                                  && gate->nz * gate->nx * gate->ny == 1);
+    if (y && !cm_dry(g)) cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, gate);
+    return y;
+}
+
+/* 7.11 Join, the end of every block (Fig. 4): concat(e, shortcut + gate*path). */
+
+static void cm_join_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
+    int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
+    double *sum = cm_plane_sums(g, p, 1);
+    int add = cm_grad_begin(g, s) | cm_grad_begin(g, p) << 1, add_gate = cm_grad_begin(g, gate);
+    if (e->needs) (void)cm_gradient(g, e);       /* of s too, where e is s */
+    if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++)
+            g->k->djoin(cm_row(y, y->dx, k, z, i), cm_row(p, p->x, k, z, i),
+                        cm_row(gate, gate->x, k, 0, 0), cm_row(s, s->dx, k, z, i),
+                        cm_row(p, p->dx, k, z, i), y->ny, p->nc, add, sum + (size_t)(u * per));
+    }
+    cm_plane_add(p, sum, 1);
+    for (u = 0; u < y->groups * per; u++) {
+        cm_real d = (cm_real)sum[(size_t)(u / per * y->nz * per + u % per)];
+        gate->dx[u] = add_gate ? gate->dx[u] + d : d;
+    }
+    if (e->needs)
+        for (u = 0; u < units; u++) {
+            int i;
+            for (i = 0; i < y->nx; i++)
+                cm_add_row(cm_row(y, y->dx, u / y->nz, u % y->nz, i), y->nc, 0,
+                           cm_row(e, e->dx, u / y->nz, u % y->nz, i), e->nc, 0, y->ny, 1, NULL);
+        }
+}
+
+cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *path,
+                   cm_tensor *gate, int halo)
+{
+    int size[3], units, u;
+    cm_tensor *y;
+    cm_record *r;
+    if (!e || !shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
+    if (!cm_same_sites(e, path) || !cm_same_sites(shortcut, path) || gate->nc != path->nc
+        || shortcut->nc != path->nc || shortcut == path
+        || gate->nz * gate->nx * gate->ny != 1) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "join: tensors of different shapes");
+        return NULL;
+    }
+    size[0] = path->nz;
+    size[1] = path->nx;
+    size[2] = path->ny;
+    y = cm_tensor_new(g, path->muons, size, path->nc + 1, halo, halo);
+    if (!y) return NULL;
+    r = cm_record_new(g, cm_join_backward, y, e, shortcut);
+    if (!r) return NULL;
+    r->in[2] = path;
+    r->in[3] = gate;
+    if (cm_dry(g)) return y;
+    units = y->groups * y->nz;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++)
+            g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES),
+                       cm_row(shortcut, shortcut->x, k, z, i), cm_row(path, path->x, k, z, i),
+                       cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, path->nc);
+    }
+    return y;
+}
+
+/* ============================================================================================
+   8 Parameters: the table
+   ============================================================================================
+
+   One table per network names each tensor once, in the order of the PyTorch state_dict; blocks of
+   values, initialisation, files and the forward pass all derive from it. */
+
+typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
+    int in, out;                     /* channels in; learned channels out (the result has one more) */
+    int down, first;                 /* halves the grid; is not pre-activated */
+} cm_stage;
+
+enum { CM_RESOLUTIONS = 4, CM_FIRST_CHANNELS = 8 };
+
+/* Stage i of the head; channel counts are found by going through the ones before. */
+static cm_stage cm_stage_of(const calomu_architecture *a, int i)
+{
+    cm_stage s = { 1, CM_FIRST_CHANNELS, 1, 1 };
+    int j;
+    for (j = 1; j <= i; j++) {
+        s.first = 0;
+        s.in = s.out + 1;
+        s.down = j % a->blocks == 0;
+        s.out = s.down ? (int)floor(a->growth * s.in) : s.in;
+    }
+    return s;
+}
+
+static int cm_stages(const calomu_architecture *a)
+{
+    return a->head ? CM_RESOLUTIONS * a->blocks : 0;
+}
+
+/* Channels that the head hands to the body: maxima and means. */
+static int cm_head_outputs(const calomu_architecture *a)
+{
+    return a->head ? 2 * (cm_stage_of(a, cm_stages(a) - 1).out + 1) : 0;
+}
+
+calomu_architecture calomu_architecture_default(void)
+{
+    calomu_architecture a;
+    memset(&a, 0, sizeof a);
+    a.geometry = calomu_geometry_default();
+    a.feature_options = calomu_feature_options_default();
+    a.head = 1;
+    a.n_features = CALOMU_FEATURES;
+    a.blocks = 3;
+    a.body = 80;
+    a.growth = 1.5;
+    return a;
+}
+
+static calomu_status cm_architecture_check(calomu *c, const calomu_architecture *a)
+{
+    calomu_status s = calomu_geometry_check(c, &a->geometry);
+    int convention = (int)a->feature_options.convention;
+    if (s != CALOMU_OK) return s;
+    if (a->n_features != 0 && a->n_features != 3 && a->n_features != CALOMU_FEATURES)
+        return cm_fail(c, CALOMU_EUSAGE, "network: %d features; there are menus of 28, 3 and 0",
+                       a->n_features);
+    if ((a->head != 0 && a->head != 1) || (!a->head && a->n_features == 0))
+        return cm_fail(c, CALOMU_EUSAGE, "network: neither features nor head, so no input");
+    if (a->blocks < 1 || a->blocks > 64)
+        return cm_fail(c, CALOMU_EUSAGE, "network: %d blocks per resolution; 1 to 64 are possible",
+                       a->blocks);
+    if (a->body < 1 || a->body > 4096)
+        return cm_fail(c, CALOMU_EUSAGE, "network: a body of %d neurons; 1 to 4096 are possible",
+                       a->body);
+    if (!(a->growth >= 0.2 && a->growth <= 8))
+        return cm_fail(c, CALOMU_EUSAGE, "network: the growth must be 0.2 to 8");
+    if (convention < 0 || convention > CALOMU_CONVENTION_AUTHORS
+        || !(a->feature_options.grow >= 0 && a->feature_options.grow <= FLT_MAX))
+        return cm_fail(c, CALOMU_EUSAGE, "network: unknown feature convention or bad grow energy");
+    if (a->head && cm_head_outputs(a) > 4096)
+        return cm_fail(c, CALOMU_EUSAGE, "network: more than 2047 channels at the end of the head");
+    return CALOMU_OK;
+}
+
+/* Appends one tensor; without a table (net->param NULL) it only counts. */
+static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, const int *shape,
+                         const char *stem, const char *leaf)
+{
+    size_t *total = role == CM_TRAINED ? &net->n_trained
+                  : role == CM_FIXED ? &net->n_fixed : &net->n_buffers;
+    size_t count = 1;
+    int i, inner = 1;
+    for (i = 0; i < rank; i++) count *= (size_t)shape[i];
+    for (i = 1; i < rank; i++) inner *= shape[i];
+    if (net->param) {
+        cm_param *p = &net->param[net->n_params];
+        (void)snprintf(p->name, sizeof p->name, "%s.%s", stem, leaf);
+        p->rank = rank;
+        for (i = 0; i < rank; i++) p->shape[i] = shape[i];
+        p->role = role;
+        p->init = init;
+        p->fan_in = inner;
+        p->fan_out = rank > 0 ? shape[0] * (inner / (rank > 1 ? shape[1] : 1)) : 1;
+        p->offset = *total;
+        p->count = count;
+    }
+    net->n_params++;
+    *total += count;
+}
+
+static void cm_add_conv(cm_net *net, const char *block, const char *leaf, int out, int in, int k)
+{
+    int shape[5];
+    shape[0] = out;
+    shape[1] = in;
+    shape[2] = shape[3] = shape[4] = k;
+    cm_param_add(net, CM_TRAINED, CM_KAIMING, 5, shape, block, leaf);
+}
+
+static void cm_add_linear(cm_net *net, const char *name, int out, int in, cm_init init)
+{
+    int shape[2];
+    shape[0] = out;
+    shape[1] = in;
+    cm_param_add(net, CM_TRAINED, init, 2, shape, name, "weight");
+    cm_param_add(net, CM_TRAINED, CM_ZERO, 1, shape, name, "bias");
+}
+
+static void cm_add_norm(cm_net *net, const char *block, const char *place, int c)
+{
+    char stem[40];
+    int learned[4] = { 0, 1, 1, 1 }, sums[5] = { 1, 0, 1, 1, 1 };
+    learned[0] = sums[1] = c;
+    (void)snprintf(stem, sizeof stem, "%s.%s", block, place);
+    cm_param_add(net, CM_TRAINED, CM_ONE, 4, learned, stem, "weight");
+    cm_param_add(net, CM_TRAINED, CM_ZERO, 4, learned, stem, "bias");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 5, sums, stem, "sums");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 5, sums, stem, "sqrs");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, stem, "batch");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, stem, "count");
+}
+
+static int cm_squeezed(int c) { return c / 4 > 2 ? c / 4 : 2; }
+
+static void cm_add_stage(cm_net *net, int i)
+{
+    cm_stage s = cm_stage_of(&net->arch, i);
+    char b[24], se[32];
+    int w = cm_squeezed(s.out), bias[1], esum[5] = { 1, 1, 2, 2, 2 };
+    bias[0] = s.out;
+    (void)snprintf(b, sizeof b, "head.%d", i);
+    if (s.first) {
+        cm_add_conv(net, b, "path.0.weight", s.out, s.in, 4);
+        cm_add_norm(net, b, "path.2", s.out);
+        cm_add_conv(net, b, "path.3.weight", s.out, s.out, 3);
+        cm_add_norm(net, b, "path.5", s.out);
+    } else {
+        cm_add_norm(net, b, "path.0", s.in);
+        cm_add_conv(net, b, "path.2.weight", s.out, s.in, s.down ? 4 : 3);
+        cm_add_norm(net, b, "path.3", s.out);
+        cm_add_conv(net, b, "path.5.weight", s.out, s.out, 3);
+    }
+    (void)snprintf(se, sizeof se, "%s.se.a", b);
+    cm_add_linear(net, se, w, s.out, CM_KAIMING);
+    (void)snprintf(se, sizeof se, "%s.se.b", b);
+    cm_add_linear(net, se, s.out, w, CM_GLOROT);
+    if (s.first) {
+        cm_add_conv(net, b, "short.1.weight", s.out, s.in, 1);
+        cm_param_add(net, CM_TRAINED, CM_ZERO, 1, bias, b, "short.1.bias");
+    } else if (s.down) {
+        cm_add_norm(net, b, "short.1", s.in);
+        cm_add_conv(net, b, "short.3.weight", s.out, s.in, 1);
+    }
+    if (s.down) cm_param_add(net, CM_FIXED, CM_ONE, 5, esum, b, "esum.weight");
+}
+
+static void cm_add_all(cm_net *net)
+{
+    int i, in = net->arch.n_features + cm_head_outputs(&net->arch), body = net->arch.body;
+    net->n_params = 0;
+    net->n_trained = net->n_fixed = net->n_buffers = 0;
+    for (i = 0; i < cm_stages(&net->arch); i++) cm_add_stage(net, i);
+    cm_add_linear(net, "body.0", body, in, CM_KAIMING);
+    cm_add_linear(net, "body.2", body, body, CM_KAIMING);
+    cm_add_linear(net, "body.4", body, body, CM_KAIMING);
+    cm_add_linear(net, "tail", 1, body, CM_GLOROT);
+}
+
+void cm_net_free(calomu *c, cm_net *net)
+{
+    if (!net) return;
+    cm_release(c, net->trained);
+    cm_release(c, net->fixed);
+    cm_release(c, net->buffers);
+    cm_release(c, net->param);
+    cm_release(c, net);
+}
+
+calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+{
+    cm_net *net;
+    calomu_status s = cm_architecture_check(c, a);
+    if (s != CALOMU_OK) return s;
+    net = cm_allocate(c, 1, sizeof *net);
+    if (!net) return CALOMU_EMEMORY;
+    net->arch = *a;
+    cm_add_all(net);
+    net->param = cm_allocate(c, (size_t)net->n_params, sizeof *net->param);
+    net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
+    net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
+    net->buffers = cm_allocate(c, net->n_buffers, sizeof(cm_real));
+    if (!net->param || !net->trained || !net->fixed || !net->buffers) {
+        cm_net_free(c, net);
+        return CALOMU_EMEMORY;
+    }
+    cm_add_all(net);
+    *out = net;
+    return CALOMU_OK;
+}
+
+cm_real *cm_net_values(const cm_net *net, const cm_param *p)
+{
+    cm_real *block = p->role == CM_TRAINED ? net->trained
+                   : p->role == CM_FIXED ? net->fixed : net->buffers;
+    return block + p->offset;
+}
+
+const cm_param *cm_net_find(const cm_net *net, const char *name)
+{
+    int i;
+    for (i = 0; i < net->n_params; i++)
+        if (strcmp(net->param[i].name, name) == 0) return &net->param[i];
+    return NULL;
+}
+
+/* Kaiming: normal of variance 2/fan_in; Glorot: 2/(fan_in + fan_out).  Parameter i has the random
+   stream i, value j the counter j. */
+void cm_net_init(cm_net *net, uint64_t seed)
+{
+    int i;
+    size_t j;
+    for (i = 0; i < net->n_params; i++) {
+        const cm_param *p = &net->param[i];
+        cm_real *x = cm_net_values(net, p);
+        double deviation = sqrt(2.0 / (p->init == CM_GLOROT ? p->fan_in + p->fan_out : p->fan_in));
+        for (j = 0; j < p->count; j++)
+            x[j] = p->init == CM_ZERO ? 0 : p->init == CM_ONE ? 1
+                 : (cm_real)(deviation * cm_normal(seed, (uint64_t)i, j));
+    }
+}
+
+/* ============================================================================================
+   9 Network: Figs. 4 and 5
+   ============================================================================================ */
+
+typedef struct cm_cursor {           /* walks the table while the network is recorded */
+    const cm_net *net;
+    cm_real *gradient;               /* a block like net->trained, or NULL */
+    int next;
+} cm_cursor;
+
+static cm_weight cm_next(cm_cursor *c)
+{
+    const cm_param *p = &c->net->param[c->next++];
+    cm_weight w;
+    w.x = cm_net_values(c->net, p);
+    w.dx = p->role == CM_TRAINED && c->gradient ? c->gradient + p->offset : NULL;
+    return w;
+}
+
+static cm_norm cm_next_norm(cm_cursor *c)
+{
+    cm_norm n;
+    n.weight = cm_next(c);
+    n.bias = cm_next(c);
+    n.sums = cm_net_values(c->net, &c->net->param[c->next++]);
+    n.squares = cm_net_values(c->net, &c->net->param[c->next++]);
+    n.batch = cm_net_values(c->net, &c->net->param[c->next++]);
+    n.count = cm_net_values(c->net, &c->net->param[c->next++]);
+    return n;
+}
+
+static const cm_weight cm_no_weight = { NULL, NULL };
+
+/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
+static cm_tensor *cm_squeeze(cm_graph *g, cm_cursor *p, cm_tensor *path)
+{
+    cm_weight a = cm_next(p), a0 = cm_next(p), b = cm_next(p), b0 = cm_next(p);
+    int c = path ? path->nc : 1;
+    cm_tensor *s = cm_linear(g, cm_mean(g, path), a, a0, cm_squeezed(c));
+    return cm_sigmoid(g, cm_linear(g, cm_swish(g, s), b, b0, c));
+}
+
+/* Fig. 4a: conv4, Swish, BN, conv3, Swish, BN beside pool, conv1; from the hits. */
+static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits, int out)
+{
+    cm_weight w4 = cm_next(p);
+    cm_norm n2 = cm_next_norm(p), n5;
+    cm_weight w3 = cm_next(p), w1, b1;
+    cm_tensor *t, *u, *path, *gate, *pool, *shortcut, *e, *y;
+    n5 = cm_next_norm(p);
+    t = cm_sparse_conv(g, hits, w4, out, 4, 2, 2, 0);
+    u = cm_swish(g, t);
+    cm_drop(g, t);
+    t = cm_batchnorm(g, u, n2, 0, 1, 1);
+    cm_drop(g, u);
+    u = cm_conv(g, t, w3, cm_no_weight, out, 3, 1, 1, 0);
+    cm_drop(g, t);
+    t = cm_swish(g, u);
+    cm_drop(g, u);
+    path = cm_batchnorm(g, t, n5, 0, 0, 0);
+    cm_drop(g, t);
+    gate = cm_squeeze(g, p, path);
+    w1 = cm_next(p);
+    b1 = cm_next(p);
+    (void)cm_next(p);                /* the energy sum's fixed weights are 1 */
+    pool = cm_sparse_sum(g, hits, 0.125, 0);
+    shortcut = cm_conv(g, pool, w1, b1, out, 1, 1, 0, 0);
+    e = cm_sparse_sum(g, hits, 1, 0);
+    y = cm_join(g, e, shortcut, path, gate, 2);
+    cm_drop(g, pool);
+    cm_drop(g, shortcut);
+    cm_drop(g, e);
+    cm_drop(g, path);
+    return y;
+}
+
+/* Figs. 4b, 4c: BN, Swish, conv, BN, Swish, conv3 beside the identity or, where the grid is
+   halved, Swish, BN, pool, conv1.  x has a halo of 2, so that pooling can read channel 0. */
+static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_stage s)
+{
+    cm_norm n0 = cm_next_norm(p), n3;
+    cm_weight wa = cm_next(p), wb, w1;
+    cm_tensor *t, *u, *path, *gate, *shortcut = x, *e = x, *y;
+    int halo = s.down ? 2 : 1;
+    n3 = cm_next_norm(p);
+    wb = cm_next(p);
+    t = cm_batchnorm(g, x, n0, 1, halo, halo);
+    u = cm_conv(g, t, wa, cm_no_weight, s.out, s.down ? 4 : 3, s.down ? 2 : 1, halo, 0);
+    cm_drop(g, t);
+    t = cm_batchnorm(g, u, n3, 1, 1, 1);
+    cm_drop(g, u);
+    path = cm_conv(g, t, wb, cm_no_weight, s.out, 3, 1, 1, 0);
+    cm_drop(g, t);
+    gate = cm_squeeze(g, p, path);
+    if (s.down) {
+        cm_norm n1 = cm_next_norm(p);
+        w1 = cm_next(p);
+        (void)cm_next(p);            /* the energy sum's fixed weights */
+        t = cm_swish(g, x);
+        u = cm_batchnorm(g, t, n1, 0, 2, 2);
+        cm_drop(g, t);
+        t = cm_pool(g, u, 0, s.in, 0.125, 0);
+        cm_drop(g, u);
+        shortcut = cm_conv(g, t, w1, cm_no_weight, s.out, 1, 1, 0, 0);
+        cm_drop(g, t);
+        e = cm_pool(g, x, 0, 1, 1, 0);
+    }
+    y = cm_join(g, e, shortcut, path, gate, 2);
+    cm_drop(g, path);
+    cm_drop(g, x);
+    if (s.down) {
+        cm_drop(g, shortcut);
+        cm_drop(g, e);
+    }
+    return y;
+}
+
+cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, cm_tensor *features,
+                          cm_real *gradient)
+{
+    cm_cursor p = { NULL, NULL, 0 };
+    cm_tensor *h = NULL, *t = features, *m;
+    int i;
+    p.net = net;
+    p.gradient = gradient;
+    if (net->arch.head ? !hits : !features) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "the network's input is missing");
+        return NULL;
+    }
+    for (i = 0; i < cm_stages(&net->arch); i++) {
+        cm_stage s = cm_stage_of(&net->arch, i);
+        h = s.first ? cm_first_block(g, &p, hits, s.out) : cm_later_block(g, &p, h, s);
+    }
+    if (net->arch.head) {
+        m = cm_concat(g, cm_max(g, h), cm_mean(g, h));
+        cm_drop(g, h);
+        t = net->arch.n_features ? cm_concat(g, features, m) : m;
+    }
+    for (i = 0; i < 4; i++) {        /* 3 x (Linear, Swish-1), then one neuron */
+        cm_weight w = cm_next(&p), b = cm_next(&p);
+        t = cm_linear(g, t, w, b, i < 3 ? net->arch.body : 1);
+        if (i < 3) t = cm_swish(g, t);
+    }
+    return t;
+}
+
+/* ============================================================================================
+   10 Loss (Sec. 3.2.2; spec 4)
+   ============================================================================================ */
+
+/* Eq. (3): 1 - sigmoid((E - centre)/width) = 1/(1 + exp((E - centre)/width)). */
+double cm_loss_weight(const calomu_train_options *o, double truth)
+{
+    double width = truth > o->weight_centre ? o->weight_high : o->weight_low;
+    return 1 / (1 + cm_exp_double((truth - o->weight_centre) / width));
+}
+
+/* Bin of a true energy, lower edge inclusive; -1: outside all. */
+static int cm_loss_bin(const calomu_train_options *o, double truth)
+{
+    double step = (o->bin_high - o->bin_low) / o->bins;
+    int j;
+    for (j = 0; j < o->bins; j++)
+        if (truth >= fma(j, step, o->bin_low) && truth < fma(j + 1, step, o->bin_low)) return j;
+    return -1;
+}
+
+static double cm_squared_error(const double *truth, const double *pred, int i)
+{
+    double d = pred[i] - truth[i];
+    return d * d;
+}
+
+/* k-th smallest (from 0) squared error of the m muons of bin j: bisection over the bit patterns of
+   non-negative doubles, which are in the order of the values; needs no memory and no sorting. */
+static double cm_loss_kth(const calomu_train_options *o, const double *truth, const double *pred,
+                          int n, int j, int k)
+{
+    uint64_t lo = 0, hi = UINT64_C(0x7fffffffffffffff);
+    double value;
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2, bits;
+        int i, below = 0;            /* entries with pattern <= mid */
+        for (i = 0; i < n; i++) {
+            double e;
+            if (cm_loss_bin(o, truth[i]) != j) continue;
+            e = cm_squared_error(truth, pred, i);
+            memcpy(&bits, &e, sizeof bits);
+            below += (bits & UINT64_C(0x7fffffffffffffff)) <= mid;
+        }
+        if (below > k) hi = mid;
+        else lo = mid + 1;
+    }
+    memcpy(&value, &lo, sizeof value);
+    return value;
+}
+
+/* 1 + round(quantile (m - 1)) counted from 1; here from 0.  rint rounds halves to even. */
+static void cm_loss_update(const calomu_train_options *o, const double *truth, const double *pred,
+                           int n, double *thresholds)
+{
+    int i, j;
+    for (j = 0; j < o->bins; j++) {
+        int m = 0;
+        double value;
+        for (i = 0; i < n; i++) m += cm_loss_bin(o, truth[i]) == j;
+        if (m == 0) continue;
+        value = cm_loss_kth(o, truth, pred, n, j, (int)rint(o->quantile * (m - 1)));
+        thresholds[j] = thresholds[j] < 0 ? value
+                                          : fma(0.1, value - thresholds[j], thresholds[j]);
+    }
+}
+
+double cm_loss(const calomu_train_options *o, const double *truth, const double *pred, int n,
+               double *thresholds, int update, double *dp)
+{
+    double total = 0;
+    int i;
+    if (update) cm_loss_update(o, truth, pred, n, thresholds);
+    for (i = 0; i < n; i++) {
+        double d = pred[i] - truth[i], loss = d * d, slope = 2 * d;
+        double f = cm_loss_weight(o, truth[i]) / truth[i];
+        int j = cm_loss_bin(o, truth[i]);
+        if (j >= 0 && thresholds[j] >= 0 && loss > thresholds[j]) {
+            double root = sqrt(thresholds[j]);   /* Eq. (2): t + 2 sqrt(t) (|y - p| - sqrt t) */
+            loss = fma(2 * root, fabs(d) - root, thresholds[j]);
+            slope = d > 0 ? 2 * root : -2 * root;
+        }
+        total = fma(f, loss, total);
+        if (dp) dp[i] = f * slope / n;
+    }
+    return total / n;
+}
+
+/* ============================================================================================
+   11 Adam (Kingma and Ba, arXiv:1412.6980) with varying beta1, and the 1cycle schedule (spec 5)
+   ============================================================================================ */
+
+/* b^t by squaring: pow of libm differs from machine to machine. */
+static double cm_power(double b, uint64_t t)
+{
+    double p = 1;
+    for (; t; t >>= 1, b *= b)
+        if (t & 1) p *= b;
+    return p;
+}
+
+void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
+             double beta1, uint64_t step)
+{
+    const double beta2 = 0.999, eps = 1e-8;
+    double rate = lr / (1 - cm_power(beta1, step)), root = sqrt(1 - cm_power(beta2, step));
+    size_t i;
+    for (i = 0; i < n; i++) {
+        double d = (double)dw[i];
+        m[i] = (cm_real)fma(beta1, (double)m[i], (1 - beta1) * d);
+        v[i] = (cm_real)fma(beta2, (double)v[i], (1 - beta2) * d * d);
+        w[i] = (cm_real)((double)w[i] - rate * (double)m[i] / (sqrt((double)v[i]) / root + eps));
+    }
+}
+/* ============================================================================================
+   13 Training (Secs. 3.2.3, 3.2.4; spec 5)
+   ============================================================================================
+
+   Bottom up: options, plan (folds, shuffles, rates, decisions), muons (truth, features,
+   standardisation), step, checkpoint.  A trainer is a state machine: calomu_trainer_step does one
+   batch, and between two steps everything that later bits depend on is in cm_state, the weight
+   blocks and the thresholds, which is what a checkpoint holds.  Nothing random is kept: shuffles
+   are functions of (seed, epoch, fold).  */
+
+/* ---------------------------------------------------------------- options as a table */
+
+/* A number in a struct: name in files and messages, place, type, range.  Types: i int32_t,
+   u uint64_t, f float, d double, n double that may be NaN. */
+typedef struct cm_field {
+    const char *key;
+    size_t at;
+    char type;
+    double low, high;
+} cm_field;
+
+#define CM_FIELD(type, member, letter, low, high) \
+    { #member, offsetof(type, member), letter, low, high }
+#define CM_COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
+
+/* The ranges keep every product of two of them inside 64 bits and every list within memory that a
+   machine may have; beyond that they are generous. */
+static const cm_field cm_train_fields[] = {
+    CM_FIELD(calomu_train_options, batch, 'i', 1, 1048576),
+    CM_FIELD(calomu_train_options, folds, 'i', 2, 1048576),
+    CM_FIELD(calomu_train_options, holdout, 'i', 0, 1),
+    CM_FIELD(calomu_train_options, unique, 'i', 0, 1),
+    CM_FIELD(calomu_train_options, member, 'i', 0, 1048576),
+    CM_FIELD(calomu_train_options, epochs, 'i', 1, 1000000),
+    CM_FIELD(calomu_train_options, cycle_epochs, 'i', 1, 1000000),
+    CM_FIELD(calomu_train_options, patience, 'i', 1, 1000000),
+    CM_FIELD(calomu_train_options, stop_after, 'i', 1, 1000000),
+    CM_FIELD(calomu_train_options, lr, 'd', 0, 1e300),
+    CM_FIELD(calomu_train_options, seed, 'u', 0, 2e19),
+    CM_FIELD(calomu_train_options, bin_low, 'd', 0, 1e12),
+    CM_FIELD(calomu_train_options, bin_high, 'd', 0, 1e12),
+    CM_FIELD(calomu_train_options, bins, 'i', 1, 16),
+    CM_FIELD(calomu_train_options, quantile, 'd', 0, 1),
+    CM_FIELD(calomu_train_options, weight_centre, 'd', 0, 1e12),
+    CM_FIELD(calomu_train_options, weight_low, 'd', 1e-6, 1e12),
+    CM_FIELD(calomu_train_options, weight_high, 'd', 1e-6, 1e12),
+    CM_FIELD(calomu_train_options, range_low, 'd', 0, 1e12),
+    CM_FIELD(calomu_train_options, range_high, 'd', 0, 1e12),
+    CM_FIELD(calomu_train_options, fit_bins, 'i', 2, 10000),
+    CM_FIELD(calomu_train_options, mi_bins, 'i', 1, 10000),
+    CM_FIELD(calomu_train_options, tracker, 'd', 1e-9, 1e9)
+};
+
+calomu_train_options calomu_train_options_default(void)
+{
+    calomu_train_options o = { 0 };
+    o.batch = 256;
+    o.folds = 36;
+    o.holdout = 1;
+    o.epochs = 50;
+    o.cycle_epochs = 20;
+    o.patience = 2;
+    o.stop_after = 10;
+    o.seed = 1;
+    o.bin_low = 50;
+    o.bin_high = 8000;
+    o.bins = 5;
+    o.quantile = 0.68;
+    o.weight_centre = 5000;
+    o.weight_low = 300;
+    o.weight_high = 600;
+    o.range_low = 100;
+    o.range_high = 4000;
+    o.fit_bins = 39;
+    o.mi_bins = 20;
+    o.tracker = 0.2;
+    return o;
+}
+
+/* Value of a field as a double, for range checks: 64-bit integers lose low bits, which no range
+   here can notice. */
+static double cm_field_value(const void *base, const cm_field *f)
+{
+    const unsigned char *p = (const unsigned char *)base + f->at;
+    int32_t i;
+    uint64_t u;
+    float x;
+    double d;
+    switch (f->type) {
+    case 'i': memcpy(&i, p, sizeof i); return i;
+    case 'u': memcpy(&u, p, sizeof u); return (double)u;
+    case 'f': memcpy(&x, p, sizeof x); return (double)x;
+    default: memcpy(&d, p, sizeof d); return d;
+    }
+}
+
+/* `where` opens the message: the name of a file and ": ", or "". */
+static calomu_status cm_fields_check(calomu *c, calomu_status status, const char *where,
+                                     const void *base, const cm_field *f, int n)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        double x = cm_field_value(base, f + i);
+        char value[32], low[32], high[32];
+        if ((x >= f[i].low && x <= f[i].high) || (f[i].type == 'n' && isnan(x))) continue;
+        return cm_fail(c, status, "%s%s is %s, must be in %s..%s", where, f[i].key,
+                       isnan(x) ? "not a number" : calomu_number(value, x, 9),
+                       calomu_number(low, f[i].low, 9), calomu_number(high, f[i].high, 9));
+    }
+    return CALOMU_OK;
+}
+
+static calomu_status cm_train_check(calomu *c, calomu_status status, const char *where,
+                                    const calomu_train_options *o)
+{
+    calomu_status s = cm_fields_check(c, status, where, o, cm_train_fields,
+                                      CM_COUNT(cm_train_fields));
+    if (s != CALOMU_OK) return s;
+    if (!(o->bin_low < o->bin_high))
+        return cm_fail(c, status, "%sthe loss bins need bin_low < bin_high", where);
+    if (!(o->range_low < o->range_high))
+        return cm_fail(c, status, "%sthe evaluation range needs range_low < range_high", where);
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- plan: folds, shuffles */
+
+enum { CM_MEMBERS = 5 };             /* of the paper's ensemble; they share the unique folds */
+
+/* "member k takes, in order, the first 7 of folds 1..35 that it does not monitor and no earlier
+   member trains on" (spec 5); 7 is a fifth of the folds that are not held out. */
+static void cm_folds_unique(const calomu_train_options *o, unsigned char *role)
+{
+    enum { TAKEN = 3 };
+    int32_t quota = (o->folds - o->holdout) / CM_MEMBERS, k, f, left;
+    for (k = 0; k <= o->member; k++)
+        for (f = o->holdout, left = quota; f < o->folds && left > 0; f++) {
+            if (f == k + 1 || role[f] == TAKEN) continue;
+            role[f] = k == o->member ? CM_FOLD_TRAINING : TAKEN;
+            left--;
+        }
+    for (f = 0; f < o->folds; f++)
+        if (role[f] == TAKEN) role[f] = CM_FOLD_UNUSED;
+}
+
+calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n_events,
+                            unsigned char *role)
+{
+    uint64_t size = n_events / (uint64_t)o->folds;
+    int32_t f, n = 0;
+    memset(role, CM_FOLD_UNUSED, (size_t)o->folds);
+    if (o->member + 1 >= o->folds)
+        return cm_fail(c, CALOMU_EUSAGE, "member %d monitors fold %d, but the folds are 0..%d",
+                       (int)o->member, (int)o->member + 1, (int)o->folds - 1);
+    if (o->unique && o->member >= CM_MEMBERS)
+        return cm_fail(c, CALOMU_EUSAGE, "unique-fold training has members 0..%d, not %d",
+                       CM_MEMBERS - 1, (int)o->member);
+    if (o->unique)
+        cm_folds_unique(o, role);
+    else
+        memset(role + o->holdout, CM_FOLD_TRAINING, (size_t)(o->folds - o->holdout));
+    role[o->member + 1] = CM_FOLD_MONITORED;
+    for (f = 0; f < o->folds; f++) n += role[f] == CM_FOLD_TRAINING;
+    if (n == 0)
+        return cm_fail(c, CALOMU_EUSAGE, "member %d of %d folds%s has no fold to train on: use more"
+                       " folds", (int)o->member, (int)o->folds, o->unique ? ", unique," : "");
+    if (size < (uint64_t)o->batch)
+        return cm_fail(c, CALOMU_EUSAGE, "no training fold holds a full batch: %llu muons in %d"
+                       " folds are %llu a fold, the batch is %d: use fewer folds or a smaller one",
+                       (unsigned long long)n_events, (int)o->folds, (unsigned long long)size,
+                       (int)o->batch);
+    return CALOMU_OK;
+}
+
+/* Members of an ensemble start from different weights and see different orders. */
+static uint64_t cm_train_seed(const calomu_train_options *o)
+{
+    return o->seed + (uint64_t)o->member * 0x9E3779B97F4A7C15u;
+}
+
+/* Streams of the shuffles lie far from those of the initialisation; fold -1 is the order of the
+   folds.  Epochs and folds are below 2^24 by cm_train_fields. */
+static uint64_t cm_shuffle_stream(int32_t epoch, int32_t fold)
+{
+    return (uint64_t)1 << 62 | (uint64_t)epoch << 24 | (uint64_t)(fold + 1);
+}
+
+/* Uniform in 0..n-1 without bias: numbers above the last full multiple of n are drawn again. */
+static uint64_t cm_below(uint64_t seed, uint64_t stream, uint64_t *counter, uint64_t n)
+{
+    uint64_t x, excess = (UINT64_MAX % n + 1) % n;
+    uint32_t w[4];
+    do {
+        calomu_random(seed, stream, (*counter)++, w);
+        x = (uint64_t)w[0] << 32 | w[1];
+    } while (x > UINT64_MAX - excess);
+    return x % n;
+}
+
+/* R. A. Fisher, F. Yates; D. E. Knuth, "The Art of Computer Programming" 2, 3.4.2, algorithm P. */
+void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n)
+{
+    uint64_t i, k, old, counter = 0;
+    for (i = 0; i < n; i++) order[i] = i;
+    for (i = n; i > 1; i--) {
+        k = cm_below(seed, stream, &counter, i);
+        old = order[k];
+        order[k] = order[i - 1];
+        order[i - 1] = old;
+    }
+}
+
+/* ---------------------------------------------------------------- plan: rates, decisions */
+
+static const double cm_beta_high = 0.95, cm_beta_low = 0.85;
+
+/* end + (start - end)(1 + cos(pi t/T))/2 */
+static double cm_cosine(double start, double end, uint64_t t, uint64_t T)
+{
+    double half = (1 + cm_cos_double(3.14159265358979324 * ((double)t / (double)T))) / 2;
+    return fma(start - end, half, end);
+}
+
+/* "LR max/100 -> max and beta1 0.95 -> 0.85 over 2 epochs, then max -> max/10 and 0.85 -> 0.95
+   over 18": the first tenth of the updates and the rest. */
+void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, uint64_t t, double *lr,
+                  double *beta1)
+{
+    uint64_t all = (uint64_t)o->cycle_epochs * per_epoch, rise = all / 10;
+    if (t < rise) {
+        *lr = cm_cosine(o->lr / 100, o->lr, t, rise);
+        *beta1 = cm_cosine(cm_beta_high, cm_beta_low, t, rise);
+    } else {
+        *lr = cm_cosine(o->lr, o->lr / 10, t - rise, all - rise);
+        *beta1 = cm_cosine(cm_beta_low, cm_beta_high, t - rise, all - rise);
+    }
+}
+
+/* "Default max = min(5e-3, 3e-5 * 65280 / updates of the 1cycle)". */
+static double cm_default_lr(const calomu_train_options *o, uint64_t per_epoch)
+{
+    double lr = 3e-5 * 65280 / ((double)o->cycle_epochs * (double)per_epoch);
+    return lr < 5e-3 ? lr : 5e-3;
+}
+
+/* Within the 1cycle an epoch only competes for the best state.  At its end, and then after every
+   `patience` epochs without improvement, the best state comes back: the first time with its own
+   rates, later with half of the LR now in use and beta1 0.95.  The counter of `stop_after`
+   restarts on improvement only. */
+int cm_plan_epoch(const calomu_train_options *o, cm_plan *plan, double validation_loss)
+{
+    int what = 0;
+    if (plan->best_epoch == 0 || validation_loss < plan->best_loss) {
+        plan->best_epoch = plan->epoch;
+        plan->best_loss = validation_loss;
+        plan->best_lr = plan->lr;
+        plan->best_beta1 = plan->beta1;
+        plan->waited = plan->idle = 0;
+        what = CM_PLAN_BEST;
+    } else if (plan->epoch > o->cycle_epochs) {
+        plan->waited++;
+        plan->idle++;
+    }
+    if (plan->epoch >= o->epochs || plan->idle >= o->stop_after) {
+        plan->finished = 1;
+        return what;
+    }
+    if (plan->epoch == o->cycle_epochs) {
+        plan->lr = plan->best_lr;
+        plan->beta1 = plan->best_beta1;
+        what |= CM_PLAN_RELOAD;
+    } else if (plan->waited >= o->patience) {
+        plan->lr /= 2;
+        plan->beta1 = cm_beta_high;
+        plan->waited = 0;
+        what |= CM_PLAN_RELOAD;
+    }
+    plan->epoch++;
+    return what;
+}
+
+/* ---------------------------------------------------------------- the trainer */
+
+typedef struct cm_state {            /* numbers that a checkpoint holds besides options */
+    cm_plan plan;
+    uint64_t step, best_step;        /* Adam's count: of the live weights, of the best */
+    uint64_t updates, update;        /* done in all, in this epoch */
+    uint64_t validated;              /* muons of this epoch's validation pass */
+    double loss_sum, batch_loss;     /* of this epoch's batches, of the last batch */
+    uint64_t n_events, fingerprint;  /* of the data */
+    calomu_train_report last;        /* of the last epoch that ended; epoch 0: none has */
+} cm_state;
+
+typedef struct cm_moments {          /* weights, Adam's moments, the norms' buffers */
+    cm_real *w, *m, *v, *buffers;
+} cm_moments;
+
+struct calomu_trainer {
+    calomu *own;
+    const calomu_data *data;         /* NULL in a checkpoint that is only described */
+    calomu_train_options options;    /* lr: the one in force, never 0 */
+    calomu_architecture arch;
+    cm_state state;
+    double thresholds[16];
+    double mean[CALOMU_FEATURES], deviation[CALOMU_FEATURES];
+
+    uint64_t fold_size, per_epoch;   /* muons, updates */
+    int32_t n_training;              /* folds */
+    unsigned char *role;             /* [fold] */
+    int32_t *training;               /* the training folds, rising */
+    int32_t *slot;                   /* [fold]: rank among the folds in use */
+    float *features;                 /* [slot][muon of the fold][28], raw; NULL: not needed */
+    double *truth;                   /* [muon of the monitored fold] */
+    double *prediction;              /*   the first state.validated are there */
+
+    cm_net *net;                     /* the live weights and buffers, fixed weights */
+    cm_real *block;                  /* what follows, in one piece of memory */
+    cm_moments live, best;           /* live.w and live.buffers are the net's */
+    cm_real *gradient, *kept;        /* kept: the norms' buffers before an update */
+
+    uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
+    int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
+    double *batch;                   /* truth, prediction, gradient: batch values each */
+    calomu_events events;
+    unsigned char *arena;            /* NULL: not made yet */
+    size_t arena_size, arena_skip;   /* bytes from start on, to the next multiple of 64 */
+    int arena_threads;               /* that it was measured for */
+};
+
+void calomu_trainer_free(calomu_trainer *t)
+{
+    calomu *own;
+    if (!t) return;
+    own = t->own;
+    calomu_events_free(&t->events);
+    cm_release(own, t->role);
+    cm_release(own, t->slot);
+    cm_release(own, t->training);
+    cm_release(own, t->features);
+    cm_release(own, t->truth);
+    cm_release(own, t->prediction);
+    if (t->net) cm_net_free(own, t->net);
+    cm_release(own, t->block);
+    cm_release(own, t->fold_order);
+    cm_release(own, t->order);
+    cm_release(own, t->batch);
+    cm_release(own, t->arena);
+    cm_release(own, t);
+    cm_clone_free(own);
+}
+
+static calomu_trainer *cm_trainer_new(calomu *c)
+{
+    calomu *own = cm_clone(c);
+    calomu_trainer *t = own ? cm_allocate(c, 1, sizeof *t) : NULL;
+    if (t)
+        t->own = own;
+    else
+        cm_clone_free(own);
+    return t;
+}
+
+/* Network and blocks for t->arch: weights 0. */
+static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
+{
+    size_t n, b;
+    cm_real *p;
+    calomu_status s = cm_net_new(c, &t->arch, &t->net);
+    if (s != CALOMU_OK) return s;
+    n = t->net->n_trained;
+    b = t->net->n_buffers;
+    t->block = p = cm_allocate(c, 6 * n + 2 * b, sizeof *p);
+    if (!p) return CALOMU_EMEMORY;
+    t->live.w = t->net->trained;
+    t->live.buffers = t->net->buffers;
+    t->live.m = p;
+    t->live.v = p + n;
+    t->gradient = p + 2 * n;
+    t->best.w = p + 3 * n;
+    t->best.m = p + 4 * n;
+    t->best.v = p + 5 * n;
+    t->best.buffers = p + 6 * n;
+    t->kept = p + 6 * n + b;
+    return CALOMU_OK;
+}
+
+static void cm_moments_copy(const calomu_trainer *t, const cm_moments *to, const cm_moments *from)
+{
+    size_t n = t->net->n_trained * sizeof(cm_real);
+    memcpy(to->w, from->w, n);
+    memcpy(to->m, from->m, n);
+    memcpy(to->v, from->v, n);
+    memcpy(to->buffers, from->buffers, t->net->n_buffers * sizeof(cm_real));
+}
+
+const calomu_train_options *calomu_trainer_options(const calomu_trainer *t) { return &t->options; }
+const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t) { return &t->arch; }
+size_t calomu_trainer_memory(const calomu_trainer *t) { return t->arena_size; }
+
+/* ---------------------------------------------------------------- muons */
+
+/* Where the features of the network's inputs come from. */
+typedef enum cm_source { CM_SOURCE_NONE, CM_SOURCE_FILE, CM_SOURCE_HITS } cm_source;
+
+/* Decides, and says what a person should know. */
+static calomu_status cm_train_source(calomu *c, calomu_trainer *t, const calomu_data_info *info,
+                                     cm_source *source)
+{
+    const calomu_feature_options *want = &t->arch.feature_options, *have = &info->feature_options;
+    *source = CM_SOURCE_NONE;
+    t->arch.standardised_unknown = 0;
+    if (t->arch.n_features == 0) return CALOMU_OK;
+    *source = CM_SOURCE_FILE;
+    if (info->features != CALOMU_FEATURES_NONE && have->convention == want->convention
+        && have->grow == want->grow) {
+        t->arch.standardised_unknown = info->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN;
+        if (t->arch.standardised_unknown)
+            cm_log(c, "features are standardised with unknown mean and deviation: the model will"
+                   " predict only such files");
+        return CALOMU_OK;
+    }
+    *source = CM_SOURCE_HITS;
+    if (info->n_hits == 0 && info->features != CALOMU_FEATURES_NONE)
+        return cm_fail(c, CALOMU_EFORMAT, "the features of the data are of the convention %s with"
+                       " growth over %g GeV, the model's %s over %g GeV, and there are no hits to"
+                       " compute them from", calomu_convention_name(have->convention),
+                       (double)have->grow, calomu_convention_name(want->convention),
+                       (double)want->grow);
+    cm_log(c, info->features == CALOMU_FEATURES_NONE
+           ? "the data have no features: computing them from the hits"
+           : "the data have features of another convention: computing them from the hits");
+    return CALOMU_OK;
+}
+
+/* Raw features from what a file holds: undone standardisation is rounded to the file's type. */
+static calomu_status cm_features_take(calomu *c, const calomu_data_info *info,
+                                      const calomu_event *e, uint64_t number, float *row)
+{
+    int i;
+    if (!e->features)
+        return cm_fail(c, CALOMU_EFORMAT, "event %llu has no features", (unsigned long long)number);
+    for (i = 0; i < CALOMU_FEATURES; i++) {
+        row[i] = e->features[i];
+        if (info->features == CALOMU_FEATURES_STANDARDISED)
+            row[i] = (float)fma((double)e->features[i], info->deviation[i], info->mean[i]);
+        if (!isfinite(row[i]))
+            return cm_fail(c, CALOMU_EFORMAT, "feature %d (%s) of event %llu is not finite", i,
+                           calomu_feature_name(i), (unsigned long long)number);
+    }
+    if (info->features != CALOMU_FEATURES_STANDARDISED_UNKNOWN) {
+        row[24] = row[24] < 0 ? 0 : row[24];
+        row[24] = row[24] > 10000 ? 10000 : row[24];
+    }
+    return CALOMU_OK;
+}
+
+/* A thread that computes features: context for its messages, and scratch memory. */
+typedef struct cm_worker {
+    calomu *own;
+    cm_feature_scratch *scratch;
+} cm_worker;
+
+static void cm_workers_free(calomu *c, cm_worker *worker)
+{
+    int i;
+    for (i = 0; worker && i < c->threads; i++) {
+        if (worker[i].own) cm_feature_scratch_free(worker[i].own, worker[i].scratch);
+        cm_clone_free(worker[i].own);
+    }
+    cm_release(c, worker);
+}
+
+static cm_worker *cm_workers_new(calomu *c, const calomu_geometry *g)
+{
+    cm_worker *w = cm_allocate(c, (size_t)c->threads, sizeof *w);
+    int i;
+    for (i = 0; w && i < c->threads; i++) {
+        w[i].own = cm_clone(c);
+        if (w[i].own) w[i].scratch = cm_feature_scratch_new(w[i].own, g);
+        if (w[i].scratch) continue;
+        if (w[i].own) cm_fail(c, CALOMU_EMEMORY, "%s", calomu_message(w[i].own));
+        cm_workers_free(c, w);
+        return NULL;
+    }
+    return w;
+}
+
+/* The features of n events from their hits, in parallel.  Where one fails it is done again here,
+   so that the message is of the first bad event whatever the threads did. */
+static calomu_status cm_features_compute(calomu *c, cm_worker *worker,
+                                         const calomu_architecture *a, const calomu_event *e,
+                                         uint64_t first, int n, float *rows)
+{
+    const calomu_feature_options *o = &a->feature_options;
+    int i, failed = n;
+#ifdef _OPENMP
+#pragma omp parallel for num_threads(c->threads) schedule(dynamic) if (c->threads > 1)
+#endif
+    for (i = 0; i < n; i++) {
+#ifdef _OPENMP
+        cm_worker *w = worker + omp_get_thread_num();
+#else
+        cm_worker *w = worker;
+#endif
+        calomu_status s = cm_features(w->own, &a->geometry, e + i, o, w->scratch,
+                                      rows + (size_t)i * CALOMU_FEATURES);
+        if (s == CALOMU_OK) continue;
+#ifdef _OPENMP
+#pragma omp critical(cm_features_failed)
+#endif
+        if (i < failed) failed = i;
+    }
+    for (i = failed; i < n; i++) {
+        calomu_status s = cm_features(worker->own, &a->geometry, e + i, o, worker->scratch,
+                                      rows + (size_t)i * CALOMU_FEATURES);
+        if (s != CALOMU_OK)
+            return cm_fail(c, s, "features of event %llu: %s",
+                           (unsigned long long)(first + (uint64_t)i), calomu_message(worker->own));
+    }
+    return CALOMU_OK;
+}
+
+/* By which a resumed training knows its data: truth, impact point, number of hits, features. */
+static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const float *row)
+{
+    unsigned char b[20 + 4 * CALOMU_FEATURES];
+    int i;
+    cm_put32(b, cm_bits(e->energy));
+    cm_put32(b + 4, cm_bits(e->x));
+    cm_put32(b + 8, cm_bits(e->y));
+    cm_put64(b + 12, (uint64_t)e->n_hits);
+    for (i = 0; row && i < CALOMU_FEATURES; i++) cm_put32(b + 20 + 4 * i, cm_bits(row[i]));
+    return cm_checksum(sum, b, row ? sizeof b : 20);
+}
+
+/* Truth of n events from number `first` on, of one fold.  Where it is known, it is finite and
+   positive: every set of muons is checked for that. */
+static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, const calomu_event *e,
+                                   uint64_t first, int n, int32_t fold, uint64_t *without)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        unsigned long long number = first + (uint64_t)i;
+        if (isnan(e[i].energy))
+            return cm_fail(c, CALOMU_EFORMAT, "event %llu has no true energy: a training needs the"
+                           " truth of every muon", number);
+        if (t->role[fold] == CM_FOLD_MONITORED)
+            t->truth[number - (uint64_t)fold * t->fold_size] = (double)e[i].energy;
+        *without += cm_impact_absent(e + i) ? 1 : 0;
+    }
+    return CALOMU_OK;
+}
+
+static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worker,
+                                  cm_source source, int32_t fold, uint64_t *without)
+{
+    enum { CHUNK = 256 };
+    const calomu_data_info *info = calomu_data_describe(t->data);
+    uint64_t start = (uint64_t)fold * t->fold_size, done;
+    float *rows = t->features;
+    calomu_status s = CALOMU_OK;
+    if (rows) rows += (size_t)t->slot[fold] * (size_t)t->fold_size * CALOMU_FEATURES;
+    for (done = 0; done < t->fold_size && s == CALOMU_OK; done += CHUNK) {
+        uint64_t left = t->fold_size - done;
+        int i, n = left < CHUNK ? (int)left : CHUNK;
+        s = calomu_data_read(c, t->data, start + done, NULL, (size_t)n, &t->events);
+        if (s != CALOMU_OK) return s;
+        s = cm_truth_take(c, t, t->events.event, start + done, n, fold, without);
+        if (s == CALOMU_OK && source == CM_SOURCE_HITS)
+            s = cm_features_compute(c, worker, &t->arch, t->events.event, start + done, n, rows);
+        for (i = 0; i < n && s == CALOMU_OK && source == CM_SOURCE_FILE; i++)
+            s = cm_features_take(c, info, t->events.event + i, start + done + (uint64_t)i,
+                                 rows + (size_t)i * CALOMU_FEATURES);
+        for (i = 0; i < n && s == CALOMU_OK; i++) {
+            t->state.fingerprint = cm_event_fingerprint(t->state.fingerprint, t->events.event + i,
+                                                        rows);
+            if (rows) rows += CALOMU_FEATURES;
+        }
+    }
+    return s;
+}
+
+/* All folds in use, one after the other: truth, features, fingerprint. */
+static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source source)
+{
+    cm_worker *worker = NULL;
+    uint64_t without = 0;
+    int32_t fold;
+    calomu_status s = CALOMU_OK;
+    if (source == CM_SOURCE_HITS) {
+        s = cm_feature_options_check(c, &t->arch.feature_options);
+        if (s == CALOMU_OK && !(worker = cm_workers_new(c, &t->arch.geometry)))
+            s = CALOMU_EMEMORY;
+    }
+    t->state.fingerprint = 0;
+    for (fold = 0; fold < t->options.folds && s == CALOMU_OK; fold++)
+        if (t->role[fold] != CM_FOLD_UNUSED)
+            s = cm_fold_read(c, t, worker, source, fold, &without);
+    cm_workers_free(c, worker);
+    if (s == CALOMU_OK && source == CM_SOURCE_HITS && without > 0)
+        cm_log(c, "%llu muons have no impact point: the centre of the column with the largest"
+               " energy is used", (unsigned long long)without);
+    return s;
+}
+
+static const float *cm_feature_row(const calomu_trainer *t, uint64_t event)
+{
+    int32_t fold = (int32_t)(event / t->fold_size);
+    uint64_t row = (uint64_t)t->slot[fold] * t->fold_size + event % t->fold_size;
+    return t->features + (size_t)row * CALOMU_FEATURES;
+}
+
+/* "standardised with mean and population standard deviation, in double, over the training folds,
+   after clipping V24; a deviation of 0 counts as 1" (spec 2).  Two passes in the order of the
+   events. */
+static void cm_standardise(calomu_trainer *t)
+{
+    double n = (double)t->n_training * (double)t->fold_size;
+    int i, pass;
+    for (i = 0; i < CALOMU_FEATURES; i++) {
+        double mean = 0, square = 0;
+        t->mean[i] = 0;
+        t->deviation[i] = 1;
+        if (!t->features || t->arch.standardised_unknown) continue;
+        for (pass = 0; pass < 2; pass++) {
+            int32_t fold;
+            for (fold = 0; fold < t->options.folds; fold++) {
+                uint64_t k, start = (uint64_t)fold * t->fold_size;
+                if (t->role[fold] != CM_FOLD_TRAINING) continue;
+                for (k = 0; k < t->fold_size; k++) {
+                    double x = (double)cm_feature_row(t, start + k)[i];
+                    if (pass == 0)
+                        mean += x;
+                    else
+                        square = fma(x - mean, x - mean, square);
+                }
+            }
+            if (pass == 0) mean /= n;
+        }
+        t->mean[i] = mean;
+        t->deviation[i] = square > 0 ? sqrt(square / n) : 1;
+    }
+}
+
+/* The memory that depends on the data and the folds. */
+static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
+{
+    size_t size = (size_t)t->fold_size, used = (size_t)t->n_training + 1;
+    int32_t fold, slot = 0, k = 0;
+    double *prediction;
+    t->slot = cm_allocate(c, (size_t)t->options.folds, sizeof *t->slot);
+    t->training = cm_allocate(c, (size_t)t->n_training, sizeof *t->training);
+    t->fold_order = cm_allocate(c, (size_t)t->n_training, sizeof *t->fold_order);
+    t->order = cm_allocate(c, size, sizeof *t->order);
+    t->truth = cm_allocate(c, size, sizeof *t->truth);
+    t->batch = cm_allocate(c, 3 * (size_t)t->options.batch, sizeof *t->batch);
+    prediction = cm_allocate(c, size, sizeof *prediction);
+    if (prediction && t->prediction)             /* from a checkpoint */
+        memcpy(prediction, t->prediction, (size_t)t->state.validated * sizeof *prediction);
+    cm_release(c, t->prediction);
+    t->prediction = prediction;
+    if (!t->slot || !t->training || !t->fold_order || !t->order || !t->truth || !t->batch
+        || !prediction)
+        return CALOMU_EMEMORY;
+    if (t->arch.n_features > 0) {
+        if (size > SIZE_MAX / sizeof(float) / CALOMU_FEATURES / used)
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for the features of %zu folds of %zu"
+                           " muons", used, size);
+        t->features = cm_allocate(c, used * size * CALOMU_FEATURES, sizeof *t->features);
+        if (!t->features) return CALOMU_EMEMORY;
+    }
+    for (fold = 0; fold < t->options.folds; fold++)
+        if (t->role[fold] != CM_FOLD_UNUSED) {
+            t->slot[fold] = slot++;
+            if (t->role[fold] == CM_FOLD_TRAINING) t->training[k++] = fold;
+        }
+    return CALOMU_OK;
+}
+
+/* What follows from options and the number of muons alone. */
+static calomu_status cm_trainer_plan(calomu *c, calomu_trainer *t, uint64_t n_events)
+{
+    int32_t fold;
+    calomu_status s;
+    t->role = cm_allocate(c, (size_t)t->options.folds, 1);
+    if (!t->role) return CALOMU_EMEMORY;
+    s = cm_plan_folds(c, &t->options, n_events, t->role);
+    if (s != CALOMU_OK) return s;
+    t->state.n_events = n_events;
+    t->fold_size = n_events / (uint64_t)t->options.folds;
+    if (t->fold_size > INT_MAX)
+        return cm_fail(c, CALOMU_EUSAGE, "a fold holds more than %d muons: use more folds",
+                       INT_MAX);
+    for (fold = 0; fold < t->options.folds; fold++)
+        t->n_training += t->role[fold] == CM_FOLD_TRAINING;
+    t->per_epoch = (uint64_t)t->n_training * (t->fold_size / (uint64_t)t->options.batch);
+    return CALOMU_OK;
+}
+
+/* Brings trainer and data together: truth, features, standardisation. */
+static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calomu_data *data)
+{
+    const calomu_data_info *info = calomu_data_describe(data);
+    cm_source source;
+    calomu_status s;
+    t->data = data;
+    if (!cm_same_geometry(&info->geometry, &t->arch.geometry))
+        return cm_fail(c, CALOMU_EFORMAT, "the network is for another calorimeter than the data's:"
+                       " their cells or field differ");
+    s = cm_train_source(c, t, info, &source);
+    if (s == CALOMU_OK) s = cm_trainer_room(c, t);
+    if (s == CALOMU_OK) s = cm_muons_read(c, t, source);
+    if (s == CALOMU_OK) cm_standardise(t);
+    return s;
+}
+
+/* ---------------------------------------------------------------- one batch through the network */
+
+/* Values of a tensor of one site: muon i, channel k. */
+static size_t cm_lane(const cm_tensor *x, int i, int k)
+{
+    return x->group * (size_t)(i / CM_LANES) + x->origin + (size_t)(k * CM_LANES + i % CM_LANES);
+}
+
+/* Which features an input of 3 takes: the energy sums. */
+static int cm_feature_of_input(int n_features, int k)
+{
+    static const int sums[3] = { 0, 26, 27 };
+    return n_features == 3 ? sums[k] : k;
+}
+
+/* Standardised features of the batch; numbers NULL: muons first, first + 1, ... */
+static void cm_train_inputs(const calomu_trainer *t, cm_tensor *x, uint64_t first,
+                            const uint64_t *numbers, int n)
+{
+    int i, k, j;
+    for (i = 0; i < n; i++) {
+        const float *row = cm_feature_row(t, numbers ? numbers[i] : first + (uint64_t)i);
+        for (k = 0; k < x->nc; k++) {
+            j = cm_feature_of_input(x->nc, k);
+            x->x[cm_lane(x, i, k)] = (cm_real)(((double)row[j] - t->mean[j]) / t->deviation[j]);
+        }
+    }
+}
+
+/* Predictions of n muons into `out` and, with a gradient, backward from dp.  In two calls, since
+   the loss comes between them. */
+static cm_tensor *cm_train_forward(cm_graph *g, const calomu_trainer *t, const cm_hits *hits,
+                                   uint64_t first, const uint64_t *numbers, cm_real *gradient,
+                                   double *out)
+{
+    cm_tensor *x = NULL, *y;
+    int i, n = hits->muons;
+    if (t->arch.n_features > 0) {
+        x = cm_input(g, n, 1, 1, 1, t->arch.n_features, 0, 0, 0);
+        if (x && out) cm_train_inputs(t, x, first, numbers, n);
+        if (!x) return NULL;
+    }
+    y = cm_net_forward(g, t->net, t->arch.head ? hits : NULL, x, gradient);
+    for (i = 0; y && out && i < n; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
+    return y;
+}
+
+static void cm_train_backward(cm_graph *g, cm_tensor *y, const double *dp)
+{
+    cm_real *d = cm_gradient(g, y);
+    int i;
+    for (i = 0; d && dp && i < y->muons; i++) d[cm_lane(y, i, 0)] = (cm_real)dp[i];
+    if (d) cm_backward(g);
+}
+
+static cm_hits cm_train_hits(const calomu_trainer *t, const calomu_event *event, int n)
+{
+    cm_hits h;
+    h.event = event;
+    h.muons = n;
+    h.nz = t->arch.geometry.nz;
+    h.nx = t->arch.geometry.nx;
+    h.ny = t->arch.geometry.ny;
+    return h;
+}
+
+/* Bytes of arena of the largest batch, by dry runs of a training step and of validation. */
+static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *bytes)
+{
+    int training;
+    *bytes = 0;
+    for (training = 0; training < 2; training++) {
+        cm_hits hits = cm_train_hits(t, t->events.event, t->options.batch);
+        cm_graph *g = cm_graph_new(c, NULL, 0, c->threads, training);
+        cm_tensor *y;
+        calomu_status s;
+        if (!g) return CALOMU_EMEMORY;
+        y = cm_train_forward(g, t, &hits, 0, NULL, training ? t->gradient : NULL, NULL);
+        if (y && training) cm_train_backward(g, y, NULL);
+        s = cm_graph_status(g);
+        if (cm_graph_peak(g) > *bytes) *bytes = cm_graph_peak(g);
+        cm_graph_free(g);
+        if (s != CALOMU_OK) return s;
+    }
+    return CALOMU_OK;
+}
+
+/* Threads have sums of their own in the arena, so another context may need another one. */
+static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
+{
+    size_t bytes;
+    calomu_status s;
+    if (t->arena && t->arena_threads == c->threads) return CALOMU_OK;
+    s = cm_arena_measure(c, t, &bytes);
+    if (s != CALOMU_OK) return s;
+    if (!t->arena || bytes > t->arena_size) {
+        unsigned char *p = bytes < SIZE_MAX / 4 ? cm_allocate(c, bytes + 64, 1) : NULL;
+        if (!p)
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for %zu bytes, which a batch of %d muons"
+                           " needs: a smaller batch needs less", bytes, (int)t->options.batch);
+        cm_release(c, t->arena);
+        t->arena = p;
+        t->arena_size = bytes;
+        t->arena_skip = (64 - (size_t)((uintptr_t)p % 64)) % 64;
+    }
+    t->arena_threads = c->threads;
+    return CALOMU_OK;
+}
+
+static int cm_all_finite(const cm_real *x, size_t n)
+{
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (!isfinite(x[i])) return 0;
+    return 1;
+}
+
+/* Loss and gradient of one training batch; changes the norms' buffers and the thresholds. */
+static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint64_t *numbers,
+                                       double *loss)
+{
+    int i, n = t->options.batch, finite = 1;
+    double *truth = t->batch, *pred = t->batch + n, *dp = t->batch + 2 * (size_t)n;
+    cm_hits hits = cm_train_hits(t, t->events.event, n);
+    cm_graph *g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 1);
+    cm_tensor *y;
+    calomu_status s;
+    if (!g) return CALOMU_EMEMORY;
+    memset(t->gradient, 0, t->net->n_trained * sizeof *t->gradient);
+    for (i = 0; i < n; i++) truth[i] = (double)t->events.event[i].energy;
+    y = cm_train_forward(g, t, &hits, 0, numbers, t->gradient, pred);
+    for (i = 0; y && i < n; i++) finite = finite && isfinite(pred[i]);
+    if (y && finite) {
+        *loss = cm_loss(&t->options, truth, pred, n, t->thresholds, 1, dp);
+        finite = isfinite(*loss);
+        if (finite) cm_train_backward(g, y, dp);
+    }
+    s = cm_graph_status(g);
+    cm_graph_free(g);
+    if (s != CALOMU_OK) return s;
+    if (finite && cm_all_finite(t->gradient, t->net->n_trained)) return CALOMU_OK;
+    return cm_fail(c, CALOMU_ENOTFINITE, "%s of update %llu in epoch %d is not finite: a smaller"
+                   " learning rate may help; the best state so far is kept",
+                   finite ? "a gradient" : "the loss",
+                   (unsigned long long)t->state.updates + 1, (int)t->state.plan.epoch);
+}
+
+calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
+                                    const calomu_architecture *architecture,
+                                    const calomu_train_options *options, calomu_trainer **trainer)
+{
+    calomu_trainer *t;
+    calomu_status s;
+    int i;
+    s = cm_train_check(c, CALOMU_EUSAGE, "training option ", options);
+    if (s == CALOMU_OK) s = cm_architecture_check(c, architecture);
+    if (s != CALOMU_OK) return s;
+    if (architecture->head && options->batch < 2)
+        return cm_fail(c, CALOMU_EUSAGE, "running batch norm needs at least 2 muons in a batch");
+    t = cm_trainer_new(c);
+    if (!t) return CALOMU_EMEMORY;
+    t->options = *options;
+    t->arch = *architecture;
+    t->state.plan.epoch = 1;
+    for (i = 0; i < 16; i++) t->thresholds[i] = -1;
+    s = cm_trainer_plan(c, t, calomu_data_describe(data)->n_events);
+    if (s == CALOMU_OK) s = cm_trainer_blocks(c, t);
+    if (s == CALOMU_OK) s = cm_trainer_attach(c, t, data);
+    if (s == CALOMU_OK) {
+        t->net->arch = t->arch;
+        cm_net_init(t->net, cm_train_seed(&t->options));
+        if (!(t->options.lr > 0)) t->options.lr = cm_default_lr(&t->options, t->per_epoch);
+        s = cm_trainer_arena(c, t);
+    }
+    if (s == CALOMU_OK)
+        *trainer = t;
+    else
+        calomu_trainer_free(t);
+    return s;
+}
+
+/* ---------------------------------------------------------------- steps */
+
+/* The muons of the update that comes next: the order of folds changes with the epoch, that of
+   the muons of a fold too; "batches never cross folds", a last short one is dropped. */
+static const uint64_t *cm_train_numbers(calomu_trainer *t)
+{
+    uint64_t batches = t->fold_size / (uint64_t)t->options.batch, i;
+    uint64_t seed = cm_train_seed(&t->options);
+    int32_t epoch = t->state.plan.epoch, fold;
+    if (t->fold_epoch != epoch) {
+        cm_plan_shuffle(seed, cm_shuffle_stream(epoch, -1), t->fold_order,
+                        (uint64_t)t->n_training);
+        t->fold_epoch = epoch;
+    }
+    fold = t->training[t->fold_order[t->state.update / batches]];
+    if (t->order_epoch != epoch || t->order_fold != fold) {
+        cm_plan_shuffle(seed, cm_shuffle_stream(epoch, fold), t->order, t->fold_size);
+        for (i = 0; i < t->fold_size; i++) t->order[i] += (uint64_t)fold * t->fold_size;
+        t->order_epoch = epoch;
+        t->order_fold = fold;
+    }
+    return t->order + t->state.update % batches * (uint64_t)t->options.batch;
+}
+
+/* One update.  On failure everything is as before it. */
+static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
+{
+    const calomu_train_options *o = &t->options;
+    cm_state *state = &t->state;
+    const uint64_t *numbers = cm_train_numbers(t);
+    size_t bytes = t->net->n_buffers * sizeof(cm_real);
+    double thresholds[16], loss = 0;
+    calomu_status s = calomu_data_read(c, t->data, 0, numbers, (size_t)o->batch, &t->events);
+    if (s != CALOMU_OK) return s;
+    memcpy(thresholds, t->thresholds, sizeof thresholds);
+    memcpy(t->kept, t->live.buffers, bytes);
+    s = cm_train_gradient(c, t, numbers, &loss);
+    if (s != CALOMU_OK) {
+        memcpy(t->thresholds, thresholds, sizeof thresholds);
+        memcpy(t->live.buffers, t->kept, bytes);
+        return s;
+    }
+    if (state->plan.epoch <= o->cycle_epochs)
+        cm_plan_rate(o, t->per_epoch, (uint64_t)(state->plan.epoch - 1) * t->per_epoch
+                     + state->update, &state->plan.lr, &state->plan.beta1);
+    state->step++;
+    cm_adam(t->live.w, t->gradient, t->live.m, t->live.v, t->net->n_trained, state->plan.lr,
+            state->plan.beta1, state->step);
+    state->updates++;
+    state->update++;
+    state->loss_sum += loss;
+    state->batch_loss = loss;
+    return CALOMU_OK;
+}
+
+/* One batch of the monitored fold, all of whose muons count.  Thresholds and the norms' buffers
+   stay as they are. */
+static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
+{
+    uint64_t left = t->fold_size - t->state.validated;
+    uint64_t first = (uint64_t)(t->options.member + 1) * t->fold_size + t->state.validated;
+    int n = left < (uint64_t)t->options.batch ? (int)left : t->options.batch;
+    cm_hits hits;
+    cm_graph *g;
+    calomu_status s = calomu_data_read(c, t->data, first, NULL, (size_t)n, &t->events);
+    if (s != CALOMU_OK) return s;
+    g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 0);
+    if (!g) return CALOMU_EMEMORY;
+    hits = cm_train_hits(t, t->events.event, n);
+    (void)cm_train_forward(g, t, &hits, first, NULL, NULL, t->prediction + t->state.validated);
+    s = cm_graph_status(g);
+    cm_graph_free(g);
+    if (s == CALOMU_OK) t->state.validated += (uint64_t)n;
+    return s;
+}
+
+/* Mean improvement and worst point on the monitored fold, debiased on itself; NaN where it is too
+   small for that. */
+static calomu_status cm_train_improvement(calomu *c, const calomu_trainer *t, double *mi,
+                                          double *worst)
+{
+    const calomu_train_options *o = &t->options;
+    calomu_eval_options e = calomu_eval_options_default();
+    size_t n = (size_t)t->fold_size;
+    calomu_summary summary;
+    calomu_line line;
+    calomu_bin *bins;
+    int n_bins;
+    calomu_status s;
+    *mi = *worst = (double)CALOMU_ABSENT;
+    e.low = o->range_low;
+    e.high = o->range_high;
+    e.bins = o->mi_bins;
+    e.fit_bins = o->fit_bins;
+    e.points = 0;
+    e.tracker = o->tracker;
+    s = calomu_debias_fit(c, &e, t->truth, t->prediction, n, &line);
+    if (s != CALOMU_OK) return s == CALOMU_EMEMORY ? s : CALOMU_OK;
+    bins = cm_allocate(c, (size_t)o->mi_bins, sizeof *bins);
+    if (!bins) return CALOMU_EMEMORY;
+    s = calomu_resolution(c, &e, &line, t->truth, t->prediction, n, bins, o->mi_bins, &n_bins,
+                          &summary);
+    cm_release(c, bins);
+    if (s == CALOMU_OK && summary.used > 0 && isfinite(summary.mi) && isfinite(summary.worst)) {
+        *mi = summary.mi;
+        *worst = summary.worst;
+    }
+    return s == CALOMU_EMEMORY ? s : CALOMU_OK;
+}
+
+static void cm_train_report(const calomu_trainer *t, calomu_train_kind kind,
+                            calomu_train_report *r)
+{
+    const cm_state *s = &t->state;
+    uint64_t batch = (uint64_t)t->options.batch;
+    memset(r, 0, sizeof *r);
+    r->kind = kind;
+    r->epoch = s->plan.epoch;
+    r->updates = s->updates;
+    r->done = s->update * batch + s->validated;
+    r->total = t->per_epoch * batch + t->fold_size;
+    r->batch_loss = s->batch_loss;
+    r->lr = s->plan.lr;
+    r->beta1 = s->plan.beta1;
+    r->training_loss = s->update ? s->loss_sum / (double)s->update : (double)CALOMU_ABSENT;
+    r->validation_loss = r->mi = r->worst = (double)CALOMU_ABSENT;
+    memcpy(r->thresholds, t->thresholds, sizeof r->thresholds);
+    r->n_thresholds = t->options.bins;
+}
+
+/* Ends an epoch: losses, MI, and what the plan wants. */
+static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
+{
+    cm_state *state = &t->state;
+    calomu_train_report r;
+    calomu_status s;
+    int what;
+    cm_train_report(t, CALOMU_TRAIN_EPOCH, &r);
+    r.validation_loss = cm_loss(&t->options, t->truth, t->prediction, (int)t->fold_size,
+                                t->thresholds, 0, NULL);
+    if (!isfinite(r.validation_loss))
+        return cm_fail(c, CALOMU_ENOTFINITE, "the validation loss of epoch %d is not finite: a"
+                       " smaller learning rate may help; the best state so far is kept",
+                       (int)state->plan.epoch);
+    s = cm_train_improvement(c, t, &r.mi, &r.worst);
+    if (s != CALOMU_OK) return s;
+    what = cm_plan_epoch(&t->options, &state->plan, r.validation_loss);
+    if (what & CM_PLAN_BEST) {
+        cm_moments_copy(t, &t->best, &t->live);
+        state->best_step = state->step;
+    }
+    if (what & CM_PLAN_RELOAD) {
+        cm_moments_copy(t, &t->live, &t->best);
+        state->step = state->best_step;
+    }
+    r.improved = (what & CM_PLAN_BEST) != 0;
+    state->last = r;
+    state->update = state->validated = 0;
+    state->loss_sum = 0;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_report *report)
+{
+    calomu_status s;
+    if (t->state.plan.finished) {
+        *report = t->state.last;
+        report->kind = CALOMU_TRAIN_DONE;
+        return CALOMU_OK;
+    }
+    s = cm_trainer_arena(c, t);
+    if (s != CALOMU_OK) return s;
+    if (t->state.update < t->per_epoch) {
+        s = cm_train_update(c, t);
+        if (s == CALOMU_OK) cm_train_report(t, CALOMU_TRAIN_UPDATE, report);
+    } else if (t->state.validated < t->fold_size) {
+        s = cm_train_validate(c, t);
+        if (s == CALOMU_OK) cm_train_report(t, CALOMU_TRAIN_VALIDATION, report);
+    } else {
+        s = cm_train_epoch(c, t);
+        if (s == CALOMU_OK) *report = t->state.last;
+    }
+    return s;
+}
+
+calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
+{
+    calomu_model *m = NULL;
+    cm_net *net;
+    calomu_status s;
+    if (t->state.plan.best_epoch == 0)
+        return cm_fail(c, CALOMU_EUSAGE, "no epoch has ended: there is no best state yet");
+    s = cm_model_new(c, &t->arch, 1, &m);
+    if (s != CALOMU_OK) return s;
+    net = m->net[0];
+    memcpy(net->trained, t->best.w, net->n_trained * sizeof *net->trained);
+    memcpy(net->fixed, t->net->fixed, net->n_fixed * sizeof *net->fixed);
+    memcpy(net->buffers, t->best.buffers, net->n_buffers * sizeof *net->buffers);
+    memcpy(m->info.mean, t->mean, sizeof t->mean);
+    memcpy(m->info.deviation, t->deviation, sizeof t->deviation);
+    m->loss[0] = t->state.plan.best_loss;
+    *model = m;
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- checkpoints
+
+   A safetensors file.  Metadata: "calomu" = "checkpoint", "version" = "1", and every number of
+   options, architecture and cm_state as text, integers in decimal, others with 17 digits (which
+   give the same bits back), NaN as "".  Tensors: for each parameter NAME of the table live.NAME,
+   adam.m.NAME, adam.v.NAME and, after the first epoch, best.NAME, best.m.NAME, best.v.NAME;
+   buffers without moments; in float64 thresholds, last.thresholds, mean, deviation, and within a
+   validation pass its predictions so far.  */
+
+#define CM_VERSION_OF_CHECKPOINTS "1"
+
+static const cm_field cm_arch_fields[] = {
+    CM_FIELD(calomu_architecture, geometry.nz, 'i', 1, 16777216),
+    CM_FIELD(calomu_architecture, geometry.nx, 'i', 1, 16777216),
+    CM_FIELD(calomu_architecture, geometry.ny, 'i', 1, 16777216),
+    CM_FIELD(calomu_architecture, geometry.pitch[0], 'd', 0, 1e300),
+    CM_FIELD(calomu_architecture, geometry.pitch[1], 'd', 0, 1e300),
+    CM_FIELD(calomu_architecture, geometry.pitch[2], 'd', 0, 1e300),
+    CM_FIELD(calomu_architecture, geometry.origin[0], 'd', -1e300, 1e300),
+    CM_FIELD(calomu_architecture, geometry.origin[1], 'd', -1e300, 1e300),
+    CM_FIELD(calomu_architecture, geometry.origin[2], 'd', -1e300, 1e300),
+    CM_FIELD(calomu_architecture, geometry.field, 'd', -1e300, 1e300),
+    CM_FIELD(calomu_architecture, feature_options.grow, 'f', 0, 1e30),
+    CM_FIELD(calomu_architecture, head, 'i', 0, 1),
+    CM_FIELD(calomu_architecture, n_features, 'i', 0, CALOMU_FEATURES),
+    CM_FIELD(calomu_architecture, blocks, 'i', 0, 1000),
+    CM_FIELD(calomu_architecture, body, 'i', 1, 100000),
+    CM_FIELD(calomu_architecture, growth, 'd', 0, 1000),
+    CM_FIELD(calomu_architecture, standardised_unknown, 'i', 0, 1)
+};
+
+static const cm_field cm_state_fields[] = {
+    CM_FIELD(cm_state, plan.epoch, 'i', 1, 1000000),
+    CM_FIELD(cm_state, plan.finished, 'i', 0, 1),
+    CM_FIELD(cm_state, plan.waited, 'i', 0, 1000000),
+    CM_FIELD(cm_state, plan.idle, 'i', 0, 1000000),
+    CM_FIELD(cm_state, plan.best_epoch, 'i', 0, 1000000),
+    CM_FIELD(cm_state, plan.lr, 'd', 0, 1e300),
+    CM_FIELD(cm_state, plan.beta1, 'd', 0, 1),
+    CM_FIELD(cm_state, plan.best_loss, 'd', 0, 1e308),
+    CM_FIELD(cm_state, plan.best_lr, 'd', 0, 1e300),
+    CM_FIELD(cm_state, plan.best_beta1, 'd', 0, 1),
+    CM_FIELD(cm_state, step, 'u', 0, 1e18),
+    CM_FIELD(cm_state, best_step, 'u', 0, 1e18),
+    CM_FIELD(cm_state, updates, 'u', 0, 1e18),
+    CM_FIELD(cm_state, update, 'u', 0, 1e18),
+    CM_FIELD(cm_state, validated, 'u', 0, 1e18),
+    CM_FIELD(cm_state, loss_sum, 'd', 0, 1e308),
+    CM_FIELD(cm_state, batch_loss, 'd', 0, 1e308),
+    CM_FIELD(cm_state, n_events, 'u', 0, 1e18),
+    CM_FIELD(cm_state, fingerprint, 'u', 0, 2e19),
+    CM_FIELD(cm_state, last.epoch, 'i', 0, 1000000),
+    CM_FIELD(cm_state, last.updates, 'u', 0, 1e18),
+    CM_FIELD(cm_state, last.batch_loss, 'd', 0, 1e308),
+    CM_FIELD(cm_state, last.lr, 'd', 0, 1e300),
+    CM_FIELD(cm_state, last.beta1, 'd', 0, 1),
+    CM_FIELD(cm_state, last.training_loss, 'd', 0, 1e308),
+    CM_FIELD(cm_state, last.validation_loss, 'd', 0, 1e308),
+    CM_FIELD(cm_state, last.mi, 'n', -1e308, 1e308),
+    CM_FIELD(cm_state, last.worst, 'n', -1e308, 1e308),
+    CM_FIELD(cm_state, last.improved, 'i', 0, 1)
+};
+
+typedef struct cm_entry {            /* of the metadata */
+    char key[56], value[40];
+} cm_entry;
+
+enum { CM_ENTRIES = CM_COUNT(cm_train_fields) + CM_COUNT(cm_arch_fields)
+                    + CM_COUNT(cm_state_fields) + 3 };
+
+static int cm_entry_set(cm_entry *e, const char *key, const char *value)
+{
+    (void)snprintf(e->key, sizeof e->key, "%s", key);
+    (void)snprintf(e->value, sizeof e->value, "%s", value);
+    return 1;
+}
+
+static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, const cm_field *f,
+                         int n)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        uint64_t u;
+        (void)snprintf(e[i].key, sizeof e[i].key, "%s%s", prefix, f[i].key);
+        if (f[i].type == 'u') {      /* beyond 2^53 no double holds it */
+            memcpy(&u, (const unsigned char *)base + f[i].at, sizeof u);
+            (void)snprintf(e[i].value, sizeof e[i].value, "%llu", (unsigned long long)u);
+        } else {
+            (void)calomu_number(e[i].value, cm_field_value(base, f + i), 17);
+        }
+    }
+    return n;
+}
+
+static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
+{
+    int n = 0;
+    n += cm_entry_set(e + n, "calomu", "checkpoint");
+    n += cm_entry_set(e + n, "version", CM_VERSION_OF_CHECKPOINTS);
+    n += cm_entry_set(e + n, "architecture.convention",
+                      calomu_convention_name(t->arch.feature_options.convention));
+    n += cm_entries_of(e + n, "train.", &t->options, cm_train_fields, CM_COUNT(cm_train_fields));
+    n += cm_entries_of(e + n, "architecture.", &t->arch, cm_arch_fields, CM_COUNT(cm_arch_fields));
+    n += cm_entries_of(e + n, "state.", &t->state, cm_state_fields, CM_COUNT(cm_state_fields));
+    return n;
+}
+
+/* Decimal digits and nothing else, below 2^64. */
+static int cm_parse_whole(const char *text, uint64_t *u)
+{
+    uint64_t x = 0;
+    if (!*text) return 0;
+    for (; *text; text++) {
+        uint64_t digit = (uint64_t)(*text - '0');
+        if (*text < '0' || *text > '9' || x > (UINT64_MAX - digit) / 10) return 0;
+        x = 10 * x + digit;
+    }
+    *u = x;
+    return 1;
+}
+
+static int cm_field_parse(void *base, const cm_field *f, const char *text)
+{
+    unsigned char *p = (unsigned char *)base + f->at;
+    const char *end;
+    uint64_t u;
+    double d = (double)CALOMU_ABSENT;
+    if (f->type == 'i' || f->type == 'u') {
+        int32_t i;
+        if (!cm_parse_whole(text, &u) || (f->type == 'i' && u > INT32_MAX)) return 0;
+        i = (int32_t)(f->type == 'i' ? u : 0);
+        if (f->type == 'i') memcpy(p, &i, sizeof i);
+        else memcpy(p, &u, sizeof u);
+        return 1;
+    }
+    if (*text || f->type != 'n') {
+        end = calomu_parse(text, &d);
+        if (!end || *end) return 0;
+    }
+    if (f->type == 'f') {
+        float x = (float)d;
+        memcpy(p, &x, sizeof x);
+    } else {
+        memcpy(p, &d, sizeof d);
+    }
+    return 1;
+}
+
+static calomu_status cm_fields_read(calomu *c, const char *path, const cm_st *st,
+                                    const char *prefix, void *base, const cm_field *f, int n)
+{
+    char key[64], where[400];
+    int i;
+    for (i = 0; i < n; i++) {
+        const char *text;
+        (void)snprintf(key, sizeof key, "%s%s", prefix, f[i].key);
+        text = cm_st_find_meta(st, key);
+        if (!text) return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"%s\" is missing", path, key);
+        if (!cm_field_parse(base, f + i, text))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"%s\" is no number of its kind", path,
+                           key);
+    }
+    (void)snprintf(where, sizeof where, "%.300s: %s", path, prefix);
+    return cm_fields_check(c, CALOMU_EFORMAT, where, base, f, n);
+}
+
+/* A tensor of the file and its place in a trainer: reals or doubles. */
+typedef struct cm_part {
+    cm_st_tensor t;
+    cm_real *reals;
+    double *doubles;
+    int positive;                    /* 1: negative values are wrong */
+} cm_part;
+
+static int cm_part_reals(cm_part *part, const char *prefix, const cm_param *p, cm_real *values)
+{
+    int i;
+    (void)snprintf(part->t.name, sizeof part->t.name, "%s%s", prefix, p->name);
+    part->t.dtype = sizeof(cm_real) == sizeof(float) ? CM_F32 : CM_F64;
+    part->t.rank = p->rank;
+    for (i = 0; i < p->rank; i++) part->t.shape[i] = (uint64_t)p->shape[i];
+    part->t.count = p->count;
+    part->reals = values + p->offset;
+    return 1;
+}
+
+static int cm_part_doubles(cm_part *part, const char *name, double *values, uint64_t count)
+{
+    (void)snprintf(part->t.name, sizeof part->t.name, "%s", name);
+    part->t.dtype = CM_F64;
+    part->t.rank = 1;
+    part->t.shape[0] = part->t.count = count;
+    part->doubles = values;
+    return 1;
+}
+
+static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefix, const char *m,
+                       const char *v, cm_part *part)
+{
+    int i, n = 0;
+    for (i = 0; i < net->n_params; i++) {
+        const cm_param *p = net->param + i;
+        if (p->role == CM_BUFFER) n += cm_part_reals(part + n, prefix, p, x->buffers);
+        if (p->role != CM_TRAINED) continue;
+        n += cm_part_reals(part + n, prefix, p, x->w);
+        n += cm_part_reals(part + n, m, p, x->m);
+        part[n].positive = 1;
+        n += cm_part_reals(part + n, v, p, x->v);
+    }
+    return n;
+}
+
+/* The one list of tensors, by which a checkpoint is written and read. */
+static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
+{
+    cm_part *part = cm_allocate(c, 6 * (size_t)t->net->n_params + 5, sizeof *part);
+    int n = 0;
+    *parts = part;
+    if (!part) return 0;
+    n += cm_parts_of(t->net, &t->live, "live.", "adam.m.", "adam.v.", part);
+    if (t->state.plan.best_epoch > 0)
+        n += cm_parts_of(t->net, &t->best, "best.", "best.m.", "best.v.", part + n);
+    n += cm_part_doubles(part + n, "thresholds", t->thresholds, (uint64_t)t->options.bins);
+    n += cm_part_doubles(part + n, "last.thresholds", t->state.last.thresholds,
+                         (uint64_t)t->options.bins);
+    part[n].positive = 1;
+    n += cm_part_doubles(part + n, "deviation", t->deviation, CALOMU_FEATURES);
+    n += cm_part_doubles(part + n, "mean", t->mean, CALOMU_FEATURES);
+    if (t->state.validated > 0)
+        n += cm_part_doubles(part + n, "validation", t->prediction, t->state.validated);
+    return n;
+}
+
+/* Elements between memory and the little-endian bytes of a file. */
+static void cm_part_encode(const cm_part *part, unsigned char *to)
+{
+    uint64_t i;
+    for (i = 0; i < part->t.count; i++) {
+        double x = part->reals ? (double)part->reals[i] : part->doubles[i];
+        if (part->t.dtype == CM_F32)
+            cm_put32(to + 4 * i, cm_bits((float)x));
+        else
+            cm_put64(to + 8 * i, cm_double_bits(x));
+    }
+}
+
+static int cm_part_decode(const cm_part *part, const unsigned char *from)
+{
+    uint64_t i;
+    for (i = 0; i < part->t.count; i++) {
+        double x = part->t.dtype == CM_F32 ? (double)cm_from_bits(cm_get32(from + 4 * i))
+                                           : cm_double_from_bits(cm_get64(from + 8 * i));
+        if (!isfinite(x) || (part->positive && x < 0)) return 0;
+        if (part->reals) part->reals[i] = (cm_real)x;
+        else part->doubles[i] = x;
+    }
+    return 1;
+}
+
+/* Writes all parts with their metadata. */
+static calomu_status cm_parts_write(calomu *c, const char *path, const cm_part *part, int n,
+                                    cm_st_meta *meta, int n_meta)
+{
+    cm_st st = { 0 };
+    size_t bytes = 0;
+    unsigned char *data;
+    calomu_status s = CALOMU_EMEMORY;
+    int i;
+    for (i = 0; i < n; i++) bytes += (size_t)part[i].t.count * (part[i].t.dtype == CM_F32 ? 4 : 8);
+    data = cm_allocate(c, bytes, 1);
+    st.tensor = cm_allocate(c, (size_t)n, sizeof *st.tensor);
+    if (data && st.tensor) {
+        for (i = 0, bytes = 0; i < n; i++) {
+            cm_part_encode(part + i, data + bytes);
+            st.tensor[i] = part[i].t;
+            st.tensor[i].data = data + bytes;
+            bytes += (size_t)part[i].t.count * (part[i].t.dtype == CM_F32 ? 4 : 8);
+        }
+        st.n_tensors = n;
+        st.meta = meta;
+        st.n_meta = n_meta;
+        s = cm_st_write(c, path, &st);
+    }
+    cm_release(c, st.tensor);
+    cm_release(c, data);
+    return s;
+}
+
+static calomu_status cm_checkpoint_write(calomu *c, const char *path, const cm_part *part, int n,
+                                         cm_entry *entry, int n_entries)
+{
+    cm_st_meta meta[CM_ENTRIES];
+    int i;
+    for (i = 0; i < n_entries; i++) {
+        meta[i].key = entry[i].key;
+        meta[i].value = entry[i].value;
+    }
+    return cm_parts_write(c, path, part, n, meta, n_entries);
+}
+
+calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path)
+{
+    calomu_trainer copy = *t;        /* the list of parts serves reading too */
+    cm_entry entry[CM_ENTRIES];
+    cm_part *part;
+    int n = cm_checkpoint_parts(c, &copy, &part);
+    calomu_status s;
+    if (!part) return CALOMU_EMEMORY;
+    s = cm_checkpoint_write(c, path, part, n, entry, cm_checkpoint_entries(t, entry));
+    cm_release(c, part);
+    return s;
+}
+
+/* The architecture of a checkpoint or model, checked. */
+static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_st *st,
+                                          calomu_architecture *a)
+{
+    const char *convention = cm_st_find_meta(st, "architecture.convention");
+    calomu_status s;
+    int i;
+    for (i = 0; convention && i < 2; i++)
+        if (strcmp(convention, calomu_convention_name((calomu_convention)i)) == 0) break;
+    if (!convention || i == 2)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"architecture.convention\" is not known",
+                       path);
+    a->feature_options.convention = (calomu_convention)i;
+    s = cm_fields_read(c, path, st, "architecture.", a, cm_arch_fields, CM_COUNT(cm_arch_fields));
+    if (s != CALOMU_OK) return s;
+    return cm_architecture_check(c, a) == CALOMU_OK ? CALOMU_OK
+                                                    : cm_fail_in(c, CALOMU_EFORMAT, path);
+}
+
+static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm_st *st,
+                                           calomu_trainer *t)
+{
+    const char *kind = cm_st_find_meta(st, "calomu"), *version = cm_st_find_meta(st, "version");
+    char where[400];
+    calomu_status s;
+    if (!kind || strcmp(kind, "checkpoint") != 0)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: no checkpoint of a training", path);
+    if (!version || strcmp(version, CM_VERSION_OF_CHECKPOINTS) != 0)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: checkpoint of version %.20s; this program reads"
+                       " version %s", path, version ? version : "?", CM_VERSION_OF_CHECKPOINTS);
+    s = cm_fields_read(c, path, st, "train.", &t->options, cm_train_fields,
+                       CM_COUNT(cm_train_fields));
+    if (s == CALOMU_OK) s = cm_architecture_read(c, path, st, &t->arch);
+    if (s == CALOMU_OK)
+        s = cm_fields_read(c, path, st, "state.", &t->state, cm_state_fields,
+                           CM_COUNT(cm_state_fields));
+    if (s != CALOMU_OK) return s;
+    (void)snprintf(where, sizeof where, "%.300s: ", path);
+    return cm_train_check(c, CALOMU_EFORMAT, where, &t->options);
+}
+
+/* Counters that contradict each other would break what later code relies on. */
+static int cm_state_sane(const calomu_trainer *t)
+{
+    const cm_state *s = &t->state;
+    uint64_t ended = (uint64_t)(s->plan.epoch - 1 + s->plan.finished);
+    return s->plan.epoch <= t->options.epochs && (uint64_t)s->plan.best_epoch <= ended
+        && (s->plan.best_epoch > 0) == (ended > 0) && (uint64_t)s->last.epoch == ended
+        && s->plan.waited <= s->plan.idle && s->update <= t->per_epoch
+        && s->validated <= t->fold_size && (s->validated == 0 || s->update == t->per_epoch)
+        && (!s->plan.finished || s->update == 0)
+        && s->updates == ended * t->per_epoch + s->update
+        && s->last.updates == ended * t->per_epoch
+        && s->step <= s->updates && s->best_step <= s->updates && t->options.lr > 0;
+}
+
+static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm_st *st,
+                                           calomu_trainer *t)
+{
+    cm_part *part;
+    int i, n = cm_checkpoint_parts(c, t, &part);
+    calomu_status s = CALOMU_OK;
+    if (!part) return CALOMU_EMEMORY;
+    if (st->n_tensors != n)
+        s = cm_fail(c, CALOMU_EFORMAT, "%s: %d tensors, but its options and network need %d", path,
+                    st->n_tensors, n);
+    for (i = 0; i < n && s == CALOMU_OK; i++) {
+        const cm_st_tensor *want = &part[i].t, *have = cm_st_find(st, want->name);
+        if (!have)
+            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s is missing", path, want->name);
+        else if (have->dtype != want->dtype || have->rank != want->rank
+                 || memcmp(have->shape, want->shape, (size_t)want->rank * sizeof *want->shape) != 0)
+            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s has another shape or type than the"
+                        " network's", path, want->name);
+        else if (!cm_part_decode(part + i, have->data))
+            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds values that cannot be", path,
+                        want->name);
+    }
+    cm_release(c, part);
+    return s;
+}
+
+/* A lower bound of the weights of a network, from its 3x3x3 convolutions and its body. */
+static double cm_least_weights(const calomu_architecture *a)
+{
+    double n = 2 * (double)a->body * a->body;
+    int i;
+    for (i = 0; i < cm_stages(a); i++) {
+        double channels = cm_stage_of(a, i).out;
+        n += 27 * channels * channels;
+    }
+    return n;
+}
+
+/* Memory for the network is not taken before the file has shown to hold that much. */
+static calomu_status cm_checkpoint_size(calomu *c, const char *path, const cm_st *st,
+                                        const calomu_architecture *a)
+{
+    double n = 0;
+    int i;
+    for (i = 0; i < st->n_tensors; i++) n += (double)st->tensor[i].count;
+    if (cm_least_weights(a) <= n) return CALOMU_OK;
+    return cm_fail(c, CALOMU_EFORMAT, "%s: its tensors are too few for the network that it names",
+                   path);
+}
+
+/* A trainer without data from an open file. */
+static calomu_status cm_checkpoint_fill(calomu *c, const char *path, const cm_st *st,
+                                        calomu_trainer *t)
+{
+    const cm_st_tensor *validation = cm_st_find(st, "validation");
+    calomu_status s = cm_checkpoint_numbers(c, path, st, t);
+    if (s != CALOMU_OK) return s;
+    s = cm_checkpoint_size(c, path, st, &t->arch);
+    if (s != CALOMU_OK) return s;
+    s = cm_trainer_plan(c, t, t->state.n_events);
+    if (s == CALOMU_OK) s = cm_trainer_blocks(c, t);
+    if (s != CALOMU_OK)
+        return cm_fail_in(c, s == CALOMU_EUSAGE ? CALOMU_EFORMAT : s, path);
+    if (!cm_state_sane(t) || (validation ? validation->count : 0) != t->state.validated)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: its counters contradict each other", path);
+    cm_net_init(t->net, 0);          /* for the fixed weights: the others come from the file */
+    t->prediction = cm_allocate(c, (size_t)t->state.validated, sizeof *t->prediction);
+    if (!t->prediction) return CALOMU_EMEMORY;
+    return cm_checkpoint_tensors(c, path, st, t);
+}
+
+static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trainer **trainer)
+{
+    cm_st st = { 0 };
+    calomu_trainer *t = NULL;
+    calomu_status s = cm_st_read(c, path, &st);
+    int i;
+    if (s != CALOMU_OK) return s;
+    t = cm_trainer_new(c);
+    s = t ? cm_checkpoint_fill(c, path, &st, t) : CALOMU_EMEMORY;
+    cm_st_free(c, &st);
+    for (i = 0; s == CALOMU_OK && i < t->options.bins; i++)
+        if (t->thresholds[i] < 0 && t->thresholds[i] != -1)
+            s = cm_fail(c, CALOMU_EFORMAT, "%s: a threshold of the loss is negative", path);
+    if (s != CALOMU_OK) {
+        calomu_trainer_free(t);
+        return s;
+    }
+    t->state.last.kind = CALOMU_TRAIN_EPOCH;
+    t->state.last.n_thresholds = t->options.bins;
+    t->state.last.done = t->state.last.total = t->per_epoch * (uint64_t)t->options.batch
+        + t->fold_size;
+    *trainer = t;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_train_options *options,
+                                         calomu_architecture *architecture,
+                                         calomu_train_report *last)
+{
+    calomu_trainer *t = NULL;
+    calomu_status s = cm_checkpoint_read(c, path, &t);
+    if (s != CALOMU_OK) return s;
+    if (options) *options = t->options;
+    if (architecture) *architecture = t->arch;
+    if (last && t->state.last.epoch > 0) {
+        *last = t->state.last;
+        if (t->state.plan.finished) last->kind = CALOMU_TRAIN_DONE;
+    } else if (last) {
+        cm_train_report(t, CALOMU_TRAIN_UPDATE, last);
+        last->epoch = 0;
+    }
+    calomu_trainer_free(t);
+    return CALOMU_OK;
+}
+
+/* Everything that follows from data and options is worked out again; what the checkpoint says of
+   it must be the same. */
+static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_data *data,
+                                      calomu_trainer *t)
+{
+    double mean[CALOMU_FEATURES], deviation[CALOMU_FEATURES];
+    uint64_t fingerprint = t->state.fingerprint;
+    calomu_status s;
+    if (calomu_data_describe(data)->n_events != t->state.n_events)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: this training had %llu muons, these data have %llu:"
+                       " resume with the data it was started with", path,
+                       (unsigned long long)t->state.n_events,
+                       (unsigned long long)calomu_data_describe(data)->n_events);
+    memcpy(mean, t->mean, sizeof mean);
+    memcpy(deviation, t->deviation, sizeof deviation);
+    s = cm_trainer_attach(c, t, data);
+    if (s != CALOMU_OK) return s;
+    if (fingerprint != t->state.fingerprint || memcmp(mean, t->mean, sizeof mean) != 0
+        || memcmp(deviation, t->deviation, sizeof deviation) != 0)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: this training had other muons than these data:"
+                       " resume with the data it was started with", path);
+    t->net->arch = t->arch;
+    return cm_trainer_arena(c, t);
+}
+
+calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
+                                    calomu_trainer **trainer)
+{
+    calomu_trainer *t = NULL;
+    calomu_status s = cm_checkpoint_read(c, path, &t);
+    if (s != CALOMU_OK) return s;
+    s = cm_resume_attach(c, path, data, t);
+    if (s == CALOMU_OK)
+        *trainer = t;
+    else
+        calomu_trainer_free(t);
+    return s;
+}
+
+/* ============================================================================================
+   14 Models, inference, ensembles
+   ============================================================================================ */
+
+/* ---------------------------------------------------------------- models in memory */
+
+void calomu_model_free(calomu_model *m)
+{
+    calomu *own;
+    int i;
+    if (!m) return;
+    own = m->own;
+    for (i = 0; m->net && i < m->info.members; i++) cm_net_free(own, m->net[i]);
+    cm_release(own, m->net);
+    cm_release(own, m->loss);
+    cm_release(own, m);
+    cm_clone_free(own);
+}
+
+calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
+                           calomu_model **model)
+{
+    calomu *own = cm_clone(c);
+    calomu_model *m = own ? cm_allocate(c, 1, sizeof *m) : NULL;
+    calomu_status s = CALOMU_OK;
+    int i;
+    if (!m) {
+        cm_clone_free(own);
+        return CALOMU_EMEMORY;
+    }
+    m->own = own;
+    m->info.architecture = *a;
+    m->info.members = members;
+    m->net = cm_allocate(c, (size_t)members, sizeof(cm_net *));
+    m->loss = cm_allocate(c, (size_t)members, sizeof *m->loss);
+    if (!m->net || !m->loss) s = CALOMU_EMEMORY;
+    for (i = 0; s == CALOMU_OK && i < members; i++) {
+        m->loss[i] = (double)CALOMU_ABSENT;
+        s = cm_net_new(c, a, &m->net[i]);
+    }
+    for (i = 0; i < CALOMU_FEATURES; i++) m->info.deviation[i] = 1;
+    if (s != CALOMU_OK) {
+        calomu_model_free(m);
+        return s;
+    }
+    m->info.parameters = m->net[0]->n_trained;
+    *model = m;
+    return CALOMU_OK;
+}
+
+const calomu_model_info *calomu_model_describe(const calomu_model *model) { return &model->info; }
+
+double calomu_model_loss(const calomu_model *model, int member)
+{
+    return member >= 0 && member < model->info.members ? model->loss[member]
+                                                       : (double)CALOMU_ABSENT;
+}
+
+static void cm_net_copy(const cm_net *to, const cm_net *from)
+{
+    memcpy(to->trained, from->trained, to->n_trained * sizeof *to->trained);
+    memcpy(to->fixed, from->fixed, to->n_fixed * sizeof *to->fixed);
+    memcpy(to->buffers, from->buffers, to->n_buffers * sizeof *to->buffers);
+}
+
+static int cm_same_architecture(const calomu_architecture *a, const calomu_architecture *b)
+{
+    return cm_same_geometry(&a->geometry, &b->geometry)
+        && a->feature_options.convention == b->feature_options.convention
+        && a->feature_options.grow == b->feature_options.grow && a->head == b->head
+        && a->n_features == b->n_features && a->blocks == b->blocks && a->body == b->body
+        && a->growth == b->growth && a->standardised_unknown == b->standardised_unknown;
+}
+
+/* Standardisation belongs to the ensemble: members have it in their first layer's weights.  With
+   mean m and deviation d of a member and M, D of the ensemble, w/d (x - m) = w' (x - M)/D with
+   w' = w D/d, and the bias takes up sum of w (M - m)/d. */
+static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
+                             const calomu_model_info *to)
+{
+    cm_real *w = cm_net_values(net, cm_net_find(net, "body.0.weight"));
+    cm_real *b = cm_net_values(net, cm_net_find(net, "body.0.bias"));
+    int o, k, n = net->arch.n_features, in = cm_net_find(net, "body.0.weight")->shape[1];
+    for (o = 0; o < net->arch.body; o++)
+        for (k = 0; k < n; k++) {
+            int j = cm_feature_of_input(n, k);
+            double v = (double)w[o * in + k] / from->deviation[j];
+            b[o] = (cm_real)fma(v, to->mean[j] - from->mean[j], (double)b[o]);
+            w[o * in + k] = (cm_real)(v * to->deviation[j]);
+        }
+}
+
+calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
+                                calomu_model **ensemble)
+{
+    calomu_model *m = NULL;
+    calomu_status s;
+    int i;
+    if (n < 1 || n > 1000)
+        return cm_fail(c, CALOMU_EUSAGE, "an ensemble has 1 to 1000 members, not %d", n);
+    for (i = 0; i < n; i++) {
+        if (models[i]->info.members != 1)
+            return cm_fail(c, CALOMU_EUSAGE, "member %d is an ensemble itself", i);
+        if (!cm_same_architecture(&models[i]->info.architecture, &models[0]->info.architecture))
+            return cm_fail(c, CALOMU_EUSAGE, "member %d is of another architecture than member 0",
+                           i);
+    }
+    s = cm_model_new(c, &models[0]->info.architecture, n, &m);
+    if (s != CALOMU_OK) return s;
+    memcpy(m->info.mean, models[0]->info.mean, sizeof m->info.mean);
+    memcpy(m->info.deviation, models[0]->info.deviation, sizeof m->info.deviation);
+    for (i = 0; i < n; i++) {
+        cm_net_copy(m->net[i], models[i]->net[0]);
+        if (memcmp(models[i]->info.mean, m->info.mean, sizeof m->info.mean) != 0
+            || memcmp(models[i]->info.deviation, m->info.deviation, sizeof m->info.mean) != 0)
+            cm_restandardise(m->net[i], &models[i]->info, &m->info);
+        m->loss[i] = models[i]->loss[0];
+    }
+    *ensemble = m;
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- model files
+
+   Safetensors.  Metadata: "calomu" = "model", "version", "members", the architecture as in a
+   checkpoint, "mean" and "deviation" (28 numbers of 17 digits, a blank between), "loss.K" of
+   member K ("": unknown).  Tensors: the names of the table, in an ensemble with "K." in front. */
+
+enum { CM_MODEL_VERSION = 1, CM_NUMBERS = CALOMU_FEATURES * 26 };
+
+static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
+{
+    size_t at = 0;
+    int i;
+    for (i = 0; i < CALOMU_FEATURES; i++) {
+        if (i > 0) text[at++] = ' ';
+        at += strlen(calomu_number(text + at, x[i], 17));
+    }
+}
+
+static int cm_numbers_parse(const char *text, double *x)
+{
+    int i;
+    for (i = 0; text && i < CALOMU_FEATURES; i++) {
+        if (i > 0 && *text++ != ' ') return 0;
+        text = calomu_parse(text, &x[i]);
+    }
+    return text && !*text;
+}
+
+/* Tensors of all members, for writing and for reading. */
+static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
+{
+    cm_part *part = cm_allocate(c, (size_t)m->info.members * (size_t)m->net[0]->n_params,
+                                sizeof *part);
+    char prefix[16] = "";
+    int k, i;
+    *n = 0;
+    for (k = 0; part && k < m->info.members; k++) {
+        const cm_net *net = m->net[k];
+        if (m->info.members > 1) (void)snprintf(prefix, sizeof prefix, "%d.", k);
+        for (i = 0; i < net->n_params; i++) {
+            const cm_param *p = net->param + i;
+            *n += cm_part_reals(part + *n, prefix, p, cm_net_values(net, p) - p->offset);
+        }
+    }
+    return part;
+}
+
+calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
+{
+    const calomu_model_info *info = &model->info;
+    int n = 0, k, members = info->members, parts = 0;
+    char mean[CM_NUMBERS], deviation[CM_NUMBERS];
+    cm_st_meta *meta = cm_allocate(c, (size_t)(CM_COUNT(cm_arch_fields) + 6 + members),
+                                   sizeof *meta);
+    cm_entry *e = cm_allocate(c, (size_t)(CM_COUNT(cm_arch_fields) + 6 + members), sizeof *e);
+    cm_part *part = cm_model_parts(c, model, &parts);
+    calomu_status s = CALOMU_EMEMORY;
+    if (meta && e && part) {
+        n += cm_entry_set(e + n, "calomu", "model");
+        n += cm_entry_set(e + n, "version", "1");
+        n += cm_entry_set(e + n, "members", "");
+        (void)snprintf(e[n - 1].value, sizeof e->value, "%d", members);
+        n += cm_entry_set(e + n, "architecture.convention",
+                          calomu_convention_name(info->architecture.feature_options.convention));
+        n += cm_entries_of(e + n, "architecture.", &info->architecture, cm_arch_fields,
+                           CM_COUNT(cm_arch_fields));
+        for (k = 0; k < members; k++, n++) {
+            (void)snprintf(e[n].key, sizeof e->key, "loss.%d", k);
+            (void)calomu_number(e[n].value, model->loss[k], 17);
+        }
+        for (k = 0; k < n; k++) {
+            meta[k].key = e[k].key;
+            meta[k].value = e[k].value;
+        }
+        cm_numbers_text(info->mean, mean);
+        cm_numbers_text(info->deviation, deviation);
+        (void)cm_entry_set(e + n, "mean", "");
+        (void)cm_entry_set(e + n + 1, "deviation", "");
+        meta[n].key = e[n].key;
+        meta[n].value = mean;
+        meta[n + 1].key = e[n + 1].key;
+        meta[n + 1].value = deviation;
+        s = cm_parts_write(c, path, part, parts, meta, n + 2);
+    }
+    cm_release(c, part);
+    cm_release(c, e);
+    cm_release(c, meta);
+    return s;
+}
+
+/* Fills every part from the file; shapes must agree.  Fixed tensors may be missing (fixed_too 0),
+   and must be 1 where they are: the energy sum has no other weights.  Anything else in the file is
+   an error. */
+static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st, cm_part *part,
+                                   int n, int optional_fixed)
+{
+    int i, j, used = 0;
+    for (i = 0; i < n; i++) {
+        const cm_st_tensor *t = cm_st_find(st, part[i].t.name);
+        int fixed = strstr(part[i].t.name, ".esum.") != NULL;
+        if (!t && fixed && optional_fixed) {
+            for (j = 0; j < (int)part[i].t.count; j++) part[i].reals[j] = 1;
+            continue;
+        }
+        if (!t)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s is missing", path, part[i].t.name);
+        if (t->rank != part[i].t.rank
+            || memcmp(t->shape, part[i].t.shape, (size_t)t->rank * sizeof *t->shape) != 0)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s has another shape than the network",
+                           path, t->name);
+        if (t->dtype != CM_F32 && t->dtype != CM_F64)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s is neither float32 nor float64", path,
+                           t->name);
+        part[i].t.dtype = t->dtype;
+        if (!cm_part_decode(part + i, t->data))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds a value that is not finite",
+                           path, t->name);
+        for (j = 0; fixed && j < (int)part[i].t.count; j++)
+            if (part[i].reals[j] != 1)
+                return cm_fail(c, CALOMU_EFORMAT, "%s: %s: the energy sum's weights must be 1",
+                               path, t->name);
+        used++;
+    }
+    if (used == st->n_tensors) return CALOMU_OK;
+    return cm_fail(c, CALOMU_EFORMAT, "%s: holds %d tensors that the network does not have", path,
+                   st->n_tensors - used);
+}
+
+/* The architecture and standardisation from the metadata. */
+static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *st,
+                                      calomu_model_info *info)
+{
+    const char *kind = cm_st_find_meta(st, "calomu"), *version = cm_st_find_meta(st, "version");
+    const char *members = cm_st_find_meta(st, "members");
+    uint64_t n = 0;
+    calomu_status s;
+    if (!kind || strcmp(kind, "model") != 0)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: no model of ours (a PyTorch state_dict can be taken"
+                       " in with model-import)", path);
+    if (!version || !cm_parse_whole(version, &n) || n != CM_MODEL_VERSION)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: model of version %.20s; this program reads version"
+                       " %d", path, version ? version : "?", CM_MODEL_VERSION);
+    if (!members || !cm_parse_whole(members, &n) || n < 1 || n > 1000)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: the number of members must be 1 to 1000", path);
+    info->members = (int)n;
+    s = cm_architecture_read(c, path, st, &info->architecture);
+    if (s != CALOMU_OK) return s;
+    if (!cm_numbers_parse(cm_st_find_meta(st, "mean"), info->mean)
+        || !cm_numbers_parse(cm_st_find_meta(st, "deviation"), info->deviation))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: mean or deviation are not 28 numbers", path);
+    for (n = 0; n < CALOMU_FEATURES; n++)
+        if (!(info->deviation[n] > 0))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: the deviation of %s is not positive", path,
+                           calomu_feature_name((int)n));
+    return cm_checkpoint_size(c, path, st, &info->architecture);
+}
+
+static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *st,
+                                     calomu_model *m)
+{
+    char key[16];
+    int k;
+    for (k = 0; k < m->info.members; k++) {
+        const char *text, *end;
+        (void)snprintf(key, sizeof key, "loss.%d", k);
+        text = cm_st_find_meta(st, key);
+        end = text && *text ? calomu_parse(text, &m->loss[k]) : text;
+        if (!end || *end || m->loss[k] < 0)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"%s\" is no loss", path, key);
+    }
+    return CALOMU_OK;
+}
+
+/* Batch norms with negative counts or squares would give a NaN far from here. */
+static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_model *m)
+{
+    int k, i;
+    size_t j;
+    for (k = 0; k < m->info.members; k++)
+        for (i = 0; i < m->net[k]->n_params; i++) {
+            const cm_param *p = m->net[k]->param + i;
+            const cm_real *x = cm_net_values(m->net[k], p);
+            if (p->role != CM_BUFFER || strstr(p->name, ".sums")) continue;
+            for (j = 0; j < p->count; j++)
+                if (x[j] < 0 || (p->rank == 0 && x[j] == 0))
+                    return cm_fail(c, CALOMU_EFORMAT, "%s: %s: %s", path, p->name, x[j] < 0
+                                   ? "must not be negative"
+                                   : "is 0: the network was never trained");
+        }
+    return CALOMU_OK;
+}
+
+calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model)
+{
+    cm_st st = { 0 };
+    calomu_model_info info;
+    calomu_model *m = NULL;
+    cm_part *part = NULL;
+    int n = 0;
+    calomu_status s = cm_st_read(c, path, &st);
+    if (s != CALOMU_OK) return s;
+    memset(&info, 0, sizeof info);
+    s = cm_model_numbers(c, path, &st, &info);
+    if (s == CALOMU_OK) s = cm_model_new(c, &info.architecture, info.members, &m);
+    if (s == CALOMU_OK) {
+        memcpy(m->info.mean, info.mean, sizeof info.mean);
+        memcpy(m->info.deviation, info.deviation, sizeof info.deviation);
+        part = cm_model_parts(c, m, &n);
+        s = part ? cm_parts_read(c, path, &st, part, n, 0) : CALOMU_EMEMORY;
+    }
+    if (s == CALOMU_OK) s = cm_model_losses(c, path, &st, m);
+    if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
+    cm_release(c, part);
+    cm_st_free(c, &st);
+    if (s == CALOMU_OK) *model = m;
+    else calomu_model_free(m);
+    return s;
+}
+
+/* ---------------------------------------------------------------- bare PyTorch state_dicts */
+
+/* Shape of a tensor of exactly this name and rank, or NULL; absurd sizes are refused here. */
+static const uint64_t *cm_import_shape(const cm_st *st, const char *name, int rank)
+{
+    const cm_st_tensor *t = cm_st_find(st, name);
+    int i;
+    if (!t || t->rank != rank) return NULL;
+    for (i = 0; i < rank; i++)
+        if (t->shape[i] < 1 || t->shape[i] > 4096) return NULL;
+    return t->shape;
+}
+
+/* Channels grow as out = floor(growth*in) at three places: the growth lies in all intervals
+   [out/in, (out + 1)/in); 1.5 if that fits, else the lowest. */
+static int cm_import_growth(const cm_st *st, calomu_architecture *a)
+{
+    double low = 0, high = 1e9;
+    int r;
+    for (r = 1; r < CM_RESOLUTIONS; r++) {
+        char name[32];
+        const uint64_t *shape;
+        (void)snprintf(name, sizeof name, "head.%d.path.2.weight", r * a->blocks);
+        shape = cm_import_shape(st, name, 5);
+        if (!shape) return 0;
+        if ((double)shape[0] / (double)shape[1] > low) low = (double)shape[0] / (double)shape[1];
+        if ((double)(shape[0] + 1) / (double)shape[1] < high)
+            high = (double)(shape[0] + 1) / (double)shape[1];
+    }
+    a->growth = low <= 1.5 && 1.5 < high ? 1.5 : low;
+    while (low < high && floor(a->growth * 1048576) < a->growth * 1048576)
+        a->growth = floor(a->growth * 1048576 + 1) / 1048576;    /* few digits, rounded up */
+    return low < high;
+}
+
+/* Menu and sizes from names and shapes. */
+static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *st,
+                                     calomu_architecture *a)
+{
+    const uint64_t *body = cm_import_shape(st, "body.0.weight", 2);
+    int i, stages = 0, features;
+    if (!body)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: no tensor body.0.weight of two dimensions: not a"
+                       " state_dict of this network", path);
+    for (i = 0; i < st->n_tensors; i++) {
+        const char *name = st->tensor[i].name;
+        int digit, k = 0;
+        if (strncmp(name, "head.", 5) != 0) continue;
+        for (name += 5; *name >= '0' && *name <= '9' && k < 1000; name++) {
+            digit = *name - '0';
+            k = 10 * k + digit;
+        }
+        if (k + 1 > stages) stages = k + 1;
+    }
+    a->head = stages > 0;
+    a->blocks = a->head ? stages / CM_RESOLUTIONS : 3;
+    a->body = (int32_t)body[0];
+    a->growth = 1.5;
+    if (a->head && (stages % CM_RESOLUTIONS != 0 || stages > 64 * CM_RESOLUTIONS
+                    || !cm_import_growth(st, a)))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: a head of %d blocks that do not form %d resolutions"
+                       " of equal depth and one growth of channels", path, stages,
+                       CM_RESOLUTIONS);
+    features = (int)body[1] - cm_head_outputs(a);
+    if (features != 0 && features != 3 && features != CALOMU_FEATURES)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: body.0.weight has %d inputs, which leaves %d"
+                       " features; there are menus of 28, 3 and 0", path, (int)body[1], features);
+    a->n_features = features;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
+                                  const double *mean, const double *deviation,
+                                  calomu_model **model)
+{
+    cm_st st = { 0 };
+    calomu_architecture a = *base;
+    calomu_model *m = NULL;
+    cm_part *part = NULL;
+    int n = 0, i;
+    calomu_status s;
+    for (i = 0; i < CALOMU_FEATURES; i++)
+        if ((mean && !isfinite(mean[i]))
+            || (deviation && !(deviation[i] >= 0 && isfinite(deviation[i]))))
+            return cm_fail(c, CALOMU_EUSAGE, "mean or deviation of %s is not finite, or negative",
+                           calomu_feature_name(i));
+    s = cm_st_read(c, path, &st);
+    if (s != CALOMU_OK) return s;
+    s = cm_import_sizes(c, path, &st, &a);
+    if (s == CALOMU_OK) s = cm_checkpoint_size(c, path, &st, &a);
+    if (s == CALOMU_OK) s = cm_model_new(c, &a, 1, &m);
+    if (s == CALOMU_OK) {
+        part = cm_model_parts(c, m, &n);
+        s = part ? cm_parts_read(c, path, &st, part, n, 1) : CALOMU_EMEMORY;
+    }
+    if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
+    for (i = 0; s == CALOMU_OK && i < CALOMU_FEATURES; i++) {
+        m->info.mean[i] = mean ? mean[i] : 0;
+        m->info.deviation[i] = deviation && deviation[i] > 0 ? deviation[i] : 1;
+    }
+    cm_release(c, part);
+    cm_st_free(c, &st);
+    if (s == CALOMU_OK) *model = m;
+    else calomu_model_free(m);
+    return s;
+}
+
+/* ---------------------------------------------------------------- inference
+
+   One unit of work is a group of 16 muons: features, standardisation, the networks of all members.
+   Each thread has a context for its messages, scratch memory and an arena of its own. */
+
+typedef struct cm_predictor {
+    calomu *own;
+    cm_feature_scratch *scratch;
+    cm_graph *g;
+    void *memory;
+    calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
+    size_t room;
+} cm_predictor;
+
+typedef struct cm_prediction {       /* what all units share */
+    const calomu_model *model;
+    const calomu_data_info *info;    /* NULL: events of the caller, hits in any order */
+    const calomu_event *event;
+    size_t n;
+    cm_source source;
+    double *weight;                  /* of the members */
+    double *out, *members;
+} cm_prediction;
+
+/* Where the model's features come from; spec 2, last item. */
+static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
+                                       const calomu_data_info *info, cm_source *source)
+{
+    const calomu_feature_options *want = &a->feature_options;
+    int fits;
+    *source = CM_SOURCE_NONE;
+    if (info && !cm_same_geometry(&info->geometry, &a->geometry))
+        return cm_fail(c, CALOMU_EFORMAT, "the data's calorimeter is not the model's: %d x %d x %d"
+                       " cells against %d x %d x %d, or other lengths or field",
+                       info->geometry.nz, info->geometry.nx, info->geometry.ny, a->geometry.nz,
+                       a->geometry.nx, a->geometry.ny);
+    if (a->n_features == 0) return CALOMU_OK;
+    fits = info && info->features != CALOMU_FEATURES_NONE
+        && info->feature_options.convention == want->convention
+        && info->feature_options.grow == want->grow;
+    *source = CM_SOURCE_FILE;
+    if (a->standardised_unknown) {
+        if (fits && info->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN) return CALOMU_OK;
+        return cm_fail(c, CALOMU_EFORMAT, "the model was trained on features standardised with"
+                       " unknown mean and deviation: it predicts only files with such features");
+    }
+    if (fits && info->features != CALOMU_FEATURES_STANDARDISED_UNKNOWN) return CALOMU_OK;
+    *source = CM_SOURCE_HITS;
+    return CALOMU_OK;
+}
+
+/* Hits of one event, sorted if they are the caller's. */
+static calomu_status cm_predict_sort(cm_predictor *w, const cm_prediction *p, size_t i,
+                                     size_t *used, calomu_event *e)
+{
+    calomu_status s;
+    *e = p->event[i];
+    if (p->info) return CALOMU_OK;
+    s = cm_sort_hits(w->own, &p->model->info.architecture.geometry, e->hits, e->n_hits,
+                     w->hits + *used, w->hits + *used + e->n_hits, CM_NO_NUMBER);
+    e->hits = w->hits + *used;
+    *used += e->n_hits;
+    return s;
+}
+
+static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, size_t first,
+                                       int n, calomu_event *e)
+{
+    size_t used = 0, total = 0, most = 0;
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < n && s == CALOMU_OK; i++) {
+        const calomu_event *from = p->event + first + i;
+        s = cm_check_event(w->own, &p->model->info.architecture.geometry, from, CM_NO_NUMBER);
+        total += from->n_hits;
+        if (from->n_hits > most) most = from->n_hits;
+    }
+    if (s != CALOMU_OK) {
+        calomu_status first_bad = s;
+        cm_fail_at(w->own, first + (size_t)i - 1);
+        return first_bad;
+    }
+    if (!p->info && total + most > w->room) {
+        cm_release(w->own, w->hits);
+        w->hits = cm_allocate(w->own, total + most, sizeof *w->hits);
+        w->room = w->hits ? total + most : 0;
+        if (!w->hits) return CALOMU_EMEMORY;
+    }
+    for (i = 0; i < n && s == CALOMU_OK; i++) {
+        s = cm_predict_sort(w, p, first + (size_t)i, &used, &e[i]);
+        if (s != CALOMU_OK) cm_fail_at(w->own, first + (size_t)i);
+    }
+    return s;
+}
+
+/* Raw features of one muon of the batch. */
+static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p, size_t number,
+                                         const calomu_event *e, float *row)
+{
+    const calomu_architecture *a = &p->model->info.architecture;
+    calomu_status s;
+    if (p->source == CM_SOURCE_FILE) return cm_features_take(w->own, p->info, e, number, row);
+    if (p->info && p->info->features != CALOMU_FEATURES_NONE && cm_impact_absent(e))
+        return cm_fail(w->own, CALOMU_EFORMAT, "muon %zu: the data's features are of another"
+                       " convention than the model's, and without an impact point they cannot be"
+                       " computed again", number);
+    s = cm_features(w->own, &a->geometry, e, &a->feature_options, w->scratch, row);
+    if (s != CALOMU_OK) cm_fail_at(w->own, number);
+    return s;
+}
+
+/* One member on one group. */
+static calomu_status cm_predict_member(cm_predictor *w, const cm_prediction *p, const cm_net *net,
+                                       const cm_hits *hits, const float *rows, double *out)
+{
+    const calomu_model_info *info = &p->model->info;
+    int n_features = info->architecture.n_features, i, k, j;
+    cm_tensor *x = NULL, *y;
+    cm_graph_reset(w->g);
+    if (n_features > 0) {
+        x = cm_input(w->g, hits->muons, 1, 1, 1, n_features, 0, 0, 0);
+        for (i = 0; x && i < hits->muons; i++)
+            for (k = 0; k < n_features; k++) {
+                j = cm_feature_of_input(n_features, k);
+                x->x[cm_lane(x, i, k)] = (cm_real)(((double)rows[i * CALOMU_FEATURES + j]
+                                                    - info->mean[j]) / info->deviation[j]);
+            }
+    }
+    y = cm_net_forward(w->g, net, info->architecture.head ? hits : NULL, x, NULL);
+    for (i = 0; y && i < hits->muons; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
+    return cm_graph_status(w->g);
+}
+
+static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
+{
+    const calomu_geometry *geometry = &p->model->info.architecture.geometry;
+    calomu_event e[CM_LANES];
+    float rows[CM_LANES * CALOMU_FEATURES];
+    double pred[CM_LANES], sum[CM_LANES] = { 0 };
+    cm_hits hits;
+    int i, k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
+    calomu_status s = cm_predict_events(w, p, first, n, e);
+    for (i = 0; i < n && s == CALOMU_OK && p->source != CM_SOURCE_NONE; i++)
+        s = cm_predict_features(w, p, first + (size_t)i, &e[i], rows + i * CALOMU_FEATURES);
+    if (s != CALOMU_OK) return s;
+    hits.event = e;
+    hits.muons = n;
+    hits.nz = geometry->nz;
+    hits.nx = geometry->nx;
+    hits.ny = geometry->ny;
+    for (k = 0; k < p->model->info.members; k++) {
+        s = cm_predict_member(w, p, p->model->net[k], &hits, rows, pred);
+        if (s != CALOMU_OK) return s;
+        for (i = 0; i < n; i++) {
+            size_t at = (first + (size_t)i) * (size_t)p->model->info.members + (size_t)k;
+            if (!isfinite(pred[i]))
+                return cm_fail(w->own, CALOMU_ENOTFINITE, "muon %zu: the prediction is not finite:"
+                               " its hits or features are far outside anything physical",
+                               first + (size_t)i);
+            sum[i] = fma(p->weight[k], pred[i], sum[i]);
+            if (p->members) p->members[at] = pred[i];
+        }
+    }
+    for (i = 0; i < n; i++) p->out[first + (size_t)i] = sum[i];
+    return CALOMU_OK;
+}
+
+/* Weights 1/(validation loss), normalised; equal where a loss is unknown. */
+static void cm_member_weights(const calomu_model *m, double *weight)
+{
+    double sum = 0;
+    int k, known = 1;
+    for (k = 0; k < m->info.members; k++) known = known && m->loss[k] > 0;
+    for (k = 0; k < m->info.members; k++) {
+        weight[k] = known ? 1 / m->loss[k] : 1;
+        sum += weight[k];
+    }
+    for (k = 0; k < m->info.members; k++) weight[k] /= sum;
+}
+
+static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
+{
+    int i;
+    for (i = 0; w && i < n; i++) {
+        if (!w[i].own) continue;
+        cm_graph_free(w[i].g);
+        cm_feature_scratch_free(w[i].own, w[i].scratch);
+        cm_release(w[i].own, w[i].hits);
+        cm_release(w[i].own, w[i].memory);
+        cm_clone_free(w[i].own);
+    }
+    cm_release(c, w);
+}
+
+/* Arena of one group, from a dry run. */
+static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
+{
+    cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
+    const calomu_architecture *a = &m->info.architecture;
+    cm_hits hits;
+    cm_tensor *x = NULL;
+    calomu_status s;
+    if (!g) return CALOMU_EMEMORY;
+    memset(&hits, 0, sizeof hits);
+    hits.muons = CM_LANES;
+    hits.nz = a->geometry.nz;
+    hits.nx = a->geometry.nx;
+    hits.ny = a->geometry.ny;
+    if (a->n_features > 0) x = cm_input(g, CM_LANES, 1, 1, 1, a->n_features, 0, 0, 0);
+    (void)cm_net_forward(g, m->net[0], a->head ? &hits : NULL, x, NULL);
+    s = cm_graph_status(g);
+    *bytes = cm_graph_peak(g);
+    cm_graph_free(g);
+    return s;
+}
+
+static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
+{
+    size_t bytes = 0;
+    calomu_status s = cm_predict_measure(c, m, &bytes);
+    cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
+    int i;
+    *out = NULL;
+    if (s != CALOMU_OK || !w) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
+    for (i = 0; i < n; i++) {
+        calomu *own = w[i].own = cm_clone(c);
+        if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
+        if (own) w[i].memory = cm_allocate(own, bytes + 64, 1);
+        if (own && w[i].memory) {
+            unsigned char *p = w[i].memory;
+            p += (64 - (uintptr_t)p % 64) % 64;
+            w[i].g = cm_graph_new(own, p, bytes, 1, 0);
+        }
+        if (!own || !w[i].scratch || !w[i].g) {
+            cm_predictors_free(c, w, n);
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
+                           bytes);
+        }
+    }
+    *out = w;
+    return CALOMU_OK;
+}
+
+static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
+{
+    ptrdiff_t units = (ptrdiff_t)((p->n + CM_LANES - 1) / CM_LANES), u, failed = units;
+    int threads = units < c->threads ? (int)units : c->threads;
+    cm_predictor *w;
+    calomu_status s = cm_predictors_new(c, p->model, threads, &w);
+    if (s != CALOMU_OK) return s;
+    CM_PARALLEL_FOR(threads)
+    for (u = 0; u < units; u++) {
+        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * CM_LANES) == CALOMU_OK) continue;
+        CM_CRITICAL
+        if (u < failed) failed = u;
+    }
+    if (failed < units) {            /* again, for the message of the first failure */
+        s = cm_predict_unit(w, p, (size_t)failed * CM_LANES);
+        if (s == CALOMU_OK) s = CALOMU_EMEMORY;  /* it was memory, and there is some again */
+        cm_fail(c, s, "%s", calomu_message(w->own));
+    }
+    cm_predictors_free(c, w, threads);
+    return s;
+}
+
+calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
+                             const calomu_event *events, size_t n, double *out, double *members)
+{
+    cm_prediction p;
+    calomu_status s;
+    memset(&p, 0, sizeof p);
+    p.model = model;
+    p.info = data ? calomu_data_describe(data) : NULL;
+    p.event = events;
+    p.n = n;
+    p.members = members;
+    s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
+    if (s != CALOMU_OK || n == 0) return s;
+    p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);
+    p.out = cm_allocate(c, n, sizeof *p.out);
+    s = p.weight && p.out ? CALOMU_OK : CALOMU_EMEMORY;
+    if (s == CALOMU_OK) {
+        cm_member_weights(model, p.weight);
+        s = cm_predict_all(c, &p);
+    }
+    if (s == CALOMU_OK) memcpy(out, p.out, n * sizeof *out);
+    cm_release(c, p.out);
+    cm_release(c, p.weight);
+    return s;
+}
+
+/* ============================================================================================
+   14 Debiasing and resolution (Secs. 4.1, 4.2; spec 6)
+   ============================================================================================ */
+
+enum { CM_EVAL_BINS = 100000 };      /* more make no sense, and bound the memory taken */
+
+calomu_eval_options calomu_eval_options_default(void)
+{
+    calomu_eval_options o;
+    memset(&o, 0, sizeof o);
+    o.low = 100;
+    o.high = 4000;
+    o.bins = 20;
+    o.fit_bins = 39;
+    o.points = -1;
+    o.tracker = 0.2;
+    return o;
+}
+
+static calomu_status cm_eval_check(calomu *c, const calomu_eval_options *o)
+{
+    if (!(o->low >= 0 && o->low < o->high && isfinite(o->high)))
+        return cm_fail(c, CALOMU_EUSAGE, "the range of evaluation must rise from 0 GeV or more,"
+                       " not %g to %g GeV", o->low, o->high);
+    if (o->bins < 1 || o->bins > CM_EVAL_BINS)
+        return cm_fail(c, CALOMU_EUSAGE, "%d bins of resolution: give 1 to %d", (int)o->bins,
+                       (int)CM_EVAL_BINS);
+    if (o->fit_bins < 2 || o->fit_bins > CM_EVAL_BINS)
+        return cm_fail(c, CALOMU_EUSAGE, "%d bins of the debiasing fit: give 2 to %d",
+                       (int)o->fit_bins, (int)CM_EVAL_BINS);
+    if (o->points < -1 || o->points > 1)
+        return cm_fail(c, CALOMU_EUSAGE, "fixed points: give 1 (yes), 0 (no) or -1 (by itself),"
+                       " not %d", (int)o->points);
+    if (!(o->tracker > 0 && o->tracker <= 100))
+        return cm_fail(c, CALOMU_EUSAGE, "the tracker's relative resolution per TeV must be above"
+                       " 0 and at most 100, not %g", o->tracker);
+    if (o->bootstrap < 0 || o->bootstrap == 1)
+        return cm_fail(c, CALOMU_EUSAGE, "%d resamplings of the bootstrap: give 0 (none) or 2 and"
+                       " more", (int)o->bootstrap);
+    return CALOMU_OK;
+}
+
+/* Rows count from 1, as a person counts the lines behind a header. */
+static calomu_status cm_eval_rows(calomu *c, const double *truth, const double *prediction,
+                                  size_t n)
+{
+    size_t i;
+    if (n == 0) return cm_fail(c, CALOMU_EFORMAT, "no muons to evaluate");
+    for (i = 0; i < n; i++) {
+        if (!isfinite(truth[i]) || truth[i] <= 0)
+            return cm_fail(c, CALOMU_EFORMAT, "row %zu of %zu: true energy %g: evaluation needs"
+                           " one that is finite and above 0 GeV", i + 1, n, truth[i]);
+        if (!isfinite(prediction[i]))
+            return cm_fail(c, CALOMU_EFORMAT, "row %zu of %zu: the prediction %g is not finite",
+                           i + 1, n, prediction[i]);
+    }
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- order and percentiles */
+
+/* Restores the heap property below node i of n: parents not below their children. */
+static void cm_sift(double *x, size_t i, size_t n)
+{
+    const double moved = x[i];
+    /* i < n/2 has a left child 2i + 1 < n, and 2i + 2 cannot overflow. */
+    while (i < n / 2) {
+        size_t child = 2 * i + 1;
+        if (child + 1 < n && x[child] < x[child + 1]) child++;
+        if (!(moved < x[child])) break;
+        x[i] = x[child];
+        i = child;
+    }
+    x[i] = moved;
+}
+
+/* Heap sort: in place and O(n log n) on any input, where the C library's qsort promises neither. */
+static void cm_sort(double *x, size_t n)
+{
+    size_t i;
+    for (i = n / 2; i > 0; i--) cm_sift(x, i - 1, n);
+    for (i = n; i > 1; i--) {
+        const double largest = x[0];
+        x[0] = x[i - 1];
+        x[i - 1] = largest;
+        cm_sift(x, 0, i - 1);
+    }
+}
+
+/* The q-quantile of n > 0 sorted values, linear between neighbours (numpy's default).  Taken from
+   the nearer neighbour, so that equal neighbours give their own value and the result never falls
+   as q rises; in halves, so that values near the largest double do not overflow. */
+static double cm_quantile(const double *x, size_t n, double q)
+{
+    const double at = q * (double)(n - 1);
+    const size_t i = (size_t)at;
+    const double t = at - (double)i;
+    double step;
+    if (i + 1 >= n) return x[n - 1];
+    step = x[i + 1] / 2 - x[i] / 2;
+    if (t < 0.5) return 2 * fma(step, t, x[i] / 2);
+    return 2 * fma(step, t - 1, x[i + 1] / 2);
+}
+
+/* ---------------------------------------------------------------- muons by true energy */
+
+/* Bins of true energy and, bin by bin, the muons in them in the order of their rows. */
+typedef struct cm_groups {
+    int bins;
+    double *edge;                    /* bins + 1 edges; at fixed points the bins energies */
+    size_t *start;                   /* bins + 1: where the muons of a bin begin */
+    double *truth, *prediction;
+} cm_groups;
+
+typedef enum cm_side { CM_LOW_INSIDE, CM_HIGH_INSIDE, CM_POINTS } cm_side;
+
+static void cm_groups_free(calomu *c, cm_groups *g)
+{
+    cm_release(c, g->edge);
+    cm_release(c, g->start);
+    cm_release(c, g->truth);
+    cm_release(c, g->prediction);
+}
+
+/* The bin of energy e, or -1: [a, b) with CM_LOW_INSIDE, (a, b] with CM_HIGH_INSIDE. */
+static int cm_groups_find(const cm_groups *g, cm_side side, double e)
+{
+    int below = -1, above = g->bins + (side != CM_POINTS);
+    /* edge[below] is on the lower side of e, edge[above] is not; both ends are sentinels. */
+    while (above - below > 1) {
+        const int middle = below + (above - below) / 2;
+        if (side == CM_HIGH_INSIDE ? g->edge[middle] < e : g->edge[middle] <= e) below = middle;
+        else above = middle;
+    }
+    return below < g->bins ? below : -1;
+}
+
+/* Sorts the muons into the bins of g->edge, keeping their order (counting sort). */
+static calomu_status cm_groups_fill(calomu *c, cm_groups *g, cm_side side, const double *truth,
+                                    const double *prediction, size_t n)
+{
+    size_t i, inside = 0;
+    int b;
+    /* While filling, start[b + 1] is where bin b goes on; in the end it is where b ends. */
+    g->start = cm_allocate(c, (size_t)g->bins + 1, sizeof *g->start);
+    g->truth = cm_allocate(c, n, sizeof *g->truth);
+    g->prediction = cm_allocate(c, n, sizeof *g->prediction);
+    if (!g->start || !g->truth || !g->prediction) return CALOMU_EMEMORY;
+    for (i = 0; i < n; i++) {
+        b = cm_groups_find(g, side, truth[i]);
+        if (b >= 0) g->start[b + 1]++;
+    }
+    for (b = 0; b < g->bins; b++) {
+        const size_t count = g->start[b + 1];
+        g->start[b + 1] = inside;
+        inside += count;
+    }
+    for (i = 0; i < n; i++) {
+        b = cm_groups_find(g, side, truth[i]);
+        if (b < 0) continue;
+        g->truth[g->start[b + 1]] = truth[i];
+        g->prediction[g->start[b + 1]++] = prediction[i];
+    }
+    return CALOMU_OK;
+}
+
+/* Equal bins over [low, high].  A failure leaves g to cm_groups_free. */
+static calomu_status cm_groups_bins(calomu *c, cm_groups *g, const calomu_eval_options *o,
+                                    int bins)
+{
+    const double width = (o->high - o->low) / bins;
+    int b;
+    g->bins = bins;
+    g->edge = cm_allocate(c, (size_t)bins + 1, sizeof *g->edge);
+    if (!g->edge) return CALOMU_EMEMORY;
+    for (b = 0; b < bins; b++) g->edge[b] = fma(width, b, o->low);
+    g->edge[bins] = o->high;
+    return CALOMU_OK;
+}
+
+/* The distinct true energies, rising. */
+static calomu_status cm_groups_points(calomu *c, cm_groups *g, const double *truth, size_t n)
+{
+    size_t i, distinct = 0;
+    g->edge = cm_allocate(c, n, sizeof *g->edge);
+    if (!g->edge) return CALOMU_EMEMORY;
+    memcpy(g->edge, truth, n * sizeof *truth);
+    cm_sort(g->edge, n);
+    for (i = 0; i < n; i++)
+        if (i == 0 || g->edge[i] > g->edge[distinct - 1]) g->edge[distinct++] = g->edge[i];
+    if (distinct > CM_EVAL_BINS)
+        return cm_fail(c, CALOMU_EUSAGE, "%zu different true energies are no fixed points: evaluate"
+                       " in bins", distinct);
+    g->bins = (int)distinct;
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- debiasing (Sec. 4.1) */
+
+/* Mean and population variance's root of n > 0 values.  Differences from the first value make
+   equal values give exactly 0, where a rounded mean would give them a tiny spread and so a
+   boundless weight in the fit. */
+static double cm_mean_spread(const double *x, size_t n, double *spread)
+{
+    double sum = 0, squares = 0, shift;
+    size_t i;
+    for (i = 0; i < n; i++) sum += x[i] - x[0];
+    shift = sum / (double)n;
+    for (i = 0; i < n; i++) {
+        const double d = x[i] - x[0] - shift;
+        squares = fma(d, d, squares);
+    }
+    *spread = sqrt(squares / (double)n);
+    return x[0] + shift;
+}
+
+/* The error of the mean of n values as the spread of the means of o->bootstrap resamplings.  Each
+   bin has its stream, each pair of draws its counter. */
+static double cm_bootstrap(const calomu_eval_options *o, const double *x, size_t n, int bin,
+                           double *means)
+{
+    uint64_t counter = 0;
+    uint32_t word[4];
+    double error;
+    int32_t r;
+    /* A uniform number below 1 times n can round up to n; word holds two of them. */
+    for (r = 0; r < o->bootstrap; r++) {
+        double sum = 0;
+        size_t i;
+        for (i = 0; i < n; i++) {
+            size_t drawn;
+            if (i % 2 == 0) calomu_random(o->seed, (uint64_t)bin, counter++, word);
+            drawn = (size_t)(cm_uniform(word + i % 2 * 2) * (double)n);
+            sum += x[drawn < n ? drawn : n - 1] - x[0];
+        }
+        means[r] = sum / (double)n;
+    }
+    cm_mean_spread(means, (size_t)o->bootstrap, &error);
+    return error;
+}
+
+/* Straight line through (x, y +- error), at least 2 points, by least squares.  Weights are
+   relative to the smallest error, and sums are about the weighted mean: neither overflows nor
+   cancels. */
+static void cm_line_fit(const double *x, const double *y, const double *error, int n,
+                        calomu_line *line)
+{
+    double best = error[0], w = 0, wx = 0, wy = 0, sxx = 0, sxy = 0, mean_x, mean_y;
+    int i;
+    for (i = 1; i < n; i++)
+        if (error[i] < best) best = error[i];
+    for (i = 0; i < n; i++) {
+        const double r = best / error[i], v = r * r;
+        w += v;
+        wx = fma(v, x[i], wx);
+        wy = fma(v, y[i], wy);
+    }
+    mean_x = wx / w;
+    mean_y = wy / w;
+    for (i = 0; i < n; i++) {
+        const double r = best / error[i], d = x[i] - mean_x;
+        sxx = fma(r * r * d, d, sxx);
+        sxy = fma(r * r * d, y[i] - mean_y, sxy);
+    }
+    line->slope = sxy / sxx;
+    line->intercept = fma(-line->slope, mean_x, mean_y);
+    line->slope_error = best / sqrt(sxx);
+    line->intercept_error = best * sqrt(1 / w + mean_x * mean_x / sxx);
+}
+
+/* Means of the usable bins into x, y, error (room for g->bins each); *used counts them. */
+static calomu_status cm_debias_means(calomu *c, const calomu_eval_options *o, const cm_groups *g,
+                                     double *x, double *y, double *error, int *used)
+{
+    double *means = NULL;
+    int b, k = 0;
+    if (o->bootstrap) {
+        means = cm_allocate(c, (size_t)o->bootstrap, sizeof *means);
+        if (!means) return CALOMU_EMEMORY;
+    }
+    for (b = 0; b < g->bins; b++) {
+        const double *p = g->prediction + g->start[b];
+        const size_t n = g->start[b + 1] - g->start[b];
+        double spread;
+        if (n < 2) continue;
+        y[k] = cm_mean_spread(p, n, &spread);
+        error[k] = means ? cm_bootstrap(o, p, n, b, means) : spread / sqrt((double)n);
+        x[k] = g->edge[b] / 2 + g->edge[b + 1] / 2;
+        if (error[k] > 0) k++;
+    }
+    cm_release(c, means);
+    *used = k;
+    return CALOMU_OK;
+}
+
+static calomu_status cm_debias_line(calomu *c, const calomu_eval_options *o, const cm_groups *g,
+                                    double *memory, calomu_line *line)
+{
+    double *x = memory, *y = x + g->bins, *error = y + g->bins;
+    calomu_line l;
+    int used;
+    calomu_status s = cm_debias_means(c, o, g, x, y, error, &used);
+    if (s != CALOMU_OK) return s;
+    if (used < 2)
+        return cm_fail(c, CALOMU_EFORMAT, "debiasing: %d of %d bins over %g to %g GeV hold 2 or"
+                       " more muons with different predictions, and a line needs 2: give more"
+                       " muons, fewer --fit-bins or another --range", used, g->bins, o->low,
+                       o->high);
+    memset(&l, 0, sizeof l);
+    cm_line_fit(x, y, error, used, &l);
+    if (!(l.slope > 0) || !isfinite(l.slope) || !isfinite(l.intercept))
+        return cm_fail(c, CALOMU_EFORMAT, "debiasing: the fitted line, slope %g and intercept %g"
+                       " GeV, cannot be inverted: its slope must be finite and positive (do the"
+                       " predictions follow the true energy?)", l.slope, l.intercept);
+    l.used = used;
+    l.skipped = g->bins - used;
+    *line = l;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, const double *truth,
+                                const double *prediction, size_t n, calomu_line *line)
+{
+    const calomu_eval_options o = options ? *options : calomu_eval_options_default();
+    cm_groups g;
+    double *memory = NULL;
+    calomu_status s = cm_eval_check(c, &o);
+    memset(&g, 0, sizeof g);
+    if (s == CALOMU_OK) s = cm_eval_rows(c, truth, prediction, n);
+    if (s == CALOMU_OK) s = cm_groups_bins(c, &g, &o, o.fit_bins);
+    if (s == CALOMU_OK) s = cm_groups_fill(c, &g, CM_LOW_INSIDE, truth, prediction, n);
+    if (s == CALOMU_OK) {
+        memory = cm_allocate(c, (size_t)g.bins * 3, sizeof *memory);
+        s = memory ? cm_debias_line(c, &o, &g, memory, line) : CALOMU_EMEMORY;
+    }
+    cm_release(c, memory);
+    cm_groups_free(c, &g);
+    return s;
+}
+
+double calomu_debias(const calomu_line *line, double prediction)
+{
+    return (prediction - line->intercept) / line->slope;
+}
+
+/* ---------------------------------------------------------------- resolution (Sec. 4.2) */
+
+/* sqrt(a^2 + b^2) without overflow. */
+static double cm_length(double a, double b)
+{
+    const double large = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
+    const double small = fabs(a) > fabs(b) ? fabs(b) : fabs(a);
+    const double r = large > 0 && isfinite(large) ? small / large : 0;
+    return large * sqrt(fma(r, r, 1));
+}
+
+/* 1/sqrt(1/a^2 + 1/b^2), the resolution of the weighted average.  Written with the better of the
+   two in front, it is right when one is 0 (then so is the result) and when one is infinite; not
+   when both are, but a tracker never is. */
+static double cm_combine(double a, double b)
+{
+    const double large = a > b ? a : b, small = a > b ? b : a;
+    const double r = large > 0 ? small / large : 0;
+    return small / sqrt(fma(r, r, 1));
+}
+
+/* Eq. (4) for the n > 1 muons of one bin; sorts both arrays.  c68 is HALF the width of the
+   central 68.27 percent. */
+static void cm_bin_resolution(calomu_bin *bin, double *truth, double *prediction, size_t n)
+{
+    cm_sort(truth, n);
+    cm_sort(prediction, n);
+    bin->energy = cm_quantile(truth, n, 0.5);
+    bin->median = cm_quantile(prediction, n, 0.5);
+    bin->c68 = cm_quantile(prediction, n, 0.84135) / 2 - cm_quantile(prediction, n, 0.15865) / 2;
+    bin->calorimeter = cm_length(bin->median - bin->energy, bin->c68) / bin->energy;
+    bin->combined = cm_combine(bin->calorimeter, bin->tracker);
+}
+
+static void cm_resolution_bins(const calomu_eval_options *o, cm_groups *g, int points,
+                               calomu_bin *bins, calomu_summary *summary)
+{
+    const double absent = (double)calomu_absent();
+    int b;
+    memset(summary, 0, sizeof *summary);
+    summary->points = points;
+    for (b = 0; b < g->bins; b++) {
+        calomu_bin *bin = &bins[b];
+        const size_t at = g->start[b];
+        bin->n = g->start[b + 1] - at;
+        bin->low = g->edge[b];
+        bin->high = points ? g->edge[b] : g->edge[b + 1];
+        bin->centre = bin->low / 2 + bin->high / 2;
+        bin->tracker = o->tracker * (bin->centre / 1000);
+        bin->energy = bin->median = bin->c68 = bin->calorimeter = bin->combined = absent;
+        if (bin->n < 2) {
+            summary->skipped++;
+            continue;
+        }
+        cm_bin_resolution(bin, g->truth + at, g->prediction + at, (size_t)bin->n);
+        summary->mi += 100 * (bin->tracker - bin->combined);
+        if (100 * bin->combined > summary->worst) summary->worst = 100 * bin->combined;
+        summary->used++;
+    }
+    summary->mi /= summary->used;
+}
+
+/* The muons into g, with debiased predictions. */
+static calomu_status cm_resolution_groups(calomu *c, const calomu_eval_options *o, int points,
+                                          const calomu_line *line, const double *truth,
+                                          const double *prediction, size_t n, cm_groups *g)
+{
+    calomu_status s = points ? cm_groups_points(c, g, truth, n) : cm_groups_bins(c, g, o, o->bins);
+    size_t i, inside;
+    int b;
+    if (s == CALOMU_OK)
+        s = cm_groups_fill(c, g, points ? CM_POINTS : CM_HIGH_INSIDE, truth, prediction, n);
+    if (s != CALOMU_OK) return s;
+    for (b = 0; b < g->bins && g->start[b + 1] - g->start[b] < 2; b++) continue;
+    if (b == g->bins)
+        return cm_fail(c, CALOMU_EFORMAT, "resolution: none of the %d %s holds 2 muons: give more"
+                       " muons, fewer --bins or another --range", g->bins,
+                       points ? "fixed energies" : "bins");
+    inside = line ? g->start[g->bins] : 0;
+    for (i = 0; i < inside; i++) {
+        const double p = g->prediction[i];
+        g->prediction[i] = calomu_debias(line, p);
+        if (!isfinite(g->prediction[i]))
+            return cm_fail(c, CALOMU_EFORMAT, "debiasing the prediction %g with slope %g and"
+                           " intercept %g GeV gives no finite energy", p, line->slope,
+                           line->intercept);
+    }
+    return CALOMU_OK;
+}
+
+calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
+                                const calomu_line *line, const double *truth,
+                                const double *prediction, size_t n, calomu_bin *bins,
+                                int max_bins, int *n_bins, calomu_summary *summary)
+{
+    const calomu_eval_options o = options ? *options : calomu_eval_options_default();
+    cm_groups g;
+    int points;
+    calomu_status s = cm_eval_check(c, &o);
+    memset(&g, 0, sizeof g);
+    if (s == CALOMU_OK) s = cm_eval_rows(c, truth, prediction, n);
+    if (s != CALOMU_OK) return s;
+    points = o.points < 0 ? calomu_is_points(c, truth, n) : o.points;
+    s = cm_resolution_groups(c, &o, points, line, truth, prediction, n, &g);
+    if (s == CALOMU_OK && g.bins > max_bins)
+        s = cm_fail(c, CALOMU_EUSAGE, "%d %s, and room for %d", g.bins,
+                    points ? "different true energies (are these fixed points?)" : "bins",
+                    max_bins);
+    if (s == CALOMU_OK) {
+        cm_resolution_bins(&o, &g, points, bins, summary);
+        *n_bins = g.bins;
+    }
+    cm_groups_free(c, &g);
+    return s;
+}
+
+/* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept. */
+int calomu_is_points(calomu *c, const double *truth, size_t n)
+{
+    double energy[64];
+    size_t count[64], i;
+    int distinct = 0, k;
+    (void)c;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < distinct && energy[k] != truth[i]; k++) continue;
+        if (k == distinct) {
+            /* A NaN equals nothing, and so is caught here. */
+            if (distinct == 64 || !isfinite(truth[i])) return 0;
+            energy[distinct] = truth[i];
+            count[distinct++] = 0;
+        }
+        count[k]++;
+    }
+    for (k = 0; k < distinct; k++)
+        if (count[k] < 10) return 0;
+    return distinct > 0;
+}

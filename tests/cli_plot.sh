@@ -1,0 +1,116 @@
+#!/bin/sh
+# cli_plot.sh - figures: data, scripts and images of calomu plot and calomu evaluate --plots
+#
+#     sh tests/cli_plot.sh ./calomu testdata build/tmp
+LC_ALL=${CLI_LOCALE:-C}
+export LC_ALL
+. "$(dirname "$0")/cli_lib.sh"
+cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" cli_plot
+cd "$TMP" || exit 1
+GNUPLOT=$(command -v gnuplot)
+
+# Made-up muons.  n of them, energies 100 to 3990 GeV or, with step 400, fixed ones; predictions
+# 50 GeV + 0.9 E, times 1 -+ 0.1 in turn, so that all quantiles can be told by hand.
+muons()
+{
+    awk -v n="$1" -v step="$2" 'BEGIN {
+        print "event,true_energy,pred"
+        for (i = 0; i < n; i++) {
+            e = step ? 100 + step*(i % 11) : 100 + 10*(i % 390)
+            print i "," e "," (50 + 0.9*e)*(int(i/390 + i/11) % 2 ? 1.1 : 0.9)
+        }
+    }'
+}
+muons 780 0 >few.csv
+muons 7800 0 >many.csv
+muons 4400 400 >fixed.csv
+awk 'BEGIN {
+    print "epoch,updates,lr,beta1,training_loss,validation_loss,threshold1,mi,worst,seconds"
+    for (e = 1; e <= 9; e++)
+        print e "," 10*e "," 3e-5/e ",0.95," 100/e + 10 "," 100/e + (e > 7 ? 40 : 12) ",7," \
+            (e > 1 ? 20 - 10/e : "") ",30,1.5"
+}' >log.csv
+
+# ---- data
+check "plots of a few muons" 0 "" "$PROGRAM" plot --predictions few.csv --history log.csv --out a
+for i in prediction ratio resolution history; do
+    if [ -s a_$i.csv ] && [ -s a_$i.gp ]; then pass; else fail "a_$i" "no data or script"; fi
+done
+holds "one row per muon" a_prediction.csv "100,126"
+if [ "$(wc -l <a_prediction.csv)" -eq 781 ]; then pass; else fail "rows" "not 781"; fi
+if [ "$(wc -l <a_resolution.csv)" -eq 21 ]; then pass; else fail "bins" "not 20"; fi
+if [ "$(wc -l <a_history.csv)" -eq 10 ]; then pass; else fail "epochs" "not 9"; fi
+holds "no MI in epoch 1" a_history.csv "1,110,112,3e-05,0.95,"
+holds "lowest validation loss" a_history.gp "Best epoch: 7"
+holds "tracker at the centre" a_resolution.csv "100,295,200,197.5,38,"
+holds "mean improvement in the title" a_resolution.gp "set title 'Mean improvement "
+check "evaluate makes the same" 0 "" "$PROGRAM" evaluate few.csv --plots b
+same "the same data" a_ratio.csv b_ratio.csv
+same "the same resolution" a_resolution.csv b_resolution.csv
+
+# ---- many muons: counts per cell, which hold every muon but far outliers
+check "plots of many muons" 0 "" "$PROGRAM" plot --predictions many.csv --out m
+holds "cells" m_prediction.csv "true_low_GeV,true_high_GeV,prediction_low_GeV"
+if awk -F, 'NR > 1 { n += $5 } END { exit n < 7750 || n > 7800 }' m_prediction.csv
+then pass; else fail "muons in cells" "not nearly 7800"; fi
+check "plots at fixed energies" 0 "" "$PROGRAM" plot --predictions fixed.csv --out f
+if [ "$(wc -l <f_ratio.csv)" -eq 12 ]; then pass; else fail "points" "not 11"; fi
+holds "a fixed energy" f_ratio.csv "4100,4100,4100,400,"
+
+# ---- failures
+check "nothing to plot" 2 "nothing to plot" "$PROGRAM" plot --out x
+check "no prefix" 2 "--out" "$PROGRAM" plot --history log.csv
+check "fit alone" 2 "--predictions" "$PROGRAM" plot --history log.csv --fit few.csv --out x
+check "a prefix like an option" 2 "cannot begin with -" "$PROGRAM" plot --history log.csv --out=-x
+check "no such folder" 4 "nodir/x_history.csv" "$PROGRAM" plot --history log.csv --out nodir/x
+check "no such log" 4 "nolog.csv" "$PROGRAM" plot --history nolog.csv --out x
+check "not a log" 3 "epoch" "$PROGRAM" plot --history few.csv --out x
+head -n 1 log.csv >empty.csv
+check "a log without epochs" 3 "no epoch" "$PROGRAM" plot --history empty.csv --out x
+sed '5s/,0.95,/,zero,/' log.csv >bad.csv
+check "a bad number" 3 "bad.csv:5" "$PROGRAM" plot --history bad.csv --out x
+check "few bins hold muons" 3 "bins" "$PROGRAM" plot --predictions few.csv --range 5000,6000 --out x
+absent "failures leave nothing" x_history.csv x_history.gp x_prediction.csv x_ratio.csv
+
+# ---- gnuplot missing, failing, silent
+check "no gnuplot is no failure" 0 "no gnuplot on the PATH" \
+    env PATH=/nonexistent "$PROGRAM" plot --history log.csv --out n
+absent "no image" n_history.svg
+mkdir fake && printf '#!/bin/sh\nexit 3\n' >fake/gnuplot && chmod +x fake/gnuplot
+echo old >n_history.svg
+check "a failing gnuplot is a warning" 0 "ended with status 3" \
+    env "PATH=$TMP/fake:$PATH" "$PROGRAM" plot --history log.csv --out n
+absent "no image of old data" n_history.svg
+printf '#!/bin/sh\nkill -9 $$\n' >fake/gnuplot
+check "a killed gnuplot is a warning" 0 "ended with status 137" \
+    env "PATH=$TMP/fake:$PATH" "$PROGRAM" plot --history log.csv --out n
+chmod -x fake/gnuplot
+check "not a program" 0 "no gnuplot" env "PATH=$TMP/fake" "$PROGRAM" plot --history log.csv --out n
+
+# ---- images
+if [ -z "$GNUPLOT" ]; then
+    skip "no gnuplot: images not drawn"
+    cli_end
+    exit
+fi
+for i in a_prediction a_ratio a_resolution a_history m_prediction f_prediction f_ratio; do
+    if grep -q "</svg>" $i.svg; then pass; else fail "$i.svg" "no complete SVG"; fi
+done
+holds "axis" a_resolution.svg "Relative resolution [%]"
+if grep -qi "warning" err; then fail "gnuplot warns" "$(cat err)"; else pass; fi
+# Names that gnuplot or a shell could take for a command or a quote; the script works from afar.
+name="<touch pwned; it's \`touch pwned\` @x"
+check "an odd name" 0 "wrote" "$PROGRAM" plot --predictions few.csv --out "$name.svg"
+rm -f "${name}_ratio.svg"
+mkdir -p away
+check "a script from another folder" 0 "" sh -c 'cd away && gnuplot "$1"' sh "$TMP/${name}_ratio.gp"
+if [ -s "${name}_ratio.svg" ]; then pass; else fail "odd name" "no image"; fi
+absent "no command ran" pwned away/pwned
+check "PNG" 0 "wrote p_history.png" "$PROGRAM" plot --history log.csv --out p.png
+if [ "$(head -c 4 p_history.png | tail -c 3)" = PNG ]; then pass; else fail "PNG" "is none"; fi
+head -n 2 log.csv >one.csv
+check "a single epoch" 0 "wrote" "$PROGRAM" plot --history one.csv --out o
+if grep -qi "warning" err; then fail "a single epoch" "gnuplot warns"; else pass; fi
+cut -d, -f1-7 log.csv >nomi.csv
+check "a log without MI" 0 "wrote" "$PROGRAM" plot --history nomi.csv --out q
+cli_end

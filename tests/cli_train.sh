@@ -1,0 +1,326 @@
+#!/bin/sh
+# cli_train.sh - calomu train: options, kills and signals, resume to the same bytes, ensembles
+#
+# usage: cli_train.sh PROGRAM [TESTDATA [TMPDIR]]
+. "$(dirname "$0")/cli_lib.sh"
+cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" cli_train
+cd "$TMP" || exit 1
+
+# A calorimeter of 6 x 6 x 6 cells.  muons N EMPTY FILE: the sum of the hits follows the true
+# energy, the rest is a linear congruential generator; EMPTY 1 leaves the true energies out.
+geometry=6,6,6,40,4,4
+muons()
+{
+    awk -v n="$1" -v empty="$2" '
+        function uniform() { seed = (seed * 16807) % 2147483647; return seed / 2147483647 }
+        BEGIN {
+            seed = 12345
+            print "event,iz,ix,iy,energy" > "hits.csv"
+            print "event,energy,x,y,charge" > "truth.csv"
+            for (i = 0; i < n; i++) {
+                e = 50 + 7950 * (((i * 37) % n) + 0.5) / n
+                printf "%d,%s,%.3f,%.3f,%d\n", i, empty ? "" : sprintf("%.3f", e),
+                    4 * uniform() - 2, 4 * uniform() - 2, i % 2 ? 1 : -1 > "truth.csv"
+                for (z = 0; z < 6; z++) for (k = 0; k < 3; k++) printf "%d,%d,%d,%d,%.5f\n", i, z,
+                    2 * k, int(6 * uniform()), e * uniform() / 2000 > "hits.csv"
+            }
+        }'
+    "$PROGRAM" import --hits hits.csv --truth truth.csv --energy-unit GeV \
+        --geometry "$geometry" --out "$3" 2>err || echo "cannot make $3: $(cat err)"
+}
+muons 192 0 data.cmu
+muons 192 1 blind.cmu
+muons 8 0 few.cmu
+"$PROGRAM" import --hits hits.csv --energy-unit GeV --geometry 6,6,6,41,4,4 --out wide.cmu 2>err
+head -n 1 hits.csv >none.csv
+"$PROGRAM" import --hits none.csv --energy-unit GeV --geometry "$geometry" --out none.cmu 2>err
+
+# train OUT ARGUMENT...: 4 epochs of 6 updates, features only
+threads=1
+small="--folds 4 --batch 16 --bins 4 --fit-bins 4"
+train()
+{
+    train_out=$1
+    shift
+    # shellcheck disable=SC2086
+    $RUN "$PROGRAM" train --data data.cmu --out "$train_out" --inputs features $small --epochs 4 \
+        --cycle-epochs 2 --threads $threads "$@"
+}
+# rows FILE: the epochs of a log, in one line
+rows() { sed 1d "$1" | cut -d, -f1 | tr '\n' ' '; }
+# start FUNCTION ARGUMENT...: in the background, so that $pid is the program itself
+start()
+{
+    start_run=$1
+    shift
+    RUN=exec
+    "$start_run" "$@" >out 2>err &
+    pid=$!
+    RUN=
+}
+# wait_for FILE: up to 5 s
+wait_for()
+{
+    tries=0
+    while [ ! -s "$1" ] && [ $tries -lt 100 ]; do
+        tries=$((tries + 1))
+        sleep 0.05
+    done
+}
+
+# ---------------------------------------------------------------- options
+
+check "help" 0 "--checkpoint-minutes" "$PROGRAM" train --help
+check "no data" 2 "--data FILE.cmu is missing" "$PROGRAM" train --out m
+check "no out" 2 "--out MODEL.safetensors is missing" "$PROGRAM" train --data data.cmu
+check "unknown option" 2 "did you mean '--batch'" train m --batsh 3
+for option in "--batch 1" "--batch x" "--epochs 0" "--cycle-epochs 0" "--patience 0" \
+    "--stop-after 0" "--lr 0" "--lr nan" "--seed -1" "--folds 1" "--holdout maybe" "--unique=1" \
+    "--member -1" "--members 0" "--loss-bins 17" "--loss-range 5,1" "--quantile 2" \
+    "--weight-centre -1" "--weight-low 0" "--weight-high 0" "--range 9,9" "--bins 0" \
+    "--fit-bins 1" "--tracker 0" "--inputs all" "--blocks 0" "--growth 0" "--body 0" \
+    "--convention mine" "--grow -1" "--checkpoint-minutes -1" "--threads 0"; do
+    # shellcheck disable=SC2086
+    check "option $option" 2 "${option%%[ =]*}" "$PROGRAM" train --data data.cmu --out m $option
+done
+check "member and members" 2 "give one of them" train m --member 0 --members 2
+check "member without fold" 2 "member" train m --member 3
+check "members without folds" 2 "too few" train m --members 4
+check "unique members" 2 "5 members" "$PROGRAM" train --data data.cmu --out m --members 6 --unique
+check "out is data" 2 "--out is the --data" train data.cmu
+check "log is out" 2 "--log is the file" train m --log m
+check "checkpoint is out" 2 "--checkpoint is the file" train m --checkpoint m
+absent "usage errors leave no file" m m.checkpoint m.log.csv
+
+# ---------------------------------------------------------------- data
+
+bad()
+{
+    "$PROGRAM" train --data "$1" --out m --inputs features --folds 4 --batch 16 --threads 1
+}
+check "no such file" 4 "nothing.cmu" bad nothing.cmu
+check "a folder" 3 "" bad .
+mkfifo pipe
+check "a pipe" 3 "pipe" bad pipe
+check "text for data" 3 "hits.csv" bad hits.csv
+check "no muons" 2 "full batch" bad none.cmu
+check "too few muons" 2 "full batch" bad few.cmu
+check "no truth" 3 "true energy" bad blind.cmu
+head -c 3000 data.cmu >cut.cmu
+check "cut data" 3 "cut.cmu" bad cut.cmu
+absent "bad data leave no model" m m.checkpoint
+rm -f m.log.csv
+
+# ---------------------------------------------------------------- outputs
+
+check "no folder" 4 "nowhere/m" train nowhere/m
+if [ -w /dev/full ]; then
+    check "disk full for the log" 4 "/dev/full" train m --log /dev/full
+    check "disk full for the checkpoint" 4 "/dev/full" train m --checkpoint /dev/full
+    check "disk full for the model" 4 "/dev/full" train /dev/full --log l.csv --checkpoint c
+    holds "the checkpoint stays" err "go on with: calomu train"
+    [ -s c ] && pass || fail "the checkpoint stays" "no file c"
+    rm -f c l.csv m m.log.csv
+else
+    skip "no /dev/full"
+fi
+check "log in a pipe that nobody reads" 4 "pipe" train m --log pipe
+rm -f pipe m m.*
+
+# ---------------------------------------------------------------- a training and its files
+
+check "features" 0 "validation loss" train full.st
+absent "the checkpoint is removed" full.st.checkpoint
+[ "$(rows full.st.log.csv)" = "1 2 3 4 " ] && pass || fail "log" "$(cat full.st.log.csv)"
+head -n 1 full.st.log.csv >head
+echo "epoch,updates,lr,beta1,training_loss,validation_loss,threshold0,threshold1,threshold2,\
+threshold3,threshold4,mi,worst,seconds" | cmp -s - head && pass || fail "header" "$(cat head)"
+awk -F, 'NF != 14 || (NR > 1 && ($2 != 12 * ($1 - 0) / 2 || $6 == "")) { exit 1 }' \
+    full.st.log.csv && pass || fail "columns of the log" "$(cat full.st.log.csv)"
+check "info of the model" 0 "" "$PROGRAM" info full.st
+threads=3
+check "three threads" 0 "" train other.st
+threads=1
+same "threads change no bit" full.st other.st
+check "the same again" 0 "" train other.st
+same "a training can be repeated" full.st other.st
+check "another seed" 0 "" train other.st --seed 2
+cmp -s full.st other.st && fail "the seed matters" "" || pass
+check "log and plots" 0 "" train x.safetensors --log here.csv --plots figure
+[ "$(rows here.csv)" = "1 2 3 4 " ] && pass || fail "--log" "$(cat here.csv)"
+absent "no other log" x.log.csv
+[ -n "$(ls figure* 2>/dev/null)" ] && pass || fail "plots" "no file"
+check "default log" 0 "x.log.csv" train x.safetensors
+[ "$(rows x.log.csv)" = "1 2 3 4 " ] && pass || fail "default log" "$(cat x.log.csv)"
+for inputs in sums features hits hybrid; do
+    # shellcheck disable=SC2086
+    check "inputs $inputs" 0 "parameters" "$PROGRAM" train --data data.cmu --out i.st $small \
+        --inputs $inputs --blocks 1 --body 8 --growth 1.2 --epochs 1 --convention authors --grow 0 --threads 1
+    check "info of $inputs" 0 "" "$PROGRAM" info i.st
+done
+check "no holdout" 0 "" train i.st --holdout no --member 2 --lr 0.001 --loss-bins 2 \
+    --loss-range 50,4000 --weight-centre 3000 --weight-low 150 --weight-high 150 --quantile 0.5 \
+    --range 50,8000 --tracker 0.1 --patience 1 --stop-after 1
+[ "$(head -n 1 i.st.log.csv | tr ',' '\n' | grep -c threshold)" -eq 2 ] && pass \
+    || fail "thresholds" "$(head -n 1 i.st.log.csv)"
+check "unique folds" 0 "" "$PROGRAM" train --data data.cmu --out i.st --inputs sums --unique \
+    --folds 11 --batch 8 --epochs 1 --threads 1
+rm -f i.st*
+
+# ---------------------------------------------------------------- not finite
+
+# one update an epoch: the first, at a hundredth of the maximum, is finite and the second is not
+check "not finite" 6 "kept as nan.st" "$PROGRAM" train --data data.cmu --out nan.st \
+    --inputs features --folds 3 --batch 64 --cycle-epochs 10 --lr 1e9 --threads 1
+check "the kept model" 0 "" "$PROGRAM" info nan.st
+rm -f nan.st*
+check "not finite at once" 6 "no model to keep" train nan.st --lr 1e30
+absent "no model" nan.st
+
+# ---------------------------------------------------------------- signals
+
+# A hybrid long enough to be hit, and what it gives when left alone.
+long()
+{
+    long_out=$1
+    shift
+    $RUN "$PROGRAM" train --data data.cmu --out "$long_out" --blocks 1 --body 8 --folds 4 --batch 16 \
+        --epochs 6 --cycle-epochs 3 --bins 4 --fit-bins 4 --threads $threads "$@"
+}
+check "a hybrid" 0 "best epoch" long ref.st
+for signal in INT TERM; do
+    rm -f s.st*
+    start long s.st
+    wait_for s.st.checkpoint
+    kill -$signal $pid
+    wait $pid
+    code=$?
+    if [ $code -eq 85 ]; then pass; else fail "SIG$signal" "exit code $code"; fi
+    holds "how to go on" err "go on with: calomu train --data data.cmu"
+    holds "how to go on" err "--resume"
+    absent "no model after a signal" s.st
+    check "info of the checkpoint" 0 "" "$PROGRAM" info s.st.checkpoint
+    check "a fresh start beside a checkpoint" 2 "give --resume" long s.st
+    check "resume after SIG$signal" 0 "best epoch" long s.st --resume
+    same "resumed after SIG$signal" ref.st s.st
+    [ "$(rows s.st.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(cat s.st.log.csv)"
+done
+
+# ---------------------------------------------------------------- kill -9
+
+# $1: seconds until each kill; the whole state must come through any number of them.
+killed()
+{
+    rm -f k.st*
+    runs=0
+    code=1
+    while [ $code -ne 0 ] && [ $runs -lt 30 ]; do
+        runs=$((runs + 1))
+        start long k.st --resume --checkpoint-minutes "$2"
+        if [ $runs -le 5 ]; then
+            sleep "$1"
+            kill -9 $pid 2>/dev/null
+        fi
+        wait $pid 2>/dev/null
+        code=$?
+    done
+    if [ $code -eq 0 ]; then pass; else fail "kill -9 and resume" "exit code $code"; fi
+    same "resumed after kill -9 every $1 s" ref.st k.st
+    [ "$(rows k.st.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(cat k.st.log.csv)"
+    cut -d, -f1-13 ref.st.log.csv >a
+    cut -d, -f1-13 k.st.log.csv >b
+    same "the log is that of one run" a b
+    absent "nothing is left over" k.st.checkpoint
+}
+killed 0.05 10
+killed 0.15 0
+killed 0.25 0.001
+
+# ---------------------------------------------------------------- resume
+
+# state: a checkpoint after some epochs, in t.st.checkpoint
+state()
+{
+    rm -f t.st*
+    start long t.st
+    tries=0
+    while [ "$(rows t.st.log.csv 2>/dev/null | wc -w)" -lt 2 ] && [ $tries -lt 100 ]; do
+        tries=$((tries + 1))
+        sleep 0.03
+    done
+    kill -INT $pid
+    wait $pid
+    cp t.st.checkpoint state
+    cp t.st.log.csv state.log
+}
+restore() { rm -f t.st*; cp state t.st.checkpoint; cp state.log t.st.log.csv; }
+state
+check "nothing to resume" 0 "starts from the beginning" train n.st --resume
+same "from the beginning" full.st n.st
+for option in "--seed 9" "--lr 0.3" "--inputs features" "--convention authors" "--grow 0.5" \
+    "--holdout no" "--unique" "--growth 2" "--range 1,2" "--loss-range 1,2" "--patience 5" \
+    "--loss-bins 3" "--weight-centre 1" "--member 1"; do
+    # shellcheck disable=SC2086
+    check "conflict $option" 2 "${option%% *}" long t.st --resume $option
+done
+check "conflict --batch" 2 "--batch: 8 here but 16" "$PROGRAM" train --data data.cmu --out t.st \
+    --resume --batch 8
+check "an ensemble's name" 2 "leave out --members" long t.st --resume --members 2
+check "other data" 3 "" "$PROGRAM" train --data wide.cmu --out t.st --resume
+check "options from the checkpoint" 0 "resuming from t.st.checkpoint" "$PROGRAM" train \
+    --data data.cmu --out t.st --resume --threads 2
+same "options from the checkpoint" ref.st t.st
+restore
+printf '3,18,0.0' >>t.st.log.csv
+check "half a line in the log" 0 "" long t.st --resume
+[ "$(rows t.st.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(cat t.st.log.csv)"
+restore
+echo "what is this" >t.st.log.csv
+check "a strange log" 3 "t.st.log.csv" long t.st --resume
+holds "a strange log is left alone" t.st.log.csv "what is this"
+restore
+echo "x,y" >>t.st.log.csv
+sed '2,$d' state.log >t.st.log.csv
+echo "1,what" >>t.st.log.csv
+check "a strange line" 3 "t.st.log.csv:2" long t.st --resume
+restore
+rm t.st.log.csv
+check "no log" 0 "earlier epochs are not there" long t.st --resume
+same "no log" ref.st t.st
+restore
+head -c 2000 state >t.st.checkpoint
+check "a cut checkpoint" 3 "t.st.checkpoint" long t.st --resume
+restore
+cp ref.st t.st.checkpoint
+check "a model for a checkpoint" 3 "t.st.checkpoint" long t.st --resume
+restore
+check "checkpoint elsewhere" 0 "" long t.st --resume --checkpoint state --log state.log
+same "checkpoint elsewhere" ref.st t.st
+
+# ---------------------------------------------------------------- ensembles
+
+team() { train "$1" --members 2 --resume; }
+check "an ensemble" 0 "members          2" team e.st
+absent "members are joined" e.st.member0 e.st.member1 e.st.checkpoint.members
+[ "$(rows e.st.member1.log.csv)" = "1 2 3 4 " ] && pass || fail "log" "$(ls e.st*)"
+check "info of the ensemble" 0 "" "$PROGRAM" info e.st
+start train f.st --members 2
+wait_for f.st.member0
+kill -9 $pid
+wait $pid 2>/dev/null
+if [ -e f.st.checkpoint.members ]; then
+    check "an ensemble as one network" 2 "give --members" train f.st --resume
+    check "too few members" 0 "" team f.st
+else
+    skip "the ensemble was done before the kill"
+fi
+[ -e f.st ] || team f.st >out 2>err
+same "an ensemble resumed" e.st f.st
+check "member 1 alone" 0 "" train one.st --member 1
+"$PROGRAM" predict --model one.st --data data.cmu --out one.csv 2>err
+"$PROGRAM" predict --model e.st --data data.cmu --out e.csv 2>err
+cut -d, -f3 one.csv | sed 1d >a
+cut -d, -f5 e.csv | sed 1d >b
+same "member 1 of the ensemble" a b
+
+cli_end

@@ -1,0 +1,214 @@
+/* calomu_tool.h - what the verbs of the program calomu share.  Include it first.
+
+   A verb is `int verb_NAME(int argc, char **argv)`: argv[0] is the verb, the result the exit code
+   (a calomu_status).  The usual shape:
+
+       int verb_features(int argc, char **argv)
+       {
+           const char *in = NULL, *out = NULL;
+           int threads = 0;
+           tool_operand operands[] = { { .name = "IN.cmu", .target = &in }, { .name = NULL } };
+           tool_option options[] = {
+               { .name = "out", .type = TOOL_STRING, .target = &out, .value = "FILE.cmu",
+                 .help = "file to write", .needed = 1 },
+               TOOL_OPTION_THREADS(&threads),
+               { .name = NULL }
+           };
+           tool_usage usage = { .verb = "features", .purpose = "Adds ...", .operands = operands,
+                                .options = options };
+           calomu *c = NULL;
+           int code = tool_parse(&usage, argc, argv);
+           if (code >= 0) return code;                     // --help, or a usage error: said
+           code = (int)tool_open(&c, threads);
+           if (code != CALOMU_OK) return code;             // said
+           ...
+           if (calomu_data_open(c, in, &data) != CALOMU_OK) code = tool_report(c, status);
+           calomu_close(c);
+           return code;
+       }
+
+   Messages go to stderr, one line each: errors as `calomu VERB: text`, notices as `calomu: text`.
+   stdout is checked once, when the program ends.  */
+#ifndef CALOMU_TOOL_H
+#define CALOMU_TOOL_H
+
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "../calomu.h"
+
+#ifdef __GNUC__
+#define TOOL_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define TOOL_PRINTF(text, first)
+#endif
+
+/* ---------------------------------------------------------------- verbs */
+
+int verb_info(int argc, char **argv);
+int verb_import(int argc, char **argv);
+int verb_export(int argc, char **argv);
+int verb_features(int argc, char **argv);
+int verb_train(int argc, char **argv);
+int verb_predict(int argc, char **argv);
+int verb_evaluate(int argc, char **argv);
+int verb_plot(int argc, char **argv);
+int verb_model_import(int argc, char **argv);
+int verb_bench(int argc, char **argv);
+
+/* ---------------------------------------------------------------- messages, context */
+
+/* Prints `calomu VERB: text` to stderr and returns the status. */
+calomu_status tool_fail(calomu_status status, const char *format, ...) TOOL_PRINTF(2, 3);
+/* Prints the context's last failure in the same way and returns the status. */
+calomu_status tool_report(const calomu *c, calomu_status status);
+/* Prints `calomu: text` to stderr. */
+void tool_notice(const char *format, ...) TOOL_PRINTF(1, 2);
+/* Opens a context whose notices go to tool_notice; threads 0: all cores.  Reports failures. */
+calomu_status tool_open(calomu **c, int threads);
+/* The word of n nearest to `word` by edits; NULL if none is near.  A NULL word is passed over. */
+const char *tool_nearest(const char *word, const char *const *words, size_t n);
+
+/* ---------------------------------------------------------------- options (options.c) */
+
+typedef enum tool_type {             /* what target points at: */
+    TOOL_STRING,                     /* const char * (borrowed from argv; never empty) */
+    TOOL_INT,                        /* int32_t */
+    TOOL_U64,                        /* uint64_t */
+    TOOL_DOUBLE,                     /* double; always finite */
+    TOOL_FLOAT,                      /* float; always finite */
+    TOOL_CHOICE,                     /* int: index in value, which reads "text|authors" */
+    TOOL_FLAG,                       /* int: 1 when given; takes no value */
+    TOOL_GEOMETRY,                   /* calomu_geometry */
+    TOOL_PAIR                        /* double[2]: "low,high", low < high */
+} tool_type;
+
+/* One option `--name value` or `--name=value`.  The target holds the default before tool_parse;
+   --help prints it from there, so that text and behaviour cannot differ. */
+typedef struct tool_option {
+    const char *name;                /* without dashes; NULL ends the table */
+    tool_type type;
+    void *target;
+    const char *value;               /* as --help shows it: "FILE", "GEV", "text|authors" */
+    const char *help;                /* one sentence with units, lower case, no full stop */
+    const char *preset;              /* shown as the default instead of the target; "": none */
+    double low, high;                /* numbers: inclusive range; both 0: whatever the type holds */
+    int needed;                      /* 1: must be given */
+    int given;                       /* set by tool_parse: 1 if it was */
+} tool_option;
+
+/* One positional argument. */
+typedef struct tool_operand {
+    const char *name;                /* "IN.cmu"; NULL ends the table */
+    const char **target;             /* one pointer, or an array of `most` */
+    int optional;                    /* 1: may be left out */
+    int most;                        /* 0 means 1; more only for the last operand */
+    int *count;                      /* how many were given; NULL: not wanted */
+} tool_operand;
+
+typedef struct tool_usage {
+    const char *verb;
+    const char *purpose;             /* what --help says first; lines broken by the author */
+    tool_operand *operands;          /* NULL: none */
+    tool_option *options;
+    const char *notes;               /* what --help says last; NULL: nothing */
+    const char *program;             /* what Usage shows; NULL: "calomu VERB" */
+} tool_usage;
+
+/* Reads the arguments into the targets.  Returns -1 to go on, or the exit code: 0 after --help
+   (printed to stdout), 2 after a usage error (one line to stderr).  `--` ends the options. */
+int tool_parse(tool_usage *usage, int argc, char **argv);
+int tool_given(const tool_usage *usage, const char *name);      /* 1: the option was given */
+/* A usage error found after parsing: prints it with a hint to --help; returns CALOMU_EUSAGE. */
+calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
+
+/* Options that several verbs share. */
+#define TOOL_OPTION_THREADS(pointer_to_int32) \
+    { .name = "threads", .type = TOOL_INT, .target = (pointer_to_int32), .value = "N", \
+      .help = "threads", .preset = "all cores", .low = 1, .high = 4096 }
+#define TOOL_OPTION_GEOMETRY(pointer_to_geometry) \
+    { .name = "geometry", .type = TOOL_GEOMETRY, .target = (pointer_to_geometry), \
+      .value = "nz,nx,ny,pz,px,py[,z0,x0,y0[,B]]", \
+      .help = "cells, pitches (mm), low corner (mm; centred in x and y), field (T)" }
+#define TOOL_OPTION_CONVENTION(pointer_to_int) \
+    { .name = "convention", .type = TOOL_CHOICE, .target = (pointer_to_int), \
+      .value = "text|authors", .help = "convention of the 28 features" }
+#define TOOL_OPTION_GROW(pointer_to_float) \
+    { .name = "grow", .type = TOOL_FLOAT, .target = (pointer_to_float), .value = "GEV", \
+      .help = "clusters grow over cells above this energy (GeV)", .high = 1e30 }
+
+/* ---------------------------------------------------------------- progress (progress.c) */
+
+/* Progress on stderr: a bar with rate and time left on a terminal, elsewhere a line at every 10%
+   or 10 s, and nothing for work that ends within a second.  Zero-initialise; one at a time. */
+typedef struct tool_progress {
+    const char *what, *unit;         /* "features", "muons" */
+    uint64_t total, done;
+    double start, shown;
+    uint64_t shown_done;
+    int terminal, printed;
+} tool_progress;
+
+void tool_progress_begin(tool_progress *p, const char *what, const char *unit, uint64_t total);
+void tool_progress_at(tool_progress *p, uint64_t done, const char *note);    /* note may be NULL */
+void tool_progress_end(tool_progress *p);
+double tool_seconds(void);           /* a monotonic clock */
+
+/* ---------------------------------------------------------------- signals (signals.c) */
+
+extern volatile sig_atomic_t tool_stop;      /* the SIGINT or SIGTERM that came, or 0 */
+void tool_signals_ignore_pipe(void);         /* done by main: a closed pipe is a write error */
+/* From here on SIGINT and SIGTERM set tool_stop; a second one kills. */
+void tool_signals_catch(void);
+/* For verbs that keep no state: after cleaning up, ends the program by the signal that came. */
+void tool_signals_obey(void);
+
+/* ---------------------------------------------------------------- CSV (csv.c) */
+
+typedef enum tool_cell {
+    TOOL_CELL_NUMBER,                /* a number; empty is an error */
+    TOOL_CELL_MAYBE,                 /* a number, or empty: NaN */
+    TOOL_CELL_TEXT                   /* tool_csv_text; its value is NaN */
+} tool_cell;
+
+typedef struct tool_column {
+    const char *name;
+    tool_cell cell;
+    int optional;                    /* 1: the column may be missing; its values are then NaN */
+} tool_column;
+
+/* Reads a CSV file, pipe or standard input (path "-") row by row.  The first line names the
+   columns, in any order; columns not asked for are passed over.  All failures are reported, with
+   file and line, by the functions themselves. */
+typedef struct tool_csv tool_csv;
+calomu_status tool_csv_open(const char *path, const tool_column *columns, int n, tool_csv **csv);
+/* One row into value[n], in the order of `columns`; *more 0 at the end. */
+calomu_status tool_csv_next(tool_csv *csv, double *value, int *more);
+const char *tool_csv_text(const tool_csv *csv, int column);     /* of this row; "" if missing */
+/* Reports `PATH:LINE: text` and returns the status. */
+calomu_status tool_csv_fail(const tool_csv *csv, calomu_status status, const char *format, ...)
+    TOOL_PRINTF(3, 4);
+/* Checks that value is a whole number in [low, high] (at most 2^53). */
+calomu_status tool_csv_whole(const tool_csv *csv, int column, double value, uint64_t low,
+                             uint64_t high, uint64_t *out);
+void tool_csv_close(tool_csv *csv);          /* NULL is allowed */
+
+/* Writes text, usually CSV, through calomu_output; path "-" is standard output.  A failure is kept
+   and reported by tool_writer_close, so the field functions return nothing; a loop may look at
+   tool_writer_status to stop early.  digits: significant digits, 9 for floats, 17 for doubles. */
+typedef struct tool_writer tool_writer;
+calomu_status tool_writer_open(calomu *c, const char *path, tool_writer **writer);   /* reports */
+void tool_write_text(tool_writer *w, const char *text);         /* as it is */
+void tool_write_format(tool_writer *w, const char *format, ...) TOOL_PRINTF(2, 3);
+void tool_write_number(tool_writer *w, double x, int digits);   /* NaN: empty */
+void tool_write_whole(tool_writer *w, uint64_t x);
+calomu_status tool_writer_status(const tool_writer *w);
+calomu_status tool_writer_close(tool_writer *w);                /* reports; frees in every case */
+void tool_writer_abandon(tool_writer *w);                       /* leaves no file; NULL allowed */
+
+#endif /* CALOMU_TOOL_H */

@@ -1,0 +1,302 @@
+/* evaluate.c - calomu evaluate: debiasing, resolution and mean improvement of predictions
+
+   Secs. 4.1 and 4.2 of the paper: a straight line is fitted to the mean prediction against the
+   true energy, its inverse is applied to the predictions, and the relative resolution of each bin
+   is set against the tracker's and combined with it.  */
+#include "calomu_tool.h"
+#include "plot.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EVALUATE_BINS = 100000 };
+
+/* Columns of a file of predictions with a known true energy. */
+typedef struct evaluate_set {
+    const char *path;
+    double *truth, *prediction;      /* GeV */
+    size_t n, room;
+    uint64_t skipped;                /* rows without a true energy */
+} evaluate_set;
+
+typedef struct evaluate_job {
+    calomu *c;
+    const char *input, *fit, *column, *csv, *plots, *history;
+    calomu_eval_options options;
+    calomu_line line;
+    calomu_bin *bin;
+    int n_bins;
+    calomu_summary summary;
+    int quiet;                       /* 1: no table */
+} evaluate_job;
+
+/* Room for one muon more.  The step doubles, so the sizes stay far from overflow: a file would
+   need 2^60 rows. */
+static calomu_status evaluate_grow(evaluate_set *set)
+{
+    size_t room = set->room ? 2 * set->room : 4096;
+    double *truth, *prediction;
+    if (set->n < set->room) return CALOMU_OK;
+    truth = realloc(set->truth, room * sizeof *truth);
+    if (truth) set->truth = truth;
+    prediction = realloc(set->prediction, room * sizeof *prediction);
+    if (prediction) set->prediction = prediction;
+    if (!truth || !prediction)
+        return tool_fail(CALOMU_EMEMORY, "%s: no memory for %zu muons", set->path, room);
+    set->room = room;
+    return CALOMU_OK;
+}
+
+static calomu_status evaluate_rows(tool_csv *csv, evaluate_set *set)
+{
+    double value[2];
+    int more = 0;
+    calomu_status s;
+    while ((s = tool_csv_next(csv, value, &more)) == CALOMU_OK && more) {
+        if (isnan(value[0])) {
+            set->skipped++;
+            continue;
+        }
+        if (!(value[0] > 0))
+            return tool_csv_fail(csv, CALOMU_EFORMAT, "true_energy %g GeV is not positive",
+                                 value[0]);
+        s = evaluate_grow(set);
+        if (s != CALOMU_OK) return s;
+        set->truth[set->n] = value[0];
+        set->prediction[set->n++] = value[1];
+    }
+    return s;
+}
+
+static calomu_status evaluate_read(const char *path, const char *column, evaluate_set *set)
+{
+    tool_column columns[2] = { { "true_energy", TOOL_CELL_MAYBE, 0 },
+                               { NULL, TOOL_CELL_NUMBER, 0 } };
+    tool_csv *csv = NULL;
+    calomu_status s;
+    columns[1].name = column;
+    set->path = path;
+    s = tool_csv_open(path, columns, 2, &csv);
+    if (s == CALOMU_OK) s = evaluate_rows(csv, set);
+    tool_csv_close(csv);
+    if (s != CALOMU_OK) return s;
+    if (set->skipped)
+        tool_notice("%s: %llu of %llu muons have no true energy and are left out", path,
+                    (unsigned long long)set->skipped,
+                    (unsigned long long)(set->skipped + set->n));
+    if (set->n == 0)
+        return tool_fail(CALOMU_EFORMAT, "%s: no muon with a true energy: nothing to evaluate",
+                         path);
+    return CALOMU_OK;
+}
+
+static void evaluate_free(evaluate_set *set)
+{
+    free(set->truth);
+    free(set->prediction);
+}
+
+/* ---------------------------------------------------------------- the table */
+
+/* A number right-aligned, or a dash for a bin that has too few muons. */
+static void evaluate_cell(double x, int width, int decimals)
+{
+    if (isfinite(x)) printf(" %*.*f", width, decimals, x);
+    else printf(" %*s", width, "-");
+}
+
+static void evaluate_row(const calomu_bin *b)
+{
+    char range[64];
+    if (b->low < b->high) (void)snprintf(range, sizeof range, "%.1f..%.1f", b->low, b->high);
+    else (void)snprintf(range, sizeof range, "%.1f", b->low);
+    printf("%-16s %9llu", range, (unsigned long long)b->n);
+    evaluate_cell(b->energy, 9, 1);
+    evaluate_cell(b->median, 9, 1);
+    evaluate_cell(100 * (b->median / b->energy - 1), 8, 2);
+    evaluate_cell(100 * b->calorimeter, 8, 2);
+    evaluate_cell(100 * b->tracker, 8, 2);
+    evaluate_cell(100 * b->combined, 8, 2);
+    printf("\n");
+}
+
+static void evaluate_table(const evaluate_job *j, const evaluate_set *fitted)
+{
+    const calomu_line *l = &j->line;
+    const calomu_summary *s = &j->summary;
+    int i;
+    printf("debiasing (%s, %d bins used, %d skipped): mean prediction = (%.3f +- %.3f) GeV"
+           " + (%.5f +- %.5f) * true energy\n", fitted->path, (int)l->used, (int)l->skipped,
+           l->intercept, l->intercept_error, l->slope, l->slope_error);
+    printf("%-16s %9s %9s %9s %8s %8s %8s %8s\n", s->points ? "energy/GeV" : "bin/GeV", "muons",
+           "true/GeV", "pred/GeV", "bias/%", "calo/%", "track/%", "comb/%");
+    for (i = 0; i < j->n_bins; i++) evaluate_row(&j->bin[i]);
+    printf("mean improvement (MI) %.2f points, worst combined resolution %.2f%%\n", s->mi,
+           s->worst);
+    printf("%d %s used, %d skipped with fewer than 2 muons\n", (int)s->used,
+           s->points ? "points" : "bins", (int)s->skipped);
+}
+
+static calomu_status evaluate_csv(const evaluate_job *j)
+{
+    tool_writer *w = NULL;
+    calomu_status s = tool_writer_open(j->c, j->csv, &w);
+    int i, k;
+    if (s != CALOMU_OK) return s;
+    tool_write_text(w, "low,high,energy,centre,muons,median,c68,calorimeter,tracker,combined\n");
+    for (i = 0; i < j->n_bins; i++) {
+        const calomu_bin *b = &j->bin[i];
+        const double left[4] = { b->low, b->high, b->energy, b->centre };
+        const double right[5] = { b->median, b->c68, b->calorimeter, b->tracker, b->combined };
+        for (k = 0; k < 4; k++) {
+            tool_write_number(w, left[k], 9);
+            tool_write_text(w, ",");
+        }
+        tool_write_whole(w, b->n);
+        for (k = 0; k < 5; k++) {
+            tool_write_text(w, ",");
+            tool_write_number(w, right[k], 9);
+        }
+        tool_write_text(w, "\n");
+    }
+    return tool_writer_close(w);
+}
+
+/* ---------------------------------------------------------------- the verb */
+
+static calomu_status evaluate_compute(evaluate_job *j, const evaluate_set *set,
+                                      const evaluate_set *fitted)
+{
+    /* By itself at most 64 energies are points; --points takes as many as there are. */
+    size_t room = j->options.points == 1 ? set->n : (size_t)j->options.bins;
+    calomu_status s;
+    if (room < 64) room = 64;
+    if (room > EVALUATE_BINS) room = EVALUATE_BINS;
+    j->bin = calloc(room, sizeof *j->bin);
+    if (!j->bin) return tool_fail(CALOMU_EMEMORY, "no memory for %zu bins", room);
+    s = calomu_debias_fit(j->c, &j->options, fitted->truth, fitted->prediction, fitted->n,
+                          &j->line);
+    if (s != CALOMU_OK)
+        return tool_fail(s, "%s: debiasing: %s", fitted->path, calomu_message(j->c));
+    s = calomu_resolution(j->c, &j->options, &j->line, set->truth, set->prediction, set->n,
+                          j->bin, (int)room, &j->n_bins, &j->summary);
+    if (s != CALOMU_OK) return tool_fail(s, "%s: %s", set->path, calomu_message(j->c));
+    return CALOMU_OK;
+}
+
+static calomu_status evaluate_run(evaluate_job *j, evaluate_set *set, evaluate_set *other)
+{
+    const evaluate_set *fitted = j->fit ? other : set;
+    calomu_status s = evaluate_read(j->input, j->column, set);
+    if (s == CALOMU_OK && j->fit) s = evaluate_read(j->fit, j->column, other);
+    if (s == CALOMU_OK) s = evaluate_compute(j, set, fitted);
+    if (s != CALOMU_OK) return s;
+    if (!j->fit)
+        tool_notice("the debiasing is fitted on %s itself; --fit takes it from other muons",
+                    j->input);
+    if (!j->quiet) evaluate_table(j, fitted);
+    if (j->csv) s = evaluate_csv(j);
+    if (s == CALOMU_OK && j->plots) {
+        s = plot_evaluation(j->c, j->plots, &j->line, set->truth, set->prediction, set->n, j->bin,
+                            j->n_bins, &j->summary);
+        if (s == CALOMU_OK && j->history) s = plot_history(j->c, j->plots, j->history);
+    }
+    return s;
+}
+
+calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,
+                             const char *column, const calomu_eval_options *options,
+                             const char *prefix)
+{
+    evaluate_job j;
+    evaluate_set set = { 0 }, other = { 0 };
+    calomu_status s;
+    memset(&j, 0, sizeof j);
+    j.c = c;
+    j.input = predictions;
+    j.fit = fit;
+    j.column = column;
+    j.options = *options;
+    j.plots = prefix;
+    j.quiet = 1;
+    s = evaluate_run(&j, &set, &other);
+    free(j.bin);
+    evaluate_free(&set);
+    evaluate_free(&other);
+    return s;
+}
+
+/* What tool_parse cannot see. */
+static calomu_status evaluate_check(const evaluate_job *j)
+{
+    if (j->fit && strcmp(j->input, "-") == 0 && strcmp(j->fit, "-") == 0)
+        return tool_misuse("PRED.csv and --fit cannot both be standard input");
+    if (j->history && !j->plots)
+        return tool_misuse("--history is plotted: it needs --plots PREFIX");
+    return CALOMU_OK;
+}
+
+int verb_evaluate(int argc, char **argv)
+{
+    evaluate_job j;
+    evaluate_set set = { 0 }, other = { 0 };
+    int points = 0, code;
+    double range[2];
+    tool_operand operands[] = { { .name = "PRED.csv", .target = &j.input }, { .name = NULL } };
+    tool_option options[] = {
+        { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
+          .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
+        { .name = "column", .type = TOOL_STRING, .target = &j.column, .value = "NAME",
+          .help = "column of the predictions: pred, or pred0, pred1 ... for single members" },
+        { .name = "points", .type = TOOL_FLAG, .target = &points,
+          .help = "true energies are fixed points, not to be binned", .preset = "by itself" },
+        { .name = "range", .type = TOOL_PAIR, .target = range, .value = "LOW,HIGH",
+          .help = "true energies (GeV) that are binned" },
+        { .name = "bins", .type = TOOL_INT, .target = &j.options.bins, .value = "N",
+          .help = "bins of the resolution", .low = 1, .high = EVALUATE_BINS },
+        { .name = "fit-bins", .type = TOOL_INT, .target = &j.options.fit_bins, .value = "N",
+          .help = "bins of the debiasing fit", .low = 2, .high = EVALUATE_BINS },
+        { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
+          .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
+        { .name = "bootstrap", .type = TOOL_INT, .target = &j.options.bootstrap, .value = "N",
+          .help = "resamplings for the error of a bin's mean; 0: sd/sqrt(n)", .high = 1000000 },
+        { .name = "seed", .type = TOOL_U64, .target = &j.options.seed, .value = "N",
+          .help = "seed of the resamplings" },
+        { .name = "csv", .type = TOOL_STRING, .target = &j.csv, .value = "OUT.csv",
+          .help = "write the table (GeV, relative resolutions) here too" },
+        { .name = "plots", .type = TOOL_STRING, .target = &j.plots, .value = "PREFIX",
+          .help = "write plots (data, gnuplot scripts, images) with names that begin so" },
+        { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
+          .help = "plot the losses of this training log too" },
+        { .name = NULL }
+    };
+    tool_usage usage = {
+        .verb = "evaluate",
+        .purpose = "Debiases predictions and prints their resolution against true energy, its\n"
+                   "combination with a tracker, and the mean improvement (MI) of the paper.",
+        .operands = operands, .options = options,
+        .notes = "PRED.csv, of `calomu predict`, has the columns true_energy and pred (GeV); it\n"
+                 "may be a pipe or - for standard input.  Rows without a true energy are left out.\n"
+                 "Debias with the muons that chose the model, never with those of the test: --fit."
+    };
+    memset(&j, 0, sizeof j);
+    j.column = "pred";
+    j.options = calomu_eval_options_default();
+    range[0] = j.options.low;
+    range[1] = j.options.high;
+    code = tool_parse(&usage, argc, argv);
+    if (code >= 0) return code;
+    code = (int)evaluate_check(&j);
+    if (code != CALOMU_OK) return code;
+    j.options.low = range[0];
+    j.options.high = range[1];
+    j.options.points = points ? 1 : -1;
+    code = (int)tool_open(&j.c, 1);
+    if (code != CALOMU_OK) return code;
+    code = (int)evaluate_run(&j, &set, &other);
+    free(j.bin);
+    evaluate_free(&set);
+    evaluate_free(&other);
+    calomu_close(j.c);
+    return code;
+}

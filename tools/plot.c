@@ -1,0 +1,855 @@
+/* plot.c - calomu plot: figures of predictions and trainings (the paper's Figs. 7, 8, 9, 12) */
+#include "plot.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Above this number single points hide each other and make images of many MB: counts per cell are
+   drawn instead. */
+enum { PLOT_SCATTER = 4000, PLOT_ROWS = 80, PLOT_COLUMNS = 78 };
+
+/* Okabe and Ito's colours, told apart with any colour vision and in grey. */
+#define PLOT_BLUE "#0072B2"
+#define PLOT_RED "#D55E00"
+#define PLOT_GREEN "#009E73"
+#define PLOT_BLACK "#000000"
+
+/* ---------------------------------------------------------------- names */
+
+/* Where the files of one call go; FIGURE below is "prediction" and so on. */
+typedef struct plot_place {
+    calomu *c;
+    const char *prefix;
+    size_t length;                   /* of the prefix without .svg or .png */
+    const char *format;              /* "svg" or "png" */
+} plot_place;
+
+static int plot_ends(const char *text, size_t length, const char *end)
+{
+    size_t n = strlen(end);
+    return length > n && memcmp(text + length - n, end, n) == 0;
+}
+
+static calomu_status plot_place_at(plot_place *p, calomu *c, const char *prefix)
+{
+    size_t i;
+    p->c = c;
+    p->prefix = prefix;
+    p->length = strlen(prefix);
+    p->format = "svg";
+    if (plot_ends(prefix, p->length, ".png")) p->format = "png";
+    if (plot_ends(prefix, p->length, ".png") || plot_ends(prefix, p->length, ".svg"))
+        p->length -= 4;
+    for (i = 0; i < p->length; i++)
+        if (prefix[0] == '-' || (unsigned char)prefix[i] < 32)
+            return tool_fail(CALOMU_EUSAGE, "names of plots cannot begin with - or hold control"
+                             " characters");
+    return CALOMU_OK;
+}
+
+/* PREFIX_FIGURE.EXTENSION, to be freed; NULL: no memory, reported. */
+static char *plot_path(const plot_place *p, const char *figure, const char *extension)
+{
+    size_t size = p->length + strlen(figure) + strlen(extension) + 3;
+    char *path = malloc(size);
+    if (!path) {
+        tool_fail(CALOMU_EMEMORY, "no memory for the name of a plot");
+        return NULL;
+    }
+    memcpy(path, p->prefix, p->length);
+    (void)snprintf(path + p->length, size - p->length, "_%s.%s", figure, extension);
+    return path;
+}
+
+static calomu_status plot_open(const plot_place *p, const char *figure, const char *extension,
+                               tool_writer **w)
+{
+    char *path = plot_path(p, figure, extension);
+    calomu_status s;
+    if (!path) return CALOMU_EMEMORY;
+    s = tool_writer_open(p->c, path, w);
+    free(path);
+    return s;
+}
+
+/* ---------------------------------------------------------------- pieces of files */
+
+static void plot_row(tool_writer *w, const double *value, int n)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        if (i) tool_write_text(w, ",");
+        tool_write_number(w, value[i], 9);
+    }
+    tool_write_text(w, "\n");
+}
+
+/* before x behind; no printf, whose point depends on the locale.  Six digits place anything to
+   less than a pixel. */
+static void plot_number(tool_writer *w, const char *before, double x, const char *behind)
+{
+    tool_write_text(w, before);
+    tool_write_number(w, x, 6);
+    tool_write_text(w, behind);
+}
+
+/* The file name of PREFIX_FIGURE.EXTENSION as a gnuplot expression.  In single quotes gnuplot
+   replaces nothing, and a quote is written twice; dir keeps a name that begins with < or | from
+   being run as a command. */
+static void plot_name(tool_writer *w, const plot_place *p, const char *figure,
+                      const char *extension)
+{
+    size_t i = p->length;
+    char letter[2] = { 0, 0 };
+    while (i > 0 && p->prefix[i - 1] != '/') i--;
+    tool_write_text(w, "dir.'");
+    for (; i < p->length; i++) {
+        letter[0] = p->prefix[i];
+        tool_write_text(w, letter[0] == '\'' ? "''" : letter);
+    }
+    tool_write_format(w, "_%s.%s'", figure, extension);
+}
+
+/* What every script begins with.  height of the image; its width is 900. */
+static void plot_head(tool_writer *w, const plot_place *p, const char *figure, const char *what,
+                      int height)
+{
+    int png = strcmp(p->format, "png") == 0;
+    tool_write_format(w, "# %s\n# Made by calomu; `gnuplot FILE.gp` draws it beside this file.\n",
+                      what);
+    tool_write_text(w,
+        "dir = exists('ARG0') ? ARG0 : ''\n"
+        "while (strlen(dir) > 0 && dir[strlen(dir):strlen(dir)] ne '/') "
+        "{ dir = dir[1:strlen(dir) - 1] }\n"
+        "if (dir[1:1] ne '/') { dir = './'.dir }\n");
+    tool_write_format(w, "set terminal %s size %d,%d enhanced font '%s' background '#ffffff'\n",
+                      png ? "pngcairo" : "svg", 900, height,
+                      png ? "Sans,14" : "Helvetica,Arial,sans-serif,18");
+    tool_write_text(w, "set output ");
+    plot_name(w, p, figure, p->format);
+    tool_write_text(w,
+        "\nset datafile separator ','\n"
+        "set border linewidth 1.2\n"
+        "set grid linetype 1 dashtype solid linewidth 1 linecolor rgb '#dddddd'\n"
+        "set tics nomirror out\n"
+        "set key outside top center horizontal Left reverse samplen 2.5\n");
+}
+
+static int plot_compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The q-quantile of n > 0 sorted values, linear between neighbours. */
+static double plot_quantile(const double *x, size_t n, double q)
+{
+    const double at = q * (double)(n - 1);
+    const size_t i = (size_t)at;
+    return i + 1 < n ? x[i] + (x[i + 1] - x[i]) * (at - (double)i) : x[n - 1];
+}
+
+/* ---------------------------------------------------------------- prediction against truth */
+
+/* The muons of an evaluation, and the ranges of the figure. */
+typedef struct plot_muons {
+    const double *truth, *prediction;
+    size_t n;
+    const calomu_line *line;         /* or NULL */
+    const calomu_bin *bins;
+    int n_bins;
+    const calomu_summary *summary;
+    double high;                     /* end of the axis of all true energies, GeV, from 0 */
+    double end;                      /* and of that of the bins */
+    double gap;                      /* between fixed energies, the smallest, GeV */
+    double bottom, top;              /* of the predictions, GeV, without far outliers */
+    double *scratch;                 /* n values */
+} plot_muons;
+
+static void plot_ranges(plot_muons *m)
+{
+    size_t i;
+    int b;
+    m->high = 0;
+    for (i = 0; i < m->n; i++)
+        if (m->truth[i] > m->high) m->high = m->truth[i];
+    m->high *= 1.02;
+    m->end = 1.02 * m->bins[m->n_bins - 1].high;
+    m->gap = 0.1 * m->high;
+    for (b = 1; b < m->n_bins; b++) m->gap = fmin(m->gap, m->bins[b].low - m->bins[b - 1].low);
+    memcpy(m->scratch, m->prediction, m->n * sizeof *m->scratch);
+    qsort(m->scratch, m->n, sizeof *m->scratch, plot_compare);
+    m->bottom = fmin(0, plot_quantile(m->scratch, m->n, 0.002));
+    m->top = fmax(m->high, 1.02 * plot_quantile(m->scratch, m->n, 0.998));
+}
+
+/* Column k of the cells: equal widths, or around each of the fixed energies. */
+static void plot_column(const plot_muons *m, int k, double *low, double *high)
+{
+    if (!m->summary->points) {
+        *low = m->high * k / PLOT_COLUMNS;
+        *high = m->high * (k + 1) / PLOT_COLUMNS;
+        return;
+    }
+    *low = m->bins[k].low - 0.3 * m->gap;
+    *high = m->bins[k].low + 0.3 * m->gap;
+}
+
+/* The column of a true energy, or columns where there is none. */
+static int plot_find(const plot_muons *m, int columns, double energy)
+{
+    int low = 0, high = columns;
+    if (!m->summary->points) {
+        low = (int)(energy / m->high * PLOT_COLUMNS);
+        return low < PLOT_COLUMNS ? low : PLOT_COLUMNS - 1;
+    }
+    while (low < high) {
+        int middle = low + (high - low) / 2;
+        if (m->bins[middle].low < energy) low = middle + 1;
+        else high = middle;
+    }
+    return low < columns && m->bins[low].low == energy ? low : columns;
+}
+
+/* Muons per cell, in a grid of columns x PLOT_ROWS; empty cells are left out. */
+static calomu_status plot_cells(tool_writer *w, const plot_muons *m)
+{
+    const int columns = m->summary->points ? m->n_bins : PLOT_COLUMNS;
+    const double height = (m->top - m->bottom) / PLOT_ROWS;
+    uint64_t *count = calloc((size_t)columns * PLOT_ROWS, sizeof *count);
+    size_t i;
+    int k, r;
+    if (!count) return tool_fail(CALOMU_EMEMORY, "no memory for the cells of a plot");
+    for (i = 0; i < m->n; i++) {
+        double row = (m->prediction[i] - m->bottom) / height;
+        k = plot_find(m, columns, m->truth[i]);
+        if (k < columns && row >= 0 && row < PLOT_ROWS) count[k * PLOT_ROWS + (int)row]++;
+    }
+    tool_write_text(w, "true_low_GeV,true_high_GeV,prediction_low_GeV,prediction_high_GeV,muons\n");
+    for (k = 0; k < columns; k++) {
+        for (r = 0; r < PLOT_ROWS; r++) {
+            double row[5];
+            plot_column(m, k, &row[0], &row[1]);
+            row[2] = m->bottom + r * height;
+            row[3] = m->bottom + (r + 1) * height;
+            row[4] = (double)count[k * PLOT_ROWS + r];
+            if (row[4] > 0) plot_row(w, row, 5);
+        }
+    }
+    free(count);
+    return CALOMU_OK;
+}
+
+static calomu_status plot_prediction_data(const plot_place *p, const plot_muons *m)
+{
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "prediction", "csv", &w);
+    size_t i;
+    if (s != CALOMU_OK) return s;
+    if (m->n > PLOT_SCATTER) {
+        s = plot_cells(w, m);
+        if (s != CALOMU_OK) {
+            tool_writer_abandon(w);
+            return s;
+        }
+        return tool_writer_close(w);
+    }
+    tool_write_text(w, "true_energy_GeV,prediction_GeV\n");
+    for (i = 0; i < m->n; i++) {
+        const double row[2] = { m->truth[i], m->prediction[i] };
+        plot_row(w, row, 2);
+    }
+    return tool_writer_close(w);
+}
+
+static void plot_prediction_layers(tool_writer *w, const plot_place *p, const plot_muons *m)
+{
+    tool_write_text(w, "plot ");
+    plot_name(w, p, "prediction", "csv");
+    if (m->n > PLOT_SCATTER) {
+        /* a tenth wider than they are: neighbours overlap, and no seams show */
+        tool_write_text(w, " skip 1 using 1:3:1:(1.1*$2-0.1*$1):3:(1.1*$4-0.1*$3):5 with"
+                        " boxxyerror fillstyle solid noborder linecolor palette notitle, \\\n");
+    } else {
+        tool_write_format(w, " using 1:2 skip 1 with points pointtype 7 pointsize %s"
+                          " linecolor rgb '" PLOT_BLUE "' title 'Muons', \\\n",
+                          m->n > 800 ? "0.3" : "0.5");
+    }
+    tool_write_text(w, "    x with lines linewidth 2 dashtype 2 linecolor rgb '" PLOT_BLACK
+                    "' title 'Ideal response'");
+    if (m->line) {
+        plot_number(w, ", \\\n    (", m->line->intercept, "");
+        plot_number(w, " + ", m->line->slope, "*x) with lines linewidth 3 linecolor rgb '");
+        tool_write_text(w, PLOT_RED "' title 'Fit: ");
+        tool_write_number(w, m->line->intercept, 4);
+        tool_write_text(w, " GeV + ");
+        tool_write_number(w, m->line->slope, 4);
+        tool_write_text(w, " E'");
+    }
+    tool_write_text(w, "\n");
+}
+
+static calomu_status plot_prediction_script(const plot_place *p, const plot_muons *m)
+{
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "prediction", "gp", &w);
+    if (s != CALOMU_OK) return s;
+    plot_head(w, p, "prediction", "Raw predictions against true energy (Fig. 8).", 760);
+    tool_write_text(w, "set xlabel 'True energy E [GeV]'\nset ylabel 'Raw prediction [GeV]'\n");
+    plot_number(w, "set xrange [0:", m->high, "]\n");
+    plot_number(w, "set yrange [", m->bottom, ":");
+    plot_number(w, "", m->top, "]\n");
+    if (m->n > PLOT_SCATTER)
+        tool_write_text(w, "set cblabel 'Muons per cell'\nset logscale cb\n"
+                        "set palette defined (0 '#e8f1f8', 1 '#a6cbe3', 2 '#4a98c9', 3 '#0b5c9e',"
+                        " 4 '#08264d')\n");
+    plot_prediction_layers(w, p, m);
+    return tool_writer_close(w);
+}
+
+/* ---------------------------------------------------------------- ratio */
+
+/* One muon; compared by its true energy. */
+typedef struct plot_pair {
+    double truth, ratio;
+} plot_pair;
+
+static plot_pair *plot_pairs(const plot_muons *m)
+{
+    plot_pair *pair = malloc((m->n ? m->n : 1) * sizeof *pair);
+    size_t i;
+    if (!pair) {
+        tool_fail(CALOMU_EMEMORY, "no memory to plot %zu muons", m->n);
+        return NULL;
+    }
+    for (i = 0; i < m->n; i++) {
+        double p = m->line ? calomu_debias(m->line, m->prediction[i]) : m->prediction[i];
+        pair[i].truth = m->truth[i];
+        pair[i].ratio = p / m->truth[i];
+    }
+    /* plot_compare reads the first member */
+    qsort(pair, m->n, sizeof *pair, plot_compare);
+    return pair;
+}
+
+/* Ratios of the muons of a bin into m->scratch, sorted; how many.  *at: where to look, which
+   moves on as the bins rise. */
+static size_t plot_ratios(const plot_muons *m, const plot_pair *pair, const calomu_bin *b,
+                          size_t *at)
+{
+    const int points = m->summary->points;
+    size_t k = 0;
+    while (*at < m->n && (points ? pair[*at].truth < b->low : pair[*at].truth <= b->low)) ++*at;
+    for (; *at < m->n && pair[*at].truth <= b->high; ++*at) m->scratch[k++] = pair[*at].ratio;
+    qsort(m->scratch, k, sizeof *m->scratch, plot_compare);
+    return k;
+}
+
+/* Quantiles 50 +- 47.7 and 50 +- 34.1 percent as in Fig. 9; *top: where the picture may end. */
+static void plot_ratio_rows(tool_writer *w, const plot_muons *m, const plot_pair *pair,
+                            double *top)
+{
+    static const double quantile[5] = { 0.023, 0.159, 0.5, 0.841, 0.977 };
+    size_t at = 0;
+    int b, q;
+    *top = 1.5;
+    tool_write_text(w, "low_GeV,high_GeV,true_energy_GeV,muons,q2.3,q15.9,median,q84.1,q97.7\n");
+    for (b = 0; b < m->n_bins; b++) {
+        double row[9];
+        size_t k = plot_ratios(m, pair, &m->bins[b], &at);
+        row[0] = m->bins[b].low;
+        row[1] = m->bins[b].high;
+        row[2] = m->bins[b].energy;
+        row[3] = (double)m->bins[b].n;
+        for (q = 0; q < 5; q++)
+            row[4 + q] = k > 1 ? plot_quantile(m->scratch, k, quantile[q]) : (double)NAN;
+        if (k > 1 && 1.05 * row[8] > *top) *top = 1.05 * row[8];
+        plot_row(w, row, 9);
+    }
+    /* a tail at the lowest energies would press all others flat */
+    *top = fmin(*top, 3);
+}
+
+static calomu_status plot_ratio_data(const plot_place *p, const plot_muons *m, double *top)
+{
+    tool_writer *w = NULL;
+    plot_pair *pair = plot_pairs(m);
+    calomu_status s = pair ? plot_open(p, "ratio", "csv", &w) : CALOMU_EMEMORY;
+    if (s == CALOMU_OK) {
+        plot_ratio_rows(w, m, pair, top);
+        s = tool_writer_close(w);
+    }
+    free(pair);
+    return s;
+}
+
+static calomu_status plot_ratio_script(const plot_place *p, const plot_muons *m, double top)
+{
+    const char *band[2][3] = { { "5:9", "#cfe3f1", "95.4% of muons" },
+                               { "6:8", "#7fb8dc", "68.2% of muons" } };
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "ratio", "gp", &w);
+    int i;
+    if (s != CALOMU_OK) return s;
+    plot_head(w, p, "ratio", "Prediction / truth: quantiles per bin (Figs. 9, 11).", 560);
+    tool_write_format(w, "set xlabel 'True energy E [GeV]'\nset ylabel '%s / E'\n",
+                      m->line ? "Debiased prediction" : "Prediction");
+    plot_number(w, "set xrange [0:", m->end, "]\n");
+    plot_number(w, "set yrange [0:", top, "]\nplot ");
+    for (i = 0; i < 2; i++) {
+        plot_name(w, p, "ratio", "csv");
+        tool_write_format(w, " using 3:%s skip 1 with filledcurves fillstyle solid noborder"
+                          " linecolor rgb '%s' title '%s', \\\n    ", band[i][0], band[i][1],
+                          band[i][2]);
+    }
+    tool_write_text(w, "1 with lines linewidth 2 dashtype 2 linecolor rgb '" PLOT_BLACK
+                    "' title 'Ideal response', \\\n    ");
+    plot_name(w, p, "ratio", "csv");
+    tool_write_text(w, " using 3:7 skip 1 with linespoints linewidth 2.5 pointtype 7"
+                    " pointsize 0.6 linecolor rgb '" PLOT_BLUE "' title 'Median'\n");
+    return tool_writer_close(w);
+}
+
+/* ---------------------------------------------------------------- resolution */
+
+static calomu_status plot_resolution_data(const plot_place *p, const plot_muons *m, double *top)
+{
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "resolution", "csv", &w);
+    int b;
+    *top = 0;
+    if (s != CALOMU_OK) return s;
+    tool_write_text(w, "low_GeV,high_GeV,true_energy_GeV,centre_GeV,muons,calorimeter_percent,"
+                    "tracker_percent,combination_percent\n");
+    for (b = 0; b < m->n_bins; b++) {
+        const calomu_bin *bin = &m->bins[b];
+        const double row[8] = { bin->low, bin->high, bin->energy, bin->centre, (double)bin->n,
+                                100 * bin->calorimeter, 100 * bin->tracker,
+                                100 * bin->combined };
+        *top = fmax(*top, 105 * bin->tracker);
+        if (bin->n >= 2) *top = fmax(*top, fmin(105 * bin->calorimeter, 150));
+        plot_row(w, row, 8);
+    }
+    return tool_writer_close(w);
+}
+
+static calomu_status plot_resolution_script(const plot_place *p, const plot_muons *m, double top)
+{
+    const char *curve[3][3] = {
+        { "3:6", "pointtype 7 pointsize 0.8 linecolor rgb '" PLOT_BLUE "'", "Calorimeter" },
+        { "4:7", "pointtype 4 pointsize 0.8 dashtype 2 linecolor rgb '" PLOT_RED "'", "Tracker" },
+        { "3:8", "pointtype 9 pointsize 0.9 linecolor rgb '" PLOT_GREEN "'", "Combination" }
+    };
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "resolution", "gp", &w);
+    int i;
+    if (s != CALOMU_OK) return s;
+    plot_head(w, p, "resolution",
+              "Resolution of calorimeter, tracker and combination (Fig. 12).", 600);
+    tool_write_text(w, "set xlabel 'True energy [GeV]'\nset ylabel 'Relative resolution [%]'\n");
+    tool_write_format(w, "set title 'Mean improvement %.2f points, worst combined resolution"
+                      " %.2f%%'\n", m->summary->mi, m->summary->worst);
+    plot_number(w, "set xrange [0:", m->end, "]\n");
+    plot_number(w, "set yrange [0:", top, "]\nplot ");
+    for (i = 0; i < 3; i++) {
+        plot_name(w, p, "resolution", "csv");
+        tool_write_format(w, " using %s skip 1 with linespoints linewidth 2.5 %s title '%s'%s",
+                          curve[i][0], curve[i][1], curve[i][2], i < 2 ? ", \\\n    " : "\n");
+    }
+    return tool_writer_close(w);
+}
+
+/* ---------------------------------------------------------------- gnuplot */
+
+/* The first gnuplot on the PATH, to be freed; NULL: none. */
+static char *plot_find_gnuplot(void)
+{
+    const char *path = getenv("PATH"), *end;
+    for (; path && *path; path = *end ? end + 1 : end) {
+        size_t length;
+        char *file;
+        struct stat info;
+        end = path + strcspn(path, ":");
+        length = (size_t)(end - path);
+        file = malloc(length + sizeof "./gnuplot");
+        if (!file) return NULL;
+        memcpy(file, path, length);
+        /* an empty entry is the working folder */
+        strcpy(file + length, length ? "/gnuplot" : "./gnuplot");
+        if (stat(file, &info) == 0 && S_ISREG(info.st_mode) && access(file, X_OK) == 0)
+            return file;
+        free(file);
+    }
+    return NULL;
+}
+
+/* Runs gnuplot on one script, with nothing to read; 0, its exit status, 128 + the signal that
+   ended it, or -1 if it could not be started. */
+static int plot_run(const char *gnuplot, const char *name)
+{
+    const size_t size = strlen(name) + 3;
+    char *script = malloc(size);
+    int status = 0, null;
+    pid_t child;
+    if (!script) return -1;
+    /* gnuplot would run a name that begins with < as a command */
+    (void)snprintf(script, size, "%s%s", name[0] == '/' ? "" : "./", name);
+    child = fork();
+    if (child < 0) {
+        free(script);
+        return -1;
+    }
+    if (child == 0) {
+        null = open("/dev/null", O_RDONLY);
+        if (null >= 0) (void)dup2(null, STDIN_FILENO);
+        (void)dup2(STDERR_FILENO, STDOUT_FILENO);
+        execl(gnuplot, "gnuplot", script, (char *)NULL);
+        _exit(127);
+    }
+    free(script);
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) return -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Draws the n figures; what cannot be drawn is said, and is no failure. */
+static calomu_status plot_render(const plot_place *p, const char *const *figure, int n)
+{
+    char *gnuplot = plot_find_gnuplot(), *script, *image;
+    int i, code;
+    if (!gnuplot) {
+        tool_notice("no gnuplot on the PATH: wrote %d plot%s as data and script; to draw: gnuplot"
+                    " %.*s_%s.gp", n, n == 1 ? "" : "s", (int)p->length, p->prefix, figure[0]);
+        return CALOMU_OK;
+    }
+    for (i = 0; i < n; i++) {
+        script = plot_path(p, figure[i], "gp");
+        image = plot_path(p, figure[i], p->format);
+        code = script && image ? plot_run(gnuplot, script) : -1;
+        if (code == 0 && access(image, F_OK) == 0) {
+            tool_notice("wrote %s", image);
+        } else if (script && image) {
+            /* what is there is half an image, or one of other data */
+            (void)unlink(image);
+            tool_notice("warning: %s %s ended with status %d: no image, but data and script are"
+                        " there", gnuplot, script, code);
+        }
+        free(script);
+        free(image);
+    }
+    free(gnuplot);
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- an evaluation */
+
+static calomu_status plot_evaluation_files(const plot_place *p, plot_muons *m)
+{
+    double top = 0;
+    calomu_status s;
+    plot_ranges(m);
+    s = plot_prediction_data(p, m);
+    if (s == CALOMU_OK) s = plot_prediction_script(p, m);
+    if (s == CALOMU_OK) s = plot_ratio_data(p, m, &top);
+    if (s == CALOMU_OK) s = plot_ratio_script(p, m, top);
+    if (s == CALOMU_OK) s = plot_resolution_data(p, m, &top);
+    if (s == CALOMU_OK) s = plot_resolution_script(p, m, top);
+    return s;
+}
+
+calomu_status plot_evaluation(calomu *c, const char *prefix, const calomu_line *line,
+                              const double *truth, const double *prediction, size_t n,
+                              const calomu_bin *bins, int n_bins, const calomu_summary *summary)
+{
+    static const char *const figures[3] = { "prediction", "ratio", "resolution" };
+    plot_place p;
+    plot_muons m;
+    calomu_status s = plot_place_at(&p, c, prefix);
+    if (s != CALOMU_OK) return s;
+    memset(&m, 0, sizeof m);
+    m.truth = truth;
+    m.prediction = prediction;
+    m.n = n;
+    m.line = line;
+    m.bins = bins;
+    m.n_bins = n_bins;
+    m.summary = summary;
+    m.scratch = malloc((n ? n : 1) * sizeof *m.scratch);
+    if (!m.scratch) return tool_fail(CALOMU_EMEMORY, "no memory to plot %zu muons", n);
+    s = plot_evaluation_files(&p, &m);
+    free(m.scratch);
+    return s == CALOMU_OK ? plot_render(&p, figures, 3) : s;
+}
+
+/* ---------------------------------------------------------------- a training */
+
+/* The values of one curve or more; NaN while there is none. */
+typedef struct plot_range {
+    double low, high;
+} plot_range;
+
+/* What the script must know of the log. */
+typedef struct plot_log {
+    uint64_t rows;
+    plot_range epoch, loss, lr, beta1, mi;   /* losses and LR: of those above 0 */
+    double best, best_loss;          /* epoch of the lowest validation loss, NaN: none */
+} plot_log;
+
+/* fmin and fmax pass over a NaN. */
+static void plot_widen(plot_range *r, double x)
+{
+    r->low = fmin(r->low, x);
+    r->high = fmax(r->high, x);
+}
+
+static void plot_log_begin(plot_log *l)
+{
+    const plot_range none = { (double)NAN, (double)NAN };
+    l->rows = 0;
+    l->epoch = l->loss = l->lr = l->beta1 = l->mi = none;
+    l->best = l->best_loss = (double)NAN;
+}
+
+/* row: epoch, training loss, validation loss, LR, beta1, MI. */
+static void plot_log_row(plot_log *l, const double row[6])
+{
+    plot_widen(&l->epoch, row[0]);
+    if (row[1] > 0) plot_widen(&l->loss, row[1]);
+    if (row[2] > 0) plot_widen(&l->loss, row[2]);
+    if (row[3] > 0) plot_widen(&l->lr, row[3]);
+    plot_widen(&l->beta1, row[4]);
+    plot_widen(&l->mi, row[5]);
+    if (row[2] < l->best_loss || (isnan(l->best_loss) && !isnan(row[2]))) {
+        l->best = row[0];
+        l->best_loss = row[2];
+    }
+    l->rows++;
+}
+
+static calomu_status plot_history_copy(tool_csv *csv, tool_writer *w, plot_log *l)
+{
+    double row[6];
+    int more = 0;
+    calomu_status s;
+    tool_write_text(w, "epoch,training_loss,validation_loss,lr,beta1,mi\n");
+    while ((s = tool_csv_next(csv, row, &more)) == CALOMU_OK && more) {
+        plot_log_row(l, row);
+        plot_row(w, row, 6);
+    }
+    if (s == CALOMU_OK && l->rows == 0)
+        s = tool_csv_fail(csv, CALOMU_EFORMAT, "no epoch to plot");
+    return s;
+}
+
+static calomu_status plot_history_data(const plot_place *p, const char *log, plot_log *l)
+{
+    const tool_column columns[6] = {
+        { "epoch", TOOL_CELL_NUMBER, 0 }, { "training_loss", TOOL_CELL_MAYBE, 0 },
+        { "validation_loss", TOOL_CELL_MAYBE, 0 }, { "lr", TOOL_CELL_MAYBE, 0 },
+        { "beta1", TOOL_CELL_MAYBE, 0 }, { "mi", TOOL_CELL_MAYBE, 1 }
+    };
+    tool_csv *csv = NULL;
+    tool_writer *w = NULL;
+    calomu_status s = tool_csv_open(log, columns, 6, &csv);
+    if (s != CALOMU_OK) return s;
+    s = plot_open(p, "history", "csv", &w);
+    if (s == CALOMU_OK) {
+        s = plot_history_copy(csv, w, l);
+        if (s == CALOMU_OK) s = tool_writer_close(w);
+        else tool_writer_abandon(w);
+    }
+    tool_csv_close(csv);
+    return s;
+}
+
+/* One curve of PREFIX_history.csv: columns and axes, and the style, which ends the clause. */
+static void plot_curve(tool_writer *w, const plot_place *p, const char *columns, const char *style)
+{
+    plot_name(w, p, "history", "csv");
+    tool_write_format(w, " skip 1 using %s with linespoints linewidth 2.5 %s", columns, style);
+}
+
+/* `set AXIS [low:high]`, if the curve has values. */
+static void plot_set_range(tool_writer *w, const char *axis, double low, double high)
+{
+    if (!(low < high)) return;
+    tool_write_format(w, "set %s [", axis);
+    plot_number(w, "", low, ":");
+    plot_number(w, "", high, "]\n");
+}
+
+/* The axis of the losses; logarithmic if they fall far, with ticks at 1, 2, 5, 10 ...: the decades
+   alone may be none. */
+static void plot_history_axis(tool_writer *w, const plot_range *loss)
+{
+    static const int step[3] = { 1, 2, 5 };
+    const double low = loss->low / 1.1, high = loss->high * 1.1;
+    double decade = 1e-12;
+    int i, n = 0;
+    plot_set_range(w, "yrange", low, high);
+    if (!(loss->high > 5 * loss->low)) return;
+    tool_write_text(w, "set logscale y\nset ytics (");
+    for (; decade <= high && decade < 1e13; decade *= 10)
+        for (i = 0; i < 3; i++)
+            if (step[i] * decade >= low && step[i] * decade <= high)
+                plot_number(w, n++ ? ", " : "", step[i] * decade, "");
+    tool_write_text(w, ") nomirror\n");
+}
+
+/* Losses above, with the mean improvement on the right. */
+static void plot_history_losses(tool_writer *w, const plot_place *p, const plot_log *l)
+{
+    tool_write_text(w,
+        "set multiplot\nset lmargin at screen 0.13\nset rmargin at screen 0.87\n"
+        "set tmargin at screen 0.91\nset bmargin at screen 0.45\n"
+        "set key at screen 0.5, screen 0.985 center top vertical maxrows 2\n"
+        "set format x ''\nset ylabel 'Loss [GeV]'\n");
+    plot_set_range(w, "xrange", fmin(0, l->epoch.low), l->epoch.high + 1);
+    plot_history_axis(w, &l->loss);
+    if (!isnan(l->mi.low)) {
+        tool_write_text(w, "set y2label 'Mean improvement [points]'\nset y2tics nomirror\n");
+        plot_set_range(w, "y2range", l->mi.low - 1, l->mi.high + 1);
+    }
+    if (!isnan(l->best_loss)) {
+        plot_number(w, "set arrow 1 from ", l->best, ", graph 0 to ");
+        plot_number(w, "", l->best, ", graph 1 nohead dashtype 3 linewidth 2 linecolor rgb"
+                    " '#606060' back\n");
+    }
+    tool_write_text(w, "plot ");
+    plot_curve(w, p, "1:2", "pointtype 7 pointsize 0.5 linecolor rgb '" PLOT_BLUE
+               "' title 'Training loss', \\\n    ");
+    plot_curve(w, p, "1:3", "pointtype 5 pointsize 0.5 linecolor rgb '" PLOT_RED
+               "' title 'Validation loss'");
+    if (!isnan(l->mi.low)) {
+        tool_write_text(w, ", \\\n    ");
+        plot_curve(w, p, "1:6 axes x1y2", "pointtype 9 pointsize 0.6 dashtype 2 linecolor rgb '"
+                   PLOT_GREEN "' title 'Mean improvement (right)'");
+    }
+    if (!isnan(l->best_loss))
+        plot_number(w, ", \\\n    NaN with lines dashtype 3 linewidth 2 linecolor rgb '#606060'"
+                    " title 'Best epoch: ", l->best, "'");
+    tool_write_text(w, "\n");
+}
+
+/* Learning rate and beta1 below. */
+static void plot_history_schedule(tool_writer *w, const plot_place *p, const plot_log *l)
+{
+    tool_write_text(w,
+        "unset logscale y\nset tmargin at screen 0.36\nset bmargin at screen 0.13\n"
+        "set key at screen 0.5, screen 0.415 horizontal\n"
+        "set format x '%g'\nset xlabel 'Epoch'\nset ylabel 'Learning rate'\n"
+        "set y2label '{/Symbol b}_1' offset -1.5\nset y2tics 0.05 nomirror\n"
+        "set yrange [*:*]\nset ytics autofreq nomirror\n");
+    plot_set_range(w, "y2range", fmin(0.84, l->beta1.low), fmax(0.96, l->beta1.high));
+    plot_set_range(w, "yrange", l->lr.low / 1.5, l->lr.high * 1.5);
+    if (l->lr.low > 0) tool_write_text(w, "set logscale y\nset format y '10^{%T}'\n");
+    tool_write_text(w, "plot ");
+    plot_curve(w, p, "1:4", "pointtype 7 pointsize 0.5 linecolor rgb '" PLOT_BLUE
+               "' title 'Learning rate', \\\n    ");
+    plot_curve(w, p, "1:5 axes x1y2", "pointtype 9 pointsize 0.6 dashtype 2 linecolor rgb '"
+               PLOT_RED "' title '{/Symbol b}_1 (right)'\n");
+    tool_write_text(w, "unset multiplot\n");
+}
+
+static calomu_status plot_history_script(const plot_place *p, const plot_log *l)
+{
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "history", "gp", &w);
+    if (s != CALOMU_OK) return s;
+    plot_head(w, p, "history", "Losses, mean improvement and schedule of a training (Fig. 7).",
+              800);
+    plot_history_losses(w, p, l);
+    plot_history_schedule(w, p, l);
+    return tool_writer_close(w);
+}
+
+calomu_status plot_history(calomu *c, const char *prefix, const char *log)
+{
+    static const char *const figures[1] = { "history" };
+    plot_place p;
+    plot_log l;
+    calomu_status s = plot_place_at(&p, c, prefix);
+    if (s != CALOMU_OK) return s;
+    plot_log_begin(&l);
+    s = plot_history_data(&p, log, &l);
+    if (s == CALOMU_OK) s = plot_history_script(&p, &l);
+    return s == CALOMU_OK ? plot_render(&p, figures, 1) : s;
+}
+
+/* ---------------------------------------------------------------- the verb */
+
+typedef struct plot_job {
+    const char *history, *predictions, *fit, *column, *out;
+    calomu_eval_options options;
+    double range[2];
+    int points;
+} plot_job;
+
+static calomu_status plot_job_run(plot_job *j)
+{
+    calomu *c = NULL;
+    calomu_status s;
+    if (!j->history && !j->predictions)
+        return tool_misuse("nothing to plot: give --history LOG.csv or --predictions PRED.csv");
+    if (j->fit && !j->predictions)
+        return tool_misuse("--fit debiases predictions: it needs --predictions PRED.csv");
+    j->options.low = j->range[0];
+    j->options.high = j->range[1];
+    j->options.points = j->points ? 1 : -1;
+    s = tool_open(&c, 1);
+    if (s != CALOMU_OK) return s;
+    if (j->predictions)
+        s = evaluate_plots(c, j->predictions, j->fit, j->column, &j->options, j->out);
+    if (s == CALOMU_OK && j->history) s = plot_history(c, j->out, j->history);
+    calomu_close(c);
+    return s;
+}
+
+int verb_plot(int argc, char **argv)
+{
+    plot_job j;
+    int code;
+    tool_option options[] = {
+        { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
+          .help = "plot the losses of this training log" },
+        { .name = "predictions", .type = TOOL_STRING, .target = &j.predictions,
+          .value = "PRED.csv", .help = "plot predictions, their ratio to truth, and resolutions" },
+        { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PREFIX", .needed = 1,
+          .help = "how the names begin; with .png or .svg at the end: the images' format" },
+        { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
+          .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
+        { .name = "column", .type = TOOL_STRING, .target = &j.column, .value = "NAME",
+          .help = "column of the predictions" },
+        { .name = "points", .type = TOOL_FLAG, .target = &j.points,
+          .help = "true energies are fixed points, not to be binned", .preset = "by itself" },
+        { .name = "range", .type = TOOL_PAIR, .target = j.range, .value = "LOW,HIGH",
+          .help = "true energies (GeV) that are binned" },
+        { .name = "bins", .type = TOOL_INT, .target = &j.options.bins, .value = "N",
+          .help = "bins of the resolution", .low = 1, .high = 100000 },
+        { .name = "fit-bins", .type = TOOL_INT, .target = &j.options.fit_bins, .value = "N",
+          .help = "bins of the debiasing fit", .low = 2, .high = 100000 },
+        { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
+          .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
+        { .name = NULL }
+    };
+    tool_usage usage = {
+        .verb = "plot",
+        .purpose = "Plots a training log or predictions: data (CSV), a gnuplot script, and the\n"
+                   "image (SVG, or PNG) where gnuplot is installed.",
+        .options = options,
+        .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution, each\n"
+                 ".csv, .gp and .svg.  To draw one again, from any folder: gnuplot PREFIX_ratio.gp"
+    };
+    memset(&j, 0, sizeof j);
+    j.column = "pred";
+    j.options = calomu_eval_options_default();
+    j.range[0] = j.options.low;
+    j.range[1] = j.options.high;
+    code = tool_parse(&usage, argc, argv);
+    return code >= 0 ? code : (int)plot_job_run(&j);
+}

@@ -1,0 +1,31 @@
+/* plot.h - figures: each is data (CSV), a gnuplot script, and the image where gnuplot is there
+
+   PREFIX is a path with the beginning of the names; if it ends with .png or .svg, that is the
+   format of the images and no part of the names (default: SVG).  The scripts stand alone:
+   `gnuplot FILE.gp`, from any folder, makes the image beside the script.  gnuplot is looked for on
+   the PATH; where it is missing or fails, that is a notice and no failure, for data and scripts
+   are there.  Failures are reported by the functions themselves.  */
+#ifndef CALOMU_PLOT_H
+#define CALOMU_PLOT_H
+
+#include "calomu_tool.h"
+
+/* PREFIX_prediction (raw predictions and the fitted line, Fig. 8), PREFIX_ratio (quantiles of
+   prediction / truth after debiasing, Figs. 9 and 11) and PREFIX_resolution (calorimeter, tracker,
+   combination, Fig. 12), each .csv, .gp and image.  line NULL: nothing was debiased. */
+calomu_status plot_evaluation(calomu *c, const char *prefix, const calomu_line *line,
+                              const double *truth, const double *prediction, size_t n,
+                              const calomu_bin *bins, int n_bins, const calomu_summary *summary);
+
+/* PREFIX_history (Fig. 7): losses, mean improvement, learning rate and beta1 against the epoch,
+   from a training log, a CSV with the columns epoch, training_loss, validation_loss, lr, beta1
+   and, if there, mi (empty where unknown). */
+calomu_status plot_history(calomu *c, const char *prefix, const char *log);
+
+/* What `calomu evaluate` does with these files (fit may be NULL), but only its plots: for the verb
+   plot.  In evaluate.c. */
+calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,
+                             const char *column, const calomu_eval_options *options,
+                             const char *prefix);
+
+#endif /* CALOMU_PLOT_H */

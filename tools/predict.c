@@ -1,0 +1,205 @@
+/* predict.c - calomu predict: energies of the muons of a data file, as CSV */
+#include "calomu_tool.h"
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Muons per call of the engine: whole groups of 16 lanes, and enough of them for every core.
+   Predictions do not depend on the split. */
+enum { PREDICT_CHUNK = 256 };
+
+typedef struct predict_job {
+    calomu *c;
+    const char *model_path, *data_path, *out;
+    uint64_t first, count;
+    calomu_model *model;
+    calomu_data *data;
+    int members;
+    double *prediction, *member;     /* PREDICT_CHUNK values, and those of each member */
+    int computed;                    /* 1: features are computed on the fly */
+    uint64_t no_impact;              /* muons without an impact point */
+} predict_job;
+
+/* Says once for the whole file what calomu_predict will do about the features. */
+static void predict_features(predict_job *j)
+{
+    const calomu_architecture *a = &calomu_model_describe(j->model)->architecture;
+    const calomu_data_info *d = calomu_data_describe(j->data);
+    const calomu_feature_options *want = &a->feature_options, *have = &d->feature_options;
+    int absent = d->features == CALOMU_FEATURES_NONE;
+    int other = !absent && (want->convention != have->convention || want->grow < have->grow
+                            || want->grow > have->grow);
+    if (!a->n_features || (!absent && !other) || a->standardised_unknown) return;
+    j->computed = 1;
+    if (absent)
+        tool_notice("%s has no features: they are computed (convention %s, grow %g GeV)",
+                    j->data_path, calomu_convention_name(want->convention), (double)want->grow);
+    else
+        tool_notice("%s has features of convention %s, grow %g GeV; the model wants %s, %g GeV:"
+                    " they are computed anew", j->data_path,
+                    calomu_convention_name(have->convention), (double)have->grow,
+                    calomu_convention_name(want->convention), (double)want->grow);
+}
+
+static void predict_header(const predict_job *j, tool_writer *w)
+{
+    int k;
+    tool_write_text(w, "event,true_energy,pred");
+    for (k = 0; j->members > 1 && k < j->members; k++) tool_write_format(w, ",pred%d", k);
+    tool_write_text(w, "\n");
+}
+
+/* One row.  A true energy that is absent is a NaN, which the writer leaves empty. */
+static void predict_row(const predict_job *j, tool_writer *w, uint64_t number,
+                        const calomu_event *event, size_t i)
+{
+    int k;
+    tool_write_whole(w, number);
+    tool_write_text(w, ",");
+    tool_write_number(w, (double)event->energy, 9);
+    tool_write_text(w, ",");
+    tool_write_number(w, j->prediction[i], 9);
+    for (k = 0; j->members > 1 && k < j->members; k++) {
+        tool_write_text(w, ",");
+        tool_write_number(w, j->member[i * (size_t)j->members + (size_t)k], 9);
+    }
+    tool_write_text(w, "\n");
+}
+
+static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t first, size_t n,
+                                   calomu_events *events)
+{
+    size_t i;
+    calomu_status s = calomu_data_read(j->c, j->data, first, NULL, n, events);
+    if (s == CALOMU_OK)
+        s = calomu_predict(j->c, j->model, j->data, events->event, n, j->prediction, j->member);
+    if (s != CALOMU_OK) return tool_report(j->c, s);
+    for (i = 0; i < n; i++) {
+        const calomu_event *e = &events->event[i];
+        if (isnan(e->x) || isnan(e->y)) j->no_impact++;
+        predict_row(j, w, first + i, e, i);
+    }
+    return tool_writer_status(w);    /* a full disk is said by tool_writer_close */
+}
+
+static calomu_status predict_stream(predict_job *j, tool_writer *w)
+{
+    calomu_events events;
+    tool_progress progress;
+    uint64_t done = 0;
+    calomu_status s = CALOMU_OK;
+    memset(&events, 0, sizeof events);
+    memset(&progress, 0, sizeof progress);
+    tool_progress_begin(&progress, "predict", "muons", j->count);
+    while (s == CALOMU_OK && done < j->count && !tool_stop) {
+        uint64_t left = j->count - done;
+        size_t n = left < PREDICT_CHUNK ? (size_t)left : PREDICT_CHUNK;
+        s = predict_chunk(j, w, j->first + done, n, &events);
+        if (s != CALOMU_OK) break;
+        done += n;
+        tool_progress_at(&progress, done, NULL);
+    }
+    tool_progress_end(&progress);
+    calomu_events_free(&events);
+    return s;
+}
+
+static calomu_status predict_write(predict_job *j)
+{
+    tool_writer *w = NULL;
+    calomu_status s = tool_writer_open(j->c, j->out, &w);
+    calomu_status closed;
+    if (s != CALOMU_OK) return s;
+    predict_header(j, w);
+    s = predict_stream(j, w);
+    if (tool_stop) {
+        tool_writer_abandon(w);
+        tool_signals_obey();
+    }
+    if (s != CALOMU_OK && tool_writer_status(w) == CALOMU_OK) {
+        tool_writer_abandon(w);
+        return s;
+    }
+    closed = tool_writer_close(w);
+    if (closed != CALOMU_OK) return closed;
+    if (j->computed && j->no_impact)
+        tool_notice("%" PRIu64 " of %" PRIu64 " muons have no impact point: features were taken"
+                    " from the column with the largest sum", j->no_impact, j->count);
+    return s;
+}
+
+/* Which muons. */
+static calomu_status predict_range(predict_job *j, const tool_usage *usage)
+{
+    uint64_t n = calomu_data_describe(j->data)->n_events;
+    if (j->first > n || (j->first == n && j->first > 0))
+        return tool_misuse("--first %" PRIu64 ": %s has muons 0 to %" PRIu64 " only", j->first,
+                           j->data_path, n ? n - 1 : 0);
+    if (!tool_given(usage, "count")) j->count = n - j->first;
+    if (j->count > n - j->first)
+        return tool_misuse("--count %" PRIu64 ": %s has only %" PRIu64 " muons from --first on",
+                           j->count, j->data_path, n - j->first);
+    if (n == 0) tool_notice("%s has no muons: the table has a header only", j->data_path);
+    return CALOMU_OK;
+}
+
+static calomu_status predict_run(predict_job *j, const tool_usage *usage)
+{
+    calomu_status s = calomu_model_load(j->c, j->model_path, &j->model);
+    if (s == CALOMU_OK) s = calomu_data_open(j->c, j->data_path, &j->data);
+    if (s != CALOMU_OK) return tool_report(j->c, s);
+    s = predict_range(j, usage);
+    if (s != CALOMU_OK) return s;
+    j->members = calomu_model_describe(j->model)->members;
+    j->prediction = malloc(PREDICT_CHUNK * sizeof *j->prediction);
+    j->member = calloc((size_t)j->members, PREDICT_CHUNK * sizeof *j->member);
+    if (!j->prediction || !j->member)
+        return tool_fail(CALOMU_EMEMORY, "no memory for %d predictions", (int)PREDICT_CHUNK);
+    if (calomu_model_describe(j->model)->architecture.standardised_unknown)
+        tool_notice("%s was trained on standardised features of unknown mean and deviation: it"
+                    " predicts only files that carry the same", j->model_path);
+    predict_features(j);
+    return predict_write(j);
+}
+
+int verb_predict(int argc, char **argv)
+{
+    predict_job j;
+    int32_t threads = 0;
+    int code;
+    tool_option options[] = {
+        { .name = "model", .type = TOOL_STRING, .target = &j.model_path,
+          .value = "MODEL.safetensors", .help = "network or ensemble", .needed = 1 },
+        { .name = "data", .type = TOOL_STRING, .target = &j.data_path, .value = "FILE.cmu",
+          .help = "muons", .needed = 1 },
+        { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PRED.csv",
+          .help = "table to write; - for standard output", .needed = 1 },
+        { .name = "first", .type = TOOL_U64, .target = &j.first, .value = "N",
+          .help = "number of the first muon" },
+        { .name = "count", .type = TOOL_U64, .target = &j.count, .value = "N",
+          .help = "how many muons", .preset = "all" },
+        TOOL_OPTION_THREADS(&threads),
+        { .name = NULL }
+    };
+    tool_usage usage = {
+        .verb = "predict",
+        .purpose = "Predicts the energies of the muons of a file.",
+        .options = options,
+        .notes = "Columns: event, true_energy (GeV, empty where absent), pred (GeV, not debiased:\n"
+                 "`calomu evaluate` does that) and, for an ensemble, pred0, pred1 ... of members."
+    };
+    memset(&j, 0, sizeof j);
+    code = tool_parse(&usage, argc, argv);
+    if (code >= 0) return code;
+    code = (int)tool_open(&j.c, (int)threads);
+    if (code != CALOMU_OK) return code;
+    tool_signals_catch();
+    code = (int)predict_run(&j, &usage);
+    free(j.prediction);
+    free(j.member);
+    calomu_data_close(j.data);
+    calomu_model_free(j.model);
+    calomu_close(j.c);
+    return code;
+}
