@@ -576,6 +576,9 @@ static void cm_put64(unsigned char *p, uint64_t v)
     for (i = 0; i < 8; i++) p[i] = (unsigned char)(v >> 8 * i);
 }
 
+/* Floats travel as their bit patterns.  memcpy is the one way to them that C99 defines for every
+   compiler; it costs nothing.  Byte order of floats and integers is the same on every machine that
+   has IEEE 754 arithmetic and runs C today. */
 static uint32_t cm_bits(float x)
 {
     uint32_t u;
@@ -625,7 +628,7 @@ uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
     uint64_t word = 0;
     size_t i = 0;
     int j;
-    for (; n - i >= 32; i += 32) {
+    for (; n - i >= 32; i += 32) {   /* word k goes to lane k % 4 */
         a = cm_mix(a, cm_get64(p + i));
         b = cm_mix(b, cm_get64(p + i + 8));
         c = cm_mix(c, cm_get64(p + i + 16));
@@ -692,6 +695,8 @@ struct calomu_output {
     unsigned char buffer[CM_OUTPUT_BUFFER];
 };
 
+/* Every failure of writing comes through here: the file's name as the caller gave it, what was
+   tried, and the system's reason.  An error number of 0 (a library that sets none) becomes EIO. */
 static calomu_status cm_output_fail(calomu_output *o, const char *doing, int error)
 {
     o->status = cm_fail(o->c, CALOMU_EIO, "%s: %s: %s", o->path, doing,
@@ -762,6 +767,8 @@ static int cm_output_neighbour(calomu_output *o)
     return EEXIST;
 }
 
+/* Decides how the target is written (see above) and opens what is written to.
+   Postcondition on success: o->fd is open, and o->temporary names a file of ours or is "". */
 static calomu_status cm_output_begin(calomu_output *o)
 {
     struct stat st;
@@ -790,6 +797,8 @@ static calomu_status cm_output_begin(calomu_output *o)
     return CALOMU_OK;
 }
 
+/* All n bytes, however few the system takes at a time; 0 or an error number.  At most 1 GB per
+   call: some systems refuse more than 2^31 bytes. */
 static int cm_output_send(calomu_output *o, const unsigned char *p, size_t n)
 {
     while (n > 0) {
@@ -814,6 +823,9 @@ static void cm_output_sync_folder(calomu_output *o)
     (void)close(fd);
 }
 
+/* Flush, close, rename, in this order: a crash of the machine leaves the old file or the new one,
+   never a name without its content.  Where the order is cut by a failure, cm_output_drop, which
+   every close and abandon calls, removes the temporary file. */
 static int cm_output_end(calomu_output *o)
 {
     int fd = o->fd;
@@ -828,6 +840,7 @@ static int cm_output_end(calomu_output *o)
     return 0;
 }
 
+/* Harmless after cm_output_end: then there is nothing left to close or remove. */
 static void cm_output_drop(calomu_output *o)
 {
     if (o->fd >= 0) (void)close(o->fd);
@@ -900,6 +913,8 @@ static calomu_status cm_output_failed(calomu_output *o)
     return cm_fail(o->c, o->status, "%s", o->message);
 }
 
+/* The buffer counts as empty afterwards even on failure: the output is lost then anyway, and must
+   not be tried again at the close. */
 static calomu_status cm_output_flush(calomu_output *o)
 {
     int error = cm_output_send(o, o->buffer, o->used);
@@ -912,7 +927,7 @@ calomu_status calomu_output_write(calomu_output *o, const void *bytes, size_t n)
     int error;
     if (o->status) return cm_output_failed(o);
     if (n > CM_OUTPUT_BUFFER - o->used && cm_output_flush(o)) return o->status;
-    if (n > CM_OUTPUT_BUFFER) {
+    if (n > CM_OUTPUT_BUFFER) {      /* here the buffer is empty: the order of bytes is kept */
         error = cm_output_send(o, bytes, n);
         return error ? cm_output_fail(o, "cannot write", error) : CALOMU_OK;
     }
@@ -985,6 +1000,9 @@ static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
     return CALOMU_OK;
 }
 
+/* Exactly n bytes at offset.  pread keeps no position, so threads do not disturb each other.  The
+   caller has checked offset and n against f->size; a file that another process cuts meanwhile is
+   an error and not a short result. */
 static calomu_status cm_file_read(calomu *c, const cm_file *f, const char *path, uint64_t offset,
                                   void *to, size_t n)
 {
@@ -1011,6 +1029,8 @@ static void cm_file_close(calomu *c, cm_file *f)
 
 #else
 
+/* The size of a stream cannot be asked for in ISO C (fseek to the end need not work on binary
+   streams), so it is read in growing memory. */
 static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
 {
     void *all = NULL;
@@ -1061,13 +1081,15 @@ static const char *cm_event_name(char text[32], uint64_t number)
     return text;
 }
 
+/* Number of cells; no overflow, because calomu_geometry_check allows at most 2^24. */
 static uint32_t cm_cells(const calomu_geometry *g)
 {
-    return (uint32_t)g->nz * (uint32_t)g->nx * (uint32_t)g->ny;     /* at most 2^24 */
+    return (uint32_t)g->nz * (uint32_t)g->nx * (uint32_t)g->ny;
 }
 
-/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face.  The low edge of
-   a column belongs to it, the high edge to the next. */
+/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face (spec 1: an impact
+   point outside is an error).  The low edge of a column belongs to it, the high edge to the next,
+   so the high edge of the face is outside.  A NaN is outside: it fails i >= 0. */
 static int32_t cm_column(const calomu_geometry *g, int axis, double at)
 {
     int32_t n = axis == 1 ? g->nx : g->ny;
@@ -1122,6 +1144,7 @@ static calomu_status cm_check_event(calomu *c, const calomu_geometry *g, const c
     return cm_check_truth(c, g, e, number);
 }
 
+/* Strictly rising cells also mean that none comes twice. */
 static int cm_hits_rising(const calomu_hit *hits, size_t n)
 {
     size_t i;
@@ -1130,6 +1153,7 @@ static int cm_hits_rising(const calomu_hit *hits, size_t n)
     return 1;
 }
 
+/* Names the cell by index and by its three coordinates, as the CSV files have them. */
 static calomu_status cm_fail_twice(calomu *c, const calomu_geometry *g, uint32_t cell,
                                    uint64_t number)
 {
@@ -1190,6 +1214,8 @@ static calomu_status cm_check_features(calomu *c, calomu_feature_state state, co
     return CALOMU_OK;
 }
 
+/* What a data set says of itself; EUSAGE, because it comes from the caller of a writer.  Where it
+   comes from a file, the reader turns this into EFORMAT. */
 static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
 {
     calomu_status s = calomu_geometry_check(c, &info->geometry);
@@ -1278,6 +1304,9 @@ static const unsigned char cm_magic[9] = "\x89" "CMU\r\n\x1a\n";
 static const unsigned char cm_end_magic[9] = "CMU-end\n";
 static const unsigned char cm_hdf5_magic[9] = "\x89HDF\r\n\x1a\n";
 
+/* Fields that mean nothing in this state are written as 0, so that equal sets give equal bytes.
+   Returns H, the checksum, from which the rest of the file takes its seeds: an event, index or
+   trailer copied from another file does not fit. */
 static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info *info)
 {
     const calomu_geometry *g = &info->geometry;
@@ -1364,6 +1393,7 @@ struct calomu_writer {
     char message[512];
 };
 
+/* Hits are dense along the muon and sparse in the halo: nine gaps of ten fit into one byte. */
 static unsigned char *cm_put_gap(unsigned char *p, uint32_t gap)
 {
     for (; gap >= 128; gap >>= 7) *p++ = (unsigned char)(gap | 128);
@@ -1413,7 +1443,9 @@ static unsigned char *cm_put_hits(unsigned char *p, const calomu_hit *hits, size
 /* Absent is one bit pattern, so that equal events give equal bytes. */
 static uint32_t cm_truth_bits(float x) { return isnan(x) ? 0x7FC00000u : cm_bits(x); }
 
-/* Packs a checked event with rising cells into w->block; returns its length. */
+/* Packs a checked event with rising cells into w->block, which has room; returns its length.  It is
+   packed in memory first, so that its length can stand in front without seeking back.
+   Precondition: hits are e's, sorted. */
 static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu_hit *hits)
 {
     unsigned char *start = w->block;
@@ -1434,6 +1466,8 @@ static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu
     return length;
 }
 
+/* Nothing of an event reaches the output before all of it has been checked.  Memory is kept from
+   event to event and only grows; the hits are copied only if they need sorting. */
 static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
 {
     const calomu_hit *hits = e->hits;
@@ -1463,6 +1497,7 @@ static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
     return s;
 }
 
+/* Index and trailer.  The index has been kept in its form on disk: 8 bytes per event. */
 static calomu_status cm_writer_end(calomu_writer *w)
 {
     unsigned char t[CM_TRAILER];
@@ -1514,6 +1549,8 @@ calomu_status calomu_writer_open(calomu *c, const char *path, const calomu_data_
     return CALOMU_OK;
 }
 
+/* A file that lacks an event would be silently wrong, so the first failure is final: the text is
+   kept and given again by every later call, the close included. */
 calomu_status calomu_writer_add(calomu_writer *w, const calomu_event *event)
 {
     calomu_status s;
@@ -1637,13 +1674,16 @@ static calomu_status cm_data_index(calomu *c, calomu_data *d, uint64_t sum)
         d->offset[i] = cm_get64((const unsigned char *)(d->offset + i));
     d->offset[n] = at;
     if (d->offset[0] != CM_HEADER) return cm_data_fail(c, d, "bytes that belong to no event");
-    for (i = 0; i < n; i++)
-        if (d->offset[i + 1] < d->offset[i] || d->offset[i + 1] - d->offset[i] < least
+    for (i = 0; i < n; i++)          /* a falling offset gives a difference above 2^32 */
+        if (d->offset[i + 1] - d->offset[i] < least
             || d->offset[i + 1] - d->offset[i] > UINT32_MAX)
             return cm_fail(c, CALOMU_EFORMAT, "%s: event %zu: bad offset in the index", d->path, i);
     return CALOMU_OK;
 }
 
+/* Costs as much as the index is long, whatever the events hold; each event is verified when it is
+   read.  calomu_data_close takes objects that are complete up to any point, so one exit is enough
+   once the private context is there. */
 calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
 {
     calomu_data *d = cm_allocate(c, 1, sizeof *d);
@@ -1669,6 +1709,8 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
     return s;
 }
 
+/* The same checks as for a writer: who trains from memory gets the same errors as who trains from
+   a file, and nothing behind this point need check again. */
 calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
                                       const calomu_event *events, size_t n, calomu_data **data)
 {
@@ -1788,7 +1830,10 @@ static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
     return base + ((uint64_t)largest << shift) < 0x7F800000u;
 }
 
-/* One event from its bytes: verified, then unpacked behind the `used` hits already in out. */
+/* One event from its bytes: verified, then unpacked behind the `used` hits already in out.
+   Preconditions: length is at least fixed + 8 (cm_data_index).  A file may be forged with right
+   checksums, so sizes, cells, energies and truth are checked all the same.  Memory for hits is
+   taken only after cm_unpack has shown that the event has at least one byte for each. */
 static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t number,
                                    const unsigned char *p, size_t length, calomu_events *out,
                                    size_t used, calomu_event *e, float *features)
@@ -1826,6 +1871,7 @@ static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t num
     return s ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
 }
 
+/* Number of the i-th event asked for. */
 static uint64_t cm_number(uint64_t first, const uint64_t *numbers, size_t i)
 {
     return numbers ? numbers[i] : first + i;
@@ -1860,6 +1906,8 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
     return s ? cm_fail(c, s, "%s", calomu_message(out->owner_)) : CALOMU_OK;
 }
 
+/* One block of memory holds events, features and the packed bytes, another the hits, which grow
+   while events are unpacked; so pointers to hits are set at the end. */
 calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
                                const uint64_t *numbers, size_t n, calomu_events *out)
 {
@@ -2051,6 +2099,8 @@ static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n
     return cm_json_take(j, ']') ? CALOMU_OK : cm_json_fail(j, "a list does not end");
 }
 
+/* {"key":"value", ...}: strings only, as the format demands.  There is room for every entry:
+   cm_st_room has counted the colons of the whole header. */
 static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 {
     cm_st_meta *m;
@@ -2068,7 +2118,9 @@ static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
     return cm_json_take(j, '}') ? CALOMU_OK : cm_json_fail(j, "the metadata do not end");
 }
 
-/* Type, shape and offsets must agree: count = product of the shape, bytes = end - begin. */
+/* Type, shape and offsets must agree: count = product of the shape, bytes = end - begin.  No
+   product overflows: before each multiplication the result is known to fit the bytes of the file,
+   and a 0 in the shape makes it 0 for good. */
 static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t offsets[2],
                                   const char *data, uint64_t bytes)
 {
@@ -2088,6 +2140,8 @@ static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t of
     return CALOMU_OK;
 }
 
+/* Half precision and the rest are refused by name: a person can convert them in one line of
+   PyTorch, and no model of ours is stored in them. */
 static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
 {
     char *text = NULL;
@@ -2130,6 +2184,8 @@ static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *dat
     return cm_json_fits(j, t, offsets, data, bytes);
 }
 
+/* The outermost object.  st->tensor has room for each: a tensor needs its own brace, and
+   cm_st_room has counted them. */
 static calomu_status cm_json_header(cm_json *j, cm_st *st, const char *data, uint64_t bytes)
 {
     int metadata = 0;
@@ -2188,6 +2244,7 @@ static int cm_st_by_key(const void *a, const void *b)
     return strcmp(s->key, t->key);
 }
 
+/* Name, type and shape count as well as the data: renaming or reshaping a tensor is a change. */
 static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
 {
     unsigned char shape[80];
@@ -2296,6 +2353,8 @@ static calomu_status cm_st_room(calomu *c, cm_st *st, const char *header, size_t
     return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
+/* The file is read whole: a model is needed whole.  Before memory is taken, the length of the
+   header must fit the file, and the file must be of a size that models have. */
 static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, cm_st *st)
 {
     unsigned char first[9] = { 0 };
@@ -2356,6 +2415,7 @@ static void cm_text_add(cm_text *t, const char *s, size_t n)
     t->n += n;
 }
 
+/* Quotes, backslashes and control characters are escaped; UTF-8 goes through as it is. */
 static void cm_text_quoted(cm_text *t, const char *s)
 {
     char escape[8];
@@ -2373,6 +2433,7 @@ static void cm_text_quoted(cm_text *t, const char *s)
     cm_text_add(t, "\"", 1);
 }
 
+/* One entry of the header; *at is the offset of its data, and moves behind them. */
 static void cm_text_tensor(cm_text *t, const cm_st_tensor *x, uint64_t *at)
 {
     char text[64];
@@ -2464,11 +2525,11 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
     calomu_status s = cm_st_check(c, path, st);
     if (!s) s = cm_st_sum(c, CALOMU_EUSAGE, path, st, &sum);
     if (s) return s;
-    cm_st_header(&t, st, sum);                   /* counts */
+    cm_st_header(&t, st, sum);       /* with no memory yet: counts the bytes */
     t.p = cm_allocate(c, t.n, 1);
     if (!t.p) return CALOMU_EMEMORY;
     t.n = 0;
-    cm_st_header(&t, st, sum);                   /* writes */
+    cm_st_header(&t, st, sum);
     cm_put64(length, t.n);
     s = calomu_output_open(c, path, &o);
     if (!s) s = calomu_output_write(o, length, 8);
@@ -2483,6 +2544,9 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 
 /* ---- which of our files this is */
 
+/* By content, never by the name.  Data files are recognised by their magic alone; models and
+   checkpoints are read and verified, which costs no more than loading them.  What people are most
+   likely to have instead, HDF5 and bare state_dicts, is named with the way to take it in. */
 calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind *kind)
 {
     unsigned char first[9] = { 0 };
@@ -2900,10 +2964,11 @@ static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters 
     double energy = 0, cells = 0;
     size_t waiting = 0;
     for (cm_take(s, cell, &waiting, &energy); waiting > 0; cells++) {
-        cell = s->stack[--waiting];
-        at[0] = (int)(cell / step[0]);
-        at[1] = (int)(cell / step[1]) % n[1];
-        at[2] = (int)(cell % step[1]);
+        uint32_t number = s->stack[--waiting], row = number / (uint32_t)n[2];
+        cell = number;               /* divided in 32 bits: much faster than in 64 */
+        at[0] = (int)(row / (uint32_t)n[1]);
+        at[1] = (int)(row % (uint32_t)n[1]);
+        at[2] = (int)(number % (uint32_t)n[2]);
         for (k = 0; k < 3; k++) {
             low[k] = at[k] < low[k] ? at[k] : low[k];
             high[k] = at[k] > high[k] ? at[k] : high[k];
@@ -3279,7 +3344,7 @@ static cm_real *cm_arena_take(cm_graph *g, size_t count)
     return (cm_real *)(void *)(g->memory + g->block[i].offset);
 }
 
-static void cm_give_back(cm_graph *g, const cm_real *x)
+static void cm_give_back(cm_graph *g, const void *x)
 {
     uintptr_t start = cm_dry(g) ? 64 : (uintptr_t)g->memory;
     size_t offset;
@@ -3288,6 +3353,14 @@ static void cm_give_back(cm_graph *g, const cm_real *x)
     offset = (size_t)((uintptr_t)x - start);
     for (i = 0; i < g->n_blocks; i++)
         if (g->block[i].offset == offset) g->block[i].free = 1;
+}
+
+/* The same for numbers of another type, zeroed: `bytes` of them; goes back with cm_give_back. */
+static void *cm_scratch(cm_graph *g, size_t bytes)
+{
+    cm_real *x = cm_arena_take(g, (bytes + sizeof *x - 1) / sizeof *x);
+    if (x && !cm_dry(g)) memset(x, 0, bytes);
+    return x;
 }
 
 /* Reals of a whole tensor. */
@@ -3377,7 +3450,7 @@ static int cm_grad_begin(cm_graph *g, cm_tensor *t)
     if (!t->dx) {
         t->dx = cm_arena_take(g, cm_total(t));
         if (!t->dx) return 0;
-        cm_zero_halo(g, t, t->dx);
+        if (t->edge) cm_zero_halo(g, t, t->dx);
     }
     t->written = 1;
     return add;
@@ -3441,13 +3514,14 @@ cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int 
 #define CM_UNROLL
 #endif
 
-typedef struct cm_tap {              /* one cell of a convolution kernel */
+typedef struct cm_tap {              /* cells of a convolution kernel that are neighbours in y */
     ptrdiff_t x;                     /* reals from the first input of a row */
     size_t w;                        /* reals from the first packed weight */
 } cm_tap;
 
 /* Row of a convolution, A neighbouring outputs of C channels in registers:
-   y[s][c] = (add ? y[s][c] : 0) + sum over taps t, inputs i:  x[s*xstep + t.x][i] * w[t.w][i][c] */
+   y[s][c] = (add ? y[s][c] : 0) + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
+   where `in` counts the inputs of all cells of a tap: they lie one behind the other in x and w. */
 CM_INLINE void cm_conv_tile(const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap,
                             int taps, int in, const cm_real *restrict w, cm_real *restrict y,
                             size_t ystep, int add, const int A, const int C)
@@ -3479,10 +3553,6 @@ CM_INLINE void cm_conv_tile(const cm_real *restrict x, size_t xstep, const cm_ta
                 y[(size_t)s * ystep + (size_t)(c * CM_LANES + l)] = acc[s * C + c][l];
 }
 
-typedef void cm_conv_row_fn(const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap,
-                            int taps, int in, const cm_real *restrict w, cm_real *restrict y,
-                            size_t ystep, int n, int add, int C);
-
 /* Registers hold A*C accumulators, A inputs and one weight: 24 + 2 of 32 with AVX-512. */
 #define CM_CONV_CASE(C, A) \
     case C: \
@@ -3495,6 +3565,7 @@ typedef void cm_conv_row_fn(const cm_real *restrict x, size_t xstep, const cm_ta
 #define CM_CONV_PARAMS const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap, \
     int taps, int in, const cm_real *restrict w, cm_real *restrict y, size_t ystep, int n, \
     int add, int C
+typedef void cm_conv_row_fn(CM_CONV_PARAMS);
 
 CM_INLINE void cm_conv_row_wide(CM_CONV_PARAMS)
 {
@@ -3538,17 +3609,17 @@ CM_INLINE void cm_conv_row_small(CM_CONV_PARAMS)
 }
 
 /* Weight gradient of A inputs x C outputs for one tap, over the n sites of a block:
-   acc[a][c] += sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane */
+   acc[a][c] = (add ? acc[a][c] : 0) + sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane */
 CM_INLINE void cm_wgrad_tile(const cm_real *restrict x, const ptrdiff_t *restrict xo,
                              const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n,
-                             cm_real *restrict out, const int A, const int C)
+                             cm_real *restrict out, int add, const int A, const int C)
 {
     cm_real acc[A * C][CM_LANES];
     int s, a, c, l;
     CM_UNROLL
     for (a = 0; a < A * C; a++)
         CM_EACH_LANE(l)
-            acc[a][l] = out[a * CM_LANES + l];
+            acc[a][l] = add ? out[a * CM_LANES + l] : 0;
     for (s = 0; s < n; s++) {
         const cm_real *xs = x + xo[s], *ys = dy + yo[s];
         CM_UNROLL
@@ -3565,17 +3636,14 @@ CM_INLINE void cm_wgrad_tile(const cm_real *restrict x, const ptrdiff_t *restric
             out[a * CM_LANES + l] = acc[a][l];
 }
 
-typedef void cm_wgrad_fn(const cm_real *restrict x, const ptrdiff_t *restrict xo,
-                         const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n,
-                         cm_real *restrict out, int A, int C);
-
 #define CM_WGRAD_CASE(A, C) \
-    case A * 8 + C: cm_wgrad_tile(x, xo, dy, yo, n, out, A, C); break;
+    case A * 8 + C: cm_wgrad_tile(x, xo, dy, yo, n, out, add, A, C); break;
 #define CM_WGRAD_CASES(A) CM_WGRAD_CASE(A, 1) CM_WGRAD_CASE(A, 2) CM_WGRAD_CASE(A, 3) \
     CM_WGRAD_CASE(A, 4) CM_WGRAD_CASE(A, 5)
 #define CM_WGRAD_PARAMS const cm_real *restrict x, const ptrdiff_t *restrict xo, \
     const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n, cm_real *restrict out, \
-    int A, int C
+    int add, int A, int C
+typedef void cm_wgrad_fn(CM_WGRAD_PARAMS);
 
 CM_INLINE void cm_wgrad_wide(CM_WGRAD_PARAMS)
 {
@@ -3606,7 +3674,7 @@ CM_INLINE void cm_wgrad_small(CM_WGRAD_PARAMS)
 {
     (void)A;
     (void)C;
-    cm_wgrad_tile(x, xo, dy, yo, n, out, 1, 1);
+    cm_wgrad_tile(x, xo, dy, yo, n, out, add, 1, 1);
 }
 
 /* Sums and sums of squares of a row per channel and lane, added to s and q (C x L each). */
@@ -3832,6 +3900,20 @@ CM_INLINE void cm_axpy_body(CM_AXPY_PARAMS)
     for (c = 0; c < C; c++) y[c] = cm_fma(e, w[c], y[c]);
 }
 
+/* Sums of n lane vectors, by halves and in double: out[i*step] = sum of a[i]. */
+#define CM_LANESUM_PARAMS const cm_real *restrict a, int n, cm_real *restrict out, size_t step
+typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
+CM_INLINE void cm_lanesum_body(CM_LANESUM_PARAMS)
+{
+    int i, l;
+    for (i = 0; i < n; i++, a += CM_LANES, out += step) {
+        double s[8];
+        for (l = 0; l < 8; l++) s[l] = (double)a[l] + (double)a[l + 8];
+        for (l = 0; l < 4; l++) s[l] += s[l + 4];
+        *out = (cm_real)((s[0] + s[2]) + (s[1] + s[3]));
+    }
+}
+
 /* 7.2 The one table of kernels */
 
 struct cm_kernels {
@@ -3850,6 +3932,7 @@ struct cm_kernels {
     cm_djoin_fn *djoin;
     cm_spread_fn *spread;
     cm_axpy_fn *axpy;
+    cm_lanesum_fn *lanesum;
 };
 
 /* The same bodies compiled for one instruction set, and the table of the results. */
@@ -3857,7 +3940,7 @@ struct cm_kernels {
     target static void cm_conv_row_##isa(CM_CONV_PARAMS) \
     { cm_conv_row_##width(x, xstep, tap, taps, in, w, y, ystep, n, add, C); } \
     target static void cm_wgrad_##isa(CM_WGRAD_PARAMS) \
-    { cm_wgrad_##width(x, xo, dy, yo, n, out, A, C); } \
+    { cm_wgrad_##width(x, xo, dy, yo, n, out, add, A, C); } \
     target static void cm_stats_##isa(CM_STATS_PARAMS) { cm_stats_body(x, n, C, sum, square); } \
     target static void cm_sum_##isa(CM_SUM_PARAMS) { cm_sum_body(x, n, C, sum); } \
     target static void cm_affine_##isa(CM_AFFINE_PARAMS) \
@@ -3877,11 +3960,12 @@ struct cm_kernels {
     { cm_djoin_body(dy, path, gate, dshortcut, dpath, n, C, add, sum); } \
     target static void cm_spread_##isa(CM_SPREAD_PARAMS) { cm_spread_body(v, y, n, C, add); } \
     target static void cm_axpy_##isa(CM_AXPY_PARAMS) { cm_axpy_body(e, w, y, C); } \
+    target static void cm_lanesum_##isa(CM_LANESUM_PARAMS) { cm_lanesum_body(a, n, out, step); } \
     static const cm_kernels cm_kernels_##isa = { \
         max_conv, max_in, max_out, cm_conv_row_##isa, cm_wgrad_##isa, cm_stats_##isa, \
         cm_sum_##isa, cm_affine_##isa, cm_norm1_##isa, cm_norm2_##isa, cm_point_##isa, \
         cm_dpoint_##isa, cm_box_##isa, cm_join_##isa, cm_djoin_##isa, cm_spread_##isa, \
-        cm_axpy_##isa \
+        cm_axpy_##isa, cm_lanesum_##isa \
     };
 
 #define CM_PLAIN
@@ -3909,7 +3993,8 @@ static const cm_kernels *cm_kernels_of(calomu_isa isa)
 /* 7.3 Convolution:  y[o](j) = bias[o] + sum over i, k:  w[o][i][k] * x[i](stride*j + k - pad)
 
    k, j and the pads stand for three axes each.  Outputs are computed in chunks of channels that
-   fit the registers; the weights are packed for that: [chunk][tap][input][channel of the chunk].
+   fit the registers; the weights are packed for that: [chunk][cell][input][channel of the chunk].
+   The cells of one kz, kx are neighbours in y, so that they are one tap: one run through x and w.
    The input's halo holds the padding, so there is no border case. */
 
 /* Equal chunks of at most `most`: size of chunk i and its first channel. */
@@ -3920,17 +4005,32 @@ static int cm_chunk(int n, int most, int i, int *first)
     return (int)((int64_t)n * (i + 1) / chunks) - *first;
 }
 
-/* Packs w [out][in][taps] for the forward pass (swap 0), or its transpose in -> out (swap 1). */
-static void cm_pack(const cm_real *w, int out, int in, int taps, int most, int swap, cm_real *p)
+/* Cell of the kernel that is packed as number t.  The forward pass takes them in order.  The pass
+   to the input reads dy backwards, so it has the ky of each class (7.3, "To the input") falling. */
+static int cm_packed_cell(int kernel, int stride, int swap, int t)
 {
+    int row = t / kernel, n = t % kernel, p, ky;
+    if (!swap) return t;
+    for (p = 0; p < stride; p++)
+        for (ky = kernel - 1; ky >= 0; ky--)
+            if (ky % stride == p && n-- == 0) return row * kernel + ky;
+    return t;
+}
+
+/* Packs w [out][in][cells] for the forward pass (swap 0), or its transpose in -> out (swap 1). */
+static void cm_pack(const cm_record *r, int most, int swap, cm_real *p)
+{
+    int in = r->in[0]->nc, out = r->out->nc, cells = r->kernel * r->kernel * r->kernel;
     int n = swap ? in : out, m = swap ? out : in, chunks = (n + most - 1) / most, i, t, a, b;
     for (i = 0; i < chunks; i++) {
         int first, width = cm_chunk(n, most, i, &first);
-        for (t = 0; t < taps; t++)
+        for (t = 0; t < cells; t++) {
+            const cm_real *w = r->w.x + cm_packed_cell(r->kernel, r->stride, swap, t);
             for (a = 0; a < m; a++)
                 for (b = first; b < first + width; b++)
-                    *p++ = swap ? w[((size_t)a * (size_t)in + (size_t)b) * (size_t)taps + (size_t)t]
-                                : w[((size_t)b * (size_t)in + (size_t)a) * (size_t)taps + (size_t)t];
+                    *p++ = w[(swap ? (size_t)a * (size_t)in + (size_t)b
+                                   : (size_t)b * (size_t)in + (size_t)a) * (size_t)cells];
+        }
     }
 }
 
@@ -3939,44 +4039,49 @@ static ptrdiff_t cm_site_offset(const cm_tensor *t, int z, int x, int y)
     return ((ptrdiff_t)t->row_z * z + (ptrdiff_t)t->row_x * x + y) * t->nc * CM_LANES;
 }
 
+typedef struct cm_taps {             /* of one row of outputs */
+    cm_tap tap[16];                  /* w: number of the first packed cell */
+    int n, run, cells;               /* taps, cells of each, cells of the kernel */
+} cm_taps;
+
 /* All chunks of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
-static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_tap *tap,
-                           int taps, int all_taps, int in, const cm_real *packed, cm_real *y,
-                           size_t ystep, int n, int channels, int add)
+static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
+                           int in, const cm_real *packed, cm_real *y, size_t ystep, int n,
+                           int channels, int add)
 {
     int most = g->k->max_conv, chunks = (channels + most - 1) / most, i, t, first;
-    cm_tap local[64];
+    cm_tap tap[16];
     for (i = 0; i < chunks; i++) {
         int width = cm_chunk(channels, most, i, &first);
-        for (t = 0; t < taps; t++) {
-            local[t].x = tap[t].x;
-            local[t].w = tap[t].w * (size_t)in * (size_t)width;
+        for (t = 0; t < taps->n; t++) {
+            tap[t].x = taps->tap[t].x;
+            tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
         }
-        g->k->conv_row(x, xstep, local, taps, in, packed, y + first * CM_LANES, ystep, n, add,
-                       width);
-        packed += (size_t)all_taps * (size_t)in * (size_t)width;
+        g->k->conv_row(x, xstep, tap, taps->n, taps->run * in, packed, y + first * CM_LANES, ystep,
+                       n, add, width);
+        packed += (size_t)taps->cells * (size_t)in * (size_t)width;
     }
 }
 
-/* tap.w holds the tap's number here; cm_conv_chunks turns it into an offset. */
-static int cm_forward_taps(const cm_tensor *x, int kernel, cm_tap *tap)
+static void cm_forward_taps(const cm_tensor *x, int kernel, cm_taps *taps)
 {
-    int kz, kx, ky, n = 0;
+    int kz, kx;
+    taps->n = 0;
+    taps->run = kernel;
+    taps->cells = kernel * kernel * kernel;
     for (kz = 0; kz < kernel; kz++)
-        for (kx = 0; kx < kernel; kx++)
-            for (ky = 0; ky < kernel; ky++, n++) {
-                tap[n].x = cm_site_offset(x, kz, kx, ky);
-                tap[n].w = (size_t)n;
-            }
-    return n;
+        for (kx = 0; kx < kernel; kx++, taps->n++) {
+            taps->tap[taps->n].x = cm_site_offset(x, kz, kx, 0);
+            taps->tap[taps->n].w = (size_t)((kz * kernel + kx) * kernel);
+        }
 }
 
 static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int taps, units = y->groups * y->nz, u;
-    cm_tap tap[64];
-    taps = cm_forward_taps(x, r->kernel, tap);
+    int units = y->groups * y->nz, u;
+    cm_taps taps;
+    cm_forward_taps(x, r->kernel, &taps);
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int k = u / y->nz, z = u % y->nz, i, j, c, l;
@@ -3989,9 +4094,8 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
                 for (j = 0; j < y->ny; j++)
                     for (c = 0; c < y->nc; c++)
                         CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
-            cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), tap, taps, taps,
-                           x->nc, packed, to, (size_t)(y->nc * CM_LANES), y->ny, y->nc,
-                           r->bias.x != NULL);
+            cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed,
+                           to, (size_t)(y->nc * CM_LANES), y->ny, y->nc, r->bias.x != NULL);
         }
     }
 }
@@ -3999,40 +4103,46 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
    For a given m only the k with k = m + pad (mod stride) take part, so the inputs of one row fall
    into `stride` classes, each a convolution of dy with step 1. */
-static int cm_backward_taps(const cm_tensor *dy, int kernel, int stride, const int m[3], int pad,
-                            cm_tap *tap)
+static void cm_backward_taps(const cm_tensor *dy, const cm_record *r, const int m[3],
+                             cm_taps *taps)
 {
-    int start[3], kz, kx, ky, a, n = 0;
-    for (a = 0; a < 3; a++) start[a] = (m[a] + pad) % stride;
-    for (kz = start[0]; kz < kernel; kz += stride)
-        for (kx = start[1]; kx < kernel; kx += stride)
-            for (ky = start[2]; ky < kernel; ky += stride, n++) {
-                tap[n].x = cm_site_offset(dy, (m[0] + pad - kz) / stride - m[0] / stride,
-                                   (m[1] + pad - kx) / stride - m[1] / stride,
-                                   (m[2] + pad - ky) / stride - m[2] / stride);
-                tap[n].w = (size_t)((kz * kernel + kx) * kernel + ky);
-            }
-    return n;
+    int kernel = r->kernel, stride = r->stride, start[3], kz, kx, ky, a, before = 0;
+    for (a = 0; a < 3; a++) start[a] = (m[a] + r->pad) % stride;
+    taps->n = taps->run = 0;
+    taps->cells = kernel * kernel * kernel;
+    for (ky = 0; ky < kernel; ky++) {
+        before += ky % stride < start[2];        /* cells of the classes packed before ours */
+        if (ky % stride != start[2]) continue;
+        taps->run++;
+        a = ky;                                  /* the last one is packed first */
+    }
+    for (kz = start[0]; kz < kernel && taps->run > 0; kz += stride)
+        for (kx = start[1]; kx < kernel; kx += stride, taps->n++) {
+            taps->tap[taps->n].x = cm_site_offset(dy, (m[0] + r->pad - kz) / stride - m[0] / stride,
+                                                  (m[1] + r->pad - kx) / stride - m[1] / stride,
+                                                  (m[2] + r->pad - a) / stride - m[2] / stride);
+            taps->tap[taps->n].w = (size_t)((kz * kernel + kx) * kernel + before);
+        }
 }
 
 static void cm_conv_to_input(cm_graph *g, const cm_record *r, const cm_real *packed, int add)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int all = r->kernel * r->kernel * r->kernel, units = x->groups * x->nz, u;
+    int units = x->groups * x->nz, u;
     size_t site = (size_t)x->nc * CM_LANES;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int k = u / x->nz, m[3];
-        cm_tap tap[64];
+        cm_taps taps;
         m[0] = u % x->nz;
         for (m[1] = 0; m[1] < x->nx; m[1]++)
             for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
-                int taps = cm_backward_taps(y, r->kernel, r->stride, m, r->pad, tap);
                 int n = (x->ny - m[2] + r->stride - 1) / r->stride;
                 const cm_real *from = cm_row(y, y->dx, k, m[0] / r->stride, m[1] / r->stride);
                 cm_real *to = cm_row(x, x->dx, k, m[0], m[1]) + (size_t)m[2] * site;
-                cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), tap, taps, all, y->nc,
-                               packed, to, (size_t)r->stride * site, n, x->nc, add);
+                cm_backward_taps(y, r, m, &taps);
+                cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
+                               (size_t)r->stride * site, n, x->nc, add);
             }
     }
 }
@@ -4059,38 +4169,41 @@ static void cm_wgrad_fill(const cm_record *r, cm_wgrad_sites *s)
             }
 }
 
-/* Accumulates one block of sites for one tap. */
-static void cm_wgrad_tap(const cm_kernels *k, const cm_real *x, const ptrdiff_t *xo,
-                         const cm_real *dy, const ptrdiff_t *yo, int n, int in, int out,
-                         cm_real *acc)
+/* Accumulates one block of sites for all kx, ky: a tile of channels stays in the first cache. */
+static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real *xs,
+                           const ptrdiff_t *xo, const cm_real *ys, const ptrdiff_t *yo, int n,
+                           int add, cm_real *acc)
 {
-    int a, b, tiles_a = (in + k->max_in - 1) / k->max_in;
-    int tiles_b = (out + k->max_out - 1) / k->max_out, first_a, first_b;
-    for (a = 0; a < tiles_a; a++) {
-        int wa = cm_chunk(in, k->max_in, a, &first_a);
-        for (b = 0; b < tiles_b; b++) {
-            int wb = cm_chunk(out, k->max_out, b, &first_b);
-            k->wgrad(x + first_a * CM_LANES, xo, dy + first_b * CM_LANES, yo, n, acc, wa, wb);
-            acc += wa * wb * CM_LANES;
-        }
-    }
-}
-
-/* Adds the lanes of the accumulators of one tap into dw [out][in][taps]. */
-static void cm_wgrad_reduce(const cm_kernels *k, const cm_real *acc, int in, int out, int taps,
-                            cm_real *dw)
-{
-    int a, b, i, o, l, first_a, first_b;
+    const cm_kernels *k = g->k;
+    int in = r->in[0]->nc, out = r->out->nc, kernel = r->kernel, a, b, t, first_a, first_b;
+    size_t at = 0, per_tap = (size_t)in * (size_t)out * CM_LANES;
     for (a = 0; a * k->max_in < in; a++) {
         int wa = cm_chunk(in, k->max_in, a, &first_a);
         for (b = 0; b * k->max_out < out; b++) {
             int wb = cm_chunk(out, k->max_out, b, &first_b);
-            for (i = first_a; i < first_a + wa; i++)
-                for (o = first_b; o < first_b + wb; o++, acc += CM_LANES) {
-                    double sum = 0;
-                    CM_EACH_LANE(l) sum += (double)acc[l];
-                    dw[((size_t)o * (size_t)in + (size_t)i) * (size_t)taps] = (cm_real)sum;
-                }
+            for (t = 0; t < kernel * kernel; t++)
+                k->wgrad(xs + cm_site_offset(r->in[0], 0, t / kernel, t % kernel)
+                             + first_a * CM_LANES,
+                         xo, ys + first_b * CM_LANES, yo, n, acc + per_tap * (size_t)t + at, add,
+                         wa, wb);
+            at += (size_t)(wa * wb * CM_LANES);
+        }
+    }
+}
+
+/* Adds the lanes of the accumulators of one tap into dw [out][in][taps]: the number of tiles and
+   their order depend on the instruction set, the sum of each weight does not. */
+static void cm_wgrad_reduce(const cm_kernels *k, const cm_real *acc, int in, int out, int taps,
+                            cm_real *dw)
+{
+    int a, b, i, first_a, first_b;
+    for (a = 0; a * k->max_in < in; a++) {
+        int wa = cm_chunk(in, k->max_in, a, &first_a);
+        for (b = 0; b * k->max_out < out; b++) {
+            int wb = cm_chunk(out, k->max_out, b, &first_b);
+            for (i = first_a; i < first_a + wa; i++, acc += wb * CM_LANES)
+                k->lanesum(acc, wb, dw + (size_t)(first_b * in + i) * (size_t)taps,
+                           (size_t)in * (size_t)taps);
         }
     }
 }
@@ -4103,12 +4216,10 @@ static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_
     const cm_real *ys = y->dx + y->group * (size_t)k + y->origin;
     size_t per_tap = (size_t)x->nc * (size_t)y->nc;
     int kernel = r->kernel, first, t;
-    memset(acc, 0, per_tap * (size_t)(kernel * kernel) * CM_LANES * sizeof *acc);
     for (first = 0; first < s->n; first += s->block) {
         int n = s->n - first < s->block ? s->n - first : s->block;
-        for (t = 0; t < kernel * kernel; t++)
-            cm_wgrad_tap(g->k, xs + cm_site_offset(x, kz, t / kernel, t % kernel), s->x + first, ys,
-                         s->dy + first, n, x->nc, y->nc, acc + per_tap * (size_t)t * CM_LANES);
+        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), s->x + first, ys, s->dy + first, n,
+                       first > 0, acc);
     }
     for (t = 0; t < kernel * kernel; t++)
         cm_wgrad_reduce(g->k, acc + per_tap * (size_t)t * CM_LANES, x->nc, y->nc,
@@ -4140,12 +4251,12 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     cm_real *partial = cm_arena_take(g, per_tap * taps * (size_t)y->groups);
     cm_real *acc = cm_arena_take(g, acc_size * (size_t)g->threads);
     cm_wgrad_sites s = { NULL, NULL, 0, 0 };
-    s.x = cm_small_take(g, 2 * (size_t)sites * sizeof *s.x);
+    s.x = cm_scratch(g, 2 * (size_t)sites * sizeof *s.x);
     if (!partial || !acc || !s.x) return;
-    s.dy = s.x + sites;
     s.n = sites;
-    s.block = 384 / y->nc < 8 ? 8 : 384 / y->nc > 32 ? 32 : 384 / y->nc;
+    s.block = 48;                    /* 5 channels of 48 sites of x and dy: 30 kB */
     if (!cm_dry(g)) {
+        s.dy = s.x + sites;
         cm_wgrad_fill(r, &s);
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++)
@@ -4154,6 +4265,7 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
                           partial + per_tap * taps * (size_t)(u / r->kernel));
         cm_add_partials(g, partial, y->groups, per_tap * taps, r->w.dx);
     }
+    cm_give_back(g, s.x);
     cm_give_back(g, acc);
     cm_give_back(g, partial);
 }
@@ -4178,9 +4290,9 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
 
 static cm_real *cm_packed_weights(cm_graph *g, const cm_record *r, int swap)
 {
-    int in = r->in[0]->nc, out = r->out->nc, taps = r->kernel * r->kernel * r->kernel;
-    cm_real *p = cm_arena_take(g, (size_t)in * (size_t)out * (size_t)taps);
-    if (p && !cm_dry(g)) cm_pack(r->w.x, out, in, taps, g->k->max_conv, swap, p);
+    int cells = r->kernel * r->kernel * r->kernel;
+    cm_real *p = cm_arena_take(g, (size_t)r->in[0]->nc * (size_t)r->out->nc * (size_t)cells);
+    if (p && !cm_dry(g)) cm_pack(r, g->k->max_conv, swap, p);
     return p;
 }
 
@@ -4237,6 +4349,7 @@ cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int o
     if (!g->training) back_lo = back_hi = 0;
     y = cm_tensor_new(g, x->muons, size, out, cm_larger(halo, back_lo), cm_larger(halo, back_hi));
     if (!y) return NULL;
+    y->edge = 1;
     r = cm_record_new(g, cm_conv_backward, y, x, NULL);
     if (!r) return NULL;
     r->w = w;
@@ -4482,7 +4595,7 @@ static void cm_pool_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, int halo)
 {
-    int size[3], in[3], hi, lo, back, u, units, taps;
+    int size[3], in[3], hi, lo, back, u, t, units;
     cm_tap tap[8];
     cm_tensor *y;
     cm_record *r;
@@ -4503,7 +4616,10 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     r->scale = scale;
     y->needs = x->needs;
     if (cm_dry(g)) return y;
-    taps = cm_forward_taps(x, 2, tap);
+    for (t = 0; t < 8; t++) {
+        tap[t].x = cm_site_offset(x, t / 4, t / 2 % 2, t % 2);
+        tap[t].w = 0;
+    }
     units = y->groups * y->nz;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -4511,19 +4627,18 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         for (i = 0; i < y->nx; i++)
             g->k->box(cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1)
                           - (ptrdiff_t)(x->nc - first) * CM_LANES,
-                      (size_t)(2 * x->nc * CM_LANES), tap, taps, cm_row(y, y->x, k, z, i),
+                      (size_t)(2 * x->nc * CM_LANES), tap, 8, cm_row(y, y->x, k, z, i),
                       (size_t)(n * CM_LANES), y->ny, n, (cm_real)scale, 0);
     }
     return y;
 }
 
 /* 7.6 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
-   planes can run in any thread), then added in the order of the planes. */
+   planes can run in any thread), then added in the order of the planes.  cm_give_back ends them. */
 
 static double *cm_plane_sums(cm_graph *g, const cm_tensor *t, int kinds)
 {
-    return cm_small_take(g, (size_t)(t->groups * t->nz * kinds * t->nc) * CM_LANES
-                                * sizeof(double));
+    return cm_scratch(g, (size_t)(t->groups * t->nz * kinds * t->nc) * CM_LANES * sizeof(double));
 }
 
 /* Adds the planes of each group into its first plane. */
@@ -4568,6 +4683,7 @@ static void cm_norm_update(cm_graph *g, const cm_tensor *x, cm_norm *n)
     double count = (double)x->muons * x->nz * x->nx * x->ny;
     double *sum = cm_plane_sums(g, x, 2);
     int units = x->groups * x->nz, u, c;
+    cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -4625,6 +4741,7 @@ static void cm_norm_sums(cm_graph *g, cm_record *r, const cm_real *a, const cm_r
     double m = 1 - 0.9 / sqrt(x->muons - 1 + CM_NORM_EPS), count = r->scale;
     double *sum = cm_plane_sums(g, x, 2);
     int units = x->groups * x->nz, u, c, nc = x->nc;
+    cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -4799,6 +4916,7 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
     sum = cm_plane_sums(g, x, 1);
     if (!r || !sum) return NULL;
     r->scale = (double)x->nz * x->nx * x->ny;
+    cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (cm_dry(g)) return y;
     units = x->groups * x->nz;
     CM_PARALLEL_FOR(g->threads)
@@ -4999,6 +5117,7 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     double *sum = cm_plane_sums(g, p, 1);
     int add = cm_grad_begin(g, s) | cm_grad_begin(g, p) << 1, add_gate = cm_grad_begin(g, gate);
     if (e->needs) (void)cm_gradient(g, e);       /* of s too, where e is s */
+    cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {

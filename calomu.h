@@ -441,6 +441,7 @@ typedef struct cm_tensor {
     cm_real *x;                      /* values */
     cm_real *dx;                     /* gradient, or NULL while there is none */
     int needs;                       /* 1: a gradient is wanted */
+    int edge;                        /* 1: the gradient's halo is read, so it is zeroed */
     int written;                     /* 1: dx holds a gradient, so add to it */
 } cm_tensor;
 

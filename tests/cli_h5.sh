@@ -112,7 +112,7 @@ same "charge left out" a.csv b.csv
 # ------------------------------------------------------------------ where it writes and reads
 
 piped "to a pipe" 0 "" '"$IMPORT" cut_geant4.h5 --out /dev/stdout | cmp - cut_geant4.cmu'
-if [ -w /dev/full ]; then
+if [ -c /dev/full ]; then
     check "full disk" 4 "/dev/full" "$IMPORT" cut_geant4.h5 --out /dev/full
 else
     skip "no /dev/full"
@@ -443,8 +443,8 @@ for file in same_*.h5; do
     name=${file%.h5}
     layout=${name#same_}
     layout=${layout%%_*}
-    check "$name" 0 "layout $layout, 10 muons" "$IMPORT" "$file" --out $name.cmu
-    same "$name" $name.cmu cut_$layout.cmu
+    check "$name" 0 "layout $layout, 10 muons" "$IMPORT" "$file" --out "$name.cmu"
+    same "$name" "$name.cmu" "cut_$layout.cmu"
 done
 check "LZF by hand" 0 "10 muons" "$IMPORT" lzf.h5 --out a.cmu
 check "LZF by hand: export" 0 "" "$PROGRAM" export a.cmu --truth truth.csv

@@ -38,21 +38,32 @@ static void spill(const char *path, const void *bytes, size_t n)
     }
 }
 
-static int exists(const char *path)
+/* The name of a device that is always full, or NULL.  Root gets it by the number of an open
+   descriptor: a fault in what is tested here must never replace the machine's /dev/full. */
+static const char *full_device(void)
 {
+    static char name[32];
+    static int fd = -1;
     struct stat st;
-    return stat(path, &st) == 0;
+    if (stat("/dev/full", &st) != 0 || !S_ISCHR(st.st_mode)) return NULL;
+    if (geteuid() != 0) return "/dev/full";
+    if (fd < 0) fd = open("/dev/full", O_WRONLY);
+    (void)snprintf(name, sizeof name, "/dev/fd/%d", fd);
+    return fd < 0 ? NULL : name;
 }
 
-/* Entries of a folder whose names end in .tmp. */
-static int leftovers(const char *folder)
+/* Counts the entries of a folder whose names end in .tmp; wipe 1: and removes them. */
+static int leftovers(const char *folder, int wipe)
 {
     DIR *d = opendir(folder);
     struct dirent *e;
+    char path[2000];
     int n = 0;
     while (d && (e = readdir(d)) != NULL) {
         size_t k = strlen(e->d_name);
-        n += k > 4 && !strcmp(e->d_name + k - 4, ".tmp");
+        if (k < 4 || strcmp(e->d_name + k - 4, ".tmp")) continue;
+        n++;
+        if (wipe) (void)unlink(test_path(path, sizeof path, folder, e->d_name));
     }
     if (d) closedir(d);
     return n;
@@ -519,7 +530,7 @@ static void refuse(calomu *c, const set *s, const calomu_event *e, const char *w
     p = slurp(tmp_a, &n);
     CHECK(n == 3 && p && !memcmp(p, "old", 3), "the old file is still there");
     free(p);
-    CHECK(leftovers(test.tmp) == 0, "no temporary file is left");
+    CHECK(leftovers(test.tmp, 0) == 0, "no temporary file is left");
 }
 
 static void test_refusals(calomu *c)
@@ -700,6 +711,123 @@ static void test_hostile(calomu *c)
     set_free(s);
 }
 
+/* A file of events given as bytes (without their checksums), with right checksums everywhere; then
+   what `change` asks for is wrong.  Read it: the status. */
+typedef struct forged { unsigned char byte[64]; int n; } forged;
+
+enum { NOTHING, LENGTH, FIRST, ORDER, SHORT, COUNT, INDEX, BEYOND, SUM, HITS };
+
+static calomu_status forge(calomu *c, const forged *event, size_t n, int change)
+{
+    set *s = random_set(0, 0, 0);
+    unsigned char f[2000], *header, *t;
+    uint64_t offset[4], h, hits = 0;
+    size_t size = HEADER, header_size, i;
+    CHECK_OK(c, write_set(c, tmp_b, s));
+    header = slurp(tmp_b, &header_size);
+    if (!header || header_size != HEADER + TRAILER) exit(1);
+    memcpy(f, header, HEADER);
+    h = number_at(f + 560, 8);
+    if (change == FIRST) f[size++] = 0;
+    for (i = 0; i < n; i++) {
+        unsigned char *p = f + size;
+        size_t length = (size_t)event[i].n + 8;
+        offset[i] = size;
+        memcpy(p, event[i].byte, length - 8);
+        put_number(p, length + (change == LENGTH), 4);
+        put_number(p + length - 8, cm_checksum(h + i, p, length - 8), 8);
+        hits += number_at(p + 4, 4);
+        size += length;
+    }
+    offset[n] = size;
+    if (change == ORDER) offset[1] = UINT64_MAX - 7;
+    if (change == SHORT) offset[1] = HEADER + 1;
+    for (i = 0; i < n; i++, size += 8) put_number(f + size, offset[i], 8);
+    if (change == INDEX) f[size++] = 0;
+    t = f + size;
+    memcpy(t, "CMU-end\n", 8);
+    put_number(t + 8, change == BEYOND ? UINT64_MAX / 8 : n + (change == COUNT), 8);
+    put_number(t + 16, change == HITS ? 1000 : hits, 8);
+    put_number(t + 24, change == BEYOND ? size + 8 : offset[n], 8);
+    put_number(t + 32, cm_checksum(h, f + offset[n], 8 * n) ^ (change == SUM), 8);
+    put_number(t + 40, cm_checksum(h, t, 40), 8);
+    spill(tmp_b, f, size + TRAILER);
+    free(header);
+    set_free(s);
+    return read_all(c, tmp_b);
+}
+
+/* One event of n hits: base, shift, width, then g bytes of gaps and k bytes of codes. */
+static forged pack(uint32_t n, uint32_t base, int shift, int width, const char *gaps, int g,
+                   const char *codes, int k)
+{
+    forged f;
+    int i;
+    memset(&f, 0, sizeof f);
+    put_number(f.byte + 4, n, 4);
+    for (i = 8; i < FIXED; i += 4) put_number(f.byte + i, 0x7FC00000u, 4);
+    put_number(f.byte + 24, base, 4);
+    f.byte[28] = (unsigned char)shift;
+    f.byte[29] = (unsigned char)width;
+    put_number(f.byte + 32, (uint64_t)g, 4);
+    memcpy(f.byte + 36, gaps, (size_t)g);
+    memcpy(f.byte + 36 + g, codes, (size_t)k);
+    f.n = 36 + g + k;
+    return f;
+}
+
+#define FORGED(event, status) \
+    do { \
+        forged one_ = event; \
+        CHECK_FAILS(c, forge(c, &one_, 1, NOTHING), status); \
+    } while (0)
+
+static void test_forged(calomu *c)
+{
+    const calomu_status good = CALOMU_OK, bad = CALOMU_EFORMAT;
+    forged two[2], f;
+    int change;
+    two[0] = two[1] = pack(2, 0x3F000000, 0, 1, "\5\0", 2, "\2", 1);
+    CHECK_OK(c, forge(c, two, 2, NOTHING));
+    for (change = LENGTH; change <= HITS; change++)
+        CHECK(forge(c, two, 2, change) == bad && *calomu_message(c), "change %d: %s", change,
+              calomu_message(c));
+    FORGED(pack(1, 0, 0, 0, "\xFF\x8F\x03", 3, "", 0), good);          /* cell 51199 */
+    FORGED(pack(1, 0, 0, 0, "\x80\x90\x03", 3, "", 0), bad);           /* cell 51200 */
+    FORGED(pack(1, 0, 0, 0, "\x85\x00", 2, "", 0), bad);               /* not the shortest form */
+    FORGED(pack(1, 0, 0, 0, "\x81\x80\x80\x80\x10", 5, "", 0), bad);   /* 1 + 2^32 */
+    FORGED(pack(1, 0, 0, 0, "\x81\x80\x80\x80\x80\x80\x80", 7, "", 0), bad);
+    FORGED(pack(1, 0, 0, 0, "\5\0", 2, "", 0), bad);                   /* a gap too many */
+    FORGED(pack(2, 0, 0, 0, "\5", 1, "", 0), bad);                     /* too few */
+    FORGED(pack(1, 0, 0, 0, "\x85", 1, "", 0), bad);                   /* the last one cut */
+    FORGED(pack(1, 0x7F7FFFFF, 0, 0, "\5", 1, "", 0), good);           /* largest energy */
+    FORGED(pack(1, 0x7F800000, 0, 0, "\5", 1, "", 0), bad);            /* infinite */
+    FORGED(pack(1, 0x7FC00000, 0, 0, "\5", 1, "", 0), bad);            /* NaN */
+    FORGED(pack(1, 0x80000000, 0, 0, "\5", 1, "", 0), bad);            /* -0 */
+    FORGED(pack(1, 0x7F000000, 0, 32, "\5", 1, "\0\0\0\xFF", 4), bad); /* the sum wraps around */
+    FORGED(pack(1, 0x7F000000, 24, 8, "\5", 1, "\xFF", 1), bad);
+    FORGED(pack(1, 0, 0, 32, "\5", 1, "\0\0\0\1", 4), good);
+    FORGED(pack(1, 0, 1, 32, "\5", 1, "\0\0\0\1", 4), bad);
+    FORGED(pack(1, 0, 0, 33, "\5", 1, "\0\0\0\1\0", 5), bad);
+    FORGED(pack(1, 0, 32, 0, "\5", 1, "", 0), bad);
+    FORGED(pack(1, 0, 255, 1, "\5", 1, "\1", 1), bad);
+    FORGED(pack(2, 0, 0, 5, "\5\0", 2, "\1\1", 2), good);
+    FORGED(pack(2, 0, 0, 5, "\5\0", 2, "\1", 1), bad);                 /* a byte of codes missing */
+    FORGED(pack(2, 0, 0, 5, "\5\0", 2, "\1\1\0", 3), bad);             /* or too many */
+    FORGED(pack(0, 0, 0, 0, "", 0, "", 0), bad);                       /* packed hits, but none */
+    FORGED(pack(51201, 0, 0, 0, "\5\0", 2, "", 0), bad);
+    FORGED(pack(UINT32_MAX, 0, 0, 1, "\5\0", 2, "\1", 1), bad);
+    f = two[0];
+    put_number(f.byte + 32, UINT32_MAX, 4); FORGED(f, bad);            /* bytes of gaps */
+    f = two[0]; f.byte[31] = 1; FORGED(f, bad);                        /* must be 0 */
+    f = two[0]; put_number(f.byte + 8, float_bits(-5), 4); FORGED(f, bad);
+    f = two[0]; put_number(f.byte + 12, float_bits(5), 4); FORGED(f, bad);     /* x without y */
+    put_number(f.byte + 16, float_bits(5), 4); FORGED(f, good);
+    put_number(f.byte + 16, float_bits(60), 4); FORGED(f, bad);
+    f = two[0]; put_number(f.byte + 20, float_bits(0), 4); FORGED(f, bad);
+    f = two[0]; f.n = 30; FORGED(f, bad);
+}
+
 /* Named faults, each with its own message. */
 static void test_faults(calomu *c)
 {
@@ -816,7 +944,7 @@ static void test_output(calomu *c)
     CHECK(holds(tmp_a, "one\n"), "the old file is there until the new one is complete");
     calomu_output_abandon(o);
     calomu_output_abandon(NULL);
-    CHECK(holds(tmp_a, "one\n") && leftovers(test.tmp) == 0, "abandoned without a trace");
+    CHECK(holds(tmp_a, "one\n") && leftovers(test.tmp, 0) == 0, "abandoned without a trace");
     CHECK_OK(c, write_text(c, tmp_a, "three"));
     CHECK(holds(tmp_a, "three") && stat(tmp_a, &st) == 0 && (st.st_mode & 0777) == 0600,
           "replaced, with the permissions it had");
@@ -854,13 +982,13 @@ static void test_output_failures(calomu *c)
     CHECK_FAILS(c, write_text(c, test.tmp, "x"), CALOMU_EIO);
     (void)snprintf(path, sizeof path, "%s/nothing/", test.tmp);
     CHECK_FAILS(c, write_text(c, path, "x"), CALOMU_EIO);
-    if (stat("/dev/full", &st) == 0 && S_ISCHR(st.st_mode)) {
-        set *full = random_set(0, 30, 3000);
-        CHECK_FAILS(c, write_text(c, "/dev/full", "x"), CALOMU_EIO);
-        CHECK_FAILS(c, write_set(c, "/dev/full", full), CALOMU_EIO);
-        CHECK(says(c, "/dev/full: cannot write: "), "names file and reason");
+    if (full_device()) {
+        set *much = random_set(0, 30, 3000);
+        CHECK_FAILS(c, write_text(c, full_device(), "x"), CALOMU_EIO);
+        CHECK_FAILS(c, write_set(c, full_device(), much), CALOMU_EIO);
+        CHECK(says(c, full_device()) && says(c, ": cannot write: "), "names file and reason");
         CHECK(stat("/dev/full", &st) == 0 && S_ISCHR(st.st_mode), "/dev/full is still a device");
-        set_free(full);
+        set_free(much);
     } else {
         SKIP("there is no /dev/full here");
     }
@@ -879,7 +1007,7 @@ static void test_output_failures(calomu *c)
         spill(left, "left", 4);
     }
     CHECK_OK(c, write_text(c, tmp_a, "new"));
-    CHECK(holds(tmp_a, "new") && leftovers(test.tmp) == 3, "leftovers disturb nobody");
+    CHECK(holds(tmp_a, "new") && leftovers(test.tmp, 0) == 3, "leftovers disturb nobody");
     for (i = 0; i < 3; i++) {
         (void)snprintf(left, sizeof left, "%s/.a.cmu.%ld.%d.tmp", test.tmp, (long)getpid(), (int)i);
         CHECK(holds(left, "left"), "leftover %d is untouched", (int)i);
@@ -898,7 +1026,7 @@ static void test_output_failures(calomu *c)
     CHECK_FAILS(c, calomu_output_close(o), CALOMU_EIO);
     CHECK(says(c, "cannot write"), "the close repeats it");
     (void)setrlimit(RLIMIT_FSIZE, &was);
-    CHECK(holds(tmp_a, "new") && leftovers(test.tmp) == 0, "the old file stays");
+    CHECK(holds(tmp_a, "new") && leftovers(test.tmp, 0) == 0, "the old file stays");
 }
 
 /* Pipes: /dev/fd/N and a FIFO are written directly, without seeking, and stay what they are. */
@@ -1054,9 +1182,8 @@ static void test_safetensors(calomu *c)
     small_model(&st, tensor, meta);
     meta[2].key = meta[0].key;
     CHECK_FAILS(c, cm_st_write(c, tmp_b, &st), CALOMU_EUSAGE);
-    CHECK_FAILS(c, cm_st_write(c, "/dev/full", &st), CALOMU_EUSAGE);
     small_model(&st, tensor, meta);
-    if (exists("/dev/full")) CHECK_FAILS(c, cm_st_write(c, "/dev/full", &st), CALOMU_EIO);
+    if (full_device()) CHECK_FAILS(c, cm_st_write(c, full_device(), &st), CALOMU_EIO);
 }
 
 /* Every truncation is noticed; a flipped bit is, or changes nothing that is read. */
@@ -1308,7 +1435,7 @@ static void test_no_memory(void)
         CHECK(status == CALOMU_OK || (status == CALOMU_EMEMORY && says(c, "no memory")),
               "allocation %ld: status %d, '%s'", k, (int)status, calomu_message(c));
         CHECK(h.live == before, "allocation %ld: %ld pieces of memory lost", k, h.live - before);
-        CHECK(leftovers(test.tmp) == 0, "allocation %ld: a temporary file is left", k);
+        CHECK(leftovers(test.tmp, 0) == 0, "allocation %ld: a temporary file is left", k);
     }
     CHECK(k > 20 && status == CALOMU_OK, "%ld allocations were tried", k);
     calomu_close(c);
@@ -1327,6 +1454,7 @@ int main(int argc, char **argv)
     test.tmp = strcpy(malloc(strlen(tmp_b) + 1), tmp_b);
     test_path(tmp_a, sizeof tmp_a, test.tmp, "a.cmu");
     test_path(tmp_b, sizeof tmp_b, test.tmp, "b.cmu");
+    (void)leftovers(test.tmp, 1);    /* of a run that was killed */
     if (calomu_open(&c, NULL)) return 1;
     test_checksum();
     for (seed = 0; seed < 24; seed++)
@@ -1340,6 +1468,7 @@ int main(int argc, char **argv)
     test_refusals(c);
     test_damage(c);
     test_hostile(c);
+    test_forged(c);
     test_faults(c);
     test_kinds(c);
     test_output(c);

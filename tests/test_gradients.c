@@ -166,10 +166,10 @@ static double loss_at(trial *t, double h)
    and the kinks (maximum over sites, Huber) short ones.  A wrong gradient fits at none. */
 static double difference_error(trial *t, double slope, double scale)
 {
-    static const double steps[] = { 3e-3, 1e-3, 3e-4, 1e-4, 3e-5 };
+    static const double steps[] = { 1e-3, 1e-4, 1e-2, 1e-5, 3e-2, 3e-3, 3e-4, 3e-5, 1e-1, 1e-6 };
     double best = (double)INFINITY, d, e;
     size_t k;
-    for (k = 0; k < sizeof steps / sizeof *steps && !(best <= 1e-9); k++) {
+    for (k = 0; k < sizeof steps / sizeof *steps && !(best <= 3e-8); k++) {
         double h = steps[k];
         d = (8 * (loss_at(t, h) - loss_at(t, -h)) - (loss_at(t, 2 * h) - loss_at(t, -2 * h)))
             / (12 * h);
@@ -244,7 +244,8 @@ static void end(trial *t)
     calomu_close(t->c);
 }
 
-/* tensors: 1 checks each tensor of parameters, 0 all parameters at once. */
+/* tensors: 1 checks each tensor of parameters apart, of the first two resolutions (with two blocks
+   each they hold every kind of block), then all parameters at once. */
 static void check_network(const char *what, const calomu_architecture *a, int muons, int tensors,
                           test_random *r)
 {
@@ -259,10 +260,11 @@ static void check_network(const char *what, const calomu_architecture *a, int mu
     CHECK(evaluate(&t, 0, 1) > 0, "%s does not run: %s", what, calomu_message(t.c));
     for (i = 0; i < t.net->n_params && tensors; i++) {
         const cm_param *p = t.net->param + i;
-        if (p->role == CM_TRAINED) check_direction(&t, p->name, p->offset, p->count, r);
+        if (p->role != CM_TRAINED || (strncmp(p->name, "head.", 5) == 0 && p->name[5] > '3'))
+            continue;
+        check_direction(&t, p->name, p->offset, p->count, r);
     }
-    if (!tensors)
-        check_direction(&t, what, 0, t.net->n_trained, r);
+    check_direction(&t, what, 0, t.net->n_trained, r);
     printf("test_gradients: %s, %d muons: worst relative error %.1e\n", what, muons, t.worst);
     end(&t);
 }
@@ -275,9 +277,9 @@ static void check_networks(test_random *r)
     check_network("one block per resolution, 50x32x32 cells", &a, 2, 0, r);
     a.blocks = 2;
     a.growth = 1.2;
-    a.geometry.nz = 9; a.geometry.nx = 7; a.geometry.ny = 6;
-    check_network("two blocks per resolution, 9x7x6 cells", &a, 12, 1, r);
-    check_network("two blocks per resolution, 9x7x6 cells, inside the clamp", &a, 4, 0, r);
+    a.geometry.nz = 7; a.geometry.nx = 6; a.geometry.ny = 5;
+    check_network("two blocks per resolution, 7x6x5 cells", &a, 12, 1, r);
+    check_network("two blocks per resolution, 7x6x5 cells, inside the clamp", &a, 4, 0, r);
     a.n_features = 0;
     a.geometry.nz = 2; a.geometry.nx = 1; a.geometry.ny = 5;
     check_network("hits only, 2x1x5 cells", &a, 17, 0, r);

@@ -478,7 +478,8 @@ static void check_runs(calomu *c, test_random *r)
         test_muons_free(&b);
     }
     a.blocks = 1;                    /* plain C calls libm's fma: keep this small */
-    a.geometry.nz = 7; a.geometry.nx = 5; a.geometry.ny = 4;
+    a.growth = 1.1;
+    a.geometry.nz = 5; a.geometry.nx = 4; a.geometry.ny = 3;
     {
         test_batch b = test_muons(&a.geometry, 18, a.n_features, test_bits(r));
         check_bits(&a, &b);

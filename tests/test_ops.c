@@ -796,7 +796,8 @@ static void check_gradients(state *s, const run *u)
         compare(j, "input gradient", u->din[k].v, s->din[k].v, volume(&s->din[k]), tolerance);
     compare_real(j, "weight gradient", u->dw, s->dw, s->n_w, tolerance);
     compare_real(j, "bias gradient", u->dbias, s->dbias, s->n_bias, tolerance);
-    if (j->op != MAX && j->op != SPARSE_SUM && !j->same && volume(&s->out) < 5000) check_reference(s, &sum);
+    if (j->op != MAX && j->op != SPARSE_SUM && !j->same && volume(&s->out) < 5000)
+        check_reference(s, &sum);
     free(sum.v);
 }
 
@@ -951,7 +952,7 @@ static void large_jobs(test_random *r)
         j.b = v[0]; j.z = v[1]; j.x = v[2]; j.y = v[3]; j.c = v[4]; j.out = v[5];
         j.kernel = v[6]; j.stride = v[7]; j.pad = v[8];
         j.halo = 1;
-        do_job(&j, i == 1 || i == 4);
+        do_job(&j, i == 4);
     }
     for (i = 0; i < sizeof linear / sizeof *linear; i++) {
         j = base_job(LINEAR, r);
@@ -1029,7 +1030,7 @@ int main(int argc, char **argv)
     for (op = 0; op < N_OPS; op++)
         for (i = 0; i < runs[op]; i++) {
             job j = random_job(op, &r);
-            do_job(&j, i % 4 == 0);
+            do_job(&j, i % 6 == 0);
         }
     large_jobs(&r);
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) refusals(c);

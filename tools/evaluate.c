@@ -276,7 +276,7 @@ int verb_evaluate(int argc, char **argv)
                    "combination with a tracker, and the mean improvement (MI) of the paper.",
         .operands = operands, .options = options,
         .notes = "PRED.csv, of `calomu predict`, has the columns true_energy and pred (GeV); it\n"
-                 "may be a pipe or - for standard input.  Rows without a true energy are left out.\n"
+                 "may be a pipe or - for standard input.  Rows without true energy are left out.\n"
                  "Debias with the muons that chose the model, never with those of the test: --fit."
     };
     memset(&j, 0, sizeof j);

@@ -89,9 +89,13 @@ static calomu_status import_run(calomu *c, const char *in, const char *out, cons
 {
     import_standard values;
     calomu_model *model = NULL;
+    calomu_file_kind kind;
     calomu_status s = CALOMU_OK;
     if (standard) s = import_standardisation(standard, &values);
     if (s != CALOMU_OK) return s;
+    if (calomu_file_identify(c, in, &kind) == CALOMU_OK && kind == CALOMU_FILE_MODEL)
+        tool_notice("%s is a model of calomu already: only its weights are taken, not its geometry,"
+                    " convention or standardisation", in);
     s = calomu_model_import(c, in, base, standard ? values.mean : NULL,
                             standard ? values.deviation : NULL, &model);
     if (s == CALOMU_OK) s = calomu_model_save(c, model, out);

@@ -30,6 +30,9 @@ static void predict_features(predict_job *j)
     int absent = d->features == CALOMU_FEATURES_NONE;
     int other = !absent && (want->convention != have->convention || want->grow < have->grow
                             || want->grow > have->grow);
+    if (a->standardised_unknown && d->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN)
+        tool_notice("%s was trained on standardised features of unknown mean and deviation, as %s"
+                    " has them: it predicts only such files", j->model_path, j->data_path);
     if (!a->n_features || (!absent && !other) || a->standardised_unknown) return;
     j->computed = 1;
     if (absent)
@@ -72,9 +75,10 @@ static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t firs
 {
     size_t i;
     calomu_status s = calomu_data_read(j->c, j->data, first, NULL, n, events);
-    if (s == CALOMU_OK)
-        s = calomu_predict(j->c, j->model, j->data, events->event, n, j->prediction, j->member);
     if (s != CALOMU_OK) return tool_report(j->c, s);
+    s = calomu_predict(j->c, j->model, j->data, events->event, n, j->prediction, j->member);
+    if (s != CALOMU_OK)
+        return tool_fail(s, "%s with %s: %s", j->data_path, j->model_path, calomu_message(j->c));
     for (i = 0; i < n; i++) {
         const calomu_event *e = &events->event[i];
         if (isnan(e->x) || isnan(e->y)) j->no_impact++;
@@ -156,9 +160,6 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
     j->member = calloc((size_t)j->members, PREDICT_CHUNK * sizeof *j->member);
     if (!j->prediction || !j->member)
         return tool_fail(CALOMU_EMEMORY, "no memory for %d predictions", (int)PREDICT_CHUNK);
-    if (calomu_model_describe(j->model)->architecture.standardised_unknown)
-        tool_notice("%s was trained on standardised features of unknown mean and deviation: it"
-                    " predicts only files that carry the same", j->model_path);
     predict_features(j);
     return predict_write(j);
 }

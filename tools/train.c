@@ -1042,7 +1042,8 @@ static size_t train_file_options(train_job *j, tool_option *to)
           .help = "state, written after each epoch; removed when the model is in place",
           .preset = "MODEL.safetensors.checkpoint" },
         { .name = "checkpoint-minutes", .type = TOOL_DOUBLE, .target = &j->minutes, .value = "M",
-          .help = "write it within an epoch too, every M minutes; 0: after every update", .low = 0, .high = 1e9 },
+          .help = "write it within an epoch too, every M minutes; 0: after every update",
+          .high = 1e9 },
         { .name = "resume", .type = TOOL_FLAG, .target = &j->resume,
           .help = "go on from the checkpoint, if there is one" },
         TOOL_OPTION_THREADS(&j->threads)

@@ -1,0 +1,433 @@
+/* test_engine.c - the engine's services: contexts, memory, numbers, random numbers, exp, Adam
+
+   usage: test_engine [TESTDATA [TMP [SEED]]] */
+#include "test_net.h"
+#include <locale.h>
+
+/* ---------------------------------------------------------------- random numbers */
+
+/* Known answers of philox4x32-10 from the authors' library Random123 (kat_vectors). */
+static void check_random(void)
+{
+    static const struct { uint64_t seed, stream, counter; uint32_t out[4]; } known[] = {
+        { 0, 0, 0, { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 } },
+        { UINT64_MAX, UINT64_MAX, UINT64_MAX,
+          { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd } },
+        { 0x299f31d0a4093822u, 0x0370734413198a2eu, 0x85a308d3243f6a88u,
+          { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } }
+    };
+    size_t i, k;
+    uint32_t out[4];
+    for (i = 0; i < 3; i++) {
+        calomu_random(known[i].seed, known[i].stream, known[i].counter, out);
+        for (k = 0; k < 4; k++)
+            CHECK(out[k] == known[i].out[k], "vector %zu, word %zu: %08x, expected %08x", i, k,
+                  (unsigned)out[k], (unsigned)known[i].out[k]);
+    }
+}
+
+/* ---------------------------------------------------------------- exp, log, cos */
+
+/* Distance in units of the last place of the expected value. */
+static double ulps(double got, double expected, int mantissa)
+{
+    int e;
+    (void)frexp(expected, &e);
+    return fabs(got - expected) / ldexp(1, e - mantissa);
+}
+
+static void check_functions(test_random *r)
+{
+    double worst_real = 0, worst_exp = 0, worst_log = 0, worst_cos = 0, x, e;
+    int i;
+    for (i = 0; i < 200000; i++) {
+        float f = (float)test_uniform(r, -87, 88);
+        e = ulps((double)cm_exp((cm_real)f), exp((double)f), sizeof(cm_real) == 8 ? 53 : 24);
+        if (!(e <= worst_real)) worst_real = e;
+        x = test_uniform(r, -700, 700);
+        e = ulps(cm_exp_double(x), exp(x), 53);
+        if (!(e <= worst_exp)) worst_exp = e;
+        x = i % 2 ? exp(test_uniform(r, -300, 300)) : test_uniform(r, 0.5, 2);
+        e = ulps(cm_log_double(x), log(x), 53);
+        if (!(e <= worst_log)) worst_log = e;
+        x = test_uniform(r, -7, 7);
+        e = fabs(cm_cos_double(x) - cos(x));
+        if (!(e <= worst_cos)) worst_cos = e;
+    }
+    CHECK(worst_real <= 2, "cm_exp is off by %.2f units of the last place", worst_real);
+    CHECK(worst_exp <= 2, "cm_exp_double is off by %.2f units of the last place", worst_exp);
+    CHECK(worst_log <= 3, "cm_log_double is off by %.2f units of the last place", worst_log);
+    CHECK(worst_cos <= 4e-16, "cm_cos_double is off by %.3g", worst_cos);
+    CHECK(cm_exp(0) == 1 && cm_exp_double(0) == 1 && cm_log_double(1) == 0, "not exact at 0, 0, 1");
+    CHECK_NEAR(cm_cos_double(0), 1, 0);
+    CHECK_NEAR(cm_cos_double(3.14159265358979323846), -1, 2e-16);
+    CHECK((double)cm_exp(-1000) >= 0 && (double)cm_exp(-1000) < 1e-37, "exp(-1000) = %g",
+          (double)cm_exp(-1000));
+    CHECK(isfinite((double)cm_exp(1000)) && (double)cm_exp(1000) > 1e37, "exp(1000) = %g",
+          (double)cm_exp(1000));
+    CHECK(isnan((double)cm_exp((cm_real)NAN)) && isnan(cm_exp_double((double)NAN)), "exp(NaN)");
+    printf("test_engine: units of the last place: exp %.2f, double exp %.2f, log %.2f; cos %.1e\n",
+           worst_real, worst_exp, worst_log, worst_cos);
+}
+
+/* ---------------------------------------------------------------- numbers as text */
+
+static void check_round_trip(double x, int digits)
+{
+    char text[32];
+    const char *end;
+    double back = 0;
+    CHECK(calomu_number(text, x, digits) == text, "not the caller's memory");
+    end = calomu_parse(text, &back);
+    if (digits == 17) CHECK(end && !*end && back == x, "%.17g -> '%s' -> %.17g", x, text, back);
+    else CHECK(end && !*end && (float)back == (float)x, "%.9g -> '%s' -> %.9g", x, text, back);
+}
+
+static void check_text(const char *text, double expected, int used)
+{
+    double x = 12345;
+    const char *end = calomu_parse(text, &x);
+    CHECK(end == text + used && x == expected, "'%s': %.17g, %ld characters", text, x,
+          end ? (long)(end - text) : -1L);
+}
+
+static void check_numbers(test_random *r)
+{
+    static const char *const bad[] = { "", " 1", "\t1", "nan", "NaN", "inf", "-inf", "infinity",
+                                       "-", "+", ".", "-.", "e5", ".e5", "--1", "+-1", "x", ",5",
+                                       "1e999", "-1e999", "\n" };
+    double x;
+    char text[32];
+    size_t i;
+    for (i = 0; i < 20000; i++) {
+        x = ldexp(test_uniform(r, -1, 1), test_int(r, -1000, 1000));
+        check_round_trip(x, 17);
+        check_round_trip((double)(float)ldexp(test_uniform(r, -1, 1), test_int(r, -120, 120)), 9);
+    }
+    check_round_trip(0, 17);
+    check_round_trip(1.7976931348623157e308, 17);
+    check_round_trip(4.9406564584124654e-324, 17);
+    check_text("1", 1, 1);
+    check_text("-2.5e-3,", -2.5e-3, 7);
+    check_text("+7.", 7, 3);
+    check_text(".5;", 0.5, 2);
+    check_text("1,5", 1, 1);
+    check_text("0x10", 0, 1);
+    check_text("3e", 3, 1);
+    check_text("3e+x", 3, 1);
+    check_text("1.5.2", 1.5, 3);
+    check_text("1 2", 1, 1);
+    check_text("0.1", 0.1, 3);
+    check_text("1e-999", 0, 6);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        x = 12345;
+        CHECK(calomu_parse(bad[i], &x) == NULL, "'%s' was read as %g", bad[i], x);
+        CHECK(x == 12345, "'%s': the output was touched (%g)", bad[i], x);
+    }
+    CHECK(*calomu_number(text, (double)NAN, 9) == 0, "a NaN gives '%s'", text);
+    CHECK(strcmp(calomu_number(text, 0.1, 3), "0.1") == 0, "'%s'", text);
+    CHECK(strcmp(calomu_number(text, 123456789, 3), "1.23e+08") == 0, "'%s'", text);
+}
+
+/* The same in a locale whose decimal point is a comma. */
+static void check_locale(test_random *r)
+{
+    static const char *const names[] = { "de_DE.UTF-8", "de_DE.utf8", "de_DE", "fr_FR.UTF-8",
+                                         "fr_FR.utf8", "ru_RU.UTF-8" };
+    char text[32];
+    size_t i;
+    for (i = 0; i < sizeof names / sizeof *names; i++)
+        if (setlocale(LC_ALL, names[i])) break;
+    if (i == sizeof names / sizeof *names || *localeconv()->decimal_point == '.') {
+        SKIP("no locale with a decimal comma is installed");
+    } else {
+        CHECK(strcmp(calomu_number(text, 2.5, 9), "2.5") == 0, "'%s' in %s", text, names[i]);
+        check_numbers(r);
+    }
+    (void)setlocale(LC_ALL, "C");
+}
+
+/* ---------------------------------------------------------------- contexts */
+
+typedef struct budget {              /* an allocator that fails at one call, and counts */
+    long calls, fail_at, alive;
+} budget;
+
+static void *budget_take(void *user, size_t size)
+{
+    budget *b = user;
+    void *memory;
+    if (++b->calls == b->fail_at) return NULL;
+    memory = malloc(size);
+    if (memory) b->alive++;
+    return memory;
+}
+
+static void budget_release(void *user, void *memory)
+{
+    ((budget *)user)->alive--;
+    free(memory);
+}
+
+static void check_options(void)
+{
+    calomu_options o;
+    calomu *c;
+    int s;
+    struct { int threads, isa, allocate; } bad[] = { { -1, 0, 0 }, { 1 << 20, 0, 0 }, { 1, 99, 0 },
+                                                     { 1, -1, 0 }, { 1, 0, 1 } };
+    size_t i;
+    memset(&o, 0, sizeof o);
+    CHECK(calomu_open(&c, &o) == CALOMU_OK && c && *calomu_message(c), "zeroed options");
+    CHECK(*calomu_build_info(c) && !strchr(calomu_build_info(c), '\n'), "build: '%s'",
+          calomu_build_info(c));
+    calomu_close(c);
+    calomu_close(NULL);
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memset(&o, 0, sizeof o);
+        o.threads = bad[i].threads;
+        o.isa = (calomu_isa)bad[i].isa;
+        if (bad[i].allocate) o.allocate = budget_take;       /* one without the other */
+        CHECK(calomu_open(&c, &o) == CALOMU_EUSAGE && !c, "bad options %zu were accepted", i);
+    }
+    CHECK(calomu_open(NULL, NULL) == CALOMU_EUSAGE, "nowhere to put the context");
+    for (s = -1; s < 100; s++)
+        CHECK(calomu_status_text((calomu_status)s) && *calomu_status_text((calomu_status)s),
+              "no text of status %d", s);
+    CHECK(calomu_threads_available() >= 1, "%d threads", calomu_threads_available());
+}
+
+static void check_messages(calomu *c)
+{
+    char longer[2000];
+    memset(longer, 'x', sizeof longer - 1);
+    longer[sizeof longer - 1] = 0;
+    CHECK(cm_fail(c, CALOMU_EIO, "%s: %d", longer, 5) == CALOMU_EIO, "not its status");
+    CHECK(strlen(calomu_message(c)) > 100 && strlen(calomu_message(c)) < sizeof longer, "%zu",
+          strlen(calomu_message(c)));
+    cm_fail(c, CALOMU_EFORMAT, "%s: byte %d", "file", 17);
+    CHECK(strcmp(calomu_message(c), "file: byte 17") == 0, "'%s'", calomu_message(c));
+    CHECK(cm_allocate(c, SIZE_MAX / 8, 16) == NULL, "2^64 bytes and more");
+    CHECK(cm_allocate(c, SIZE_MAX, SIZE_MAX) == NULL, "far more than 2^64 bytes");
+    CHECK(strstr(calomu_message(c), "memory"), "'%s'", calomu_message(c));
+}
+
+static void check_geometry(calomu *c)
+{
+    calomu_geometry g = calomu_geometry_default(), bad;
+    CHECK(g.nz == 50 && g.nx == 32 && g.ny == 32 && g.pitch[0] == 40.64 && g.pitch[1] == 3.75
+          && g.pitch[2] == 3.75 && g.origin[0] == 0 && g.origin[1] == -60 && g.origin[2] == -60
+          && g.field == 2, "not the paper's calorimeter");
+    CHECK_OK(c, calomu_geometry_check(c, &g));
+#define BAD(change) \
+    bad = g; \
+    change; \
+    CHECK_FAILS(c, calomu_geometry_check(c, &bad), CALOMU_EUSAGE)
+    BAD(bad.nz = 0);
+    BAD(bad.nx = -1);
+    BAD(bad.ny = INT32_MAX; bad.nx = INT32_MAX);
+    BAD(bad.nz = 1 << 8; bad.nx = 1 << 8; bad.ny = (1 << 8) + 1);
+    BAD(bad.pitch[0] = 0);
+    BAD(bad.pitch[1] = -3.75);
+    BAD(bad.pitch[2] = (double)NAN);
+    BAD(bad.pitch[2] = (double)INFINITY);
+    BAD(bad.origin[1] = (double)INFINITY);
+    BAD(bad.field = (double)NAN);
+#undef BAD
+    g.nz = g.nx = g.ny = 1 << 8;     /* 2^24 cells: the largest */
+    CHECK_OK(c, calomu_geometry_check(c, &g));
+}
+
+static void check_names(void)
+{
+    static const char *const names[] = {
+        "eabove", "rmom", "rmom1", "r2m", "r2m1", "r2m2", "r2m3", "r2m4", "r2m5", "nclu",
+        "ncellmax", "eclumax", "maxdepthx", "maxdepthy", "maxdepthz", "epercell", "avgcells",
+        "nclu1", "ncellmax1", "eclumax1", "epercell1", "avgcells_off_trk", "ymom", "xmom", "emeas",
+        "maxsum", "eb1", "ea1" };
+    int i;
+    for (i = 0; i < CALOMU_FEATURES; i++)
+        CHECK(calomu_feature_name(i) && strcmp(calomu_feature_name(i), names[i]) == 0,
+              "feature %d is '%s'", i, calomu_feature_name(i) ? calomu_feature_name(i) : "NULL");
+    CHECK(!calomu_feature_name(-1) && !calomu_feature_name(CALOMU_FEATURES), "one name too many");
+    CHECK(strcmp(calomu_convention_name(CALOMU_CONVENTION_TEXT), "text") == 0
+          && strcmp(calomu_convention_name(CALOMU_CONVENTION_AUTHORS), "authors") == 0, "names");
+    CHECK(isnan(CALOMU_ABSENT), "an absent value is a number");
+}
+
+/* ---------------------------------------------------------------- no memory */
+
+/* A step of training: 1 done, 0 no memory.  memory: an arena that is large enough. */
+static int try_step(calomu *c, const cm_net *net, const test_batch *b, void *memory, size_t size)
+{
+    static double thresholds[16];
+    calomu_train_options o = calomu_train_options_default();
+    cm_graph *g = cm_graph_new(c, memory, size, 1, 1);
+    test_stepper s;
+    calomu_status status;
+    double loss;
+    if (!g) return 0;
+    memset(&s, 0, sizeof s);
+    s.c = c;
+    s.net = net;
+    s.training = 1;
+    s.options = &o;
+    s.thresholds = thresholds;
+    s.gradient = test_memory(net->n_trained, sizeof(cm_real));
+    s.pred = test_memory((size_t)b->n, sizeof(double));
+    loss = test_pass(&s, b, g, 0);
+    status = cm_graph_status(g);
+    CHECK(status == CALOMU_OK || status == CALOMU_EMEMORY, "status %d", (int)status);
+    CHECK(status != CALOMU_OK || isfinite(loss), "a failure without a status");
+    cm_graph_free(g);
+    free(s.gradient);
+    free(s.pred);
+    return status == CALOMU_OK;
+}
+
+static int try_all(budget *k, const test_batch *b, const calomu_architecture *a, void *memory,
+                   size_t size)
+{
+    calomu_options o;
+    calomu *c = NULL, *own = NULL;
+    cm_net *net = NULL;
+    calomu_model *m = NULL;
+    int done = 0;
+    memset(&o, 0, sizeof o);
+    o.allocate = budget_take;
+    o.release = budget_release;
+    o.user = k;
+    if (calomu_open(&c, &o) != CALOMU_OK) {
+        CHECK(c == NULL, "a context after a failure");
+        return 0;
+    }
+    own = cm_clone(c);
+    if (own) {
+        calomu_status s = cm_net_new(c, a, &net);
+        CHECK(s == CALOMU_OK || (s == CALOMU_EMEMORY && !net), "status %d", (int)s);
+        if (s == CALOMU_OK) {
+            cm_net_init(net, 3);
+            s = cm_model_new(c, a, 2, &m);
+            CHECK(s == CALOMU_OK || (s == CALOMU_EMEMORY && !m), "status %d", (int)s);
+        }
+        if (s == CALOMU_OK) done = try_step(c, net, b, memory, size);
+    }
+    CHECK(done || strstr(calomu_message(c), "memory"), "message '%s'", calomu_message(c));
+    calomu_model_free(m);
+    cm_net_free(c, net);
+    cm_clone_free(own);
+    calomu_close(c);
+    return done;
+}
+
+static void check_no_memory(void)
+{
+    size_t size = (size_t)64 << 20;
+    char *memory = test_memory(size + 64, 1);
+    calomu_architecture a = calomu_architecture_default();
+    test_batch b;
+    budget k;
+    long fail_at, done = 0;
+    a.blocks = 1;
+    a.body = 4;
+    a.growth = 1.1;
+    a.geometry.nz = 3; a.geometry.nx = 2; a.geometry.ny = 2;
+    b = test_muons(&a.geometry, 4, a.n_features, 1);
+    for (fail_at = 1; !done && fail_at < 2000; fail_at++) {
+        k.calls = k.alive = 0;
+        k.fail_at = fail_at;
+        done = try_all(&k, &b, &a, memory + (64 - (uintptr_t)memory % 64) % 64, size);
+        CHECK(k.alive == 0, "allocation %ld fails: %ld blocks are lost", fail_at, k.alive);
+        CHECK(done == (k.calls < fail_at), "allocation %ld fails: nobody noticed", fail_at);
+    }
+    CHECK(done && fail_at > 5, "%ld allocations", fail_at);
+    test_muons_free(&b);
+    free(memory);
+}
+
+/* ---------------------------------------------------------------- Adam */
+
+/* PyTorch's Adam with a varying first coefficient, in double. */
+static void check_adam(test_random *r)
+{
+    enum { N = 257 };
+    cm_real w[N], dw[N], m[N], v[N];
+    double ref_w[N], ref_m[N], ref_v[N], moved[N], ref_moved[N];
+    static const double beta[] = { 0.95, 0.9, 0.85, 0.93, 0.95 };
+    static const uint64_t steps[] = { 1, 2, 3, 100, 65000 };
+    double tol = sizeof(cm_real) == 8 ? 1e-12 : 1e-4;
+    int i, t;
+    for (i = 0; i < N; i++) {
+        w[i] = (cm_real)test_normal(r);
+        ref_w[i] = (double)w[i];
+        m[i] = v[i] = 0;
+        ref_m[i] = ref_v[i] = 0;
+    }
+    for (t = 0; t < 5; t++) {
+        double lr = 0.01 / (t + 1);
+        for (i = 0; i < N; i++) {
+            double g = i == 0 ? 0 : test_normal(r) * pow(10, i % 9 - 6), before = ref_w[i];
+            dw[i] = (cm_real)g;
+            g = (double)dw[i];
+            moved[i] = (double)w[i];
+            ref_m[i] = beta[t] * ref_m[i] + (1 - beta[t]) * g;
+            ref_v[i] = 0.999 * ref_v[i] + (1 - 0.999) * g * g;
+            ref_w[i] -= lr / (1 - pow(beta[t], (double)steps[t])) * ref_m[i]
+                        / (sqrt(ref_v[i]) / sqrt(1 - pow(0.999, (double)steps[t])) + 1e-8);
+            ref_moved[i] = ref_w[i] - before;
+        }
+        cm_adam(w, dw, m, v, N, lr, beta[t], steps[t]);
+        for (i = 0; i < N; i++) moved[i] = (double)w[i] - moved[i];
+        CHECK(moved[0] == 0, "a weight without gradient moved by %g", moved[0]);
+        CHECK(test_distance(moved, ref_moved, N) <= tol, "step %d: updates are off by %g", t,
+              test_distance(moved, ref_moved, N));
+        for (i = 0; i < N; i++) moved[i] = (double)m[i];
+        CHECK(test_distance(moved, ref_m, N) <= tol, "step %d: first moments", t);
+        for (i = 0; i < N; i++) moved[i] = (double)v[i];
+        CHECK(test_distance(moved, ref_v, N) <= tol, "step %d: second moments", t);
+    }
+}
+
+static void check_checksum(void)
+{
+    unsigned char bytes[64];
+    uint64_t seen[64 * 8 + 65], h;
+    size_t i, k, n = 0;
+    memset(bytes, 0, sizeof bytes);
+    for (i = 0; i <= 64; i++) seen[n++] = cm_checksum(0, bytes, i);      /* every length */
+    for (i = 0; i < 64 * 8; i++) {   /* and every bit */
+        bytes[i / 8] ^= (unsigned char)(1 << i % 8);
+        seen[n++] = cm_checksum(0, bytes, 64);
+        bytes[i / 8] ^= (unsigned char)(1 << i % 8);
+    }
+    for (i = 0; i < n; i++)
+        for (k = 0; k < i; k++)
+            if (seen[i] == seen[k]) CHECK(0, "inputs %zu and %zu collide", i, k);
+    h = cm_checksum(0, bytes, 64);
+    CHECK(cm_checksum(1, bytes, 64) != h, "the seed makes no difference");
+    CHECK(cm_checksum(0, bytes, 64) == h, "not the same twice");
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220080;
+    test_random r = test_seed(seed);
+    calomu *c = NULL;
+    test_begin(argc, argv);
+    printf("test_engine: seed %llu\n", (unsigned long long)seed);
+    check_random();
+    check_functions(&r);
+    check_numbers(&r);
+    check_locale(&r);
+    check_options();
+    check_names();
+    check_checksum();
+    check_adam(&r);
+    check_no_memory();
+    if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) {
+        check_messages(c);
+        check_geometry(c);
+        calomu_close(c);
+    }
+    return test_end("test_engine");
+}
