@@ -4,9 +4,9 @@
      1 context: errors, allocator, numbers as text     8 parameters: the table
      2 random numbers, exp, log, cos                    9 network: Figs. 4 and 5
      3 geometry and events                             10 loss
-     4 files: output, .cmu data, safetensors           11 Adam and schedule
-     5 high-level features                             12 models and inference
-     6 tensors, arena, tape                            13 training
+     4 files: output, .cmu data, safetensors           11 Adam
+     5 high-level features                             12 training, checkpoints
+     6 tensors, arena, tape                            13 models, inference, ensembles
      7 operations                                      14 debiasing and resolution
 
    Letters used everywhere:
@@ -21,6 +21,9 @@
 #define CM_POSIX 1
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
+#endif
+#ifndef _FILE_OFFSET_BITS
+#define _FILE_OFFSET_BITS 64         /* files over 2 GB on 32-bit systems */
 #endif
 #else
 #define CM_POSIX 0
@@ -327,6 +330,7 @@ const char *calomu_parse(const char *text, double *x)
     char local[128], probe[16], *out = local;
     long point;
     size_t i, n = cm_number_length(text, &point), width;
+    double value;
     if (n == 0 || n > 100) return NULL;
     (void)snprintf(probe, sizeof probe, "%.1f", 0.5);   /* "0", the locale's point, "5" */
     width = strlen(probe) - 2;
@@ -339,8 +343,10 @@ const char *calomu_parse(const char *text, double *x)
         }
     }
     *out = 0;
-    *x = strtod(local, NULL);
-    return isfinite(*x) ? text + n : NULL;
+    value = strtod(local, NULL);
+    if (!isfinite(value)) return NULL;
+    *x = value;
+    return text + n;
 }
 
 /* ============================================================================================
@@ -4638,7 +4644,8 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
 
 static double *cm_plane_sums(cm_graph *g, const cm_tensor *t, int kinds)
 {
-    return cm_scratch(g, (size_t)(t->groups * t->nz * kinds * t->nc) * CM_LANES * sizeof(double));
+    return cm_scratch(g, (size_t)t->groups * (size_t)t->nz * (size_t)(kinds * t->nc) * CM_LANES
+                             * sizeof(double));
 }
 
 /* Adds the planes of each group into its first plane. */
@@ -5657,7 +5664,7 @@ double cm_loss(const calomu_train_options *o, const double *truth, const double 
 }
 
 /* ============================================================================================
-   11 Adam (Kingma and Ba, arXiv:1412.6980) with varying beta1, and the 1cycle schedule (spec 5)
+   11 Adam (Kingma and Ba, arXiv:1412.6980) with varying beta1 (Sec. 3.2.3)
    ============================================================================================ */
 
 /* b^t by squaring: pow of libm differs from machine to machine. */
@@ -5683,7 +5690,7 @@ void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, do
     }
 }
 /* ============================================================================================
-   13 Training (Secs. 3.2.3, 3.2.4; spec 5)
+   12 Training (Secs. 3.2.3, 3.2.4; spec 5)
    ============================================================================================
 
    Bottom up: options, plan (folds, shuffles, rates, decisions), muons (truth, features,
@@ -7309,7 +7316,7 @@ calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const ch
 }
 
 /* ============================================================================================
-   14 Models, inference, ensembles
+   13 Models, inference, ensembles
    ============================================================================================ */
 
 /* ---------------------------------------------------------------- models in memory */
@@ -7558,6 +7565,18 @@ static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st,
                    st->n_tensors - used);
 }
 
+/* Memory for the networks is not taken before the file has shown to hold that much. */
+static calomu_status cm_model_size(calomu *c, const char *path, const cm_st *st,
+                                   const calomu_model_info *info)
+{
+    double n = 0;
+    int i;
+    for (i = 0; i < st->n_tensors; i++) n += (double)st->tensor[i].count;
+    if (info->members * cm_least_weights(&info->architecture) <= n) return CALOMU_OK;
+    return cm_fail(c, CALOMU_EFORMAT, "%s: its tensors are too few for the network that it names,"
+                   " times %d member%s", path, info->members, info->members > 1 ? "s" : "");
+}
+
 /* The architecture and standardisation from the metadata. */
 static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *st,
                                       calomu_model_info *info)
@@ -7584,7 +7603,7 @@ static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *
         if (!(info->deviation[n] > 0))
             return cm_fail(c, CALOMU_EFORMAT, "%s: the deviation of %s is not positive", path,
                            calomu_feature_name((int)n));
-    return cm_checkpoint_size(c, path, st, &info->architecture);
+    return cm_model_size(c, path, st, info);
 }
 
 static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *st,
@@ -7603,7 +7622,8 @@ static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
-/* Batch norms with negative counts or squares would give a NaN far from here. */
+/* Batch norms with negative counts or squares would give a NaN far from here; so would a float64
+   value that is beyond the network's type. */
 static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_model *m)
 {
     int k, i;
@@ -7612,6 +7632,10 @@ static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_mod
         for (i = 0; i < m->net[k]->n_params; i++) {
             const cm_param *p = m->net[k]->param + i;
             const cm_real *x = cm_net_values(m->net[k], p);
+            for (j = 0; j < p->count; j++)
+                if (!isfinite(x[j]))
+                    return cm_fail(c, CALOMU_EFORMAT, "%s: %s: a value is too large", path,
+                                   p->name);
             if (p->role != CM_BUFFER || strstr(p->name, ".sums")) continue;
             for (j = 0; j < p->count; j++)
                 if (x[j] < 0 || (p->rank == 0 && x[j] == 0))
@@ -7681,7 +7705,7 @@ static int cm_import_growth(const cm_st *st, calomu_architecture *a)
     a->growth = low <= 1.5 && 1.5 < high ? 1.5 : low;
     while (low < high && floor(a->growth * 1048576) < a->growth * 1048576)
         a->growth = floor(a->growth * 1048576 + 1) / 1048576;    /* few digits, rounded up */
-    return low < high;
+    return low < high && a->growth <= 8;         /* beyond, channel counts could overflow */
 }
 
 /* Menu and sizes from names and shapes. */
@@ -7744,6 +7768,8 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
         part = cm_model_parts(c, m, &n);
         s = part ? cm_parts_read(c, path, &st, part, n, 1) : CALOMU_EMEMORY;
     }
+    if (s == CALOMU_OK && a.head && !cm_st_find(&st, "head.0.esum.weight"))
+        cm_log(c, "%s: has no weights of the energy sums: they are 1", path);
     if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
     for (i = 0; s == CALOMU_OK && i < CALOMU_FEATURES; i++) {
         m->info.mean[i] = mean ? mean[i] : 0;
@@ -7804,6 +7830,9 @@ static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
     }
     if (fits && info->features != CALOMU_FEATURES_STANDARDISED_UNKNOWN) return CALOMU_OK;
     *source = CM_SOURCE_HITS;
+    if (info && info->features != CALOMU_FEATURES_NONE && info->n_hits == 0 && info->n_events > 0)
+        return cm_fail(c, CALOMU_EFORMAT, "the data's features are of another convention than the"
+                       " model's, and there are no hits to compute them from");
     return CALOMU_OK;
 }
 
@@ -7860,8 +7889,8 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
     if (p->source == CM_SOURCE_FILE) return cm_features_take(w->own, p->info, e, number, row);
     if (p->info && p->info->features != CALOMU_FEATURES_NONE && cm_impact_absent(e))
         return cm_fail(w->own, CALOMU_EFORMAT, "muon %zu: the data's features are of another"
-                       " convention than the model's, and without an impact point they cannot be"
-                       " computed again", number);
+                       " convention than the model's or standardised by unknown numbers, and"
+                       " without an impact point they cannot be computed again", number);
     s = cm_features(w->own, &a->geometry, e, &a->feature_options, w->scratch, row);
     if (s != CALOMU_OK) cm_fail_at(w->own, number);
     return s;
@@ -7923,12 +7952,13 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
     return CALOMU_OK;
 }
 
-/* Weights 1/(validation loss), normalised; equal where a loss is unknown. */
+/* Weights 1/(validation loss), normalised; equal where a loss is unknown.  A loss so small that
+   the sum could overflow is no loss of a training. */
 static void cm_member_weights(const calomu_model *m, double *weight)
 {
     double sum = 0;
     int k, known = 1;
-    for (k = 0; k < m->info.members; k++) known = known && m->loss[k] > 0;
+    for (k = 0; k < m->info.members; k++) known = known && m->loss[k] > 1e-300;
     for (k = 0; k < m->info.members; k++) {
         weight[k] = known ? 1 / m->loss[k] : 1;
         sum += weight[k];
@@ -8014,8 +8044,10 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     }
     if (failed < units) {            /* again, for the message of the first failure */
         s = cm_predict_unit(w, p, (size_t)failed * CM_LANES);
-        if (s == CALOMU_OK) s = CALOMU_EMEMORY;  /* it was memory, and there is some again */
-        cm_fail(c, s, "%s", calomu_message(w->own));
+        if (s == CALOMU_OK)          /* it was memory, and there is some again */
+            s = cm_fail(c, CALOMU_EMEMORY, "no memory for inference");
+        else
+            cm_fail(c, s, "%s", calomu_message(w->own));
     }
     cm_predictors_free(c, w, threads);
     return s;
@@ -8024,6 +8056,7 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
                              const calomu_event *events, size_t n, double *out, double *members)
 {
+    size_t width = (size_t)model->info.members * sizeof *members;
     cm_prediction p;
     calomu_status s;
     memset(&p, 0, sizeof p);
@@ -8031,17 +8064,19 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
-    p.members = members;
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);
     p.out = cm_allocate(c, n, sizeof *p.out);
-    s = p.weight && p.out ? CALOMU_OK : CALOMU_EMEMORY;
+    if (members) p.members = cm_allocate(c, n, width);
+    s = p.weight && p.out && (p.members || !members) ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK) {
         cm_member_weights(model, p.weight);
         s = cm_predict_all(c, &p);
     }
     if (s == CALOMU_OK) memcpy(out, p.out, n * sizeof *out);
+    if (s == CALOMU_OK && members) memcpy(members, p.members, n * width);
+    cm_release(c, p.members);
     cm_release(c, p.out);
     cm_release(c, p.weight);
     return s;

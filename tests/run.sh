@@ -6,6 +6,7 @@ set -u
 B=${B:-build}
 REF=${REF:-}
 export REF B
+export OMP_WAIT_POLICY=passive            # spinning threads slow a shared machine down
 CC=${CC:-cc}
 export CC
 TMP=$B/tmp

@@ -152,6 +152,14 @@ static TEST_UNUSED test_random test_seed(uint64_t seed)
     return r;
 }
 
+/* The seed of a sweep: argv[3] if it is a number, else the default. */
+static TEST_UNUSED uint64_t test_seed_of(int argc, char **argv, uint64_t seed)
+{
+    char *end = NULL;
+    uint64_t given = argc > 3 ? strtoull(argv[3], &end, 0) : 0;
+    return end && end != argv[3] && !*end ? given : seed;
+}
+
 static TEST_UNUSED uint64_t test_bits(test_random *r)
 {
     r->state ^= r->state >> 12;

@@ -410,7 +410,7 @@ static void check_checksum(void)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220080;
+    uint64_t seed = test_seed_of(argc, argv, 20220080);
     test_random r = test_seed(seed);
     calomu *c = NULL;
     test_begin(argc, argv);

@@ -290,7 +290,7 @@ static void check_networks(test_random *r)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220082;
+    uint64_t seed = test_seed_of(argc, argv, 20220082);
     test_random r = test_seed(seed);
     test_begin(argc, argv);
     printf("test_gradients: seed %llu\n", (unsigned long long)seed);

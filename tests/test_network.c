@@ -497,7 +497,7 @@ static void check_runs(calomu *c, test_random *r)
 
 int main(int argc, char **argv)
 {
-    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220081;
+    uint64_t seed = test_seed_of(argc, argv, 20220081);
     test_random r = test_seed(seed);
     calomu *c = NULL;
     test_begin(argc, argv);

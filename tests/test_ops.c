@@ -1015,7 +1015,7 @@ int main(int argc, char **argv)
 {
     static const char *const isa_name[] = { "", "plain", "AVX2", "AVX-512" };
     static const int runs[] = { 70, 50, 12, 30, 30, 70, 12, 10, 12, 20, 15, 12, 15, 20 };
-    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220079;
+    uint64_t seed = test_seed_of(argc, argv, 20220079);
     test_random r = test_seed(seed);
     calomu_options o;
     calomu *c = NULL;

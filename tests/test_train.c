@@ -675,6 +675,81 @@ static void test_resume(calomu *c, const calomu_architecture *a, const calomu_tr
     calomu_data_close(data);
 }
 
+/* ---------------------------------------------------------------- reloading the best state */
+
+static void edit_checkpoint(calomu *c, const char *path, const char *key, const char *value);
+
+/* Live tensors against the best ones (1: all the same) and two numbers of the metadata. */
+static int live_is_best(calomu *c, const calomu_trainer *t, int step, int updates)
+{
+    static const char *const pair[3][2] = { { "live.", "best." }, { "adam.m.", "best.m." },
+                                            { "adam.v.", "best.v." } };
+    const char *path = scratch("train_reloaded.ckpt");
+    int i, k, good = 1, compared = 0;
+    cm_st st;
+    CHECK_OK(c, calomu_trainer_save(c, t, path));
+    if (!CHECK_OK(c, cm_st_read(c, path, &st))) return 0;
+    for (i = 0; i < st.n_tensors; i++)
+        for (k = 0; k < 3; k++) {
+            const cm_st_tensor *x = st.tensor + i, *y;
+            char name[128];
+            size_t n = strlen(pair[k][0]);
+            if (strncmp(x->name, pair[k][0], n) != 0) continue;
+            (void)snprintf(name, sizeof name, "%s%s", pair[k][1], x->name + n);
+            y = cm_st_find(&st, name);
+            good = good && y && y->count == x->count
+                && memcmp(x->data, y->data, x->count * (x->dtype == CM_F32 ? 4 : 8)) == 0;
+            compared++;
+        }
+    CHECK(compared > 20, "%d tensors", compared);
+    CHECK(atoi(cm_st_find_meta(&st, "state.step")) == step
+          && atoi(cm_st_find_meta(&st, "state.updates")) == updates, "step %s, %s updates",
+          cm_st_find_meta(&st, "state.step"), cm_st_find_meta(&st, "state.updates"));
+    cm_st_free(c, &st);
+    return good;
+}
+
+/* A checkpoint whose best loss cannot be reached any more: the state of epoch 1 must come back at
+   the end of the 1cycle (3 epochs) and two epochs later, without the thresholds. */
+static void test_reload(calomu *c)
+{
+    const char *path = scratch("train_reload.ckpt");
+    calomu_architecture a = small_hybrid();
+    calomu_train_options o = small_options();
+    calomu_data *data = open_muons(c, &sample);
+    calomu_trainer *t;
+    calomu_train_report first, r, next = { 0 };
+    o.batch = FOLD;                  /* 4 updates an epoch */
+    t = start(c, data, &a, &o);
+    first = run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK(live_is_best(c, t, 4, 4) == 1, "the best state is not the one that was best");
+    CHECK_OK(c, calomu_trainer_save(c, t, path));
+    calomu_trainer_free(t);
+    t = NULL;
+    edit_checkpoint(c, path, "state.plan.best_loss", "1e-9");
+    CHECK_OK(c, calomu_trainer_resume(c, data, path, &t));
+    run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK(live_is_best(c, t, 8, 8) == 0, "a state came back within the 1cycle");
+    r = run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK(r.epoch == 3 && !r.improved, "epoch %d", (int)r.epoch);
+    CHECK(live_is_best(c, t, 4, 12) == 1, "the best state has not come back");
+    CHECK_OK(c, calomu_trainer_step(c, t, &next));
+    CHECK_NEAR(next.lr, first.lr, 0);
+    CHECK_NEAR(next.beta1, first.beta1, 0);
+    CHECK(r.thresholds[0] != first.thresholds[0]
+          && fabs(next.thresholds[0] / r.thresholds[0] - 1) < 0.5, "thresholds came back: %g",
+          next.thresholds[0]);
+    run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK(live_is_best(c, t, 8, 16) == 0, "patience of one epoch");
+    run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK(live_is_best(c, t, 4, 20) == 1, "the best state has not come back again");
+    CHECK_OK(c, calomu_trainer_step(c, t, &next));
+    CHECK_NEAR(next.lr, first.lr / 2, 0);
+    CHECK_NEAR(next.beta1, 0.95, 0);
+    calomu_trainer_free(t);
+    calomu_data_close(data);
+}
+
 /* ---------------------------------------------------------------- hostile checkpoints */
 
 /* A checkpoint in the middle of a validation pass of the second epoch: everything is in it. */
@@ -882,10 +957,27 @@ static void test_requests(calomu *c)
 
 /* ---------------------------------------------------------------- not finite, validation */
 
-/* An absurd rate put into a checkpoint after the first epoch. */
-static void test_not_finite(calomu *c)
+/* Gives a number of the metadata another value. */
+static void edit_checkpoint(calomu *c, const char *path, const char *key, const char *value)
 {
-    static char absurd[2][8] = { "1e+30", "1e+200" };
+    char text[32];
+    cm_st st;
+    int i, found = 0;
+    (void)snprintf(text, sizeof text, "%s", value);
+    if (!CHECK_OK(c, cm_st_read(c, path, &st))) return;
+    for (i = 0; i < st.n_meta; i++)
+        if (strcmp(st.meta[i].key, key) == 0) {
+            st.meta[i].value = text;
+            found++;
+        }
+    CHECK(found == 1, "no %s", key);
+    CHECK_OK(c, cm_st_write(c, path, &st));
+    cm_st_free(c, &st);
+}
+
+/* An absurd rate put into a checkpoint after the first epoch; `what`: is not finite. */
+static void test_not_finite(calomu *c, const char *rate, const char *what)
+{
     const char *path = scratch("train_absurd.ckpt");
     calomu_architecture a = features_only();
     calomu_train_options o = small_options();
@@ -895,17 +987,12 @@ static void test_not_finite(calomu *c)
     calomu_model *m = NULL, *before = NULL;
     calomu_status s = CALOMU_OK;
     bytes file[2];
-    cm_st st;
     int i;
     CHECK_OK(c, calomu_trainer_model(c, t, &before));
     CHECK_OK(c, calomu_trainer_save(c, t, path));
     calomu_trainer_free(t);
     t = NULL;
-    CHECK_OK(c, cm_st_read(c, path, &st));
-    for (i = 0; i < st.n_meta; i++)
-        if (strcmp(st.meta[i].key, "train.lr") == 0) st.meta[i].value = absurd[sizeof(cm_real) > 4];
-    CHECK_OK(c, cm_st_write(c, path, &st));
-    cm_st_free(c, &st);
+    edit_checkpoint(c, path, "train.lr", rate);
     CHECK_OK(c, calomu_trainer_resume(c, data, path, &t));
     file[0].at = NULL;
     for (i = 0; i < 1000 && s == CALOMU_OK; i++) {
@@ -913,7 +1000,8 @@ static void test_not_finite(calomu *c)
         file[0] = saved(c, t);
         s = calomu_trainer_step(c, t, &r);
     }
-    CHECK(s == CALOMU_ENOTFINITE, "status %d: %s", (int)s, calomu_message(c));
+    CHECK(s == CALOMU_ENOTFINITE && strstr(calomu_message(c), what), "status %d: %s", (int)s,
+          calomu_message(c));
     file[1] = saved(c, t);
     CHECK(same(file[0], file[1]), "the failed step left traces");
     CHECK(calomu_trainer_step(c, t, &r) == CALOMU_ENOTFINITE, "a second try goes on");
@@ -1067,11 +1155,13 @@ int main(int argc, char **argv)
     test_inflated(c, path);
     test_other_data(c, path);
     test_requests(c);
-    test_not_finite(c);
+    test_not_finite(c, sizeof(cm_real) > 4 ? "1e+200" : "1e+30", "the loss");
+    if (sizeof(cm_real) == 4) test_not_finite(c, "1e+8", "a gradient");
     test_allocations(&a);
     a.feature_options.convention = CALOMU_CONVENTION_AUTHORS;    /* recomputed from the hits */
     test_allocations(&a);
 
+    test_reload(c);
     a = small_hybrid();
     o = small_options();
     o.batch = 20;                    /* a full group of lanes and a part of one */

@@ -1,0 +1,1243 @@
+/* test_model.c - models and inference: files, ensembles, state_dicts, predictions
+
+   usage: test_model [TESTDATA [TMP [SEED]]]
+
+   What the numbers should be is checked against PyTorch (test_golden.c, cli_torch.sh); here it is
+   that they are the same however they are asked for, and that nothing hostile is believed. */
+#include "test_net.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { MUONS = 40 };
+
+static char path_[4][1024];          /* scratch files */
+static const char *model_file, *other_file, *data_file, *bare_file;
+
+/* ---------------------------------------------------------------- small networks and muons */
+
+static calomu_architecture small_architecture(int head, int n_features)
+{
+    calomu_architecture a = calomu_architecture_default();
+    a.geometry.nz = 9;
+    a.geometry.nx = 7;
+    a.geometry.ny = 6;
+    a.head = head;
+    a.n_features = n_features;
+    a.blocks = 1;
+    a.body = 5;
+    a.growth = 1.1;
+    return a;
+}
+
+/* Buffers as after some training: a mean near 0 and a variance near 1. */
+static void fill_buffers(cm_net *net, test_random *r)
+{
+    int i;
+    size_t k;
+    for (i = 0; i < net->n_params; i++) {
+        const cm_param *p = &net->param[i];
+        cm_real *x = cm_net_values(net, p);
+        for (k = 0; k < p->count && p->role == CM_BUFFER; k++)
+            x[k] = (cm_real)(p->rank == 0 ? 64 : strstr(p->name, ".sums") ? 20 * test_normal(r)
+                                                                        : test_uniform(r, 60, 90));
+        for (k = 0; k < p->count && p->init == CM_ZERO && p->role == CM_TRAINED; k++)
+            x[k] = (cm_real)(0.1 * test_normal(r));
+    }
+}
+
+static calomu_model *small_model(calomu *c, const calomu_architecture *a, int members,
+                                 uint64_t seed)
+{
+    test_random r = test_seed(seed);
+    calomu_model *m = NULL;
+    int k;
+    CHECK_OK(c, cm_model_new(c, a, members, &m));
+    if (!m) exit(1);
+    for (k = 0; k < members; k++) {
+        cm_net_init(m->net[k], seed + (uint64_t)k);
+        fill_buffers(m->net[k], &r);
+        m->loss[k] = test_uniform(&r, 10, 100);
+    }
+    for (k = 0; k < CALOMU_FEATURES && a->n_features; k++) {
+        m->info.mean[k] = test_uniform(&r, -20, 20);
+        m->info.deviation[k] = test_uniform(&r, 5, 50);
+    }
+    return m;
+}
+
+/* Random muons, the last with an impact point that is not in the middle of a cell. */
+static test_batch small_muons(const calomu_geometry *g, uint64_t seed)
+{
+    test_random r = test_seed(seed);
+    test_batch b = test_muons(g, MUONS, 0, seed);
+    int i;
+    for (i = 0; i < MUONS; i++) {
+        b.event[i].x = (float)(g->origin[1] + g->pitch[1] * test_uniform(&r, 0, g->nx));
+        b.event[i].y = (float)(g->origin[2] + g->pitch[2] * test_uniform(&r, 0, g->ny));
+        b.event[i].charge = i % 2 ? 1.0f : -1.0f;
+    }
+    return b;
+}
+
+static int same_bits(const double *a, const double *b, size_t n)
+{
+    return memcmp(a, b, n * sizeof *a) == 0;
+}
+
+/* ---------------------------------------------------------------- bytes of files */
+
+static size_t read_bytes(const char *path, unsigned char **bytes)
+{
+    FILE *f = fopen(path, "rb");
+    long n = -1;
+    *bytes = NULL;
+    if (f && fseek(f, 0, SEEK_END) == 0) n = ftell(f);
+    if (n > 0) {
+        *bytes = test_memory((size_t)n, 1);
+        rewind(f);
+        if (fread(*bytes, 1, (size_t)n, f) != (size_t)n) n = -1;
+    }
+    if (f) (void)fclose(f);
+    if (n <= 0) {
+        fprintf(stderr, "%s: cannot be read\n", path);
+        exit(1);
+    }
+    return (size_t)n;
+}
+
+static void write_bytes(const char *path, const unsigned char *bytes, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(bytes, 1, n, f) != n || fclose(f)) {
+        fprintf(stderr, "%s: cannot be written\n", path);
+        exit(1);
+    }
+}
+
+static void same_files(const char *a, const char *b, const char *what)
+{
+    unsigned char *p, *q;
+    size_t n = read_bytes(a, &p), m = read_bytes(b, &q);
+    CHECK(n == m && memcmp(p, q, n) == 0, "%s: %zu and %zu bytes, or they differ", what, n, m);
+    free(p);
+    free(q);
+}
+
+/* Loads what must be refused. */
+static void refused(calomu *c, const char *path, const char *what)
+{
+    calomu_model *m = NULL;
+    calomu_status s = calomu_model_load(c, path, &m);
+    CHECK(s == CALOMU_EFORMAT && !m && *calomu_message(c) && !strchr(calomu_message(c), '\n'),
+          "%s: status %d, '%s'", what, (int)s, calomu_message(c));
+    calomu_model_free(m);
+}
+
+/* ---------------------------------------------------------------- what a prediction is */
+
+/* One member by hand: raw features, standardised, through the network as the training runs it. */
+static void predict_by_hand(calomu *c, const calomu_model *m, int member, const test_batch *muons,
+                            double *out)
+{
+    const calomu_architecture *a = &m->info.architecture;
+    static const int sums[3] = { 0, 26, 27 };
+    float row[CALOMU_FEATURES];
+    test_batch b = *muons;
+    test_stepper s;
+    int i, k, n = a->n_features;
+    b.n_features = n;
+    b.features = test_memory((size_t)(b.n * n), sizeof(double));
+    for (i = 0; i < b.n && n; i++) {
+        CHECK_OK(c, calomu_features(c, &a->geometry, &b.event[i], &a->feature_options, row));
+        for (k = 0; k < n; k++) {
+            int j = n == 3 ? sums[k] : k;
+            b.features[i * n + k] = ((double)row[j] - m->info.mean[j]) / m->info.deviation[j];
+        }
+    }
+    memset(&s, 0, sizeof s);
+    s.c = c;
+    s.net = m->net[member];
+    s.threads = 1;
+    s.pred = out;
+    (void)test_step(&s, &b);
+    free(b.features);
+}
+
+static void check_members(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    double *each = test_memory((size_t)(MUONS * m->info.members), sizeof *each);
+    double out[MUONS], hand[MUONS], mean[MUONS] = { 0 }, weight = 0;
+    int i, k, n = m->info.members;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, each));
+    for (k = 0; k < n; k++) {
+        double w = isnan(m->loss[0]) ? 1 : 1 / m->loss[k];
+        weight += w;
+        predict_by_hand(c, m, k, b, hand);
+        for (i = 0; i < MUONS; i++) {
+            mean[i] += w * hand[i];
+            CHECK(each[i * n + k] == hand[i], "muon %d, member %d: %.9g, by hand %.9g", i, k,
+                  each[i * n + k], hand[i]);
+        }
+        CHECK(hand[0] < hand[3] || hand[0] > hand[3], "all predictions are equal");
+    }
+    for (i = 0; i < MUONS; i++)
+        CHECK_NEAR(out[i], mean[i] / weight, 1e-9 * (1 + fabs(mean[i] / weight)));
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, mean, NULL));
+    CHECK(same_bits(mean, out, MUONS), "without room for the members it is another prediction");
+    free(each);
+}
+
+static void check_menus(calomu *c)
+{
+    static const int menu[4][2] = { { 1, 28 }, { 1, 0 }, { 0, 28 }, { 0, 3 } };
+    int i;
+    for (i = 0; i < 4; i++) {
+        calomu_architecture a = small_architecture(menu[i][0], menu[i][1]);
+        test_batch b = small_muons(&a.geometry, 5);
+        calomu_model *m = small_model(c, &a, 1, 7 + (uint64_t)i);
+        check_members(c, m, &b);
+        calomu_model_free(m);
+        m = small_model(c, &a, 3, 70 + (uint64_t)i);
+        check_members(c, m, &b);
+        m->loss[0] = m->loss[1] = m->loss[2] = (double)NAN;
+        check_members(c, m, &b);
+        CHECK(isnan(calomu_model_loss(m, 0)) && isnan(calomu_model_loss(m, 3))
+              && isnan(calomu_model_loss(m, -1)), "a loss that nobody knows");
+        calomu_model_free(m);
+        test_muons_free(&b);
+    }
+}
+
+/* Each muon alone, in any company, in any order of its hits, on any core: the same bits. */
+static void check_splits(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    double all[MUONS], out[MUONS], alone[MUONS];
+    calomu_event back[MUONS];
+    int i, n;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, all, NULL));
+    for (i = 0; i < MUONS; i++) {
+        CHECK_OK(c, calomu_predict(c, m, NULL, b->event + i, 1, &alone[i], NULL));
+        back[i] = b->event[MUONS - 1 - i];
+    }
+    CHECK(same_bits(all, alone, MUONS), "muons alone differ from muons in a batch");
+    for (n = 1; n < MUONS; n++) {
+        memset(out, 0, sizeof out);
+        CHECK_OK(c, calomu_predict(c, m, NULL, b->event, (size_t)n, out, NULL));
+        CHECK(same_bits(all, out, (size_t)n) && out[n] == 0, "a batch of %d", n);
+    }
+    CHECK_OK(c, calomu_predict(c, m, NULL, back, MUONS, out, NULL));
+    for (i = 0; i < MUONS; i++)
+        CHECK(out[i] == all[MUONS - 1 - i], "muon %d behind others", MUONS - 1 - i);
+}
+
+static void check_order(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    test_random r = test_seed(3);
+    double expected[MUONS], out[MUONS];
+    calomu_event event[MUONS];
+    calomu_hit *hit[MUONS];
+    int i;
+    size_t k, j;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+    for (i = 0; i < MUONS; i++) {
+        event[i] = b->event[i];
+        hit[i] = test_memory(event[i].n_hits, sizeof **hit);
+        for (k = 0; k < event[i].n_hits; k++) {              /* a random permutation */
+            j = (size_t)test_int(&r, 0, (int)k);
+            hit[i][k] = hit[i][j];
+            hit[i][j] = event[i].hits[k];
+        }
+        event[i].hits = event[i].n_hits ? hit[i] : NULL;
+    }
+    CHECK_OK(c, calomu_predict(c, m, NULL, event, MUONS, out, NULL));
+    CHECK(same_bits(out, expected, MUONS), "another order of the hits gives another prediction");
+    for (i = 0; i < MUONS; i++) free(hit[i]);
+}
+
+/* Without an impact point: as from the middle of the column with the largest sum. */
+static void check_no_impact(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    const calomu_geometry *g = &m->info.architecture.geometry;
+    double expected[MUONS], out[MUONS];
+    calomu_event with[MUONS], without[MUONS];
+    int i, ix, iy, best;
+    size_t k;
+    for (i = 0; i < MUONS; i++) {
+        double *column = test_memory((size_t)(g->nx * g->ny), sizeof *column);
+        for (k = 0; k < b->event[i].n_hits; k++)
+            column[(int)b->event[i].hits[k].cell % (g->nx * g->ny)] +=
+                (double)b->event[i].hits[k].energy;
+        for (best = 0, ix = 1; ix < g->nx * g->ny; ix++)
+            if (column[ix] > column[best]) best = ix;
+        ix = best / g->ny;
+        iy = best % g->ny;
+        with[i] = without[i] = b->event[i];
+        with[i].x = (float)(g->origin[1] + (ix + 0.5) * g->pitch[1]);
+        with[i].y = (float)(g->origin[2] + (iy + 0.5) * g->pitch[2]);
+        without[i].x = without[i].y = CALOMU_ABSENT;
+        free(column);
+    }
+    CHECK_OK(c, calomu_predict(c, m, NULL, with, MUONS, expected, NULL));
+    CHECK_OK(c, calomu_predict(c, m, NULL, without, MUONS, out, NULL));
+    CHECK(same_bits(out, expected, MUONS), "not from the column with the largest sum");
+}
+
+/* ---------------------------------------------------------------- threads, instruction sets */
+
+static void check_bits(const calomu_model *m, const test_batch *b)
+{
+    static const int threads[] = { 1, 2, 3, 7 };
+    double first[MUONS] = { 0 }, out[MUONS];
+    int isa, t, seen = 0;
+    for (isa = CALOMU_ISA_BEST; isa <= CALOMU_ISA_AVX512; isa++)
+        for (t = 0; t < 4; t++) {
+            calomu_options o;
+            calomu *c;
+            memset(&o, 0, sizeof o);
+            o.threads = threads[t];
+            o.isa = (calomu_isa)isa;
+            if (calomu_open(&c, &o) != CALOMU_OK) {
+                CHECK(isa != CALOMU_ISA_BEST && isa != CALOMU_ISA_PLAIN, "set %d is missing", isa);
+                continue;
+            }
+            CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL));
+            if (!seen++) memcpy(first, out, sizeof out);
+            CHECK(same_bits(out, first, MUONS), "%d threads, instruction set %d: other bits",
+                  threads[t], isa);
+            calomu_close(c);
+        }
+    printf("test_model: %d combinations of threads and instruction sets, hash of predictions"
+           " %016llx\n", seen, (unsigned long long)cm_checksum(0, first, sizeof first));
+}
+
+/* One model in several threads at once, each with a context of its own. */
+static void check_concurrent(calomu *c, const calomu_model *m, const test_batch *b)
+{
+#ifdef _OPENMP
+    double expected[MUONS];
+    int wrong = 0, k;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+#pragma omp parallel for num_threads(4) schedule(static, 1) reduction(+ : wrong)
+    for (k = 0; k < 8; k++) {
+        double out[MUONS];
+        calomu *own = NULL;
+        size_t n = (size_t)(MUONS - k), i;
+        if (calomu_open(&own, NULL) != CALOMU_OK) wrong++;
+        else if (calomu_predict(own, m, NULL, b->event, n, out, NULL) != CALOMU_OK) wrong++;
+        else for (i = 0; i < n; i++) wrong += out[i] < expected[i] || out[i] > expected[i];
+        calomu_close(own);
+    }
+    CHECK(wrong == 0, "%d predictions differ or failed", wrong);
+#else
+    (void)c;
+    (void)m;
+    (void)b;
+    SKIP("built without OpenMP: one thread only");
+#endif
+}
+
+/* ---------------------------------------------------------------- bad muons, bad numbers */
+
+/* The event must fail, by number, and no output may be touched. */
+static void bad_muon(calomu *c, const calomu_model *m, const test_batch *b, const calomu_event *e,
+                     calomu_status status, const char *what)
+{
+    calomu_event event[MUONS];
+    double out[MUONS], each[MUONS];
+    int i, touched = 0;
+    memcpy(event, b->event, sizeof event);
+    event[37] = *e;
+    for (i = 0; i < MUONS; i++) out[i] = each[i] = -7;
+    CHECK(calomu_predict(c, m, NULL, event, MUONS, out, each) == status, "%s: not status %d: %s",
+          what, (int)status, calomu_message(c));
+    CHECK(strstr(calomu_message(c), "37") != NULL, "%s: the message does not say which muon: %s",
+          what, calomu_message(c));
+    for (i = 0; i < MUONS; i++) touched += out[i] > -7 || out[i] < -7 || each[i] > -7;
+    CHECK(touched == 0, "%s: %d outputs were touched", what, touched);
+}
+
+static void check_bad_muons(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    calomu_hit hits[3] = { { 3, 1 }, { 5, 2 }, { 9, 3 } };
+    const calomu_event good = { hits, 3, b->event[0].x, b->event[0].y, CALOMU_ABSENT,
+                                CALOMU_ABSENT, NULL };
+    calomu_event e = good;
+    calomu_hit *many;
+#define BAD(change, undo, status) change; bad_muon(c, m, b, &e, status, #change); undo; e = good
+    BAD(hits[1].cell = 9 * 7 * 6, hits[1].cell = 5, CALOMU_EFORMAT);
+    BAD(hits[1].cell = UINT32_MAX, hits[1].cell = 5, CALOMU_EFORMAT);
+    BAD(hits[1].cell = 9, hits[1].cell = 5, CALOMU_EFORMAT);
+    BAD(hits[1].energy = (float)NAN, hits[1].energy = 2, CALOMU_EFORMAT);
+    BAD(hits[1].energy = (float)INFINITY, hits[1].energy = 2, CALOMU_EFORMAT);
+    BAD(hits[1].energy = -1, hits[1].energy = 2, CALOMU_EFORMAT);
+    BAD(e.n_hits = SIZE_MAX / 2, e.n_hits = 3, CALOMU_EFORMAT);
+    BAD(e.x = 1000, e.x = 0, CALOMU_EUSAGE);
+    BAD(e.x = CALOMU_ABSENT, e.x = 0, CALOMU_EFORMAT);
+    BAD(hits[0].energy = hits[1].energy = 3e38f, hits[0].energy = hits[1].energy = 1,
+        CALOMU_EFORMAT);
+#undef BAD
+    many = test_memory(9 * 7 * 6 + 1, sizeof *many);
+    e.hits = many;
+    e.n_hits = 9 * 7 * 6 + 1;
+    bad_muon(c, m, b, &e, CALOMU_EFORMAT, "more hits than cells");
+    free(many);
+}
+
+static void check_not_finite(calomu *c, const test_batch *b)
+{
+    calomu_architecture a = small_architecture(1, 28);
+    calomu_model *m = small_model(c, &a, 2, 8);
+    double out = -7, each[2] = { -7, -7 };
+    cm_net_values(m->net[1], cm_net_find(m->net[1], "tail.weight"))[0] = (cm_real)3e38;
+    cm_net_values(m->net[1], cm_net_find(m->net[1], "body.4.bias"))[0] = (cm_real)3e38;
+    CHECK_FAILS(c, calomu_predict(c, m, NULL, b->event, 1, &out, each), CALOMU_ENOTFINITE);
+    CHECK(out == -7 && each[0] == -7 && each[1] == -7, "outputs were touched");
+    CHECK(strstr(calomu_message(c), "muon 0"), "which muon? %s", calomu_message(c));
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, 0, &out, each));
+    CHECK_OK(c, calomu_predict(c, m, NULL, NULL, 0, NULL, NULL));
+    CHECK(out == -7, "no muons, but a prediction");
+    calomu_model_free(m);
+}
+
+/* ---------------------------------------------------------------- data files and their features */
+
+/* Writes the muons with what their features are called and how they were made; NONE: none. */
+static void write_data(calomu *c, const calomu_model *m, const test_batch *b,
+                       const calomu_data_info *info, int impact)
+{
+    calomu_writer *w = NULL;
+    float row[CALOMU_FEATURES];
+    int i, k;
+    CHECK_OK(c, calomu_writer_open(c, data_file, info, &w));
+    for (i = 0; w && i < MUONS; i++) {
+        calomu_event e = b->event[i];
+        if (info->features != CALOMU_FEATURES_NONE) {
+            CHECK_OK(c, calomu_features(c, &m->info.architecture.geometry, &e,
+                                        &info->feature_options, row));
+            for (k = 0; k < CALOMU_FEATURES && info->features != CALOMU_FEATURES_RAW; k++)
+                row[k] = (float)(((double)row[k] - info->mean[k]) / info->deviation[k]);
+            e.features = row;
+        }
+        if (!impact) e.x = e.y = CALOMU_ABSENT;
+        CHECK_OK(c, calomu_writer_add(w, &e));
+    }
+    if (w) CHECK_OK(c, calomu_writer_close(w));
+}
+
+static calomu_status predict_file(calomu *c, const calomu_model *m, double out[MUONS])
+{
+    calomu_data *d = NULL;
+    calomu_events events;
+    calomu_status s;
+    memset(&events, 0, sizeof events);
+    CHECK_OK(c, calomu_data_open(c, data_file, &d));
+    CHECK_OK(c, calomu_data_read(c, d, 0, NULL, MUONS, &events));
+    s = calomu_predict(c, m, d, events.event, MUONS, out, NULL);
+    calomu_events_free(&events);
+    calomu_data_close(d);
+    return s;
+}
+
+/* The three kinds of known features give what the hits give. */
+static void check_known_features(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    double expected[MUONS], out[MUONS];
+    calomu_data_info info;
+    int k;
+    memset(&info, 0, sizeof info);
+    info.geometry = m->info.architecture.geometry;
+    info.feature_options = m->info.architecture.feature_options;
+    for (k = 0; k < CALOMU_FEATURES; k++) {
+        info.mean[k] = 3 * k - 11;
+        info.deviation[k] = 1 + k;
+    }
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+    write_data(c, m, b, &info, 1);
+    CHECK_OK(c, predict_file(c, m, out));
+    CHECK(same_bits(out, expected, MUONS), "features computed for a file");
+    info.features = CALOMU_FEATURES_RAW;
+    write_data(c, m, b, &info, 1);
+    CHECK_OK(c, predict_file(c, m, out));
+    CHECK(same_bits(out, expected, MUONS), "raw features of a file");
+    info.features = CALOMU_FEATURES_STANDARDISED;
+    write_data(c, m, b, &info, 0);
+    CHECK_OK(c, predict_file(c, m, out));
+    CHECK(test_distance(out, expected, MUONS) <= 1e-4, "standardised features: off by %g",
+          test_distance(out, expected, MUONS));
+    CHECK(m->info.architecture.n_features == 0 || !same_bits(out, expected, MUONS),
+          "the file's features were not used");
+}
+
+/* Of another convention or growth: computed again where that is possible, refused where not. */
+static void check_other_features(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    double expected[MUONS], out[MUONS];
+    calomu_data_info info;
+    int other;
+    memset(&info, 0, sizeof info);
+    info.geometry = m->info.architecture.geometry;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+    for (other = 0; other < 3; other++) {
+        info.features = other == 2 ? CALOMU_FEATURES_STANDARDISED_UNKNOWN : CALOMU_FEATURES_RAW;
+        info.feature_options = m->info.architecture.feature_options;
+        if (other == 0) info.feature_options.convention = CALOMU_CONVENTION_AUTHORS;
+        if (other == 1) info.feature_options.grow = 0.5f;
+        memset(info.mean, 0, sizeof info.mean);
+        info.deviation[0] = 1;
+        memcpy(info.deviation, m->info.deviation, sizeof info.deviation);
+        write_data(c, m, b, &info, 1);
+        CHECK_OK(c, predict_file(c, m, out));
+        CHECK(same_bits(out, expected, MUONS), "case %d: not computed again", other);
+        write_data(c, m, b, &info, 0);
+        CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT);
+    }
+}
+
+/* A model trained on features standardised by nobody knows what: such files and nothing else. */
+static void check_unknown(calomu *c, const test_batch *b)
+{
+    calomu_architecture a = small_architecture(0, 28);
+    calomu_model *m;
+    calomu_data_info info;
+    double expected[MUONS], out[MUONS];
+    int k;
+    m = small_model(c, &a, 1, 21);
+    memset(&info, 0, sizeof info);
+    info.geometry = a.geometry;
+    info.feature_options = a.feature_options;
+    memcpy(info.mean, m->info.mean, sizeof info.mean);
+    memcpy(info.deviation, m->info.deviation, sizeof info.deviation);
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+    m->info.architecture.standardised_unknown = 1;
+    for (k = 0; k < CALOMU_FEATURES; k++) {
+        m->info.mean[k] = 0;
+        m->info.deviation[k] = 1;
+    }
+    CHECK_FAILS(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL), CALOMU_EFORMAT);
+    info.features = CALOMU_FEATURES_STANDARDISED_UNKNOWN;
+    write_data(c, m, b, &info, 0);
+    CHECK_OK(c, predict_file(c, m, out));
+    CHECK(test_distance(out, expected, MUONS) <= 1e-6, "off by %g",
+          test_distance(out, expected, MUONS));
+    info.feature_options.convention = CALOMU_CONVENTION_AUTHORS;
+    write_data(c, m, b, &info, 1);
+    CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT);
+    info.feature_options = a.feature_options;
+    for (k = CALOMU_FEATURES_NONE; k <= CALOMU_FEATURES_STANDARDISED; k++) {
+        info.features = (calomu_feature_state)k;
+        write_data(c, m, b, &info, 1);
+        CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT);
+    }
+    calomu_model_free(m);
+}
+
+static void check_geometries(calomu *c, calomu_model *m, const test_batch *b)
+{
+    calomu_geometry *g = &m->info.architecture.geometry, keep = *g;
+    calomu_data_info info;
+    double out[MUONS];
+    memset(&info, 0, sizeof info);
+    info.geometry = *g;
+    write_data(c, m, b, &info, 1);
+    CHECK_OK(c, predict_file(c, m, out));
+#define OTHER(change) \
+    change; \
+    CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT); \
+    *g = keep
+    OTHER(g->nz++);
+    OTHER(g->pitch[0] += 0.01);
+    OTHER(g->pitch[2] += 0.01);
+    OTHER(g->origin[1] += 1);
+    OTHER(g->field = 0);
+#undef OTHER
+}
+
+/* Features of another convention and no hits at all: nothing to compute them from. */
+static void check_no_hits(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    test_batch empty = *b;
+    calomu_data_info info;
+    double out[MUONS];
+    int i;
+    empty.event = test_memory(MUONS, sizeof *empty.event);
+    for (i = 0; i < MUONS; i++) {
+        empty.event[i] = b->event[i];
+        empty.event[i].n_hits = 0;
+    }
+    memset(&info, 0, sizeof info);
+    info.geometry = m->info.architecture.geometry;
+    info.features = CALOMU_FEATURES_RAW;
+    info.feature_options = m->info.architecture.feature_options;
+    write_data(c, m, &empty, &info, 1);
+    CHECK_OK(c, predict_file(c, m, out));
+    for (i = 0; i < MUONS; i++) CHECK(isfinite(out[i]), "muon %d without hits: %g", i, out[i]);
+    info.feature_options.convention = CALOMU_CONVENTION_AUTHORS;
+    write_data(c, m, &empty, &info, 1);
+    CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT);
+    free(empty.event);
+}
+
+/* ---------------------------------------------------------------- files and ensembles */
+
+static void check_round_trip(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    double out[MUONS], back[MUONS];
+    calomu_model *again = NULL;
+    calomu_file_kind kind = CALOMU_FILE_DATA;
+    int k;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL));
+    CHECK_OK(c, calomu_model_save(c, m, model_file));
+    CHECK(calomu_file_identify(c, model_file, &kind) == CALOMU_OK && kind == CALOMU_FILE_MODEL,
+          "it is not taken for a model");
+    CHECK_OK(c, calomu_model_load(c, model_file, &again));
+    if (!again) return;
+    CHECK(memcmp(&again->info, &m->info, sizeof m->info) == 0, "the descriptions differ");
+    for (k = 0; k < m->info.members; k++) {
+        double loss = calomu_model_loss(again, k);
+        CHECK(loss == m->loss[k] || (isnan(loss) && isnan(m->loss[k])), "loss %d is %g", k, loss);
+    }
+    CHECK_OK(c, calomu_predict(c, again, NULL, b->event, MUONS, back, NULL));
+    CHECK(same_bits(out, back, MUONS), "other predictions after saving and loading");
+    CHECK_OK(c, calomu_model_save(c, again, other_file));
+    same_files(model_file, other_file, "saved, loaded and saved again");
+    calomu_model_free(again);
+}
+
+/* Members of different standardisation join; what each predicts stays (but for rounding). */
+static void check_join(calomu *c, const test_batch *b)
+{
+    calomu_architecture a = small_architecture(1, 28);
+    calomu_model *single[3], *all = NULL;
+    double alone[3][MUONS], out[MUONS], each[3 * MUONS], w[3], expected;
+    int i, k;
+    for (k = 0; k < 3; k++) {
+        single[k] = small_model(c, &a, 1, 90 + (uint64_t)k);
+        CHECK_OK(c, calomu_predict(c, single[k], NULL, b->event, MUONS, alone[k], NULL));
+        w[k] = 1 / single[k]->loss[0];
+    }
+    CHECK_OK(c, calomu_model_join(c, single, 3, &all));
+    CHECK(all->info.members == 3 && all->info.parameters == single[0]->info.parameters,
+          "%d members", all->info.members);
+    CHECK_OK(c, calomu_predict(c, all, NULL, b->event, MUONS, out, each));
+    for (i = 0; i < MUONS; i++) {
+        for (k = 0, expected = 0; k < 3; k++) {
+            double e = alone[k][i];
+            CHECK_NEAR(each[3 * i + k], e, k ? 2e-4 * (1 + fabs(e)) : 0);
+            expected += w[k] / (w[0] + w[1] + w[2]) * each[3 * i + k];
+        }
+        CHECK_NEAR(out[i], expected, 1e-9 * (1 + fabs(expected)));
+    }
+    check_round_trip(c, all, b);
+    CHECK_FAILS(c, calomu_model_join(c, &all, 1, &single[0]), CALOMU_EUSAGE);
+    CHECK_FAILS(c, calomu_model_join(c, single, 0, &all), CALOMU_EUSAGE);
+    single[1]->info.architecture.geometry.field = 1;
+    CHECK_FAILS(c, calomu_model_join(c, single, 3, &all), CALOMU_EUSAGE);
+    calomu_model_free(all);
+    for (k = 0; k < 3; k++) calomu_model_free(single[k]);
+    calomu_model_free(NULL);
+}
+
+/* ---------------------------------------------------------------- damaged files */
+
+static void check_cut(calomu *c)
+{
+    unsigned char *bytes;
+    size_t n = read_bytes(model_file, &bytes), k;
+    for (k = 1; k < n; k += 97) {
+        write_bytes(other_file, bytes, k);
+        refused(c, other_file, "cut");
+    }
+    write_bytes(other_file, bytes, n - 1);
+    refused(c, other_file, "cut by a byte");
+    write_bytes(other_file, bytes, 0);
+    refused(c, other_file, "empty");
+    bytes = realloc(bytes, n + 1);
+    if (!bytes) exit(1);
+    bytes[n] = 0;
+    write_bytes(other_file, bytes, n + 1);
+    refused(c, other_file, "a byte too long");
+    free(bytes);
+}
+
+/* Every step-th byte of the header and of the weights with one bit changed. */
+static void check_flips(calomu *c, size_t step, test_random *r)
+{
+    unsigned char *bytes;
+    size_t n = read_bytes(model_file, &bytes), k;
+    FILE *f;
+    write_bytes(other_file, bytes, n);
+    f = fopen(other_file, "r+b");
+    for (k = 0; f && k < n; k += step) {
+        int bit = 1 << test_int(r, 0, 7);
+        if (fseek(f, (long)k, SEEK_SET) || fputc(bytes[k] ^ bit, f) == EOF || fflush(f)) break;
+        refused(c, other_file, "a bit has changed");
+        if (fseek(f, (long)k, SEEK_SET) || fputc(bytes[k], f) == EOF || fflush(f)) break;
+    }
+    CHECK(k >= n, "stopped at byte %zu of %zu", k, n);
+    if (f) (void)fclose(f);
+    same_files(model_file, other_file, "flipped and back");
+    free(bytes);
+}
+
+/* ---------------------------------------------------------------- edited files
+
+   The checksum of these is right: what they say is wrong. */
+
+typedef struct edit {                /* a file that can be changed before it is written again */
+    cm_st st, file;                  /* st: to write; its arrays are copies */
+    unsigned char *data;             /* room for one tensor's changed values */
+} edit;
+
+static edit edit_begin(calomu *c, const char *path)
+{
+    edit e;
+    size_t nt, nm;
+    memset(&e, 0, sizeof e);
+    CHECK_OK(c, cm_st_read(c, path, &e.file));
+    nt = (size_t)e.file.n_tensors;
+    nm = (size_t)e.file.n_meta;
+    e.st = e.file;
+    e.st.memory = NULL;
+    e.st.tensor = test_memory(nt + 1, sizeof *e.st.tensor);
+    e.st.meta = test_memory(nm + 1, sizeof *e.st.meta);
+    memcpy(e.st.tensor, e.file.tensor, nt * sizeof *e.st.tensor);
+    memcpy(e.st.meta, e.file.meta, nm * sizeof *e.st.meta);
+    e.data = test_memory(1 << 20, 1);
+    return e;
+}
+
+static void edit_end(calomu *c, edit *e, const char *path)
+{
+    CHECK_OK(c, cm_st_write(c, path, &e->st));
+    free(e->st.tensor);
+    free(e->st.meta);
+    free(e->data);
+    cm_st_free(c, &e->file);
+}
+
+static cm_st_tensor *edit_tensor(edit *e, const char *name)
+{
+    int i;
+    for (i = 0; i < e->st.n_tensors; i++)
+        if (strcmp(e->st.tensor[i].name, name) == 0) return &e->st.tensor[i];
+    fprintf(stderr, "no tensor %s\n", name);
+    exit(1);
+}
+
+/* Value k of a float32 tensor; the machine of the tests is little-endian or this says so. */
+static void edit_value(edit *e, const char *name, size_t k, float value)
+{
+    const uint16_t one = 1;
+    cm_st_tensor *t = edit_tensor(e, name);
+    CHECK(*(const unsigned char *)&one == 1 && t->dtype == CM_F32 && 4 * t->count <= 1 << 20,
+          "%s cannot be edited", name);
+    memcpy(e->data, t->data, 4 * (size_t)t->count);
+    memcpy(e->data + 4 * k, &value, 4);
+    t->data = e->data;
+}
+
+/* The same values in float64. */
+static void edit_double(edit *e, const char *name, double factor)
+{
+    cm_st_tensor *t = edit_tensor(e, name);
+    size_t k;
+    for (k = 0; k < t->count; k++) {
+        float f;
+        double d;
+        memcpy(&f, (const unsigned char *)t->data + 4 * k, 4);
+        d = (double)f * factor;
+        memcpy(e->data + 8 * k, &d, 8);
+    }
+    t->dtype = CM_F64;
+    t->data = e->data;
+}
+
+static void check_meta(calomu *c, const char *key, const char *value, int must_fail)
+{
+    edit e = edit_begin(c, model_file);
+    calomu_model *m = NULL;
+    calomu_status s;
+    char text[32];
+    int i;
+    (void)snprintf(text, sizeof text, "%s", value ? value : "");
+    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
+    if (!CHECK(i < e.st.n_meta, "no metadata %s", key)) exit(1);
+    if (value) e.st.meta[i].value = text;
+    else e.st.meta[i] = e.st.meta[--e.st.n_meta];
+    edit_end(c, &e, other_file);
+    s = calomu_model_load(c, other_file, &m);
+    CHECK(must_fail ? s == CALOMU_EFORMAT && !m : s == CALOMU_OK || s == CALOMU_EFORMAT,
+          "%s = '%s': status %d, %s", key, value ? value : "(missing)", (int)s,
+          calomu_message(c));
+    CHECK(s != CALOMU_OK || m, "%s = '%s': success, but no model", key, value ? value : "");
+    calomu_model_free(m);
+}
+
+static void check_metadata(calomu *c)
+{
+    static const char *const wild[] = { "", " ", "-1", "nan", "inf", "1e400", "1e30", "x", "1x",
+                                        "2147483648", "18446744073709551616", "0", "0.1" };
+    static const char *const wrong[][2] = {
+        { "version", "2" }, { "version", "1 " }, { "version", NULL }, { "calomu", "checkpoint" },
+        { "calomu", NULL }, { "members", NULL }, { "members", "0" }, { "members", "2" },
+        { "members", "1000" }, { "members", "4294967297" }, { "mean", NULL }, { "mean", "1 2 3" },
+        { "deviation", NULL }, { "deviation", "" }, { "loss.0", NULL }, { "loss.0", "-1" },
+        { "loss.0", "abc" }, { "loss.0", "1 " }, { "architecture.convention", "none" },
+        { "architecture.blocks", "2" }, { "architecture.blocks", "64" },
+        { "architecture.body", "4096" }, { "architecture.n_features", "3" },
+        { "architecture.n_features", "0" }, { "architecture.head", "0" },
+        { "architecture.growth", "8" }, { "architecture.growth", "" },
+        { "architecture.geometry.nz", "16777216" }, { "architecture.geometry.nz", "0" },
+        { "architecture.geometry.pitch[0]", "0" }, { "architecture.geometry.pitch[1]", "-1" },
+        { "architecture.feature_options.grow", "-1" } };
+    edit e = edit_begin(c, model_file);
+    char key[64][64];
+    int i, n = 0;
+    size_t k;
+    for (i = 0; i < e.st.n_meta && n < 64; i++)
+        if (strncmp(e.st.meta[i].key, "architecture.", 13) == 0)
+            (void)snprintf(key[n++], sizeof key[0], "%.60s", e.st.meta[i].key);
+    edit_end(c, &e, other_file);
+    CHECK(n > 10, "%d entries about the architecture", n);
+    for (k = 0; k < sizeof wrong / sizeof *wrong; k++)
+        check_meta(c, wrong[k][0], wrong[k][1], 1);
+    for (i = 0; i < n; i++) {
+        check_meta(c, key[i], NULL, 1);
+        for (k = 0; k < sizeof wild / sizeof *wild; k++) check_meta(c, key[i], wild[k], 0);
+    }
+}
+
+/* 28 numbers, one of them replaced. */
+static void check_standardisation(calomu *c, const char *key, const char *value, int count)
+{
+    edit e = edit_begin(c, model_file);
+    char text[28 * 26 + 64];
+    size_t at = 0;
+    int i;
+    for (i = 0; i < count; i++)
+        at += (size_t)snprintf(text + at, 32, "%s%s", i ? " " : "", i == 17 ? value : "1.5");
+    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
+    e.st.meta[i].value = text;
+    edit_end(c, &e, other_file);
+    refused(c, other_file, text);
+}
+
+static void check_values(calomu *c, const char *name, size_t k, float value)
+{
+    edit e = edit_begin(c, model_file);
+    edit_value(&e, name, k, value);
+    edit_end(c, &e, other_file);
+    refused(c, other_file, name);
+    CHECK(strstr(calomu_message(c), name), "the message does not name %s: %s", name,
+          calomu_message(c));
+}
+
+static void check_tensors(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    calomu_model *again = NULL;
+    double out[MUONS], back[MUONS];
+    cm_st_tensor *t;
+    edit e;
+    uint64_t n;
+#define EDIT(change) \
+    e = edit_begin(c, model_file); \
+    change; \
+    edit_end(c, &e, other_file); \
+    refused(c, other_file, #change)
+    EDIT(t = edit_tensor(&e, "body.0.weight"); n = t->shape[0]; t->shape[0] = t->shape[1];
+         t->shape[1] = n);
+    EDIT(t = edit_tensor(&e, "body.2.weight"); t->rank = 1; t->shape[0] = t->count);
+    EDIT(t = edit_tensor(&e, "body.2.weight"); t->rank = 3; t->shape[2] = 1);
+    EDIT(t = edit_tensor(&e, "tail.bias"); t->rank = 0);
+    EDIT(t = edit_tensor(&e, "body.2.bias"); t->count = t->shape[0] = 1);
+    EDIT(t = edit_tensor(&e, "body.2.bias"); t->count = t->shape[0] = 0);
+    EDIT(t = edit_tensor(&e, "head.0.path.2.batch"); t->dtype = CM_U8);
+    EDIT(t = edit_tensor(&e, "body.2.weight"); t->data = e.data; t->dtype = CM_I64);
+    EDIT(strcpy(edit_tensor(&e, "tail.weight")->name, "tail.weighs"));
+    EDIT(strcpy(edit_tensor(&e, "head.0.esum.weight")->name, "head.0.esum.weighs"));
+    EDIT(*edit_tensor(&e, "tail.bias") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(*edit_tensor(&e, "head.1.esum.weight") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(e.st.n_tensors = 0);
+    EDIT(t = &e.st.tensor[e.st.n_tensors++]; *t = *edit_tensor(&e, "tail.bias");
+         strcpy(t->name, "tail.bios"));
+    EDIT(edit_double(&e, "body.2.bias", 1e300));
+#undef EDIT
+    e = edit_begin(c, model_file);
+    edit_double(&e, "body.2.weight", 1);
+    edit_end(c, &e, other_file);
+    CHECK_OK(c, calomu_model_load(c, other_file, &again));
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL));
+    CHECK_OK(c, calomu_predict(c, again, NULL, b->event, MUONS, back, NULL));
+    CHECK(same_bits(out, back, MUONS), "float64 weights: other predictions");
+    calomu_model_free(again);
+}
+
+static void check_edits(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    static const char *const numbers[] = { "", "nan", "inf", "x", "1,5", "1 2", "1e999" };
+    size_t i;
+    check_metadata(c);
+    for (i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        check_standardisation(c, "mean", numbers[i], 28);
+        check_standardisation(c, "deviation", numbers[i], 28);
+    }
+    check_standardisation(c, "deviation", "0", 28);
+    check_standardisation(c, "deviation", "-2", 28);
+    check_standardisation(c, "mean", "1", 27);
+    check_standardisation(c, "mean", "1", 29);
+    check_values(c, "body.2.weight", 3, (float)NAN);
+    check_values(c, "head.1.path.2.weight", 77, (float)INFINITY);
+    check_values(c, "head.2.se.a.bias", 1, -(float)INFINITY);
+    check_values(c, "head.0.path.2.sums", 4, (float)NAN);
+    check_values(c, "head.3.path.0.sqrs", 2, -1);
+    check_values(c, "head.3.path.0.count", 0, 0);
+    check_values(c, "head.3.path.0.count", 0, -5);
+    check_values(c, "head.1.short.1.batch", 0, 0);
+    check_values(c, "head.1.esum.weight", 7, 1.5f);
+    check_tensors(c, m, b);
+}
+
+/* ---------------------------------------------------------------- bare state_dicts */
+
+/* The model's tensors without metadata, as PyTorch code would save them. */
+static void write_bare(calomu *c, const calomu_model *m, int with_sums)
+{
+    edit e;
+    int i, n = 0;
+    CHECK_OK(c, calomu_model_save(c, m, other_file));
+    e = edit_begin(c, other_file);
+    e.st.n_meta = 0;
+    for (i = 0; i < e.st.n_tensors; i++)
+        if (with_sums || !strstr(e.st.tensor[i].name, ".esum.")) e.st.tensor[n++] = e.st.tensor[i];
+    e.st.n_tensors = n;
+    edit_end(c, &e, bare_file);
+    e = edit_begin(c, bare_file);    /* what was written has a checksum, which PyTorch's lacks */
+    CHECK(!cm_st_find_meta(&e.file, "calomu"), "the state_dict is not bare");
+    edit_end(c, &e, bare_file);
+}
+
+static void check_import_of(calomu *c, const calomu_architecture *a, const test_batch *b)
+{
+    calomu_model *m = small_model(c, a, 1, 50), *got = NULL;
+    calomu_architecture base = calomu_architecture_default();
+    double out[MUONS], back[MUONS];
+    int sums, i;
+    base.geometry = a->geometry;
+    base.feature_options = a->feature_options;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL));
+    for (sums = 0; sums < 2; sums++) {
+        const calomu_architecture *found;
+        write_bare(c, m, sums);
+        CHECK_OK(c, calomu_model_import(c, bare_file, &base, m->info.mean, m->info.deviation,
+                                        &got));
+        if (!got) break;
+        found = &got->info.architecture;
+        CHECK(found->head == a->head && found->n_features == a->n_features
+              && found->body == a->body && (!a->head || found->blocks == a->blocks),
+              "head %d, %d features, body %d, %d blocks", (int)found->head,
+              (int)found->n_features, (int)found->body, (int)found->blocks);
+        CHECK(got->info.parameters == m->info.parameters && isnan(got->loss[0]),
+              "%llu parameters, loss %g", (unsigned long long)got->info.parameters, got->loss[0]);
+        for (i = 0; i < m->net[0]->n_params; i++)
+            CHECK(strcmp(m->net[0]->param[i].name, got->net[0]->param[i].name) == 0,
+                  "tensor %d is %s", i, got->net[0]->param[i].name);
+        CHECK_OK(c, calomu_predict(c, got, NULL, b->event, MUONS, back, NULL));
+        CHECK(same_bits(out, back, MUONS), "growth %g found as %g: other predictions", a->growth,
+              found->growth);
+        calomu_model_free(got);
+        got = NULL;
+    }
+    calomu_model_free(m);
+}
+
+static void check_imports(calomu *c)
+{
+    static const double growths[] = { 0.5, 1, 1.2, 1.4, 1.5, 1.7, 1.875, 2 };
+    calomu_architecture a = small_architecture(0, 28);
+    test_batch b = small_muons(&a.geometry, 6);
+    size_t i;
+    check_import_of(c, &a, &b);
+    a = small_architecture(0, 3);
+    a.body = 80;
+    check_import_of(c, &a, &b);
+    a = small_architecture(1, 0);
+    a.blocks = 3;
+    a.growth = 1;
+    check_import_of(c, &a, &b);
+    a = small_architecture(1, 3);
+    check_import_of(c, &a, &b);
+    a.feature_options.convention = CALOMU_CONVENTION_AUTHORS;
+    a.feature_options.grow = 0;
+    check_import_of(c, &a, &b);
+    a = small_architecture(1, 28);
+    for (i = 0; i < sizeof growths / sizeof *growths; i++) {
+        a.growth = growths[i];
+        a.blocks = i % 3 == 1 ? 2 : 1;
+        check_import_of(c, &a, &b);
+    }
+    test_muons_free(&b);
+}
+
+static void import_refused(calomu *c, const char *what)
+{
+    calomu_architecture base = calomu_architecture_default();
+    calomu_model *m = NULL;
+    calomu_status s = calomu_model_import(c, bare_file, &base, NULL, NULL, &m);
+    CHECK(s == CALOMU_EFORMAT && !m && *calomu_message(c), "%s: status %d, %s", what, (int)s,
+          calomu_message(c));
+    calomu_model_free(m);
+}
+
+/* Shapes that are of no network of ours, some of them with absurd channel counts. */
+static void check_bad_imports(calomu *c)
+{
+    calomu_architecture a = small_architecture(1, 28);
+    calomu_model *m = small_model(c, &a, 1, 51), *none = NULL;
+    double mean[CALOMU_FEATURES] = { 0 };
+    cm_st_tensor *t;
+    edit e;
+    int i;
+#define EDIT(change) \
+    write_bare(c, m, 1); \
+    e = edit_begin(c, bare_file); \
+    change; \
+    edit_end(c, &e, bare_file); \
+    import_refused(c, #change)
+    EDIT(*edit_tensor(&e, "body.0.weight") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(*edit_tensor(&e, "head.3.se.b.bias") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(*edit_tensor(&e, "head.2.path.2.weight") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.4.se.b.bias"));
+    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.999999999.se.b.bias"));
+    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "tail.weights"));
+    EDIT(t = edit_tensor(&e, "body.0.weight"); t->count -= t->shape[0]; t->shape[1]--);
+    EDIT(t = edit_tensor(&e, "body.0.weight"); t->count = t->shape[0] = 0);
+    EDIT(t = edit_tensor(&e, "body.0.weight"); t->rank = 1; t->shape[0] = t->count);
+    for (i = 1; i < 4; i++) {        /* growth 4096 in all three: overflow if it were believed */
+        char name[32];
+        (void)snprintf(name, sizeof name, "head.%d.path.2.weight", i);
+        if (i == 1) { write_bare(c, m, 1); e = edit_begin(c, bare_file); }
+        t = edit_tensor(&e, name);
+        t->shape[0] = i == 1 ? 4096 : 4095;
+        t->shape[1] = t->shape[2] = t->shape[3] = t->shape[4] = 1;
+        t->count = t->shape[0];
+        t->data = e.data;
+    }
+    edit_end(c, &e, bare_file);
+    import_refused(c, "absurd growth");
+    write_bare(c, m, 1);
+    mean[3] = (double)NAN;
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, NULL, &none), CALOMU_EUSAGE);
+    mean[3] = -1;
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, mean, &none), CALOMU_EUSAGE);
+    mean[3] = 0;                     /* a deviation of 0 counts as 1 */
+    CHECK_OK(c, calomu_model_import(c, bare_file, &a, NULL, mean, &none));
+    CHECK(none->info.deviation[3] == 1 && none->info.mean[5] == 0, "standardisation");
+    refused(c, bare_file, "a state_dict where a model is wanted");
+#undef EDIT
+    calomu_model_free(none);
+    calomu_model_free(m);
+}
+
+static void check_not_files(calomu *c)
+{
+    calomu_model *m = NULL;
+    refused(c, test.tmp, "a folder");
+    write_bytes(other_file, (const unsigned char *)"not a model", 11);
+    refused(c, other_file, "text");
+    CHECK_FAILS(c, calomu_model_load(c, "no/such/file", &m), CALOMU_EIO);
+    CHECK(!m, "a model out of nothing");
+}
+
+/* ---------------------------------------------------------------- no memory */
+
+typedef struct budget {              /* an allocator that fails at one call, and counts */
+    long calls, fail_at, alive;
+    size_t bytes;                    /* asked for in all */
+} budget;
+
+static void *budget_take(void *user, size_t size)
+{
+    budget *b = user;
+    void *memory = NULL;
+    int fails;
+#ifdef _OPENMP
+#pragma omp critical(test_budget)
+#endif
+    {
+        fails = ++b->calls == b->fail_at;
+        b->bytes += size;
+        if (!fails) memory = malloc(size);
+        if (memory) b->alive++;
+    }
+    return memory;
+}
+
+static void budget_release(void *user, void *memory)
+{
+#ifdef _OPENMP
+#pragma omp critical(test_budget)
+#endif
+    ((budget *)user)->alive--;
+    free(memory);
+}
+
+static calomu *budget_open(budget *b, int threads)
+{
+    calomu_options o;
+    calomu *c = NULL;
+    memset(&o, 0, sizeof o);
+    o.allocate = budget_take;
+    o.release = budget_release;
+    o.user = b;
+    o.threads = threads;
+    (void)calomu_open(&c, &o);
+    return c;
+}
+
+/* A file whose number of members is a lie must not cost more than itself. */
+static void check_greed(calomu *c)
+{
+    edit e = edit_begin(c, model_file);
+    char members[] = "1000";
+    unsigned char *bytes;
+    budget k = { 0, 0, 0, 0 };
+    calomu *own;
+    size_t n;
+    int i;
+    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, "members"); i++) continue;
+    e.st.meta[i].value = members;
+    edit_end(c, &e, other_file);
+    n = read_bytes(other_file, &bytes);
+    free(bytes);
+    own = budget_open(&k, 1);
+    refused(own, other_file, "a thousand members");
+    CHECK(k.bytes < 8 * n + 65536, "%zu bytes of memory for a file of %zu", k.bytes, n);
+    calomu_close(own);
+    CHECK(k.alive == 0, "%ld blocks are lost", k.alive);
+}
+
+/* Loads, imports, joins, predicts and saves: 1 if all of it went well. */
+static int try_all(calomu *c, const test_batch *b, const double *expected)
+{
+    calomu_architecture base = small_architecture(1, 28);
+    calomu_model *single[2] = { NULL, NULL }, *all = NULL;
+    double out[MUONS], each[2 * MUONS];
+    calomu_status s;
+    int i;
+    for (i = 0; i < MUONS; i++) out[i] = each[i] = -7;
+    s = calomu_model_load(c, model_file, &single[0]);
+    if (s == CALOMU_OK)
+        s = calomu_model_import(c, bare_file, &base, NULL, NULL, &single[1]);
+    if (s == CALOMU_OK) s = calomu_model_join(c, single, 2, &all);
+    if (s == CALOMU_OK) s = calomu_predict(c, all, NULL, b->event, MUONS, out, each);
+    if (s == CALOMU_OK) {
+        CHECK(same_bits(out, expected, MUONS), "other predictions with little memory");
+        s = calomu_model_save(c, all, other_file);
+    } else {
+        for (i = 0; i < MUONS; i++)
+            if (out[i] > -7 || each[i] > -7) CHECK(0, "output %d was touched", i);
+    }
+    CHECK(s == CALOMU_OK || (s == CALOMU_EMEMORY && strstr(calomu_message(c), "memory")),
+          "status %d, '%s'", (int)s, calomu_message(c));
+    calomu_model_free(all);
+    calomu_model_free(single[0]);
+    calomu_model_free(single[1]);
+    return s == CALOMU_OK;
+}
+
+static void check_no_memory(calomu *c, const calomu_model *m, const test_batch *b, int threads,
+                            long step)
+{
+    calomu_architecture base = small_architecture(1, 28);
+    calomu_model *single[2], *all = NULL;
+    double expected[MUONS];
+    long fail_at, done = 0;
+    CHECK_OK(c, calomu_model_save(c, m, model_file));
+    write_bare(c, m, 1);
+    CHECK_OK(c, calomu_model_load(c, model_file, &single[0]));
+    CHECK_OK(c, calomu_model_import(c, bare_file, &base, NULL, NULL, &single[1]));
+    CHECK_OK(c, calomu_model_join(c, single, 2, &all));
+    CHECK_OK(c, calomu_predict(c, all, NULL, b->event, MUONS, expected, NULL));
+    calomu_model_free(all);
+    calomu_model_free(single[0]);
+    calomu_model_free(single[1]);
+    for (fail_at = 1; !done && fail_at < 20000; fail_at += step) {
+        budget k = { 0, 0, 0, 0 };
+        calomu *own;
+        k.fail_at = fail_at;
+        own = budget_open(&k, threads);
+        done = own ? try_all(own, b, expected) : 0;
+        calomu_close(own);
+        CHECK(k.alive == 0, "allocation %ld fails: %ld blocks are lost", fail_at, k.alive);
+        CHECK(done == (k.calls < fail_at), "allocation %ld fails: nobody noticed", fail_at);
+    }
+    CHECK(done && fail_at > 50, "%ld allocations", fail_at);
+}
+
+/* ---------------------------------------------------------------- all */
+
+static void check_hybrid(calomu *c, test_random *r)
+{
+    calomu_architecture a = small_architecture(1, 28);
+    calomu_model *m = small_model(c, &a, 1, 11);
+    test_batch b = small_muons(&a.geometry, 4);
+    check_splits(c, m, &b);
+    check_order(c, m, &b);
+    check_no_impact(c, m, &b);
+    check_bits(m, &b);
+    check_concurrent(c, m, &b);
+    check_bad_muons(c, m, &b);
+    check_not_finite(c, &b);
+    check_known_features(c, m, &b);
+    check_other_features(c, m, &b);
+    check_unknown(c, &b);
+    check_geometries(c, m, &b);
+    check_no_hits(c, m, &b);
+    check_join(c, &b);
+    check_no_memory(c, m, &b, 1, 1);
+    check_no_memory(c, m, &b, 3, 13);
+    check_round_trip(c, m, &b);
+    m->loss[0] = (double)NAN;
+    check_round_trip(c, m, &b);
+    check_cut(c);
+    check_flips(c, 211, r);
+    check_greed(c);
+    check_edits(c, m, &b);
+    calomu_model_free(m);
+    test_muons_free(&b);
+}
+
+/* Every byte of a file that is nearly all header. */
+static void check_small_file(calomu *c, test_random *r)
+{
+    calomu_architecture a = small_architecture(0, 3);
+    calomu_model *m;
+    a.body = 2;
+    m = small_model(c, &a, 1, 12);
+    CHECK_OK(c, calomu_model_save(c, m, model_file));
+    check_flips(c, 1, r);
+    calomu_model_free(m);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220082;
+    test_random r = test_seed(seed);
+    calomu *c = NULL;
+    test_begin(argc, argv);
+    printf("test_model: seed %llu\n", (unsigned long long)seed);
+    model_file = test_path(path_[0], sizeof path_[0], test.tmp, "model_a.safetensors");
+    other_file = test_path(path_[1], sizeof path_[1], test.tmp, "model_b.safetensors");
+    bare_file = test_path(path_[2], sizeof path_[2], test.tmp, "model_bare.safetensors");
+    data_file = test_path(path_[3], sizeof path_[3], test.tmp, "model.cmu");
+    if (calomu_open(&c, NULL) != CALOMU_OK) return 1;
+    check_menus(c);
+    check_hybrid(c, &r);
+    check_small_file(c, &r);
+    check_imports(c);
+    check_bad_imports(c);
+    check_not_files(c);
+    calomu_close(c);
+    return test_end("test_model");
+}
