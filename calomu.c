@@ -1093,7 +1093,7 @@ static uint32_t cm_cells(const calomu_geometry *g)
     return (uint32_t)g->nz * (uint32_t)g->nx * (uint32_t)g->ny;
 }
 
-/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face (spec 1: an impact
+/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face (an impact
    point outside is an error).  The low edge of a column belongs to it, the high edge to the next,
    so the high edge of the face is outside.  A NaN is outside: it fails i >= 0. */
 static int32_t cm_column(const calomu_geometry *g, int axis, double at)
@@ -2586,7 +2586,7 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
 }
 
 /* ============================================================================================
-   5 High-level features (Sec. 6 of the paper, spec 2)
+   5 High-level features (appendix 6)
    ============================================================================================
 
    V[0]..V[27] of one muon.  All sums are in double and run over the hits in the order of their
@@ -3896,14 +3896,45 @@ CM_INLINE void cm_spread_body(CM_SPREAD_PARAMS)
             CM_EACH_LANE(l) y[l] = add ? y[l] + v[c + l] : v[c + l];
 }
 
-/* Sparse convolution of one muon's hits with one output channel vector:
-   y[c] += e*w[c], c < C, and its backward dw[c] += e*dy[c]: the same kernel. */
-#define CM_AXPY_PARAMS cm_real e, const cm_real *restrict w, cm_real *restrict y, int C
-typedef void cm_axpy_fn(CM_AXPY_PARAMS);
-CM_INLINE void cm_axpy_body(CM_AXPY_PARAMS)
+/* Part of a sparse convolution: n hits of one muon and one plane of outputs (7.4). */
+typedef struct cm_sparse_job {
+    const calomu_hit *hit;
+    size_t n;
+    int nx, ny;                      /* cells of the calorimeter */
+    int low;                         /* first layer under the kernel */
+    int kernel, stride, pad;
+    int jx, jy, C;                   /* outputs of the plane, channels */
+} cm_sparse_job;
+
+/* Visits all pairs (output, kernel cell) of every hit: forward adds e*w[cell] [C] to
+   plane[output] [C], backward e*plane[output] to w[cell]. */
+#define CM_SPARSE_PARAMS const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane, \
+    int forward
+typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
+CM_INLINE void cm_sparse_body(CM_SPARSE_PARAMS)
 {
-    int c;
-    for (c = 0; c < C; c++) y[c] = cm_fma(e, w[c], y[c]);
+    const int C = j->C, kernel = j->kernel, stride = j->stride, pad = j->pad;
+    size_t i;
+    int kx, ky, c;
+    for (i = 0; i < j->n; i++) {
+        int cell = (int)j->hit[i].cell, iy = cell % j->ny, ix = cell / j->ny % j->nx;
+        int kz = cell / j->ny / j->nx - j->low;
+        cm_real e = (cm_real)j->hit[i].energy;
+        for (kx = (ix + pad) % stride; kx < kernel && kx <= ix + pad; kx += stride) {
+            int x = (ix + pad - kx) / stride;
+            if (x >= j->jx) continue;
+            for (ky = (iy + pad) % stride; ky < kernel && ky <= iy + pad; ky += stride) {
+                int y = (iy + pad - ky) / stride;
+                cm_real *a = w + ((kz * kernel + kx) * kernel + ky) * C;
+                cm_real *b = plane + (x * j->jy + y) * C;
+                if (y >= j->jy) continue;
+                if (forward)
+                    for (c = 0; c < C; c++) b[c] = cm_fma(e, a[c], b[c]);
+                else
+                    for (c = 0; c < C; c++) a[c] = cm_fma(e, b[c], a[c]);
+            }
+        }
+    }
 }
 
 /* Sums of n lane vectors, by halves and in double: out[i*step] = sum of a[i]. */
@@ -3937,7 +3968,7 @@ struct cm_kernels {
     cm_join_fn *join;
     cm_djoin_fn *djoin;
     cm_spread_fn *spread;
-    cm_axpy_fn *axpy;
+    cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
 };
 
@@ -3965,13 +3996,14 @@ struct cm_kernels {
     target static void cm_djoin_##isa(CM_DJOIN_PARAMS) \
     { cm_djoin_body(dy, path, gate, dshortcut, dpath, n, C, add, sum); } \
     target static void cm_spread_##isa(CM_SPREAD_PARAMS) { cm_spread_body(v, y, n, C, add); } \
-    target static void cm_axpy_##isa(CM_AXPY_PARAMS) { cm_axpy_body(e, w, y, C); } \
+    target static void cm_sparse_##isa(CM_SPARSE_PARAMS) \
+    { cm_sparse_body(j, w, plane, forward); } \
     target static void cm_lanesum_##isa(CM_LANESUM_PARAMS) { cm_lanesum_body(a, n, out, step); } \
     static const cm_kernels cm_kernels_##isa = { \
         max_conv, max_in, max_out, cm_conv_row_##isa, cm_wgrad_##isa, cm_stats_##isa, \
         cm_sum_##isa, cm_affine_##isa, cm_norm1_##isa, cm_norm2_##isa, cm_point_##isa, \
         cm_dpoint_##isa, cm_box_##isa, cm_join_##isa, cm_djoin_##isa, cm_spread_##isa, \
-        cm_axpy_##isa, cm_lanesum_##isa \
+        cm_sparse_##isa, cm_lanesum_##isa \
     };
 
 #define CM_PLAIN
@@ -4403,33 +4435,26 @@ static void cm_hit_range(const cm_hits *h, int v, int first, int last, size_t *a
     *b = found[1];
 }
 
-/* Calls axpy for all (output, tap) pairs of one muon and output plane z.  forward: values from w
-   [tap][C] to plane [site][C]; backward: from plane to w. */
+/* One muon and output plane z: between w [cell][C] and plane [output][C]. */
 static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z, cm_real *w,
                             cm_real *plane, int forward)
 {
     const cm_hits *h = r->hits;
-    const cm_tensor *t = r->out;
-    int low = z * r->stride - r->pad, kx, ky, C = t->nc;
-    size_t i, end;
-    cm_hit_range(h, v, low, low + r->kernel - 1, &i, &end);
-    for (; i < end; i++) {
-        int cell = (int)h->event[v].hits[i].cell, iy = cell % h->ny, ix = cell / h->ny % h->nx;
-        int kz = cell / h->ny / h->nx - low;
-        cm_real e = (cm_real)h->event[v].hits[i].energy;
-        for (kx = (ix + r->pad) % r->stride; kx < r->kernel; kx += r->stride) {
-            int jx = (ix + r->pad - kx) / r->stride;
-            if (ix + r->pad < kx || jx >= t->nx) continue;
-            for (ky = (iy + r->pad) % r->stride; ky < r->kernel; ky += r->stride) {
-                int jy = (iy + r->pad - ky) / r->stride;
-                cm_real *a = w + ((kz * r->kernel + kx) * r->kernel + ky) * C;
-                cm_real *b = plane + (jx * t->ny + jy) * C;
-                if (iy + r->pad < ky || jy >= t->ny) continue;
-                if (forward) g->k->axpy(e, a, b, C);
-                else g->k->axpy(e, b, a, C);
-            }
-        }
-    }
+    size_t first, end;
+    cm_sparse_job j;
+    j.low = z * r->stride - r->pad;
+    cm_hit_range(h, v, j.low, j.low + r->kernel - 1, &first, &end);
+    j.n = end - first;
+    j.hit = j.n > 0 ? h->event[v].hits + first : NULL;
+    j.nx = h->nx;
+    j.ny = h->ny;
+    j.kernel = r->kernel;
+    j.stride = r->stride;
+    j.pad = r->pad;
+    j.jx = r->out->nx;
+    j.jy = r->out->ny;
+    j.C = r->out->nc;
+    if (j.n > 0) g->k->sparse(&j, w, plane, forward);
 }
 
 /* Between [site][C] of lane l and the rows of a tensor. */
@@ -4609,8 +4634,8 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     in[0] = x->nz;
     in[1] = x->nx;
     in[2] = x->ny;
-    if (first < 0 || n < 1 || first + n > x->nc || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)
-        || x->lo < 1 || x->hi < hi) {
+    if (first < 0 || n < 1 || first + n > x->nc
+        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back) || x->lo < 1 || x->hi < hi) {
         cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit, or the halo is too small");
         return NULL;
     }
@@ -4672,7 +4697,7 @@ static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int
     return s;
 }
 
-/* 7.7 Running batch norm (spec 3, "Running batch norm")
+/* 7.7 Running batch norm (Sec. 3.1.1, with the momentum of the authors' code)
 
    mean = sums/count, var = squares/count - mean^2, y = w (x - mean)/sqrt(var + eps) + b.
    In training first buffer += m (new - buffer), m = 1 - 0.9/sqrt(B - 1 + eps).
@@ -5032,8 +5057,8 @@ static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
 }
 
 /* A zeroed result of nc channels with the sites of a, and its record. */
-static cm_tensor *cm_combination(cm_graph *g, void (*backward)(cm_graph *, cm_record *), cm_tensor *a,
-                             cm_tensor *b, int nc, int fits)
+static cm_tensor *cm_combination(cm_graph *g, void (*backward)(cm_graph *, cm_record *),
+                                 cm_tensor *a, cm_tensor *b, int nc, int fits)
 {
     int size[3];
     cm_tensor *y;
@@ -5191,7 +5216,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
    values, initialisation, files and the forward pass all derive from it. */
 
 typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
-    int in, out;                     /* channels in; learned channels out (the result has one more) */
+    int in, out;                     /* channels in; learned channels out: the result has one more */
     int down, first;                 /* halves the grid; is not pre-activated */
 } cm_stage;
 
@@ -5535,6 +5560,7 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
         shortcut = cm_conv(g, t, w1, cm_no_weight, s.out, 1, 1, 0, 0);
         cm_drop(g, t);
         e = cm_pool(g, x, 0, 1, 1, 0);
+        if (e) e->needs = 0;         /* energies come from the hits: no parameter is behind them */
     }
     y = cm_join(g, e, shortcut, path, gate, 2);
     cm_drop(g, path);
@@ -5576,7 +5602,7 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
 }
 
 /* ============================================================================================
-   10 Loss (Sec. 3.2.2; spec 4)
+   10 Loss (Sec. 3.2.2)
    ============================================================================================ */
 
 /* Eq. (3): 1 - sigmoid((E - centre)/width) = 1/(1 + exp((E - centre)/width)). */
@@ -5690,7 +5716,7 @@ void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, do
     }
 }
 /* ============================================================================================
-   12 Training (Secs. 3.2.3, 3.2.4; spec 5)
+   12 Training (Secs. 3.2.3, 3.2.4)
    ============================================================================================
 
    Bottom up: options, plan (folds, shuffles, rates, decisions), muons (truth, features,
@@ -5819,7 +5845,7 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
 enum { CM_MEMBERS = 5 };             /* of the paper's ensemble; they share the unique folds */
 
 /* "member k takes, in order, the first 7 of folds 1..35 that it does not monitor and no earlier
-   member trains on" (spec 5); 7 is a fifth of the folds that are not held out. */
+   member trains on" (Sec. 3.2.4); 7 is a fifth of the folds that are not held out. */
 static void cm_folds_unique(const calomu_train_options *o, unsigned char *role)
 {
     enum { TAKEN = 3 };
@@ -6302,7 +6328,7 @@ static const float *cm_feature_row(const calomu_trainer *t, uint64_t event)
 }
 
 /* "standardised with mean and population standard deviation, in double, over the training folds,
-   after clipping V24; a deviation of 0 counts as 1" (spec 2).  Two passes in the order of the
+   after clipping V24; a deviation of 0 counts as 1".  Two passes in the order of the
    events. */
 static void cm_standardise(calomu_trainer *t)
 {
@@ -7380,13 +7406,20 @@ static void cm_net_copy(const cm_net *to, const cm_net *from)
     memcpy(to->buffers, from->buffers, to->n_buffers * sizeof *to->buffers);
 }
 
+/* Different growths may give the same channels: one that was inferred from a state_dict is only
+   one of them. */
 static int cm_same_architecture(const calomu_architecture *a, const calomu_architecture *b)
 {
-    return cm_same_geometry(&a->geometry, &b->geometry)
-        && a->feature_options.convention == b->feature_options.convention
-        && a->feature_options.grow == b->feature_options.grow && a->head == b->head
-        && a->n_features == b->n_features && a->blocks == b->blocks && a->body == b->body
-        && a->growth == b->growth && a->standardised_unknown == b->standardised_unknown;
+    int i;
+    if (!cm_same_geometry(&a->geometry, &b->geometry)
+        || a->feature_options.convention != b->feature_options.convention
+        || a->feature_options.grow != b->feature_options.grow || a->head != b->head
+        || a->n_features != b->n_features || (a->head && a->blocks != b->blocks)
+        || a->body != b->body || a->standardised_unknown != b->standardised_unknown)
+        return 0;
+    for (i = 0; i < cm_stages(a); i++)
+        if (cm_stage_of(a, i).out != cm_stage_of(b, i).out) return 0;
+    return 1;
 }
 
 /* Standardisation belongs to the ensemble: members have it in their first layer's weights.  With
@@ -7806,7 +7839,7 @@ typedef struct cm_prediction {       /* what all units share */
     double *out, *members;
 } cm_prediction;
 
-/* Where the model's features come from; spec 2, last item. */
+/* Where the model's features come from. */
 static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
                                        const calomu_data_info *info, cm_source *source)
 {
@@ -8083,7 +8116,7 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
 }
 
 /* ============================================================================================
-   14 Debiasing and resolution (Secs. 4.1, 4.2; spec 6)
+   14 Debiasing and resolution (Secs. 4.1, 4.2)
    ============================================================================================ */
 
 enum { CM_EVAL_BINS = 100000 };      /* more make no sense, and bound the memory taken */

@@ -155,8 +155,8 @@ const char *calomu_convention_name(calomu_convention convention);   /* "text", "
 
 /* The 28 features of one muon, in the units of appendix 6 (GeV, mm), rounded to float, not
    standardised.  options NULL: the defaults.  Without an impact point: from the centre of the
-   column with the largest sum.  EUSAGE: impact point outside the face.  EFORMAT: bad hits.
-   Uses the context's scratch memory: one thread per context. */
+   column with the largest sum.  V24 comes clipped to [0, 10000] GeV (Sec. 3.2.1).  EUSAGE: impact
+   point outside the face.  EFORMAT: bad hits.  Allocates its scratch memory for each call. */
 calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_event *event,
                               const calomu_feature_options *options,
                               float out[CALOMU_FEATURES]);
@@ -257,7 +257,7 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
 calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
                                 calomu_model **ensemble);
 const calomu_model_info *calomu_model_describe(const calomu_model *model);
-double calomu_model_loss(const calomu_model *model, int member);  /* validation loss; NaN: unknown */
+double calomu_model_loss(const calomu_model *model, int member);  /* of validation; NaN: unknown */
 void calomu_model_free(calomu_model *model);                      /* NULL is allowed */
 
 /* Energies (GeV, not debiased) of n muons.  data NULL: hits in any order in the model's geometry,
@@ -278,7 +278,7 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
     int32_t member;                  /* k: monitors fold k+1 */
     int32_t epochs, cycle_epochs;    /* 50, 20 */
     int32_t patience, stop_after;    /* 2, 10: epochs without improvement */
-    double lr;                       /* maximum of the 1cycle; 0: the default of the spec */
+    double lr;                       /* maximum of the 1cycle; 0: min(5e-3, 3e-5*65280/updates) */
     uint64_t seed;
     double bin_low, bin_high;        /* loss bins: 50, 8000 GeV */
     int32_t bins;                    /* 5 */
@@ -384,7 +384,7 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
                                 const calomu_line *line, const double *truth,
                                 const double *prediction, size_t n, calomu_bin *bins,
                                 int max_bins, int *n_bins, calomu_summary *summary);
-/* E.1: whether the true energies look like fixed points: at most 64 distinct values, each with at
+/* Whether the true energies look like fixed points: at most 64 distinct values, each with at
    least 10 muons. */
 int calomu_is_points(calomu *c, const double *truth, size_t n);
 
@@ -396,7 +396,8 @@ typedef enum calomu_file_kind {
 
 /* Which of our files this is.  EFORMAT: none of them. */
 calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind *kind);
-/* Verifies a checkpoint and tells what it holds; any of the outputs may be NULL. */
+/* Verifies a checkpoint and tells what it holds; any of the outputs may be NULL.  last: of the last
+   epoch that ended (its epoch 0: none has); its kind is DONE if the training has ended. */
 calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_train_options *options,
                                          calomu_architecture *architecture,
                                          calomu_train_report *last);
@@ -451,7 +452,7 @@ typedef struct cm_weight {
     cm_real *dx;
 } cm_weight;
 
-/* A batch norm's learned weight and bias, and its running buffers (spec 3): sums, squares (nc
+/* A batch norm's learned weight and bias, and its running buffers: sums, squares (nc
    each), count, batch.  The buffers change in training only. */
 typedef struct cm_norm {
     cm_weight weight, bias;
@@ -507,9 +508,8 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
 void cm_backward(cm_graph *g);
 cm_real *cm_gradient(cm_graph *g, cm_tensor *t);   /* t->dx, allocated and zeroed if not there */
 
-/* Loss (spec 4) of B predictions (GeV): returns the mean, updates the thresholds if `update`,
-   writes the gradient to dp if not NULL (B values). thresholds: options->bins values, -1 unset.
-   `sum` (may be NULL) receives B times the mean, for the validation loss. */
+/* Loss (Sec. 3.2.2) of B predictions (GeV): returns the mean, updates the thresholds if `update`,
+   writes the gradient to dp if not NULL (B values). thresholds: options->bins values, -1 unset. */
 double cm_loss(const calomu_train_options *o, const double *truth, const double *pred, int n,
                double *thresholds, int update, double *dp);
 double cm_loss_weight(const calomu_train_options *o, double truth);      /* Eq. (3) */
@@ -535,7 +535,7 @@ typedef struct cm_net {              /* one network: table and values */
 } cm_net;
 
 calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **net);  /* values 0 */
-void cm_net_init(cm_net *net, uint64_t seed);            /* spec 3, "Initialisation" */
+void cm_net_init(cm_net *net, uint64_t seed);            /* Sec. 3.1: Kaiming, Glorot */
 void cm_net_free(calomu *c, cm_net *net);
 const cm_param *cm_net_find(const cm_net *net, const char *name);
 cm_real *cm_net_values(const cm_net *net, const cm_param *p);
@@ -543,11 +543,11 @@ cm_real *cm_net_values(const cm_net *net, const cm_param *p);
    head) to one output per muon.  gradient: a block like net->trained, or NULL. */
 cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
                           cm_tensor *features, cm_real *gradient);
-/* One Adam update (spec 5) of n values. step counts from 1. */
+/* One Adam update (Sec. 3.2.3) of n values. step counts from 1. */
 void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
              double beta1, uint64_t step);
 
-/* The plan of a training (spec 5), apart from the network. */
+/* The plan of a training (Secs. 3.2.3, 3.2.4), apart from the network. */
 typedef struct cm_plan {
     int32_t epoch;                   /* the one in progress, from 1 */
     int32_t finished;                /* 1: no epoch follows */

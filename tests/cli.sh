@@ -263,14 +263,17 @@ piped "closed standard input" 4 "standard input" 'import - truth.csv bad.cmu <&-
 piped "closed standard error" 2 "" '"$PROGRAM" nonsense 2>&-; code=$?; echo calomu >&2; exit $code'
 piped "to a device" 0 "" '"$PROGRAM" export a.cmu --truth /dev/stdout | cat >o.csv'
 same "to a device: all of it" o.csv truth.csv
-if [ "$(id -u)" -eq 0 ]; then
-    skip "read-only folder: root may write anywhere"
-else
-    mkdir locked && chmod a-w locked
-    check "read-only folder" 4 "locked" import hits.csv truth.csv locked/a.cmu
-    chmod u-w a.cmu
-    check "read-only source" 0 "" "$PROGRAM" info a.cmu
+nobody=                              # nothing stops root: be nobody for this
+[ "$(id -u)" -ne 0 ] || nobody="setpriv --reuid=65534 --regid=65534 --clear-groups"
+mkdir locked && chmod a-w locked
+if $nobody test -x "$PROGRAM" 2>/dev/null && $nobody test -r "$TMP/hits.csv"; then
+    check "read-only folder" 4 "locked" $nobody "$PROGRAM" import --hits hits.csv \
+        --truth truth.csv --energy-unit GeV --out locked/a.cmu
+    chmod 444 a.cmu
+    check "read-only source" 0 "" $nobody "$PROGRAM" info a.cmu
     chmod u+w a.cmu
+else
+    skip "read-only folder: root may write anywhere, and nobody cannot read this folder"
 fi
 
 # ------------------------------------------------------------------ damaged files

@@ -1,4 +1,4 @@
-/* test_eval.c - debiasing, resolution and mean improvement (spec 6)
+/* test_eval.c - debiasing, resolution and mean improvement
 
    The naive reference below ranks by counting and solves the normal equations; it shares neither
    sorting nor grouping nor the centred fit with the library.  The hard numbers come from numpy

@@ -725,6 +725,12 @@ static cm_st_tensor *edit_tensor(edit *e, const char *name)
     exit(1);
 }
 
+static void edit_remove(edit *e, const char *name)
+{
+    cm_st_tensor *t = edit_tensor(e, name);
+    *t = e->st.tensor[--e->st.n_tensors];
+}
+
 /* Value k of a float32 tensor; the machine of the tests is little-endian or this says so. */
 static void edit_value(edit *e, const char *name, size_t k, float value)
 {
@@ -856,8 +862,8 @@ static void check_tensors(calomu *c, const calomu_model *m, const test_batch *b)
     EDIT(t = edit_tensor(&e, "body.2.weight"); t->data = e.data; t->dtype = CM_I64);
     EDIT(strcpy(edit_tensor(&e, "tail.weight")->name, "tail.weighs"));
     EDIT(strcpy(edit_tensor(&e, "head.0.esum.weight")->name, "head.0.esum.weighs"));
-    EDIT(*edit_tensor(&e, "tail.bias") = e.st.tensor[--e.st.n_tensors]);
-    EDIT(*edit_tensor(&e, "head.1.esum.weight") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(edit_remove(&e, "tail.bias"));
+    EDIT(edit_remove(&e, "head.1.esum.weight"));
     EDIT(e.st.n_tensors = 0);
     EDIT(t = &e.st.tensor[e.st.n_tensors++]; *t = *edit_tensor(&e, "tail.bias");
          strcpy(t->name, "tail.bios"));
@@ -1004,9 +1010,9 @@ static void check_bad_imports(calomu *c)
     change; \
     edit_end(c, &e, bare_file); \
     import_refused(c, #change)
-    EDIT(*edit_tensor(&e, "body.0.weight") = e.st.tensor[--e.st.n_tensors]);
-    EDIT(*edit_tensor(&e, "head.3.se.b.bias") = e.st.tensor[--e.st.n_tensors]);
-    EDIT(*edit_tensor(&e, "head.2.path.2.weight") = e.st.tensor[--e.st.n_tensors]);
+    EDIT(edit_remove(&e, "body.0.weight"));
+    EDIT(edit_remove(&e, "head.3.se.b.bias"));
+    EDIT(edit_remove(&e, "head.2.path.2.weight"));
     EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.4.se.b.bias"));
     EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.999999999.se.b.bias"));
     EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "tail.weights"));

@@ -3,7 +3,7 @@
    usage: test_network [TESTDATA [TMP [SEED]]] */
 #include "test_net.h"
 
-/* ---------------------------------------------------------------- the table, by spec 3 */
+/* ---------------------------------------------------------------- the table, by Figs. 4 and 5 */
 
 typedef struct entry {
     char name[64];

@@ -926,6 +926,7 @@ static job random_job(int op, test_random *r)
         j.swish = test_int(r, 0, 1);
         j.spread = spreads[test_int(r, 0, 2)];
         j.batch = batches[test_int(r, 0, 4)];
+        if (j.b * j.z * j.x * j.y < 8) j.batch = 500;        /* two values alone leave no slope */
         j.count = j.batch > 0 ? j.batch * j.z * j.x * j.y : 0;
         j.training = test_int(r, 0, 4) > 0 || j.count == 0;
         if (!j.training && test_int(r, 0, 1)) j.b = 1;

@@ -1,6 +1,6 @@
-/* test_train.c - training (spec 5): plan, standardisation, losses, resuming, checkpoints
+/* test_train.c - training (Secs. 3.2.3, 3.2.4): plan, standardisation, losses, resuming, files
 
-   References are written here from the spec: lists of folds and rates, the loss in double, means
+   References are written here from the paper: lists of folds and rates, the loss in double, means
    in long double.  The muons are synthetic, made by the tests' own generator. */
 #include "test.h"
 

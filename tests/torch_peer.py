@@ -18,13 +18,13 @@ import torch
 TOLERANCE = 2e-5                     # norm-wise, of float32 against float64
 SUMS = [0, 26, 27]                   # the energy sums among the 28 features
 
-# name: arguments of Net, training passes that fill the buffers of the batch norms (fewer than 20
-# muons: their variance is at least 0.01), energy-sum weights in the file, features standardised,
-# type of the file
+# name: arguments of Net, training passes that fill the buffers of the batch norms (9 muons each;
+# below 20 muons the variance is at least 0.01), energy-sum weights in the file, features
+# standardised, type of the file
 NETS = {
     "hybrid1": (dict(n_blocks=1), 1, True, True, torch.float32),
-    "hybrid": (dict(), 2, False, True, torch.float32),
-    "hits": (dict(n_blocks=1, n_hl=0), 2, True, True, torch.float32),
+    "hybrid": (dict(), 3, False, True, torch.float32),
+    "hits": (dict(n_blocks=1, n_hl=0), 3, True, True, torch.float32),
     "features": (dict(head=False), 0, True, True, torch.float32),
     "raw": (dict(head=False, fc=24), 0, True, False, torch.float32),
     "sums": (dict(head=False, n_hl=3), 0, True, True, torch.float32),
@@ -119,20 +119,31 @@ def compare(name, got, expected):
     print(f"{'ok' if good else 'BAD'} {name}: off by {error:.2g}, spread {spread:.2g}")
 
 
+def check_tensors(name, folder, state, tensors):
+    """What came from PyTorch must go back with the same bits, the fixed energy sums added."""
+    sent, _ = load_safetensors(folder / f"{name}.st")
+    same = all(torch.equal(tensors[k].double(), t.double()) for k, t in sent.items())
+    fixed = all(torch.equal(tensors[k], state[k]) for k in state if "esum" in k)
+    print(f"{'ok' if same and fixed else 'BAD'} {name}, to PyTorch: the same tensors")
+
+
 def check(model, folder):
     grid, features = read_muons(folder)
     options = {name: net[0] for name, net in NETS.items()}
     for name, net_options in {**options, **TRAINED}.items():
-        table = folder / f"{name}.csv"
+        table = folder / f"{name}.pred"
         if not table.exists():
             print(f"BAD {name}: calomu has made no predictions")
             continue
         got = np.loadtxt(table, delimiter=",", skiprows=1, ndmin=2)[:, 2]
-        if name in NETS:
-            compare(f"{name}, from PyTorch", got, np.load(folder / f"{name}.npy"))
         tensors, meta = load_safetensors(folder / f"{name}.model")
         net = model.Net(**net_options)
+        fresh = {k: v.clone() for k, v in net.state_dict().items()}
         net.load_state_dict(tensors, strict=True)
+        if name in NETS:
+            compare(f"{name}, from PyTorch", got, np.load(folder / f"{name}.npy"))
+            check_tensors(name, folder, fresh, tensors)
+            continue
         mean = np.array([float(x) for x in meta["mean"].split(" ")])
         deviation = np.array([float(x) for x in meta["deviation"].split(" ")])
         hl = inputs(features, net_options, mean, deviation)

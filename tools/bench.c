@@ -419,7 +419,7 @@ static calomu_event *bench_batch(const bench_muons *m, int n, int copies)
     return e;
 }
 
-/* Without a memory cap on hits per second: the rate counts the 8 bytes of a hit in memory. */
+/* A file just read is in the system's cache: this is the time of unpacking and of checksums. */
 static calomu_status bench_read_job(bench *b)
 {
     calomu *c = NULL;
@@ -539,7 +539,7 @@ static calomu_status bench_training_job(bench *b)
     int batch = b->now_batch < 2 ? 2 : b->now_batch;     /* batch norm learns from 2 and more */
     bench_training t;
     bench_clock k;
-    calomu_train_report report;
+    calomu_train_report report = { 0 };
     char name[64], text[80];
     calomu_status s = bench_training_begin(b, &t, batch, BENCH_FOLDS);
     if (s == CALOMU_OK) {
@@ -548,7 +548,7 @@ static calomu_status bench_training_job(bench *b)
         while (s == CALOMU_OK && bench_more(&k)) {
             bench_start(&k);
             s = calomu_trainer_step(t.c, t.trainer, &report);
-            if (report.kind == CALOMU_TRAIN_UPDATE) bench_stop(&k);
+            if (s == CALOMU_OK && report.kind == CALOMU_TRAIN_UPDATE) bench_stop(&k);
         }
         if (s != CALOMU_OK) (void)tool_report(t.c, s);
     }
@@ -672,7 +672,8 @@ typedef struct bench_ops {
     double n_hits;
     cm_real *noise;                  /* for rows of activations and for weights */
     size_t n_noise;
-    cm_real *gradient;               /* of weights */
+    cm_real *gradient;               /* of weights, and a batch norm's buffers */
+    size_t n_gradient;
     cm_tensor *in[3];                /* of the operation in the graph; NULL behind the last */
     cm_tensor *out;
 } bench_ops;
@@ -824,11 +825,12 @@ static double bench_op_work(const bench_ops *o, const bench_shape *s, int direct
         + (s->kind == BENCH_OP_SUM ? 1e-9 * (double)sizeof(calomu_hit) * o->n_hits / o->muons : 0);
 }
 
-static calomu_status bench_op_time(bench_ops *o, const bench_shape *s, int direction, bench_row *row)
+static calomu_status bench_op_time(bench_ops *o, const bench_shape *s, int direction,
+                                   bench_row *row)
 {
     int weights = direction == BENCH_TO_WEIGHTS
         || (direction == BENCH_TO_INPUT && !bench_has_weights(s));
-    double least, median, work;
+    double least, median, work = 0;
     bench_clock k;
     bench_clock_begin(&k, o->b->seconds / 10, 4);
     while (bench_more(&k)) {
@@ -855,7 +857,7 @@ static calomu_status bench_op_time(bench_ops *o, const bench_shape *s, int direc
 
 static void bench_op_name(const bench_shape *s, bench_row *row)
 {
-    char *p;
+    char *p, *to;
     int cube = s->kernel;
     if (s->kind == BENCH_OP_CONV && s->size[0] * s->size[1] * s->size[2] == 1)
         (void)snprintf(row->text, sizeof row->text, "linear %d > %d", s->in, s->out);
@@ -867,8 +869,11 @@ static void bench_op_name(const bench_shape *s, bench_row *row)
         (void)snprintf(row->text, sizeof row->text, "%s, %d, %dx%dx%d", bench_kind_name[s->kind],
                        s->in, s->size[0], s->size[1], s->size[2]);
     (void)snprintf(row->name, sizeof row->name, "%s", row->text);
-    for (p = row->name; *p; p++)                 /* the CSV has no commas or spaces in names */
-        if (!strchr("abcdefghijklmnopqrstuvwxyz0123456789", *p)) *p = '_';
+    /* In the CSV one '_' for all that is no letter or digit. */
+    for (p = to = row->name; *p; p++)
+        if (strchr("abcdefghijklmnopqrstuvwxyz0123456789", *p)) *to++ = *p;
+        else if (to > row->name && to[-1] != '_') *to++ = '_';
+    *to = 0;
 }
 
 /* All directions of one operation. */
@@ -879,6 +884,7 @@ static calomu_status bench_op(bench_ops *o, const bench_shape *s)
     calomu_status status = bench_op_arena(o, s);
     bench_op_name(s, &row);
     row.uses = s->uses;
+    memset(o->gradient, 0, o->n_gradient * sizeof *o->gradient);
     if (status == CALOMU_OK) status = bench_op_time(o, s, BENCH_FORWARD, &row);
     if (status == CALOMU_OK && s->kind != BENCH_OP_SPARSE && s->kind != BENCH_OP_SUM)
         status = bench_op_time(o, s, BENCH_TO_INPUT, &row);
@@ -994,6 +1000,7 @@ static calomu_status bench_ops_begin(bench_ops *o, const bench_list *l)
     uint32_t word[4];
     o->n_noise = room + 65536;
     o->noise = cm_allocate(o->c, o->n_noise, sizeof *o->noise);
+    o->n_gradient = room;
     o->gradient = cm_allocate(o->c, room, sizeof *o->gradient);
     if (!o->noise || !o->gradient) return tool_report(o->c, CALOMU_EMEMORY);
     for (i = 0; i < o->n_noise; i++) {           /* uniform in (-1, 1) */
@@ -1077,7 +1084,7 @@ static void bench_print_operation(bench *b, const bench_row *row)
     printf("%-32s", row->text);
     for (i = 0; i < BENCH_DIRECTIONS; i++) {
         if (isnan(row->best[i])) {
-            printf("%21s", "");
+            if (i < BENCH_TO_WEIGHTS) printf("%21s", "");
             continue;
         }
         if (row->section == BENCH_CONV && b->peak > 0)
@@ -1163,6 +1170,7 @@ static calomu_status bench_ended(pid_t child)
         if (errno != EINTR)
             return tool_fail(CALOMU_EIO, "a measurement got lost: %s", strerror(errno));
     if (WIFEXITED(status)) return (calomu_status)WEXITSTATUS(status);
+    if (tool_stop) return CALOMU_STOPPED;        /* the same signal may have come to the child */
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
         return tool_fail(CALOMU_EMEMORY, "the system killed a measurement, probably for want of"
                          " memory: give a smaller --batch");
@@ -1246,8 +1254,9 @@ static calomu_status bench_operations(bench *b)
     s = bench_measure(b, bench_ops_job, batch, b->threads);
     if (s != CALOMU_OK || !(b->conv_time > 0)) return s;
     printf("\nAll convolutions of a training step: %.3f ms/muon, %.1f GFLOP/s, %.0f%% of peak.\n"
-           "Nominal work: a convolution 2 x in x out x kernel^3 x sites; the rest GB/s of inputs"
-           " and result,\nonce forward and twice backward (batch norm to weights and input).\n",
+           "Work: a convolution 2 x in x out x kernel^3 x sites of the result, padding counted (so"
+           " that a rate\nmay pass the peak where padding is skipped); the rest inputs and result"
+           " once, twice backward.\n",
            b->conv_time, 1e3 * b->conv_work / b->conv_time,
            b->peak > 0 ? 1e5 * b->conv_work / b->conv_time / b->peak : 0);
     bench_csv(b, "convolutions_training", "min", b->conv_time, "ms/muon");

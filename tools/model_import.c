@@ -26,7 +26,7 @@ static calomu_status import_row(const tool_csv *csv, const double *value, int *s
         return tool_csv_fail(csv, CALOMU_EFORMAT, "std %g of '%s' is negative", value[2], name);
     seen[i] = 1;
     out->mean[i] = value[1];
-    out->deviation[i] = value[2] > 0 ? value[2] : 1;     /* spec 2: a deviation of 0 counts as 1 */
+    out->deviation[i] = value[2] > 0 ? value[2] : 1;     /* 0 counts as 1 */
     return CALOMU_OK;
 }
 

@@ -252,7 +252,7 @@ static calomu_status train_log_append(train_log *l, int fresh)
 
 static void train_log_best(train_log *l, int32_t epoch, double loss, double mi, double worst)
 {
-    if (l->best_epoch && !(loss < l->best_loss)) return;     /* spec 5: strictly lower */
+    if (l->best_epoch && !(loss < l->best_loss)) return;     /* strictly lower */
     l->best_epoch = epoch;
     l->best_loss = loss;
     l->mi = mi;
