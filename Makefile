@@ -16,8 +16,9 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
            model_import bench
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = engine ops network golden gradients files features train eval
-SCRIPTS  = cli cli_h5 cli_plot cli_model cli_train
+TESTS    = engine ops network golden gradients files features train eval model api
+COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench
+SCRIPTS  = $(COMMANDS) cli_torch determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a
@@ -75,7 +76,7 @@ PLAIN    = $(filter-out gradients,$(TESTS))
 BINARIES = $(PLAIN:%=$(B)/test_%) $(DOUBLES:%=$(B)/test_%_double)
 
 test: all $(BINARIES)
-	@B=$(B) CC="$(CC)" REF="$(REF)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"
+	@B=$(B) CC="$(CC)" REF="$(REF)" PYTHON="$(PYTHON)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"
 
 demo: all
 	@B=$(B) sh tools/demo.sh
@@ -89,7 +90,7 @@ mutants:
 SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize:
 	$(MAKE) clean-programs
-	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" test
+	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" SCRIPTS="$(COMMANDS)" test
 	$(MAKE) clean-programs
 
 # gcc's libgomp is not known to the thread sanitizer; clang's libomp is, through Archer.

@@ -105,6 +105,14 @@ void cm_log(calomu *c, const char *format, ...)
     c->log(c->user, line);
 }
 
+/* Memory as it comes, for an arena: clearing it would touch every page. */
+static void *cm_allocate_raw(calomu *c, size_t bytes)
+{
+    void *memory = c->allocate(c->user, bytes);
+    if (!memory) cm_fail(c, CALOMU_EMEMORY, "no memory for %zu bytes", bytes);
+    return memory;
+}
+
 /* Zeroed memory for count objects of the given size.  At least 64 bytes are asked for, so that a
    count of 0 is no special case. */
 void *cm_allocate(calomu *c, size_t count, size_t size)
@@ -3908,23 +3916,23 @@ typedef struct cm_sparse_job {
 
 /* Visits all pairs (output, kernel cell) of every hit: forward adds e*w[cell] [C] to
    plane[output] [C], backward e*plane[output] to w[cell]. */
-#define CM_SPARSE_PARAMS const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane, \
-    int forward
-typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
-CM_INLINE void cm_sparse_body(CM_SPARSE_PARAMS)
+CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane,
+                               int forward, const int stride, const int C)
 {
-    const int C = j->C, kernel = j->kernel, stride = j->stride, pad = j->pad;
+    const int kernel = j->kernel, pad = j->pad;
+    const unsigned nx = (unsigned)j->nx, ny = (unsigned)j->ny;
     size_t i;
     int kx, ky, c;
     for (i = 0; i < j->n; i++) {
-        int cell = (int)j->hit[i].cell, iy = cell % j->ny, ix = cell / j->ny % j->nx;
-        int kz = cell / j->ny / j->nx - j->low;
+        unsigned column = j->hit[i].cell / ny;
+        int iy = (int)(j->hit[i].cell % ny) + pad, ix = (int)(column % nx) + pad;
+        int kz = (int)(column / nx) - j->low;
         cm_real e = (cm_real)j->hit[i].energy;
-        for (kx = (ix + pad) % stride; kx < kernel && kx <= ix + pad; kx += stride) {
-            int x = (ix + pad - kx) / stride;
+        for (kx = ix % stride; kx < kernel && kx <= ix; kx += stride) {
+            int x = (ix - kx) / stride;
             if (x >= j->jx) continue;
-            for (ky = (iy + pad) % stride; ky < kernel && ky <= iy + pad; ky += stride) {
-                int y = (iy + pad - ky) / stride;
+            for (ky = iy % stride; ky < kernel && ky <= iy; ky += stride) {
+                int y = (iy - ky) / stride;
                 cm_real *a = w + ((kz * kernel + kx) * kernel + ky) * C;
                 cm_real *b = plane + (x * j->jy + y) * C;
                 if (y >= j->jy) continue;
@@ -3934,6 +3942,21 @@ CM_INLINE void cm_sparse_body(CM_SPARSE_PARAMS)
                     for (c = 0; c < C; c++) a[c] = cm_fma(e, b[c], a[c]);
             }
         }
+    }
+}
+
+#define CM_SPARSE_PARAMS const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane, \
+    int forward
+typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
+CM_INLINE void cm_sparse_body(CM_SPARSE_PARAMS)
+{
+    if (j->stride == 2 && j->C == 8) {           /* the first convolution of the paper's network */
+        if (forward) cm_sparse_visit(j, w, plane, 1, 2, 8);
+        else cm_sparse_visit(j, w, plane, 0, 2, 8);
+    } else if (j->stride == 2 && j->C == 1 && forward) {     /* and its sums */
+        cm_sparse_visit(j, w, plane, 1, 2, 1);
+    } else {
+        cm_sparse_visit(j, w, plane, forward, j->stride, j->C);
     }
 }
 
@@ -8046,7 +8069,7 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
     for (i = 0; i < n; i++) {
         calomu *own = w[i].own = cm_clone(c);
         if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-        if (own) w[i].memory = cm_allocate(own, bytes + 64, 1);
+        if (own) w[i].memory = cm_allocate_raw(own, bytes + 64);
         if (own && w[i].memory) {
             unsigned char *p = w[i].memory;
             p += (64 - (uintptr_t)p % 64) % 64;

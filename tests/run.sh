@@ -39,7 +39,10 @@ for binary in $1; do
     run "$(basename "$binary")" "./$binary" testdata "$TMP" ${REF:+"$REF"}
 done
 for script in $2; do
-    run "$script" sh "tests/$script.sh" ./calomu testdata "$TMP"
+    case $script in
+    symbols) run symbols sh tests/symbols.sh "$B/calomu.o" ;;
+    *) run "$script" sh "tests/$script.sh" ./calomu testdata "$TMP" ;;
+    esac
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]

@@ -9,7 +9,7 @@
 #include <omp.h>
 #endif
 
-enum { MUONS = 40 };
+enum { MUONS = 40, NZ = 7, NX = 5, NY = 4 };
 
 static char path_[4][1024];          /* scratch files */
 static const char *model_file, *other_file, *data_file, *bare_file;
@@ -19,9 +19,9 @@ static const char *model_file, *other_file, *data_file, *bare_file;
 static calomu_architecture small_architecture(int head, int n_features)
 {
     calomu_architecture a = calomu_architecture_default();
-    a.geometry.nz = 9;
-    a.geometry.nx = 7;
-    a.geometry.ny = 6;
+    a.geometry.nz = NZ;
+    a.geometry.nx = NX;
+    a.geometry.ny = NY;
     a.head = head;
     a.n_features = n_features;
     a.blocks = 1;
@@ -365,7 +365,7 @@ static void check_bad_muons(calomu *c, const calomu_model *m, const test_batch *
     calomu_event e = good;
     calomu_hit *many;
 #define BAD(change, undo, status) change; bad_muon(c, m, b, &e, status, #change); undo; e = good
-    BAD(hits[1].cell = 9 * 7 * 6, hits[1].cell = 5, CALOMU_EFORMAT);
+    BAD(hits[1].cell = NZ * NX * NY, hits[1].cell = 5, CALOMU_EFORMAT);
     BAD(hits[1].cell = UINT32_MAX, hits[1].cell = 5, CALOMU_EFORMAT);
     BAD(hits[1].cell = 9, hits[1].cell = 5, CALOMU_EFORMAT);
     BAD(hits[1].energy = (float)NAN, hits[1].energy = 2, CALOMU_EFORMAT);
@@ -377,9 +377,9 @@ static void check_bad_muons(calomu *c, const calomu_model *m, const test_batch *
     BAD(hits[0].energy = hits[1].energy = 3e38f, hits[0].energy = hits[1].energy = 1,
         CALOMU_EFORMAT);
 #undef BAD
-    many = test_memory(9 * 7 * 6 + 1, sizeof *many);
+    many = test_memory(NZ * NX * NY + 1, sizeof *many);
     e.hits = many;
-    e.n_hits = 9 * 7 * 6 + 1;
+    e.n_hits = NZ * NX * NY + 1;
     bad_muon(c, m, b, &e, CALOMU_EFORMAT, "more hits than cells");
     free(many);
 }
@@ -580,6 +580,22 @@ static void check_no_hits(calomu *c, const calomu_model *m, const test_batch *b)
 
 /* ---------------------------------------------------------------- files and ensembles */
 
+static int same_info(const calomu_model_info *p, const calomu_model_info *q)
+{
+    const calomu_architecture *a = &p->architecture, *b = &q->architecture;
+    const calomu_geometry *g = &a->geometry, *h = &b->geometry;
+    return g->nz == h->nz && g->nx == h->nx && g->ny == h->ny
+        && memcmp(g->pitch, h->pitch, sizeof g->pitch) == 0
+        && memcmp(g->origin, h->origin, sizeof g->origin) == 0 && g->field == h->field
+        && a->feature_options.convention == b->feature_options.convention
+        && a->feature_options.grow == b->feature_options.grow && a->head == b->head
+        && a->n_features == b->n_features && a->blocks == b->blocks && a->body == b->body
+        && a->growth == b->growth && a->standardised_unknown == b->standardised_unknown
+        && p->members == q->members && p->parameters == q->parameters
+        && memcmp(p->mean, q->mean, sizeof p->mean) == 0
+        && memcmp(p->deviation, q->deviation, sizeof p->deviation) == 0;
+}
+
 static void check_round_trip(calomu *c, const calomu_model *m, const test_batch *b)
 {
     double out[MUONS], back[MUONS];
@@ -592,7 +608,7 @@ static void check_round_trip(calomu *c, const calomu_model *m, const test_batch 
           "it is not taken for a model");
     CHECK_OK(c, calomu_model_load(c, model_file, &again));
     if (!again) return;
-    CHECK(memcmp(&again->info, &m->info, sizeof m->info) == 0, "the descriptions differ");
+    CHECK(same_info(&again->info, &m->info), "the descriptions differ");
     for (k = 0; k < m->info.members; k++) {
         double loss = calomu_model_loss(again, k);
         CHECK(loss == m->loss[k] || (isnan(loss) && isnan(m->loss[k])), "loss %d is %g", k, loss);
@@ -923,6 +939,15 @@ static void write_bare(calomu *c, const calomu_model *m, int with_sums)
     edit_end(c, &e, bare_file);
 }
 
+static int same_values(const cm_net *a, const cm_net *b)
+{
+    return a->n_trained == b->n_trained && a->n_fixed == b->n_fixed
+        && a->n_buffers == b->n_buffers
+        && memcmp(a->trained, b->trained, a->n_trained * sizeof *a->trained) == 0
+        && memcmp(a->fixed, b->fixed, a->n_fixed * sizeof *a->fixed) == 0
+        && memcmp(a->buffers, b->buffers, a->n_buffers * sizeof *a->buffers) == 0;
+}
+
 static void check_import_of(calomu *c, const calomu_architecture *a, const test_batch *b)
 {
     calomu_model *m = small_model(c, a, 1, 50), *got = NULL;
@@ -948,6 +973,7 @@ static void check_import_of(calomu *c, const calomu_architecture *a, const test_
         for (i = 0; i < m->net[0]->n_params; i++)
             CHECK(strcmp(m->net[0]->param[i].name, got->net[0]->param[i].name) == 0,
                   "tensor %d is %s", i, got->net[0]->param[i].name);
+        CHECK(same_values(m->net[0], got->net[0]), "other weights");
         CHECK_OK(c, calomu_predict(c, got, NULL, b->event, MUONS, back, NULL));
         CHECK(same_bits(out, back, MUONS), "growth %g found as %g: other predictions", a->growth,
               found->growth);
@@ -959,7 +985,7 @@ static void check_import_of(calomu *c, const calomu_architecture *a, const test_
 
 static void check_imports(calomu *c)
 {
-    static const double growths[] = { 0.5, 1, 1.2, 1.4, 1.5, 1.7, 1.875, 2 };
+    static const double growths[] = { 0.5, 1, 1.4, 1.5, 1.7 };
     calomu_architecture a = small_architecture(0, 28);
     test_batch b = small_muons(&a.geometry, 6);
     size_t i;

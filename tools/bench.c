@@ -6,7 +6,9 @@
    threads do not survive a fork.
 
    A busy machine can only slow work down, so the minimum of the repetitions is the number that
-   means something; the median beside it says how busy the machine was.  */
+   means something; the median beside it says how busy the machine was.  The processor time of all
+   threads is told too: it hardly depends on what else runs, though a thread that waits for others
+   may count.  */
 #define CALOMU_INTERNALS             /* single operations; everything else is public interface */
 #include "calomu_tool.h"
 
@@ -19,6 +21,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -48,6 +51,7 @@ typedef struct bench_row {
     double milliseconds[BENCH_DIRECTIONS];   /* operations: per muon, at best */
     double work[BENCH_DIRECTIONS];   /* operations: GFLOP or GB per muon */
     double memory;                   /* MB resident at most, 0: not told */
+    double processor;                /* SPEED: ms of all threads per muon, at best */
     int uses;                        /* how often the network has this convolution */
 } bench_row;
 
@@ -70,12 +74,21 @@ typedef struct bench {
 typedef struct bench_clock {
     double sample[BENCH_SAMPLES];
     double start, began, seconds;
+    double processor, cpu_start;     /* least processor time, all threads */
     int n, least;
 } bench_clock;
+
+static double bench_processor(void)
+{
+    struct timespec t;
+    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) != 0) return 0;
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static void bench_clock_begin(bench_clock *k, double seconds, int least)
 {
     k->n = 0;
+    k->processor = INFINITY;
     k->least = least;
     k->seconds = seconds;
     k->began = tool_seconds();
@@ -88,8 +101,17 @@ static int bench_more(const bench_clock *k)
         || (k->n < BENCH_SAMPLES && tool_seconds() - k->began < k->seconds);
 }
 
-static void bench_start(bench_clock *k) { k->start = tool_seconds(); }
-static void bench_stop(bench_clock *k) { k->sample[k->n++] = tool_seconds() - k->start; }
+static void bench_start(bench_clock *k)
+{
+    k->cpu_start = bench_processor();
+    k->start = tool_seconds();
+}
+
+static void bench_stop(bench_clock *k)
+{
+    k->sample[k->n++] = tool_seconds() - k->start;
+    k->processor = fmin(k->processor, bench_processor() - k->cpu_start);
+}
 
 static int bench_compare(const void *a, const void *b)
 {
@@ -155,6 +177,7 @@ static calomu_status bench_send_time(const bench *b, bench_clock *k, int muons, 
     bench_times(k, &least, &median);
     row.best[0] = 1e3 * least / muons;
     row.median[0] = 1e3 * median / muons;
+    row.processor = 1e3 * k->processor / muons;
     row.memory = memory ? bench_resident() : 0;
     (void)snprintf(row.name, sizeof row.name, "%s", name);
     (void)snprintf(row.text, sizeof row.text, "%s", text);
@@ -1064,9 +1087,10 @@ static void bench_csv(const bench *b, const char *name, const char *what, double
 static void bench_heading(bench_section section)
 {
     if (section == BENCH_SPEED)
-        printf("\n%-46s %10s %10s %10s\n", "", "best", "median", "memory");
+        printf("\n%-46s %9s %9s %9s %10s\n", "ms per muon", "best", "median", "processor",
+               "memory");
     else if (section == BENCH_RATE)
-        printf("\n%-46s %10s %10s\n", "machine", "best", "median");
+        printf("\n%-46s %9s %9s\n", "machine", "best", "median");
     else
         printf("\n%-32s%21s%21s%21s\n%-32s%21s%21s%21s\n",
                section == BENCH_CONV ? "GFLOP/s" : "GB/s", "forward", "backward to input",
@@ -1111,12 +1135,14 @@ static void bench_print(bench *b, const bench_row *row)
         bench_print_operation(b, row);
         return;
     }
-    printf("%-46s %10.*f %10.*f", row->text, time ? 3 : 1, row->best[0], time ? 3 : 1,
-           row->median[0]);
+    if (time) printf("%-46s %9.3f %9.3f %9.3f", row->text, row->best[0], row->median[0],
+                     row->processor);
+    else printf("%-46s %9.1f %9.1f %s", row->text, row->best[0], row->median[0], row->unit);
     if (row->memory > 0) printf(" %7.0f MB", row->memory);
-    printf(" %s%s\n", row->memory > 0 || !time ? "" : "          ", row->unit);
+    printf("\n");
     bench_csv(b, row->name, time ? "min" : "best", row->best[0], row->unit);
     bench_csv(b, row->name, "median", row->median[0], row->unit);
+    if (time) bench_csv(b, row->name, "processor", row->processor, row->unit);
     if (row->memory > 0) bench_csv(b, row->name, "memory", row->memory, "MB");
     if (strncmp(row->name, "peak_", 5) == 0 && row->best[0] > b->peak) b->peak = row->best[0];
 }
@@ -1281,8 +1307,9 @@ static calomu_status bench_all(bench *b)
     for (i = 0; i < b->n_batches && s == CALOMU_OK; i++)
         s = bench_both(b, bench_predict_job, b->batch[i]);
     if (s == CALOMU_OK)
-        printf("\nMuons are in memory with their features; memory is the most that the process had"
-               " resident.\nTraining needs batches of 2 and more: batch norm learns from them.\n");
+        printf("\nMuons are in memory with their features.  Processor: time of all threads"
+               " together.  Memory:\nthe most that the process had resident.  Training needs"
+               " batches of 2 and more: batch norm learns\nfrom them.\n");
     if (s == CALOMU_OK && b->operations) s = bench_operations(b);
     return s;
 }
@@ -1347,7 +1374,7 @@ int verb_bench(int argc, char **argv)
                    "threads and with one, and their peak memory.",
         .options = options,
         .notes = "Best is the least time or the highest rate of all repetitions: what the machine\n"
-                 "can do when nothing disturbs it."
+                 "can do when nothing disturbs it.  Processor time is that of all threads."
     };
     int code;
     memset(&b, 0, sizeof b);

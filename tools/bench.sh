@@ -64,7 +64,8 @@ echo
 ./calomu features "$DATA" --out "$OUT/muons.cmu" 2>"$OUT/err" &&
     ./calomu export "$OUT/muons.cmu" --hits "$OUT/hits.csv" --truth "$OUT/truth.csv" \
         --features "$OUT/features.csv" 2>>"$OUT/err" || { code=$?; cat "$OUT/err"; exit $code; }
-grid=$(./calomu info "$OUT/muons.cmu" | sed -n 's/^ *cells *\([0-9]*\) x \([0-9]*\) x \([0-9]*\).*/\1,\2,\3/p')
+grid=$(./calomu info "$OUT/muons.cmu" |
+    sed -n 's/^ *cells *\([0-9]*\) x \([0-9]*\) x \([0-9]*\).*/\1,\2,\3/p')
 
 # ---- PyTorch and calomu in turn, so that both see the same machine
 failed=
@@ -91,35 +92,38 @@ load
 # ---- ratios of the fastest repetitions
 cat "$OUT"/calomu.csv "$OUT"/again_*.csv "$OUT"/torch_*.csv 2>/dev/null |
 awk -F, -v t="$threads" -v list="$BATCHES" -v csv="$OUT/compare.csv" '
-    $1 ~ "_b[0-9]+_t" t "_min$" && $2 > 0 {
+    $1 ~ "_b[0-9]+_t" t "_(min|processor)$" && $2 > 0 {
         if (!($1 in best) || $2 + 0 < best[$1]) best[$1] = $2 + 0
     }
-    function name(who, what, b) { return who what "_b" b "_t" t "_min" }
-    function line(what, row, text, x, y) {
-        printf "%-10s batch %-8s%12.3f%12.3f%11.2f\n", what, text, x, y, y / x
+    function name(who, what, b, kind) { return who what "_b" b "_t" t "_" kind }
+    function line(what, row, text, b, at, x, y, cpu) {
+        x = best[name("", what, b, "min")]
+        y = best[name("torch_", what, at, "min")]
+        cpu = best[name("torch_", what, at, "processor")] / best[name("", what, b, "processor")]
+        printf "%-10s batch %-9s%11.3f%11.3f%9.2f%18.2f\n", what, text, x, y, y / x, cpu
         print "ratio_" what "_" row "," y / x ",times" >csv
+        print "ratio_" what "_" row "_processor," cpu ",times" >csv
     }
     function compare(what, i, n, b, at) {
         n = split(list, b, ",")
         at = 0
         for (i = 1; i <= n; i++) {
-            if (!(name("torch_", what, b[i]) in best)) continue
-            if (name("", what, b[i]) in best)
-                line(what, "b" b[i], b[i], best[name("", what, b[i])],
-                     best[name("torch_", what, b[i])])
-            if (!at || best[name("torch_", what, b[i])] < best[name("torch_", what, at)]) at = b[i]
+            if (!(name("torch_", what, b[i], "min") in best)) continue
+            if (name("", what, b[i], "min") in best) line(what, "b" b[i], b[i], b[i], b[i])
+            if (!at || best[name("torch_", what, b[i], "min")] \
+                       < best[name("torch_", what, at, "min")]) at = b[i]
         }
-        if (at && at != 256 && (name("", what, 256) in best))
-            line(what, "b256_to_torch_best", "256, " at, best[name("", what, 256)],
-                 best[name("torch_", what, at)])
+        if (at && at != 256 && (name("", what, 256, "min") in best))
+            line(what, "b256_to_torch_best", "256, " at, 256, at)
     }
     END {
         print "row,value,unit" >csv
-        printf "\n%-24s%12s%12s%11s\n", "best ms/muon, " t (t > 1 ? " threads" : " thread"),
-            "calomu", "PyTorch", "ratio"
+        printf "\n%-26s%11s%11s%9s%18s\n", "best ms/muon, " t (t > 1 ? " threads" : " thread"),
+            "calomu", "PyTorch", "ratio", "of processor time"
         compare("training")
         compare("inference")
         print "A line \"256, N\" compares calomu at 256 with PyTorch at its best batch, N."
+        print "On a busy machine the ratio of processor time is the one to trust."
     }'
 cp "$OUT/calomu.csv" "$OUT/all.csv"
 for f in "$OUT"/torch_*.csv "$OUT/compare.csv"; do

@@ -50,27 +50,29 @@ def batch(events, n, grid):
 
 
 def repeat(work, seconds, least):
-    """Seconds of each repetition, after one that does not count."""
+    """Seconds and processor seconds of each repetition, after one that does not count."""
     work()
-    times, began = [], time.perf_counter()
+    times, processor, began = [], [], time.perf_counter()
     while len(times) < least or time.perf_counter() - began < seconds:
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         work()
         times.append(time.perf_counter() - start)
-    return times
+        processor.append(time.process_time() - cpu)
+    return times, processor
 
 
-def report(out, a, what, times):
+def report(out, a, what, times, processor):
     row = 'torch_%s_b%d_t%d' % (what, a.batch, a.threads)
-    best, median = (1e3 * t / a.batch for t in (min(times), statistics.median(times)))
+    best, median, cpu = (1e3 * t / a.batch for t in (min(times), statistics.median(times),
+                                                     min(processor)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     for kind, value, unit in (('min', best, 'ms/muon'), ('median', median, 'ms/muon'),
-                              ('memory', peak, 'MB')):
+                              ('processor', cpu, 'ms/muon'), ('memory', peak, 'MB')):
         out.writerow(['%s_%s' % (row, kind), '%.6g' % value, unit])
-    print('%-46s %10.3f %10.3f %7.0f MB ms/muon' % (
+    print('%-46s %9.3f %9.3f %9.3f %7.0f MB' % (
         'PyTorch %s, %s, batch %d, %d thread%s' % (torch.__version__, what, a.batch, a.threads,
                                                    's' if a.threads > 1 else ''),
-        best, median, peak))
+        best, median, cpu, peak))
     sys.stdout.flush()
 
 
@@ -107,12 +109,12 @@ def main():
         out = csv.writer(file, lineterminator='\n')
         out.writerow(['row', 'value', 'unit'])
         if a.batch >= 16:
-            report(out, a, 'training', repeat(step, a.seconds, 2))
+            report(out, a, 'training', *repeat(step, a.seconds, 2))
         else:
             # Batch norm of one muon has no state to learn; any batch fills its buffers.
             net(x.expand(2, -1, -1, -1, -1), f.expand(2, -1)).sum().backward()
         net.eval()
-        report(out, a, 'inference', repeat(infer, a.seconds, 3))
+        report(out, a, 'inference', *repeat(infer, a.seconds, 3))
 
 
 if __name__ == '__main__':

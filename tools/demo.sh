@@ -3,8 +3,10 @@
 # evaluation, plots, on GEANT4 muons from testdata.  Everything is written to the folder demo.
 set -eu
 OUT=${OUT:-demo}
-EPOCHS=${EPOCHS:-16}
+EPOCHS=${EPOCHS:-24}
 mkdir -p "$OUT"
+OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive}      # kind to a machine that has other work
+export OMP_WAIT_POLICY
 
 say() { printf '\n== %s\n' "$*"; }
 run() {

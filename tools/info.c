@@ -41,10 +41,10 @@ static void info_standardisation(const double *mean, const double *deviation, in
     char a[32], b[32];
     int i, k;
     if (n == 0) return;
-    printf("  %-20s%-14s%-16s%s\n", "standardisation", "feature", "mean", "deviation");
+    printf("  %-20s%-18s%-16s%s\n", "standardisation", "feature", "mean", "deviation");
     for (i = 0; i < n; i++) {
         k = n == 3 ? sums[i] : i;
-        printf("  %-20s%-14s%-16s%s\n", "", calomu_feature_name(k),
+        printf("  %-20s%-18s%-16s%s\n", "", calomu_feature_name(k),
                calomu_number(a, mean[k], 9), calomu_number(b, deviation[k], 9));
     }
 }

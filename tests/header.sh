@@ -1,0 +1,107 @@
+#!/bin/sh
+# header.sh - the header as its readers use it: the program in its opening comment built by the
+# command below it and run, the header alone under strict flags, as C and as C++
+#
+# usage: header.sh PROGRAM [TESTDATA [TMPDIR]]
+. "$(dirname "$0")/cli_lib.sh"
+top=$(cd "$(dirname "$0")/.." && pwd)
+cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" header
+cd "$TMP" || exit 1
+OMP_WAIT_POLICY=passive              # threads that spin would starve each other on a busy machine
+export OMP_WAIT_POLICY
+cp "$top/calomu.h" "$top/calomu.c" . || exit 1
+
+# ---------------------------------------------------------------- the opening program
+
+# From the #include of the opening comment to the brace that ends main, without the indentation.
+awk '/^ *\*\// { exit } /^       #include "calomu.h"/ { inside = 1 }
+    inside { line = $0; sub(/^       /, "", line); print line } inside && /^       }/ { exit }' \
+    calomu.h >program.c
+holds "the program is there" program.c "int main("
+[ "$(wc -l <program.c)" -ge 20 ] && pass || fail "the program is complete"
+command=$(sed -n 's/^ *Build it: *\(cc .*-lm\).*/\1/p' calomu.h)
+case $command in
+    "cc "*" program.c "*) pass ;;
+    *) fail "the command below the program" "found: '$command'" ;;
+esac
+command -v cc >/dev/null || command="${CC:-gcc} ${command#cc }"
+# It takes a while: it runs beside the checks of the header.
+(eval "$command -o opened") >cc.out 2>&1 &
+builder=$!
+
+# ---------------------------------------------------------------- the header alone
+
+strict="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wundef -Wcast-qual -Werror -fsyntax-only"
+c_only="-Wstrict-prototypes"
+printf '#include "calomu.h"\n#include "calomu.h"\nextern int none;\n' >alone.c
+cp alone.c alone.cc
+found=
+for cc in gcc clang "${CC:-cc}"; do
+    command -v "${cc%% *}" >/dev/null || continue
+    found="$found $cc"
+    for std in c99 c11 gnu99; do
+        check "header alone, $cc $std" 0 "" $cc -std=$std $strict $c_only alone.c
+    done
+    check "internals alone, $cc" 0 "" $cc -std=c99 -DCALOMU_INTERNALS $strict $c_only alone.c
+    check "internals in double, $cc" 0 "" $cc -std=c99 -DCALOMU_INTERNALS -DCALOMU_REAL=double \
+        $strict $c_only alone.c
+    check "the program without warnings, $cc" 0 "" $cc -std=c99 $strict $c_only program.c
+done
+[ -n "$found" ] && pass || fail "a C compiler"
+found=
+for cxx in g++ clang++; do
+    command -v $cxx >/dev/null || continue
+    found="$found $cxx"
+    for std in c++98 c++11 c++17; do
+        long=
+        [ $std = c++98 ] && long=-Wno-long-long      # uint64_t is needed all the same
+        check "header alone, $cxx $std" 0 "" $cxx -std=$std $strict $long alone.cc
+        check "internals alone, $cxx $std" 0 "" $cxx -std=$std -DCALOMU_INTERNALS $strict $long \
+            alone.cc
+    done
+    # one initialiser for a whole struct is C++ too, but a warning of -Wextra
+    check "the program as C++, $cxx" 0 "" $cxx -x c++ -std=c++11 $strict \
+        -Wno-missing-field-initializers program.c
+done
+[ -n "$found" ] || skip "the header as C++: no g++ or clang++"
+
+# ---------------------------------------------------------------- the engine without OpenMP, -O0
+
+check "calomu.c, -O0, no OpenMP" 0 "" "${CC:-cc}" -std=c99 -O0 -ffp-contract=off -Wall -Wextra \
+    -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wundef -Wcast-qual -Werror \
+    -c calomu.c -o plain.o
+check "the program on it" 0 "" "${CC:-cc}" program.c plain.o -o plain -lm
+if command -v g++ >/dev/null; then
+    printf '#include "calomu.h"\nint main() { calomu *c = 0; int s = calomu_open(&c, 0);%s' \
+        ' calomu_close(c); return s; }' >link.cc
+    check "linked into C++" 0 "" g++ -Wall -Wextra link.cc plain.o -o linked -lm
+    check "run from C++" 0 "" ./linked
+fi
+
+# ---------------------------------------------------------------- its output
+
+# The model: that of the test data, or one of a very short training on ten muons.
+model=$DATA/model.safetensors
+if [ ! -f "$model" ]; then
+    model=$TMP/short.safetensors
+    check "muons" 0 "" "$PROGRAM" import --hits "$DATA/cut_geant4_hits.csv" \
+        --truth "$DATA/cut_geant4_truth.csv" --energy-unit GeV --out ten.cmu
+    check "a short training" 0 "" "$PROGRAM" train --data ten.cmu --blocks 1 --batch 4 --folds 2 \
+        --holdout no --epochs 1 --cycle-epochs 1 --lr 0.005 --out "$model" --log short.csv
+fi
+wait $builder && pass || fail "$command" "$(head -n 5 cc.out)"
+if [ -s cc.out ]; then fail "no warnings of: $command" "$(head -n 5 cc.out)"; else pass; fi
+printf 'event,iz,ix,iy,energy\n0,0,16,16,0.031\n0,1,16,16,1.25\n' >hits.csv
+printf 'event,energy,x,y,charge\n0,,1.9,1.9,\n' >truth.csv
+check "the same muon as CSV" 0 "" "$PROGRAM" import --hits hits.csv --truth truth.csv \
+    --energy-unit GeV --out one.cmu
+check "its prediction" 0 "" "$PROGRAM" predict --model "$model" --data one.cmu --out one.csv
+awk -F, 'NR == 2 { printf "%.1f GeV\n", $3 }' one.csv >expected
+[ "$(wc -c <expected)" -gt 5 ] && pass || fail "a prediction" "$(cat one.csv)"
+for how in opened plain; do
+    check "the program ($how)" 0 " GeV" ./$how "$model"
+    same "it prints the prediction ($how)" out expected
+done
+./opened nothing.safetensors >out 2>err
+[ $? -eq 1 ] && grep -q nothing.safetensors err && pass || fail "without a model it says so"
+cli_end
