@@ -36,7 +36,8 @@ static struct {
     long passed, failed, skipped;
     const char *data, *tmp;          /* folders of test data and of scratch files */
     int stop;                        /* TEST_STOP is set: the first failure ends the program */
-} test = { 0, 0, 0, "testdata", "build/tmp", 0 };
+    int brief;                       /* TEST_BRIEF is set: shorter sweeps, for slow builds */
+} test = { 0, 0, 0, "testdata", "build/tmp", 0, 0 };
 
 /* CHECK(cond, "what was expected, %d", got): one pass or one failure. */
 #define CHECK(cond, ...) test_check((cond) ? 1 : 0, __FILE__, __LINE__, #cond, __VA_ARGS__)
@@ -113,6 +114,7 @@ static TEST_UNUSED void test_mkdir(const char *path)
 static TEST_UNUSED void test_begin(int argc, char **argv)
 {
     test.stop = getenv("TEST_STOP") != NULL;
+    test.brief = getenv("TEST_BRIEF") != NULL;
     if (argc > 1) test.data = argv[1];
     if (argc > 2) test.tmp = argv[2];
     test_mkdir(test.tmp);

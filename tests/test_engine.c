@@ -408,6 +408,52 @@ static void check_checksum(void)
     CHECK(cm_checksum(0, bytes, 64) == h, "not the same twice");
 }
 
+/* ---------------------------------------------------------------- gaps in data files */
+
+/* Hits whose distance is at the limits of 1, 2, 3 and 4 bytes of its code, through a file. */
+static void check_gaps(calomu *c)
+{
+    static const uint32_t gap[] = { 0, 1, 127, 128, 129, 0, 16383, 16384, 16385, 2097151, 2097152,
+                                    2097153, 127, 128 };
+    enum { N = sizeof gap / sizeof *gap };
+    calomu_hit hit[N];
+    calomu_event e;
+    calomu_events got;
+    calomu_data_info info;
+    calomu_writer *w = NULL;
+    calomu_data *d = NULL;
+    char path[1024];
+    uint32_t cell = 0;
+    size_t i;
+    memset(&info, 0, sizeof info);
+    memset(&e, 0, sizeof e);
+    memset(&got, 0, sizeof got);
+    info.geometry = calomu_geometry_default();
+    info.geometry.nz = info.geometry.nx = info.geometry.ny = 256;
+    for (i = 0; i < N; i++) {
+        hit[i].cell = cell += gap[i];
+        hit[i].energy = 0.001f * (float)(i + 1);
+        cell++;
+    }
+    e.hits = hit;
+    e.n_hits = N;
+    e.x = e.y = e.energy = e.charge = CALOMU_ABSENT;
+    (void)test_path(path, sizeof path, test.tmp, "gaps.cmu");
+    if (!CHECK_OK(c, calomu_writer_open(c, path, &info, &w))) return;
+    CHECK_OK(c, calomu_writer_add(w, &e));
+    CHECK_OK(c, calomu_writer_close(w));
+    if (!CHECK_OK(c, calomu_data_open(c, path, &d))) return;
+    if (CHECK_OK(c, calomu_data_read(c, d, 0, NULL, 1, &got)) && CHECK(got.event[0].n_hits == N,
+        "%zu hits", got.event[0].n_hits))
+        for (i = 0; i < N; i++)
+            CHECK(got.event[0].hits[i].cell == hit[i].cell
+                  && got.event[0].hits[i].energy == hit[i].energy, "hit %zu: cell %lu, not %lu", i,
+                  (unsigned long)got.event[0].hits[i].cell, (unsigned long)hit[i].cell);
+    calomu_events_free(&got);
+    calomu_data_close(d);
+    (void)remove(path);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = test_seed_of(argc, argv, 20220080);
@@ -427,6 +473,7 @@ int main(int argc, char **argv)
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) {
         check_messages(c);
         check_geometry(c);
+        check_gaps(c);
         calomu_close(c);
     }
     return test_end("test_engine");

@@ -985,7 +985,7 @@ static void check_import_of(calomu *c, const calomu_architecture *a, const test_
 
 static void check_imports(calomu *c)
 {
-    static const double growths[] = { 0.5, 1, 1.4, 1.5, 1.7 };
+    static const double growths[] = { 0.5, 1, 1.45, 1.5, 1.7 };
     calomu_architecture a = small_architecture(0, 28);
     test_batch b = small_muons(&a.geometry, 6);
     size_t i;

@@ -467,10 +467,10 @@ static void check_runs(calomu *c, test_random *r)
         test_batch b;
         double *pred;
         a.geometry.nz = grids[i][0]; a.geometry.nx = grids[i][1]; a.geometry.ny = grids[i][2];
-        a.blocks = i % 2 ? 1 : 2;
+        a.blocks = i % 2 || test.brief ? 1 : 2;
         a.growth = i % 2 ? 1.2 : 1.5;
         a.n_features = i == 1 ? 0 : 28;
-        b = test_muons(&a.geometry, i == 0 ? 35 : 4, a.n_features, test_bits(r));
+        b = test_muons(&a.geometry, i ? 4 : test.brief ? 18 : 35, a.n_features, test_bits(r));
         pred = test_memory((size_t)b.n, sizeof *pred);
         CHECK(train(&a, 2, CALOMU_ISA_BEST, &b, 2, NULL, pred) != 0, "grid %zu does not run", i);
         if (i == 0) check_splits(c, &a, &b);
