@@ -90,18 +90,29 @@ mutants:
 SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize:
 	$(MAKE) clean-programs
-	ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" SCRIPTS="$(COMMANDS)" test
+	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" SCRIPTS="$(COMMANDS)" test
 	$(MAKE) clean-programs
 
+TSAN_TESTS = ops train network model
 # gcc's libgomp is not known to the thread sanitizer; clang's libomp is, through Archer.
 tsan:
 	$(MAKE) B=build/tsan CC=clang CFLAGS="-O1 -g -fsanitize=thread" \
-	  build/tsan/test_ops build/tsan/test_train build/tsan/test_network
-	cd build/tsan && for t in ops train network; do TSAN_OPTIONS="ignore_noninstrumented_modules=1" \
-	  ./test_$$t ../../testdata ../tmp || exit 1; done
+	  $(TSAN_TESTS:%=build/tsan/test_%)
+	cd build/tsan && for t in $(TSAN_TESTS); do TEST_BRIEF=1 \
+	  TSAN_OPTIONS="ignore_noninstrumented_modules=1" ./test_$$t ../../testdata ../tmp || exit 1; done
 
-valgrind: $(B)/test_train
-	valgrind -q --error-exitcode=9 --leak-check=full $(B)/test_train testdata $(B)/tmp
+# A short training of a small hybrid network on a small calorimeter, and its predictions.
+VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
+V = $(B)/tmp/valgrind
+valgrind: calomu
+	@mkdir -p $(B)/tmp && rm -f $V*
+	awk -F, 'NR == 1; $$2 < 12 && $$3 > 9 && $$3 < 22 && $$4 > 9 && $$4 < 22 { \
+	  print $$1 "," $$2 "," $$3 - 10 "," $$4 - 10 "," $$5 }' testdata/cut_geant4_hits.csv >$V.csv
+	$(VALGRIND) ./calomu import --hits $V.csv --truth testdata/cut_geant4_truth.csv --out $V.cmu \
+	  --energy-unit GeV --geometry 12,12,12,40.64,3.75,3.75
+	$(VALGRIND) ./calomu train --data $V.cmu --out $V.safetensors --blocks 1 --body 16 --batch 2 \
+	  --folds 5 --holdout no --epochs 1 --cycle-epochs 1 --threads 1
+	$(VALGRIND) ./calomu predict --model $V.safetensors --threads 1 --data $V.cmu --out $V.pred.csv
 
 testdata: all
 	$(PYTHON) tools/make_testdata.py $(REF)
