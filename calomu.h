@@ -126,8 +126,10 @@ typedef struct calomu_hit {
 #define CALOMU_ABSENT calomu_absent()    /* a quiet NaN: the value of truth that is not known */
 float calomu_absent(void);
 
-/* One muon.  The pointers are borrowed.  Hits: any order where a function takes an event from the
-   caller; strictly rising cells where the library gives one.  A cell twice is an error. */
+/* One muon.  The pointers are borrowed.  A zeroed struct is no muon of unknown truth: set energy,
+   charge, x and y to CALOMU_ABSENT where they are not known.  Hits: any order where a function
+   takes an event from the caller; strictly rising cells where the library gives one.  A cell twice
+   is an error. */
 typedef struct calomu_event {
     const calomu_hit *hits;
     size_t n_hits;
@@ -459,7 +461,8 @@ typedef struct cm_norm {
     cm_real *sums, *squares, *count, *batch;
 } cm_norm;
 
-/* Hits of a batch, borrowed: event i of B. */
+/* Hits of a batch, borrowed: event i of B.  A graph that records keeps the pointer until
+   cm_backward or the reset. */
 typedef struct cm_hits {
     const calomu_event *event;
     int muons;

@@ -705,7 +705,7 @@ static void plot_history_axis(tool_writer *w, const plot_range *loss)
 static void plot_history_losses(tool_writer *w, const plot_place *p, const plot_log *l)
 {
     tool_write_text(w,
-        "set multiplot\nset lmargin at screen 0.13\nset rmargin at screen 0.87\n"
+        "set multiplot\nset lmargin at screen 0.15\nset rmargin at screen 0.86\n"
         "set tmargin at screen 0.91\nset bmargin at screen 0.45\n"
         "set key at screen 0.5, screen 0.985 center top vertical maxrows 2\n"
         "set format x ''\nset ylabel 'Loss [GeV]'\n");
