@@ -5239,7 +5239,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
    values, initialisation, files and the forward pass all derive from it. */
 
 typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
-    int in, out;                     /* channels in; learned channels out: the result has one more */
+    int in, out;                     /* channels in, learned channels out; one more leaves */
     int down, first;                 /* halves the grid; is not pre-activated */
 } cm_stage;
 

@@ -6,7 +6,7 @@
 /* ---------------------------------------------------------------- the table, by Figs. 4 and 5 */
 
 typedef struct entry {
-    char name[64];
+    char name[160];
     int rank, shape[5];
     cm_role role;
     double variance;                 /* of the initial values; 0: all equal to `mean` */
