@@ -1,48 +1,52 @@
 #!/bin/sh
-# run.sh BINARIES SCRIPTS - runs every test and adds up their closing lines.
-# Environment: B build folder, REF reference folder (may be empty), CC for the tests that compile.
+# run.sh BINARIES SCRIPTS - runs every test, as many at once as there are cores, and adds up their
+# closing lines.  run.sh --one TEST runs one.
+# Environment: B build folder, REF reference folder (may be empty), CC for the tests that compile,
+# PYTHON, JOBS.
 # A test that ends without its closing line, or not with 0, counts as a failure.
 set -u
 B=${B:-build}
 REF=${REF:-}
-export REF B
-export OMP_WAIT_POLICY=passive            # spinning threads slow a shared machine down
 CC=${CC:-cc}
-export CC
+OMP_WAIT_POLICY=passive            # spinning threads slow a shared machine down
+export B REF CC OMP_WAIT_POLICY
 TMP=$B/tmp
+
+if [ "$1" = --one ]; then
+    name=$(basename "$2")
+    mkdir -p "$TMP/$name"
+    case $2 in
+    */test_*) "./$2" testdata "$TMP/$name" ${REF:+"$REF"} ;;
+    symbols) sh tests/symbols.sh "$B/calomu.o" ;;
+    *) sh "tests/$2.sh" ./calomu testdata "$TMP" ;;
+    esac >"$TMP/$name.out" 2>&1
+    echo $? >"$TMP/$name.code"
+    exit 0
+fi
+
 rm -rf "$TMP"
 mkdir -p "$TMP"
-passed=0 failed=0 skipped=0
+printf '%s\n' $1 $2 |
+    xargs -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)}" sh "$0" --one
 
-run() { # NAME COMMAND...
-    name=$1
-    shift
-    "$@" >"$TMP/$name.out" 2>&1
-    code=$?
+passed=0 failed=0 skipped=0
+for test in $1 $2; do
+    name=$(basename "$test")
+    code=$(cat "$TMP/$name.code" 2>/dev/null)
     line=$(grep -E ': [0-9]+ passed, [0-9]+ failed' "$TMP/$name.out" | tail -n 1)
-    set -- $(printf '%s\n' "$line" | sed -E 's/.*: ([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?.*/\1 \2 \4/')
-    grep -E 'SKIP|skipped:' "$TMP/$name.out"
-    if [ -z "$line" ] || { [ "$code" -ne 0 ] && [ "${2:-0}" -eq 0 ]; }; then
+    set -- $(printf '%s\n' "$line" |
+        sed -E 's/.*: ([0-9]+) passed, ([0-9]+) failed(, ([0-9]+) skipped)?.*/\1 \2 \4/')
+    grep -E 'SKIP' "$TMP/$name.out"
+    if [ -z "$line" ] || { [ "$code" != 0 ] && [ "$2" -eq 0 ]; }; then
         cat "$TMP/$name.out"
-        echo "FAIL $name: ended with code $code"
+        echo "FAIL $name: ended with code ${code:-none}"
         failed=$((failed + 1))
     elif [ "$2" -ne 0 ]; then
         cat "$TMP/$name.out"
     else
-        echo "$line"
+        echo "$name: ${line##*: }"
     fi
-    [ -n "$line" ] || return 0
-    passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + ${3:-0}))
-}
-
-for binary in $1; do
-    run "$(basename "$binary")" "./$binary" testdata "$TMP" ${REF:+"$REF"}
-done
-for script in $2; do
-    case $script in
-    symbols) run symbols sh tests/symbols.sh "$B/calomu.o" ;;
-    *) run "$script" sh "tests/$script.sh" ./calomu testdata "$TMP" ;;
-    esac
+    passed=$((passed + ${1:-0})) failed=$((failed + ${2:-0})) skipped=$((skipped + ${3:-0}))
 done
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
