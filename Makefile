@@ -90,7 +90,7 @@ mutants:
 SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize:
 	$(MAKE) clean-programs
-	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" SCRIPTS="$(COMMANDS)" test
+	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" SCRIPTS="$(COMMANDS)" DOUBLES= test
 	$(MAKE) clean-programs
 
 TSAN_TESTS = ops train network model
