@@ -6233,21 +6233,13 @@ static calomu_status cm_features_compute(calomu *c, cm_worker *worker,
 {
     const calomu_feature_options *o = &a->feature_options;
     int i, failed = n;
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(c->threads) schedule(dynamic) if (c->threads > 1)
-#endif
+    CM_PARALLEL_FOR(c->threads)
     for (i = 0; i < n; i++) {
-#ifdef _OPENMP
-        cm_worker *w = worker + omp_get_thread_num();
-#else
-        cm_worker *w = worker;
-#endif
+        cm_worker *w = worker + cm_thread();
         calomu_status s = cm_features(w->own, &a->geometry, e + i, o, w->scratch,
                                       rows + (size_t)i * CALOMU_FEATURES);
         if (s == CALOMU_OK) continue;
-#ifdef _OPENMP
-#pragma omp critical(cm_features_failed)
-#endif
+        CM_CRITICAL
         if (i < failed) failed = i;
     }
     for (i = failed; i < n; i++) {
