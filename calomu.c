@@ -61,6 +61,8 @@ struct calomu {
     void *user;
     int threads;
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
+    void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
+    void *lap_user;
     char message[512];
     char build[256];
 };
@@ -260,6 +262,12 @@ calomu *cm_clone(calomu *c)
 void cm_clone_free(calomu *own)
 {
     if (own) own->release(own->user, own);
+}
+
+void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
+{
+    c->lap = lap;
+    c->lap_user = user;
 }
 
 const char *calomu_message(const calomu *c)
@@ -3188,6 +3196,7 @@ struct cm_record {
     int kernel, stride, pad, first, swish;
     double scale;
     double *saved;                   /* what the forward pass keeps, in the small memory */
+    const char *name;                /* of the operation, for a profile */
     cm_record *before;
 };
 
@@ -3456,6 +3465,29 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
     return r;
 }
 
+/* For a profile: this part of the operation has just ended. */
+static void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part)
+{
+    cm_lap lap;
+    if (!g->c->lap || cm_dry(g)) return;
+    lap.name = r->name;
+    lap.part = part;
+    lap.in = r->in[0];
+    lap.out = r->out;
+    lap.hits = r->hits;
+    lap.kernel = r->kernel;
+    lap.stride = r->stride;
+    g->c->lap(g->c->lap_user, &lap);
+}
+
+/* The end of an operation's forward pass. */
+static cm_tensor *cm_done(const cm_graph *g, cm_record *r, const char *name)
+{
+    r->name = name;
+    cm_lap_end(g, r, "forward");
+    return r->out;
+}
+
 /* Makes t->dx ready for a backward step that writes every interior site: returns whether it must
    add to what is there. */
 static int cm_grad_begin(cm_graph *g, cm_tensor *t)
@@ -3491,6 +3523,7 @@ void cm_backward(cm_graph *g)
     for (r = g->last; r && g->status == CALOMU_OK; r = r->before) {
         if (!r->out->written) continue;          /* reaches no result */
         r->backward(g, r);
+        cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
         cm_give_back(g, r->out->dx);
         cm_give_back(g, r->out->x);
         r->out->dx = r->out->x = NULL;
@@ -4361,6 +4394,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
 {
     if (r->w.dx) cm_conv_to_weights(g, r);
     if (r->bias.dx) cm_conv_to_bias(g, r);
+    cm_lap_end(g, r, "to weights");
     if (r->in[0]->needs) {
         cm_real *packed = cm_packed_weights(g, r, 1);
         int add = cm_grad_begin(g, r->in[0]);
@@ -4422,7 +4456,7 @@ cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int o
     if (!packed) return NULL;
     if (!cm_dry(g)) cm_conv_forward(g, r, packed);
     cm_give_back(g, packed);
-    return y;
+    return cm_done(g, r, "convolution");
 }
 
 /* A fully connected layer is a convolution of one site: y[o] = bias[o] + sum w[o][i] x[i]. */
@@ -4588,7 +4622,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
     }
     cm_give_back(g, scratch);
     cm_give_back(g, packed);
-    return t;
+    return cm_done(g, r, "sparse convolution");
 }
 
 cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
@@ -4684,7 +4718,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
                       (size_t)(2 * x->nc * CM_LANES), tap, 8, cm_row(y, y->x, k, z, i),
                       (size_t)(n * CM_LANES), y->ny, n, (cm_real)scale, 0);
     }
-    return y;
+    return cm_done(g, r, "pooling");
 }
 
 /* 7.6 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
@@ -4885,7 +4919,7 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
             g->k->affine(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny, x->nc, a, b,
                          swish);
     }
-    return y;
+    return cm_done(g, r, "batch norm");
 }
 
 /* 7.8 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  The result has the
@@ -4930,7 +4964,7 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
         for (i = 0; i < x->nx; i++)
             g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc, what);
     }
-    return y;
+    return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
 }
 
 cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0); }
@@ -4987,7 +5021,7 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
         y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)per + (size_t)(u % per)]
                             / r->scale);
     }
-    return y;
+    return cm_done(g, r, "mean");
 }
 
 /* Sites that share the maximum share its gradient, as PyTorch's amax does. */
@@ -5042,7 +5076,7 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
                 }
             }
     }
-    return y;
+    return cm_done(g, r, "maximum");
 }
 
 /* 7.10 Plain combinations: add, scale, concatenate.  The network uses cm_join, which does all
@@ -5120,7 +5154,7 @@ cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b)
     if (!y || cm_dry(g)) return y;
     cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
     cm_add_tensor(b, b->x, 0, y, y->x, 0, b->nc, NULL);
-    return y;
+    return cm_done(g, g->last, "sum");
 }
 
 static void cm_concat_backward(cm_graph *g, cm_record *r)
@@ -5136,7 +5170,7 @@ cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b)
     if (!y || cm_dry(g)) return y;
     cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
     cm_add_tensor(b, b->x, 0, y, y->x, a->nc, b->nc, NULL);
-    return y;
+    return cm_done(g, g->last, "concatenation");
 }
 
 static void cm_scale_backward(cm_graph *g, cm_record *r)
@@ -5159,8 +5193,9 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
     cm_tensor *y = cm_combination(g, cm_scale_backward, x, gate, x ? x->nc : 0,
                               x && gate && x->muons == gate->muons && x->nc == gate->nc
                                   && gate->nz * gate->nx * gate->ny == 1);
-    if (y && !cm_dry(g)) cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, gate);
-    return y;
+    if (!y || cm_dry(g)) return y;
+    cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, gate);
+    return cm_done(g, g->last, "scale");
 }
 
 /* 7.11 Join, the end of every block (Fig. 4): concat(e, shortcut + gate*path). */
@@ -5228,7 +5263,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
                        cm_row(shortcut, shortcut->x, k, z, i), cm_row(path, path->x, k, z, i),
                        cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, path->nc);
     }
-    return y;
+    return cm_done(g, r, "join");
 }
 
 /* ============================================================================================
