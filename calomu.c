@@ -572,14 +572,14 @@ float calomu_absent(void)
    ============================================================================================ */
 
 /* ---- bytes: little-endian on every machine, at any address.  Compilers turn these shifts into
-   one load or store where that is right. */
+   one load or store where that is right; `inline` makes gcc do it in the loops below too. */
 
-static uint32_t cm_get32(const unsigned char *p)
+static inline uint32_t cm_get32(const unsigned char *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static uint64_t cm_get64(const unsigned char *p)
+static inline uint64_t cm_get64(const unsigned char *p)
 {
     return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24
          | (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48
@@ -2650,7 +2650,8 @@ typedef struct cm_feature_scratch {
     double *column;                  /* nx*ny: sums of E over z */
     double *row;                     /* ny: sums of E over z and x */
     double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
-    float *square;                   /* nz*ny: sums over 3x3 cells in x, y; and a line of ny */
+    float *square;                   /* nz + 2 rows of sums over 3x3 cells in x, y */
+    size_t row_of_8;                 /* floats in such a row: ny, rounded up, and 8 */
     size_t room;                     /* hits that the arrays below can hold */
     void *memory;                    /* of these arrays */
     cm_site *site;
@@ -2680,8 +2681,9 @@ static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geomet
     cm_feature_scratch *s = cm_allocate(c, 1, sizeof *s);
     if (!s) return NULL;
     s->g = *g;
-    s->grid = cm_allocate(c, nz * nx * ny, sizeof *s->grid);
-    s->square = cm_allocate(c, (nz + 1) * ny, sizeof *s->square);
+    s->row_of_8 = (ny + 7) / 8 * 8 + 8;
+    s->grid = cm_allocate(c, nz * nx * ny + 8, sizeof *s->grid);
+    s->square = cm_allocate(c, (nz + 2) * s->row_of_8, sizeof *s->square);
     s->column = cm_allocate(c, nx * ny + 2 * ny, sizeof *s->column);
     if (!s->grid || !s->square || !s->column) {
         cm_feature_scratch_free(c, s);
@@ -2807,12 +2809,19 @@ static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
 static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention convention,
                                 double *v)
 {
+    double high = 0, middle = 0, low = 0;        /* adding 0 changes none: no branches */
     size_t i;
     for (i = 0; i < s->sites; i++) {
         float e = s->site[i].e;
-        int low = convention == CALOMU_CONVENTION_TEXT ? e < cm_e_low : e <= cm_e_low;
-        v[e > cm_e_high ? 0 : low ? 26 : 27] += (double)e;
+        int is_high = e > cm_e_high;
+        int is_low = convention == CALOMU_CONVENTION_TEXT ? e < cm_e_low : e <= cm_e_low;
+        high += is_high ? (double)e : 0;
+        middle += is_high | is_low ? 0 : (double)e;
+        low += is_low ? (double)e : 0;
     }
+    v[0] = high;
+    v[26] = low;
+    v[27] = middle;
 }
 
 typedef struct cm_moment {           /* sums of E, E dx, E dy, E (dx^2 + dy^2) */
@@ -2889,20 +2898,21 @@ static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, d
                            double z[2])
 {
     const int32_t first = s->sites ? s->site[0].ix : 0;
-    double sum[2] = { 0, 0 }, sum_x[2] = { 0, 0 }, sum_z[2] = { 0, 0 };
-    size_t i;
+    size_t i = 0;
     int h;
-    for (i = 0; i < s->sites; i++) {
-        const cm_site *site = &s->site[i];
-        double ew = (double)site->e * s->weight[site->iy < row ? row - site->iy : site->iy - row];
-        h = 2 * site->iz >= s->g.nz;
-        sum[h] += ew;
-        sum_x[h] += ew * (site->ix - first);
-        sum_z[h] += ew * (site->iz + shift);
-    }
-    for (h = 0; h < 2; h++) {
-        x[h] = sum[h] > 0 ? cm_centre(&s->g, 1, first) + sum_x[h] / sum[h] * s->g.pitch[1] : 0;
-        z[h] = cm_ratio(sum_z[h], sum[h]) * s->g.pitch[0];
+    for (h = 0; h < 2; h++) {        /* layers rise, so the front half comes first */
+        double sum = 0, sum_x = 0, sum_z = 0;
+        for (; i < s->sites; i++) {
+            const cm_site *site = &s->site[i];
+            double ew = (double)site->e
+                * s->weight[site->iy < row ? row - site->iy : site->iy - row];
+            if (h == 0 && 2 * site->iz >= s->g.nz) break;
+            sum += ew;
+            sum_x += ew * (site->ix - first);
+            sum_z += ew * (site->iz + shift);
+        }
+        x[h] = sum > 0 ? cm_centre(&s->g, 1, first) + sum_x / sum * s->g.pitch[1] : 0;
+        z[h] = cm_ratio(sum_z, sum) * s->g.pitch[0];
     }
 }
 
@@ -3059,19 +3069,42 @@ static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
     return sum;
 }
 
-/* square[iz*ny + iy] = sum of the free cells (iz, ix..ix+2, iy..iy+2), in float. */
-static void cm_box_squares(const cm_feature_scratch *s, int ix)
+/* to[i] = a[i] + b[i] + c[i] for n floats, rounded up to 8: loops of 8 become vectors at any -O. */
+static void cm_add_three(const float *a, const float *b, const float *c, float *restrict to,
+                         size_t n)
 {
-    const size_t ny = (size_t)s->g.ny;
-    float *line = s->square + (size_t)s->g.nz * ny;
-    int iz;
-    size_t iy;
-    for (iz = 0; iz < s->g.nz; iz++) {
-        const float *e = s->grid + ((size_t)iz * (size_t)s->g.nx + (size_t)ix) * ny;
-        float *to = s->square + (size_t)iz * ny;
-        for (iy = 0; iy < ny; iy++) line[iy] = e[iy] + e[ny + iy] + e[2 * ny + iy];
-        for (iy = 0; iy < ny - 2; iy++) to[iy] = line[iy] + line[iy + 1] + line[iy + 2];
+    size_t i;
+    int k;
+    for (i = 0; i < n; i += 8, a += 8, b += 8, c += 8, to += 8)
+        for (k = 0; k < 8; k++) to[k] = a[k] + b[k] + c[k];
+}
+
+static void cm_keep_largest(const float *a, float *restrict largest, size_t n)
+{
+    size_t i;
+    int k;
+    for (i = 0; i < n; i += 8, a += 8, largest += 8)
+        for (k = 0; k < 8; k++) largest[k] = a[k] > largest[k] ? a[k] : largest[k];
+}
+
+/* Row iz of s->square: sums of the free cells (iz, ix..ix+2, iy..iy+2), in float; and behind the
+   rows, for each iy, the largest sum of three of them, that is of a box.  What is behind iy = ny-3
+   means nothing.  Behind the last row of the grid are 8 floats that may be read. */
+static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
+{
+    const size_t ny = (size_t)s->g.ny, nz = (size_t)s->g.nz, n = s->row_of_8 - 8;
+    float *line = s->square + nz * s->row_of_8, *most = line + s->row_of_8, *to = s->square;
+    size_t iz;
+    memset(most, 0, n * sizeof *most);
+    for (iz = 0; iz < nz; iz++, to += s->row_of_8) {
+        const float *e = s->grid + (iz * (size_t)s->g.nx + (size_t)ix) * ny;
+        cm_add_three(e, e + ny, e + 2 * ny, line, n);
+        cm_add_three(line, line + 1, line + 2, to, n);
+        if (iz < 2) continue;
+        cm_add_three(to - 2 * s->row_of_8, to - s->row_of_8, to, line, n);
+        cm_keep_largest(line, most, n);
     }
+    return most;
 }
 
 /* text: V25 and V15 are the largest and the second-largest box sum; they may be equal.
@@ -3084,16 +3117,17 @@ static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention conv
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
     const int fits = s->g.nz > 2 && s->g.nx > 2 && s->g.ny > 2;
-    const size_t ny = (size_t)s->g.ny;
+    const size_t row = s->row_of_8;
     double largest = 0, before = 0, bar = 0, sum;
     int ix, iy, iz;
     for (ix = 0; fits && ix < s->g.nx - 2; ix++) {
-        cm_box_squares(s, ix);
+        const float *most = cm_box_squares(s, ix);
         for (iy = 0; iy < s->g.ny - 2; iy++) {
             const float *square = s->square + iy;
+            if ((double)most[iy] * 1.000001 <= bar) continue;
             if (!text && s->iy - iy == 1 && (s->ix == ix || s->ix - ix == 1)) continue;
-            for (iz = 0; iz < s->g.nz - 2; iz++, square += ny) {
-                if ((double)(square[0] + square[ny] + square[2 * ny]) * 1.000001 <= bar) continue;
+            for (iz = 0; iz < s->g.nz - 2; iz++, square += row) {
+                if ((double)(square[0] + square[row] + square[2 * row]) * 1.000001 <= bar) continue;
                 sum = cm_box_sum(s, iz, ix, iy);
                 if (sum > largest) {
                     before = largest;

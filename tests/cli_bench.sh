@@ -1,5 +1,5 @@
 #!/bin/sh
-# cli_bench.sh - calomu bench: options, bad files, peers, and the rows of a run on a tiny calorimeter
+# cli_bench.sh - calomu bench: options, bad files, peers, the rows of a run on a tiny calorimeter
 #
 # usage: cli_bench.sh PROGRAM [TESTDATA [TMPDIR]]
 . "$(dirname "$0")/cli_lib.sh"
@@ -81,8 +81,8 @@ then pass; else fail "ratios" "$(grep torch b.csv)"; fi
 check "a peer that talks nonsense" 0 "not 'ready" bench --batch 2 --threads 1 --seconds 0.01 \
     --newest "echo hello"
 check "a profile" 0 "all of a kind" bench --profile --batch 3 --threads 2 --seconds 0.01
-for text in "convolution 3/1 to weights 8 > 8, 4x4x4" "convolution 4/2 to input 11 > 16, 4x4x4" "batch norm " \
-    "sparse convolution 4/2 forward 1 > 8, 4x4x4" "loss, Adam" "join "; do
+for text in "convolution 3/1 to weights 8 > 8, 4x4x4" "convolution 4/2 to input 11 > 16, 4x4x4" \
+    "batch norm " "sparse convolution 4/2 forward 1 > 8, 4x4x4" "loss, Adam" "join "; do
     holds "the profile" out "$text"
 done
 

@@ -296,8 +296,8 @@ static calomu_status bench_peer_job(bench *b, int batch)
 static bench_side *bench_peer_add(bench *b, const char *command, const char *job,
                                   const char *batches)
 {
-    (void)snprintf(b->command, sizeof b->command, "exec %s --job %s --batch %s --threads %d", command, job,
-                   batches, (int)b->threads);
+    (void)snprintf(b->command, sizeof b->command, "exec %s --job %s --batch %s --threads %d",
+                   command, job, batches, (int)b->threads);
     return bench_side_add(b, bench_peer_job, 0, 0, command);
 }
 
@@ -1192,8 +1192,8 @@ int verb_bench(int argc, char **argv)
     };
     tool_usage usage = {
         .verb = "bench",
-        .purpose = "Measures training, inference, features and files on this machine, and how that\n"
-                   "meets the targets.",
+        .purpose = "Measures training, inference, features and files on this machine, against the\n"
+                   "targets.",
         .options = options,
         .notes = "The least time of all repetitions counts: what the machine can do when nothing\n"
                  "disturbs it.  A peer is a command such as tools/bench_torch.py, which is given\n"
