@@ -35,6 +35,7 @@ help:
 	@echo "make bench         speed against the targets, into $(B)/bench.csv; against PyTorch with"
 	@echo "                   REF=DIR, against the newest torch and onnxruntime with PEER_PYTHON=FILE"
 	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
+	@echo "make scaling       cost per muon against batch, hits and cells, into testdata/scaling.svg"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
 	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
@@ -88,6 +89,9 @@ bench bench-check: all
 	@B=$(B) REF="$(REF)" PYTHON="$(PYTHON)" PEER_PYTHON="$(PEER_PYTHON)" \
 	  sh tools/bench.sh $(if $(filter bench-check,$@),--check)
 
+scaling: all
+	@sh tools/scaling.sh
+
 mutants:
 	@CC="$(CC)" sh tests/mutants.sh $(MUTANTS)
 
@@ -127,4 +131,4 @@ clean-programs:
 clean: clean-programs
 	rm -rf $(B)
 
-.PHONY: all help test demo bench bench-check mutants sanitize tsan valgrind testdata clean clean-programs
+.PHONY: all help test demo bench bench-check scaling mutants sanitize tsan valgrind testdata clean clean-programs

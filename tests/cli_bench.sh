@@ -86,6 +86,14 @@ for text in "convolution 3/1 to weights 8 > 8, 4x4x4" "convolution 4/2 to input 
     holds "the profile" out "$text"
 done
 
+check "scaling" 0 "cells 729" bench --scaling s.csv --batch 2 --threads 1 --seconds 0.01
+if [ "$(head -n 1 s.csv)" = axis,value,training_ms,inference_ms,features_ms ] &&
+    awk -F, 'NR > 1 { n[$1]++; for (i = 3; i <= NF; i++) if ($i != "" && !($i > 0)) bad = 1
+        empty = empty ($3 == "") ($4 == "") ($5 == "") " " }
+    END { exit bad || n["batch"] != 2 || n["hits"] != 8 || n["cells"] != 6 ||
+        substr(empty, 1, 12) != "101 001 000 " || substr(empty, 41, 4) != "010 " }' s.csv
+then pass; else fail "scaling" "$(cat s.csv)"; fi
+
 # ---- no true energies; and a disk that is full at the end
 if [ -w /dev/full ]; then
     check "full disk" 4 "/dev/full" "$PROGRAM" bench --data untrue.cmu --model tiny.safetensors \

@@ -31,6 +31,7 @@
 
 enum {
     BENCH_MUONS = 1024,              /* read from the file, at most */
+    BENCH_MADE = 8,                  /* different muons, if they are made up */
     BENCH_FOLDS = 8,                 /* of the training: one is monitored */
     BENCH_SAMPLES = 1000,
     BENCH_SIDES = 8,                 /* in a group */
@@ -85,6 +86,7 @@ typedef struct bench_side {
 
 struct bench {
     const char *data_path, *model_path, *csv_path, *program, *yardstick, *newest, *batches;
+    const char *scaling_path;
     int32_t batch, threads;
     int profile;
     double seconds;
@@ -94,6 +96,9 @@ struct bench {
     bench_side side[BENCH_SIDES];    /* the group */
     int n_sides;
     char command[1200];              /* of the next peer */
+    calomu_geometry geometry;        /* of the file */
+    int made;                        /* hits in made-up muons; 0: muons of the file */
+    calomu_geometry made_geometry;
     int in, out;                     /* in a child: where turns come from and answers go */
     int job_threads;                 /* in a child */
 };
@@ -486,6 +491,8 @@ static double bench_peak_rate(int threads)
 typedef struct bench_muons {
     calomu_data_info info;
     calomu_events read;
+    calomu_event made[BENCH_MADE];   /* for scaling: muons of any size, and their hits */
+    calomu_hit *made_hit;
     calomu_event *event;
     float *features;
     int n;
@@ -500,23 +507,25 @@ static int bench_fewer(const void *a, const void *b)
 static void bench_muons_free(bench_muons *m)
 {
     calomu_events_free(&m->read);
+    free(m->made_hit);
     free(m->event);
     free(m->features);
 }
 
 /* Features are computed anew, whatever the file has.  Where the true energy is absent, one is made
    up: the time of a step does not depend on it. */
-static calomu_status bench_muons_fill(calomu *c, bench_muons *m, const calomu_feature_options *o)
+static calomu_status bench_muons_fill(calomu *c, bench_muons *m, const calomu_event *from, int n,
+                                      const calomu_feature_options *o)
 {
     calomu_status s = CALOMU_OK;
     int i;
-    m->n = (int)m->read.n;
+    m->n = n;
     m->event = calloc((size_t)m->n, sizeof *m->event);
     m->features = calloc((size_t)m->n * CALOMU_FEATURES, sizeof *m->features);
     if (!m->event || !m->features) return tool_fail(CALOMU_EMEMORY, "no memory for the muons");
     for (i = 0; i < m->n && s == CALOMU_OK; i++) {
         float *row = m->features + (size_t)i * CALOMU_FEATURES;
-        m->event[i] = m->read.event[i];
+        m->event[i] = from[i];
         if (!(m->event[i].energy > 0)) m->event[i].energy = (float)(100 + 37 * (i % 200));
         m->event[i].features = row;
         s = calomu_features(c, &m->info.geometry, &m->event[i], o, row);
@@ -528,12 +537,40 @@ static calomu_status bench_muons_fill(calomu *c, bench_muons *m, const calomu_fe
     return CALOMU_OK;
 }
 
+/* Hits of 1 to 51 MeV evenly over the cells, each somewhere in its share of them. */
+static calomu_status bench_muons_make(const bench *b, calomu *c, const calomu_feature_options *o,
+                                      bench_muons *m)
+{
+    const calomu_geometry *g = &b->made_geometry;
+    uint64_t cells = (uint64_t)g->nz * (uint64_t)g->nx * (uint64_t)g->ny, n = (uint64_t)b->made, k;
+    uint32_t word[4];
+    int i;
+    m->info.geometry = *g;
+    m->made_hit = calloc(BENCH_MADE * (size_t)n, sizeof *m->made_hit);
+    if (!m->made_hit) return tool_fail(CALOMU_EMEMORY, "no memory for muons");
+    for (i = 0; i < BENCH_MADE; i++) {
+        calomu_hit *hit = m->made_hit + (size_t)i * (size_t)n;
+        for (k = 0; k < n; k++) {
+            uint64_t first = k * cells / n, end = (k + 1) * cells / n;
+            calomu_random(1, (uint64_t)i, k, word);
+            hit[k].cell = (uint32_t)(first + word[0] % (end - first));
+            hit[k].energy = 1e-3f + 0.05f * (float)(word[1] >> 8) / 16777216;
+        }
+        m->made[i].hits = hit;
+        m->made[i].n_hits = (size_t)n;
+        m->made[i].energy = m->made[i].charge = CALOMU_ABSENT;
+    }
+    return bench_muons_fill(c, m, m->made, BENCH_MADE, o);
+}
+
 /* Zero-initialised m; bench_muons_free in every case. */
 static calomu_status bench_muons_load(const bench *b, calomu *c, const calomu_feature_options *o,
                                       bench_muons *m)
 {
     calomu_data *data = NULL;
-    calomu_status s = calomu_data_open(c, b->data_path, &data);
+    calomu_status s;
+    if (b->made) return bench_muons_make(b, c, o, m);
+    s = calomu_data_open(c, b->data_path, &data);
     if (s != CALOMU_OK) return tool_report(c, s);
     m->info = *calomu_data_describe(data);
     if (m->info.n_events == 0)
@@ -543,7 +580,7 @@ static calomu_status bench_muons_load(const bench *b, calomu *c, const calomu_fe
                              ? (size_t)m->info.n_events : BENCH_MUONS, &m->read);
     if (s != CALOMU_OK && m->info.n_events > 0) (void)tool_report(c, s);
     calomu_data_close(data);
-    return s == CALOMU_OK ? bench_muons_fill(c, m, o) : s;
+    return s == CALOMU_OK ? bench_muons_fill(c, m, m->read.event, (int)m->read.n, o) : s;
 }
 
 /* A batch of n: the muons at the quantiles (i + 1/2)/n of the number of hits, some of them more
@@ -1127,6 +1164,81 @@ static calomu_status bench_all(bench *b)
     return s == CALOMU_OK && tool_stop ? CALOMU_STOPPED : s;
 }
 
+/* ---------------------------------------------------------------- scaling */
+
+/* ms per muon of a job, alone; NaN where it fails for want of memory. */
+static calomu_status bench_alone(bench *b, bench_job job, int batch, double *ms)
+{
+    bench_side *side = bench_side_add(b, job, batch, (int)b->threads, "scaling");
+    calomu_status s = bench_group(b);
+    *ms = 1e3 * bench_best(side);
+    if (s != CALOMU_OK || side->status == CALOMU_EMEMORY) return s;
+    return bench_lost(side);
+}
+
+/* One line: cost per muon where `axis` has this value. */
+static calomu_status bench_scaling_line(bench *b, tool_writer *w, const char *axis, double value,
+                                        int batch)
+{
+    static const bench_job job[3] = { bench_training_job, bench_infer_job, bench_features_job };
+    calomu_status s = CALOMU_OK;
+    int i;
+    printf("%s %g\n", axis, value);
+    tool_write_format(w, "%s,", axis);
+    tool_write_number(w, value, 9);
+    for (i = 0; i < 3 && s == CALOMU_OK; i++) {
+        double ms = (double)CALOMU_ABSENT;
+        /* batch norm learns from 2 and more; a model is of one grid; features come one by one */
+        int absent = (i == 0 && batch < 2) || (i == 1 && strcmp(axis, "cells") == 0)
+            || (i == 2 && strcmp(axis, "batch") == 0);
+        if (!absent) s = bench_alone(b, job[i], batch, &ms);
+        tool_write_text(w, ",");
+        tool_write_number(w, ms, 6);
+    }
+    tool_write_text(w, "\n");
+    return s;
+}
+
+/* Made-up muons of so many hits in a grid of f times as many cells on each axis. */
+static int bench_make(bench *b, double f, double share)
+{
+    calomu_geometry *g = &b->made_geometry;
+    *g = b->geometry;
+    g->nz = (int32_t)fmax(round(f * g->nz), 1);
+    g->nx = (int32_t)fmax(round(f * g->nx), 1);
+    g->ny = (int32_t)fmax(round(f * g->ny), 1);
+    g->origin[1] = -0.5 * g->nx * g->pitch[1];
+    g->origin[2] = -0.5 * g->ny * g->pitch[2];
+    b->made = (int)fmax(share * g->nz * g->nx * g->ny, 1);
+    return g->nz * g->nx * g->ny;
+}
+
+/* Cost per muon against batch size (up to --batch), hits, and cells of the grid. */
+static calomu_status bench_scaling(bench *b)
+{
+    static const double share[] = { 0.002, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1 };   /* hit */
+    static const double factor[] = { 0.25, 0.5, 0.75, 1, 1.25, 1.5 };
+    enum { SHARES = sizeof share / sizeof share[0], SIZES = sizeof factor / sizeof factor[0] };
+    tool_writer *w = NULL;
+    int n, batch = b->batch < 64 ? b->batch : 64;
+    calomu_status s = tool_writer_open(b->c, b->scaling_path, &w);
+    if (s != CALOMU_OK) return s;
+    tool_write_text(w, "axis,value,training_ms,inference_ms,features_ms\n");
+    for (n = 1; n <= b->batch && s == CALOMU_OK; n *= 2)
+        s = bench_scaling_line(b, w, "batch", n, n);
+    for (n = 0; n < SHARES && s == CALOMU_OK; n++) {
+        (void)bench_make(b, 1, share[n]);
+        s = bench_scaling_line(b, w, "hits", b->made, batch);
+    }
+    for (n = 0; n < SIZES && s == CALOMU_OK; n++) {
+        int cells = bench_make(b, factor[n], 0.11);      /* as GEANT4 muons hit them */
+        s = bench_scaling_line(b, w, "cells", cells, batch);
+    }
+    if (s == CALOMU_OK) return tool_writer_close(w);
+    tool_writer_abandon(w);
+    return s;
+}
+
 /* Bad files are found before anything is measured. */
 static calomu_status bench_check(bench *b)
 {
@@ -1138,6 +1250,7 @@ static calomu_status bench_check(bench *b)
         (void)tool_report(b->c, s);
     else if (calomu_data_describe(data)->n_events == 0)
         s = tool_fail(CALOMU_EFORMAT, "%s holds no muons", b->data_path);
+    else b->geometry = calomu_data_describe(data)->geometry;
     calomu_model_free(model);
     calomu_data_close(data);
     return s;
@@ -1156,6 +1269,7 @@ static calomu_status bench_run(bench *b)
     bench_leave(b, "train_recompute_gb", "training has no --recompute");
     bench_leave(b, "two_threads", "there is one thread");
     printf("%s\nmuons: %s\n\n", calomu_build_info(b->c), b->data_path);
+    if (b->scaling_path) return bench_scaling(b);
     if (b->profile) s = bench_profile_run(b);
     else s = bench_all(b);
     if (s != CALOMU_OK) return s;
@@ -1178,6 +1292,8 @@ int verb_bench(int argc, char **argv)
           .help = "time for each measurement, at least (s)", .low = 0.01, .high = 3600 },
         { .name = "profile", .type = TOOL_FLAG, .target = &b.profile,
           .help = "only a training step, operation by operation" },
+        { .name = "scaling", .type = TOOL_STRING, .target = &b.scaling_path, .value = "OUT.csv",
+          .help = "only cost per muon against batch size up to --batch, hits and cells" },
         { .name = "yardstick", .type = TOOL_STRING, .target = &b.yardstick, .value = "COMMAND",
           .help = "a peer to compare with, at our batch and at its best" },
         { .name = "newest", .type = TOOL_STRING, .target = &b.newest, .value = "COMMAND",

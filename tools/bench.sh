@@ -7,6 +7,7 @@
 #                        /usr/bin/python3 is tried too
 #   PEER_PYTHON=FILE     a Python with the newest torch and onnxruntime, of a venv say:
 #                        pip install torch onnxruntime onnx numpy
+#   BENCH_DATA=FILE.cmu  muons (testdata/muons.cmu)
 #   BENCH_OPTIONS=...    more for calomu bench
 #
 # bench.sh --check       (`make bench-check`) measures, and fails where a ratio is 15% worse than in
