@@ -446,6 +446,9 @@ typedef struct cm_tensor {
     int needs;                       /* 1: a gradient is wanted */
     int edge;                        /* 1: the gradient's halo is read, so it is zeroed */
     int written;                     /* 1: dx holds a gradient, so add to it */
+    int users;                       /* operations that read it */
+    struct cm_record *made;          /* the operation that made it, or NULL */
+    double *sums;                    /* of its planes, values and squares (7.3), or NULL */
 } cm_tensor;
 
 /* A view of parameters: values and where their gradient is added (NULL: none is wanted). */

@@ -609,6 +609,10 @@ static void record(cm_graph *g, const state *s, run *u, int dry)
     if (dry || u->status != CALOMU_OK) return;
     for (k = j->same; k < s->n_in && !sparse && j->training; k++) {
         if (!j->needs) continue;
+        if (j->op == JOIN && k == 0) {
+            CHECK(!in[0]->dx, "join: a gradient of the energy sums");
+            continue;
+        }
         CHECK(in[k]->dx != NULL, "%s: no gradient of input %d", op_name[j->op], k);
         if (in[k]->dx) u->din[k] = take(in[k], in[k]->dx, u);
     }
@@ -791,9 +795,11 @@ static void check_gradients(state *s, const run *u)
     for (i = 0; i < s->n_w; i++) s->dw[i] = s->w0[i];
     for (i = 0; i < s->n_bias; i++) s->dbias[i] = s->bias0[i];
     reference(s, &sum);
-    for (i = 0; i < volume(&s->din[0]) && j->same; i++) s->din[1].v[i] += s->din[0].v[i];
-    for (k = j->same; k < s->n_in && u->din[k].v; k++)
-        compare(j, "input gradient", u->din[k].v, s->din[k].v, volume(&s->din[k]), tolerance);
+    /* join gives e no gradient: no parameter is behind it */
+    for (i = 0; i < volume(&s->din[0]) && j->same && j->op != JOIN; i++)
+        s->din[1].v[i] += s->din[0].v[i];
+    for (k = j->same; k < s->n_in; k++)
+        if (u->din[k].v) compare(j, "input gradient", u->din[k].v, s->din[k].v, volume(&s->din[k]), tolerance);
     compare_real(j, "weight gradient", u->dw, s->dw, s->n_w, tolerance);
     compare_real(j, "bias gradient", u->dbias, s->dbias, s->n_bias, tolerance);
     if (j->op != MAX && j->op != SPARSE_SUM && !j->same && !j->mismatch
