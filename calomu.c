@@ -3272,8 +3272,8 @@ struct cm_graph {
 #define CM_CRITICAL CM_PRAGMA(omp critical(cm_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
 #else
-#define CM_PARALLEL_FOR(threads)
-#define CM_PARALLEL_FOR_STATIC(threads)
+#define CM_PARALLEL_FOR(threads) (void)(threads);
+#define CM_PARALLEL_FOR_STATIC(threads) (void)(threads);
 #define CM_CRITICAL
 static int cm_thread(void) { return 0; }
 #endif

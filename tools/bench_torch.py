@@ -13,6 +13,7 @@ import resource
 import sys
 import tempfile
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -77,7 +78,8 @@ def torch_work(a, layout, data):
 
     if a.job == 'training':
         return step, net
-    net(x[:2], f[:2])                # fills the buffers of the batch norms
+    with torch.no_grad():
+        net(x[:2], f[:2])            # fills the buffers of the batch norms
     net.eval()
     return infer, net
 
@@ -94,6 +96,8 @@ def onnx_work(a, net, data):
         o.add_session_config_entry('session.force_spinning_stop', '1')   # others have their turn
         session = onnxruntime.InferenceSession(path, o, providers=['CPUExecutionProvider'])
     feed = {'x': x.numpy(), 'f': f.numpy()}
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, feed)[0], net(x, f), rtol=1e-3, atol=1e-3)
     return lambda: session.run(None, feed)
 
 
@@ -146,6 +150,7 @@ def main():
     p.add_argument('--grid', default='50,32,32', help='cells in z, x, y')
     a = p.parse_args()
     sys.dont_write_bytecode = True
+    warnings.simplefilter('ignore')
     sys.path.insert(0, a.oracle)
     torch.set_num_threads(a.threads)
     answers = os.fdopen(os.dup(1), 'w')
