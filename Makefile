@@ -5,6 +5,7 @@ STD      = -std=c99 -ffp-contract=off
 B       ?= build
 REF     ?=
 PYTHON  ?= python3
+PEER_PYTHON ?=
 
 # What this machine has: OpenMP, libhdf5.  `make OPENMP= HDF5=` builds without.
 OPENMP  := $(shell echo 'int main(void) { return 0; }' \
@@ -18,7 +19,7 @@ VERBS    = main options progress csv signals info import features train predict 
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = engine ops network golden gradients files features train eval model api
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench
-SCRIPTS  = $(COMMANDS) cli_torch determinism header symbols
+SCRIPTS  = $(COMMANDS) cli_torch determinism aarch64 header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a
@@ -31,7 +32,10 @@ help:
 	@echo "make test          all tests; ends with a line 'N passed, N failed, N skipped'"
 	@echo "make test REF=DIR  the same with the reference folder (golden/full, geant4, oracle)"
 	@echo "make demo          the main job on GEANT4 muons in testdata, about two minutes"
-	@echo "make bench         ms per muon, memory, rates; against PyTorch with REF=DIR"
+	@echo "make bench         speed against the targets, into $(B)/bench.csv; against PyTorch with"
+	@echo "                   REF=DIR, against the newest torch and onnxruntime with PEER_PYTHON=FILE"
+	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
+	@echo "make scaling       cost per muon against batch, hits and cells, into testdata/scaling.svg"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
 	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
@@ -81,8 +85,12 @@ test: all $(BINARIES)
 demo: all
 	@B=$(B) sh tools/demo.sh
 
-bench: all
-	@REF="$(REF)" PYTHON="$(PYTHON)" sh tools/bench.sh
+bench bench-check: all
+	@B=$(B) REF="$(REF)" PYTHON="$(PYTHON)" PEER_PYTHON="$(PEER_PYTHON)" \
+	  sh tools/bench.sh $(if $(filter bench-check,$@),--check)
+
+scaling: all
+	@sh tools/scaling.sh
 
 mutants:
 	@CC="$(CC)" sh tests/mutants.sh $(MUTANTS)
@@ -123,4 +131,4 @@ clean-programs:
 clean: clean-programs
 	rm -rf $(B)
 
-.PHONY: all help test demo bench mutants sanitize tsan valgrind testdata clean clean-programs
+.PHONY: all help test demo bench bench-check scaling mutants sanitize tsan valgrind testdata clean clean-programs

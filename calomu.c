@@ -64,6 +64,8 @@ struct calomu {
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
+    void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
+    void *lap_user;
     char message[512];
     char build[256];
 };
@@ -265,6 +267,12 @@ calomu *cm_clone(calomu *c)
 }
 
 void cm_clone_free(calomu *own) { calomu_close(own); }
+
+void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
+{
+    c->lap = lap;
+    c->lap_user = user;
+}
 
 const char *calomu_message(const calomu *c)
 {
@@ -568,14 +576,14 @@ float calomu_absent(void)
    ============================================================================================ */
 
 /* ---- bytes: little-endian on every machine, at any address.  Compilers turn these shifts into
-   one load or store where that is right. */
+   one load or store where that is right; `inline` makes gcc do it in the loops below too. */
 
-static uint32_t cm_get32(const unsigned char *p)
+static inline uint32_t cm_get32(const unsigned char *p)
 {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
-static uint64_t cm_get64(const unsigned char *p)
+static inline uint64_t cm_get64(const unsigned char *p)
 {
     return (uint64_t)p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24
          | (uint64_t)p[4] << 32 | (uint64_t)p[5] << 40 | (uint64_t)p[6] << 48
@@ -2646,7 +2654,8 @@ typedef struct cm_feature_scratch {
     double *column;                  /* nx*ny: sums of E over z */
     double *row;                     /* ny: sums of E over z and x */
     double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
-    float *square;                   /* nz*ny: sums over 3x3 cells in x, y; and a line of ny */
+    float *square;                   /* nz + 2 rows of sums over 3x3 cells in x, y */
+    size_t row_of_8;                 /* floats in such a row: ny, rounded up, and 8 */
     size_t room;                     /* hits that the arrays below can hold */
     void *memory;                    /* of these arrays */
     cm_site *site;
@@ -2676,8 +2685,9 @@ static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geomet
     cm_feature_scratch *s = cm_allocate(c, 1, sizeof *s);
     if (!s) return NULL;
     s->g = *g;
-    s->grid = cm_allocate(c, nz * nx * ny, sizeof *s->grid);
-    s->square = cm_allocate(c, (nz + 1) * ny, sizeof *s->square);
+    s->row_of_8 = (ny + 7) / 8 * 8 + 8;
+    s->grid = cm_allocate(c, nz * nx * ny + 8, sizeof *s->grid);
+    s->square = cm_allocate(c, (nz + 2) * s->row_of_8, sizeof *s->square);
     s->column = cm_allocate(c, nx * ny + 2 * ny, sizeof *s->column);
     if (!s->grid || !s->square || !s->column) {
         cm_feature_scratch_free(c, s);
@@ -2803,12 +2813,19 @@ static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
 static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention convention,
                                 double *v)
 {
+    double high = 0, middle = 0, low = 0;        /* adding 0 changes none: no branches */
     size_t i;
     for (i = 0; i < s->sites; i++) {
         float e = s->site[i].e;
-        int low = convention == CALOMU_CONVENTION_TEXT ? e < cm_e_low : e <= cm_e_low;
-        v[e > cm_e_high ? 0 : low ? 26 : 27] += (double)e;
+        int is_high = e > cm_e_high;
+        int is_low = convention == CALOMU_CONVENTION_TEXT ? e < cm_e_low : e <= cm_e_low;
+        high += is_high ? (double)e : 0;
+        middle += is_high | is_low ? 0 : (double)e;
+        low += is_low ? (double)e : 0;
     }
+    v[0] = high;
+    v[26] = low;
+    v[27] = middle;
 }
 
 typedef struct cm_moment {           /* sums of E, E dx, E dy, E (dx^2 + dy^2) */
@@ -2885,20 +2902,21 @@ static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, d
                            double z[2])
 {
     const int32_t first = s->sites ? s->site[0].ix : 0;
-    double sum[2] = { 0, 0 }, sum_x[2] = { 0, 0 }, sum_z[2] = { 0, 0 };
-    size_t i;
+    size_t i = 0;
     int h;
-    for (i = 0; i < s->sites; i++) {
-        const cm_site *site = &s->site[i];
-        double ew = (double)site->e * s->weight[site->iy < row ? row - site->iy : site->iy - row];
-        h = 2 * site->iz >= s->g.nz;
-        sum[h] += ew;
-        sum_x[h] += ew * (site->ix - first);
-        sum_z[h] += ew * (site->iz + shift);
-    }
-    for (h = 0; h < 2; h++) {
-        x[h] = sum[h] > 0 ? cm_centre(&s->g, 1, first) + sum_x[h] / sum[h] * s->g.pitch[1] : 0;
-        z[h] = cm_ratio(sum_z[h], sum[h]) * s->g.pitch[0];
+    for (h = 0; h < 2; h++) {        /* layers rise, so the front half comes first */
+        double sum = 0, sum_x = 0, sum_z = 0;
+        for (; i < s->sites; i++) {
+            const cm_site *site = &s->site[i];
+            double ew = (double)site->e
+                * s->weight[site->iy < row ? row - site->iy : site->iy - row];
+            if (h == 0 && 2 * site->iz >= s->g.nz) break;
+            sum += ew;
+            sum_x += ew * (site->ix - first);
+            sum_z += ew * (site->iz + shift);
+        }
+        x[h] = sum > 0 ? cm_centre(&s->g, 1, first) + sum_x / sum * s->g.pitch[1] : 0;
+        z[h] = cm_ratio(sum_z, sum) * s->g.pitch[0];
     }
 }
 
@@ -3055,19 +3073,42 @@ static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
     return sum;
 }
 
-/* square[iz*ny + iy] = sum of the free cells (iz, ix..ix+2, iy..iy+2), in float. */
-static void cm_box_squares(const cm_feature_scratch *s, int ix)
+/* to[i] = a[i] + b[i] + c[i] for n floats, rounded up to 8: loops of 8 become vectors at any -O. */
+static void cm_add_three(const float *a, const float *b, const float *c, float *restrict to,
+                         size_t n)
 {
-    const size_t ny = (size_t)s->g.ny;
-    float *line = s->square + (size_t)s->g.nz * ny;
-    int iz;
-    size_t iy;
-    for (iz = 0; iz < s->g.nz; iz++) {
-        const float *e = s->grid + ((size_t)iz * (size_t)s->g.nx + (size_t)ix) * ny;
-        float *to = s->square + (size_t)iz * ny;
-        for (iy = 0; iy < ny; iy++) line[iy] = e[iy] + e[ny + iy] + e[2 * ny + iy];
-        for (iy = 0; iy < ny - 2; iy++) to[iy] = line[iy] + line[iy + 1] + line[iy + 2];
+    size_t i;
+    int k;
+    for (i = 0; i < n; i += 8, a += 8, b += 8, c += 8, to += 8)
+        for (k = 0; k < 8; k++) to[k] = a[k] + b[k] + c[k];
+}
+
+static void cm_keep_largest(const float *a, float *restrict largest, size_t n)
+{
+    size_t i;
+    int k;
+    for (i = 0; i < n; i += 8, a += 8, largest += 8)
+        for (k = 0; k < 8; k++) largest[k] = a[k] > largest[k] ? a[k] : largest[k];
+}
+
+/* Row iz of s->square: sums of the free cells (iz, ix..ix+2, iy..iy+2), in float; and behind the
+   rows, for each iy, the largest sum of three of them, that is of a box.  What is behind iy = ny-3
+   means nothing.  Behind the last row of the grid are 8 floats that may be read. */
+static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
+{
+    const size_t ny = (size_t)s->g.ny, nz = (size_t)s->g.nz, n = s->row_of_8 - 8;
+    float *line = s->square + nz * s->row_of_8, *most = line + s->row_of_8, *to = s->square;
+    size_t iz;
+    memset(most, 0, n * sizeof *most);
+    for (iz = 0; iz < nz; iz++, to += s->row_of_8) {
+        const float *e = s->grid + (iz * (size_t)s->g.nx + (size_t)ix) * ny;
+        cm_add_three(e, e + ny, e + 2 * ny, line, n);
+        cm_add_three(line, line + 1, line + 2, to, n);
+        if (iz < 2) continue;
+        cm_add_three(to - 2 * s->row_of_8, to - s->row_of_8, to, line, n);
+        cm_keep_largest(line, most, n);
     }
+    return most;
 }
 
 /* text: V25 and V15 are the largest and the second-largest box sum; they may be equal.
@@ -3080,16 +3121,17 @@ static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention conv
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
     const int fits = s->g.nz > 2 && s->g.nx > 2 && s->g.ny > 2;
-    const size_t ny = (size_t)s->g.ny;
+    const size_t row = s->row_of_8;
     double largest = 0, before = 0, bar = 0, sum;
     int ix, iy, iz;
     for (ix = 0; fits && ix < s->g.nx - 2; ix++) {
-        cm_box_squares(s, ix);
+        const float *most = cm_box_squares(s, ix);
         for (iy = 0; iy < s->g.ny - 2; iy++) {
             const float *square = s->square + iy;
+            if ((double)most[iy] * 1.000001 <= bar) continue;
             if (!text && s->iy - iy == 1 && (s->ix == ix || s->ix - ix == 1)) continue;
-            for (iz = 0; iz < s->g.nz - 2; iz++, square += ny) {
-                if ((double)(square[0] + square[ny] + square[2 * ny]) * 1.000001 <= bar) continue;
+            for (iz = 0; iz < s->g.nz - 2; iz++, square += row) {
+                if ((double)(square[0] + square[row] + square[2 * row]) * 1.000001 <= bar) continue;
                 sum = cm_box_sum(s, iz, ix, iy);
                 if (sum > largest) {
                     before = largest;
@@ -3194,6 +3236,7 @@ struct cm_record {
     double *saved;                   /* what the forward pass keeps, in the small memory */
     cm_real *column[3];              /* of batch norm's backward (7.4): a, b, mean, */
     double *sums;                    /*   and its sums, once it has begun */
+    const char *name;                /* of the operation, for a profile */
     cm_record *before;
 };
 
@@ -3234,8 +3277,8 @@ struct cm_graph {
 #define CM_CRITICAL CM_PRAGMA(omp critical(cm_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
 #else
-#define CM_PARALLEL_FOR(threads)
-#define CM_PARALLEL_FOR_STATIC(threads)
+#define CM_PARALLEL_FOR(threads) (void)(threads);
+#define CM_PARALLEL_FOR_STATIC(threads) (void)(threads);
 #define CM_CRITICAL
 static int cm_thread(void) { return 0; }
 #endif
@@ -3468,6 +3511,29 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
     return r;
 }
 
+/* For a profile: this part of the operation has just ended. */
+static void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part)
+{
+    cm_lap lap;
+    if (!g->c->lap || cm_dry(g)) return;
+    lap.name = r->name;
+    lap.part = part;
+    lap.in = r->in[0];
+    lap.out = r->out;
+    lap.hits = r->hits;
+    lap.kernel = r->kernel;
+    lap.stride = r->stride;
+    g->c->lap(g->c->lap_user, &lap);
+}
+
+/* The end of an operation's forward pass. */
+static cm_tensor *cm_done(const cm_graph *g, cm_record *r, const char *name)
+{
+    r->name = name;
+    cm_lap_end(g, r, "forward");
+    return r->out;
+}
+
 /* Makes t->dx ready for a backward step that writes every interior site: returns whether it must
    add to what is there. */
 static int cm_grad_begin(cm_graph *g, cm_tensor *t)
@@ -3503,6 +3569,7 @@ void cm_backward(cm_graph *g)
     for (r = g->last; r && g->status == CALOMU_OK; r = r->before) {
         if (!r->out->written) continue;          /* reaches no result */
         r->backward(g, r);
+        cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
         cm_give_back(g, r->out->dx);
         cm_give_back(g, r->out->x);
         cm_give_back(g, r->out->sums);
@@ -4530,7 +4597,7 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
             g->k->affine(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny, x->nc, a, b,
                          swish);
     }
-    return y;
+    return cm_done(g, r, "batch norm");
 }
 
 /* 7.5 Convolution:  y[o](j) = bias[o] + sum over i, k:  w[o][i][k] * x[i](stride*j + k - pad)
@@ -5182,6 +5249,7 @@ static int cm_conv_wino(const cm_graph *g, int nz, int kernel, int stride, int p
 static void cm_wino_backward(cm_graph *g, cm_record *r)
 {
     if (r->w.dx) cm_wino_to_weights(g, r);
+    cm_lap_end(g, r, "to weights");
     if (r->in[0]->needs) {
         int add = cm_grad_begin(g, r->in[0]);
         cm_record *norm = cm_norm_ahead(g, r->in[0]);
@@ -5197,6 +5265,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
     }
     if (r->w.dx) cm_conv_to_weights(g, r);
     if (r->bias.dx) cm_conv_to_bias(g, r);
+    cm_lap_end(g, r, "to weights");
     if (r->in[0]->needs) {
         const cm_real *packed = cm_weights(g, r, 1);
         int add = cm_grad_begin(g, r->in[0]);
@@ -5264,7 +5333,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
         if (packed && !cm_dry(g)) cm_conv_forward(g, r, packed);
         cm_give_back(g, packed);
     }
-    return g->status == CALOMU_OK ? y : NULL;
+    return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
 cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out, int kernel,
@@ -5436,7 +5505,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
     }
     cm_give_back(g, scratch);
     cm_give_back(g, packed);
-    return t;
+    return cm_done(g, r, "sparse convolution");
 }
 
 cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
@@ -5532,7 +5601,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
                       (size_t)(2 * x->nc * CM_LANES), tap, 8, cm_row(y, y->x, k, z, i),
                       (size_t)(n * CM_LANES), y->ny, n, (cm_real)scale, 0);
     }
-    return y;
+    return cm_done(g, r, "pooling");
 }
 
 /* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  The result has the
@@ -5580,7 +5649,7 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
             cm_sums_row(g, y, k, z, i);
         }
     }
-    return y;
+    return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
 }
 
 cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0); }
@@ -5628,7 +5697,7 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
         y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per)]
                             / r->scale);
     }
-    return y;
+    return cm_done(g, r, "mean");
 }
 
 /* Sites that share the maximum share its gradient, as PyTorch's amax does. */
@@ -5683,7 +5752,7 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
                 }
             }
     }
-    return y;
+    return cm_done(g, r, "maximum");
 }
 
 /* 7.11 Plain combinations: add, scale, concatenate.  The network uses cm_join, which does all
@@ -5761,7 +5830,7 @@ cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b)
     if (!y || cm_dry(g)) return y;
     cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
     cm_add_tensor(b, b->x, 0, y, y->x, 0, b->nc, NULL);
-    return y;
+    return cm_done(g, g->last, "sum");
 }
 
 static void cm_concat_backward(cm_graph *g, cm_record *r)
@@ -5777,7 +5846,7 @@ cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b)
     if (!y || cm_dry(g)) return y;
     cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
     cm_add_tensor(b, b->x, 0, y, y->x, a->nc, b->nc, NULL);
-    return y;
+    return cm_done(g, g->last, "concatenation");
 }
 
 static void cm_scale_backward(cm_graph *g, cm_record *r)
@@ -5800,8 +5869,9 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
     cm_tensor *y = cm_combination(g, cm_scale_backward, x, gate, x ? x->nc : 0,
                               x && gate && x->muons == gate->muons && x->nc == gate->nc
                                   && gate->nz * gate->nx * gate->ny == 1);
-    if (y && !cm_dry(g)) cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, gate);
-    return y;
+    if (!y || cm_dry(g)) return y;
+    cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, gate);
+    return cm_done(g, g->last, "scale");
 }
 
 /* 7.12 Join, the end of every block (Fig. 4): concat(e, shortcut + gate*path).  Energy sums e come
@@ -5867,7 +5937,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
             cm_sums_row(g, y, k, z, i);
         }
     }
-    return y;
+    return cm_done(g, r, "join");
 }
 
 /* ============================================================================================

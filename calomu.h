@@ -486,6 +486,16 @@ typedef struct cm_packs {
 
 typedef struct cm_graph cm_graph;    /* tape and arena */
 
+/* A profile: `lap` is called, by the thread that works with the context, when a part of an
+   operation has ended.  All the time since the call before belongs to it.  NULL: no profile. */
+typedef struct cm_lap {
+    const char *name, *part;         /* "convolution", ...; "forward", "to weights", "to input", */
+    const cm_tensor *in, *out;       /*   "backward"; in NULL: the hits are read */
+    const cm_hits *hits;
+    int kernel, stride;              /* 0: no convolution */
+} cm_lap;
+void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
+
 /* A graph in a caller's arena of `size` bytes (64-byte aligned), or, with memory NULL, a dry one:
    it records and counts but does not compute.  training: operations are recorded for backward and
    batch norms update their buffers. */

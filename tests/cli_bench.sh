@@ -1,5 +1,5 @@
 #!/bin/sh
-# cli_bench.sh - calomu bench: options, bad files, and the rows of a run on a tiny calorimeter
+# cli_bench.sh - calomu bench: options, bad files, peers, the rows of a run on a tiny calorimeter
 #
 # usage: cli_bench.sh PROGRAM [TESTDATA [TMPDIR]]
 . "$(dirname "$0")/cli_lib.sh"
@@ -8,7 +8,7 @@ cd "$TMP" || exit 1
 OMP_WAIT_POLICY=passive              # threads that spin would starve each other on a busy machine
 export OMP_WAIT_POLICY
 mkdir left
-TMPDIR=$TMP/left                     # where the model of the inference runs lives for a while
+TMPDIR=$TMP/left                     # where a data file lives for a while
 export TMPDIR
 
 awk 'BEGIN {
@@ -28,41 +28,79 @@ head -n 1 hits.csv >nohits.csv
 "$PROGRAM" import --hits nohits.csv --truth none.csv --energy-unit GeV --geometry 6,6,6,40,4,4 \
     --out empty.cmu 2>err || { echo "cli_bench: no data"; cat err; exit 1; }
 
-# ---- arguments and files, all found before anything is measured
-check "unknown option" 2 "batch" "$PROGRAM" bench --batches 2
-check "batch 0" 2 "whole numbers from 1" "$PROGRAM" bench --batch 0
-check "a comma too many" 2 "whole numbers from 1" "$PROGRAM" bench --batch 2,
-check "batch too large" 2 "whole numbers from 1" "$PROGRAM" bench --batch 99999999999
-check "no time" 2 "seconds" "$PROGRAM" bench --seconds 0
-check "no such file" 4 "nofile.cmu" "$PROGRAM" bench --data nofile.cmu --batch 7,1
-check "no data file" 3 "truth.csv" "$PROGRAM" bench --data truth.csv
-check "no model file" 3 "tiny.cmu" "$PROGRAM" bench --data tiny.cmu --model tiny.cmu
-check "no muons" 3 "no muons" "$PROGRAM" bench --data empty.cmu
-check "no folder for the CSV" 4 "nowhere" "$PROGRAM" bench --data tiny.cmu --csv nowhere/b.csv
+"$PROGRAM" train --data tiny.cmu --out tiny.safetensors --blocks 1 --body 16 --batch 2 --folds 2 \
+    --holdout no --epochs 1 --cycle-epochs 1 >out 2>err || { echo "cli_bench: no model"; exit 1; }
+bench() { "$PROGRAM" bench --data tiny.cmu --model tiny.safetensors --program "$PROGRAM" "$@"; }
 
-# ---- a run
-check "a run" 0 "training step, batch 2 (the least)" "$PROGRAM" bench --data tiny.cmu \
-    --batch 1 --threads 2 --seconds 0.01 --operations --csv b.csv
-if [ "$(head -n 1 b.csv)" = row,value,unit ]; then pass; else fail "header" "$(head -n 1 b.csv)"; fi
-for row in peak_t2_best training_b2_t1_min training_b2_t2_median training_b2_t2_memory \
-    inference_b1_t1_min inference_b1_t2_min reading_min features_min \
-    conv_3_1_8_8_4x4x4_to_weights_best sparse_conv_4_2_1_8_6x6x6_forward_best \
-    join_11_4x4x4_to_input_best; do
+# A peer that takes 200 s for 2 muons of a batch of 2, 100 s at 1, whatever the clock says.
+cat >peer.sh <<'END'
+echo "$@" >>peer.log
+case "$* " in
+*"--batch 2 "*) echo "ready 2 a slow peer" ;;
+*) echo "ready 1 a slow peer, batch 1" ;;
+esac
+while read -r line && [ "$line" = go ]; do echo "1e6 5"; done
+END
+
+# ---- arguments and files, all found before anything is measured
+check "unknown option" 2 "batch" bench --batches 2
+check "batch 1" 2 "batch" bench --batch 1
+check "no time" 2 "seconds" bench --seconds 0
+check "no such file" 4 "nofile.cmu" "$PROGRAM" bench --data nofile.cmu --model tiny.safetensors
+check "no data file" 3 "truth.csv" "$PROGRAM" bench --data truth.csv --model tiny.safetensors
+check "no model file" 3 "tiny.cmu" "$PROGRAM" bench --data tiny.cmu --model tiny.cmu
+check "no muons" 3 "no muons" "$PROGRAM" bench --data empty.cmu --model tiny.safetensors
+check "no program" 4 "--program" "$PROGRAM" bench --data tiny.cmu --model tiny.safetensors \
+    --program ./nothing --batch 2 --threads 1 --seconds 0.01
+
+# ---- a run; two peers, of which one breaks
+check "a run" 0 "training step, batch 2, 2 threads" bench --batch 2 --threads 2 --seconds 0.01 \
+    --yardstick "sh peer.sh" --newest "false" --csv b.csv
+holds "the peer that broke" out "LEFT OUT: the peer did not run"
+holds "the trials" peer.log "--job training --batch 16,64,256 --threads 2"
+if [ "$(head -n 1 b.csv)" = row,value,unit,target,met ]
+then pass; else fail "header" "$(head -n 1 b.csv)"; fi
+for row in train_vs_torch_256 train_vs_torch_best infer_vs_torch_256 infer_vs_torch_best \
+    conv_forward_peak conv_backward_input_peak conv_backward_weight_peak other_share one_muon_ms \
+    sixteen_muons_ms train_gb features_ms read_gb_per_s bytes_per_hit bytes_per_hit_full start_ms \
+    two_threads; do
     if grep -q "^$row," b.csv; then pass; else fail "row" "no $row"; fi
 done
-if awk -F, 'NR > 1 && !($2 > 0 && NF == 3) { bad = 1; print } END { exit bad }' b.csv >bad
+for row in train_vs_newest infer_vs_newest train_recompute_gb; do
+    if grep -q "^$row," b.csv; then fail "row" "$row"; else pass; fi
+done
+if awk -F, 'NR > 1 && !($2 > 0 && $4 > 0 && $5 ~ /^(yes|no)$/ && NF == 5) { bad = 1; print }
+    END { exit bad }' b.csv >bad
 then pass; else fail "values" "$(head -n 3 bad)"; fi
-if [ "$(cut -d, -f1 b.csv | sort | uniq -d | wc -l)" -eq 0 ]
-then pass; else fail "names" "$(cut -d, -f1 b.csv | sort | uniq -d | head -n 3)"; fi
+# The same muons' worth of time at 2 and at 1: the best batch is half as slow as the other.
+if awk -F, '{ v[$1] = $2; met[$1] = $5 }
+    END { r = v["train_vs_torch_best"] / v["train_vs_torch_256"]
+          exit !(r > 1.999 && r < 2.001 && met["train_vs_torch_256"] == "yes" \
+                 && v["train_vs_torch_256"] > 1000) }' b.csv
+then pass; else fail "ratios" "$(grep torch b.csv)"; fi
+check "a peer that talks nonsense" 0 "not 'ready" bench --batch 2 --threads 1 --seconds 0.01 \
+    --newest "echo hello"
+check "a profile" 0 "all of a kind" bench --profile --batch 3 --threads 2 --seconds 0.01
+for text in "convolution 3/1 to weights 8 > 8, 4x4x4" "convolution 4/2 to input 11 > 16, 4x4x4" \
+    "batch norm " "sparse convolution 4/2 forward 1 > 8, 4x4x4" "loss, Adam" "join "; do
+    holds "the profile" out "$text"
+done
+
+check "scaling" 0 "cells 729" bench --scaling s.csv --batch 2 --threads 1 --seconds 0.01
+if [ "$(head -n 1 s.csv)" = axis,value,training_ms,inference_ms,features_ms ] &&
+    awk -F, 'NR > 1 { n[$1]++; for (i = 3; i <= NF; i++) if ($i != "" && !($i > 0)) bad = 1
+        empty = empty ($3 == "") ($4 == "") ($5 == "") " " }
+    END { exit bad || n["batch"] != 2 || n["hits"] != 8 || n["cells"] != 6 ||
+        substr(empty, 1, 12) != "101 001 000 " || substr(empty, 41, 4) != "010 " }' s.csv
+then pass; else fail "scaling" "$(cat s.csv)"; fi
+
 # ---- no true energies; and a disk that is full at the end
 if [ -w /dev/full ]; then
-    check "full disk" 4 "/dev/full" "$PROGRAM" bench --data untrue.cmu --batch 3 --threads 1 \
-        --seconds 0.01 --csv /dev/full
+    check "full disk" 4 "/dev/full" "$PROGRAM" bench --data untrue.cmu --model tiny.safetensors \
+        --profile --batch 3 --threads 1 --seconds 0.01 --csv /dev/full
 else
     skip "no /dev/full"
-    check "no CSV" 0 "" "$PROGRAM" bench --data untrue.cmu --batch 3 --threads 1 --seconds 0.01
 fi
-holds "it was measured" out "training step, batch 3, 1 thread"
 if [ -z "$(ls left)" ]; then pass; else fail "nothing is left in TMPDIR" "$(ls left)"; fi
 
 cli_end

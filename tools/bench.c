@@ -1,27 +1,26 @@
-/* bench.c - `calomu bench`: speed and memory of this machine, on real muons.
+/* bench.c - `calomu bench`: the speed and memory of this machine on real muons, against peers.
 
-   Each measurement runs in a process of its own, made by fork, so that its peak resident memory is
-   its own and no arena of another one is warm.  The child sends its rows through a pipe; the parent
-   prints them as they come and writes the CSV.  The parent never runs anything parallel: OpenMP's
-   threads do not survive a fork.
+   Whatever is compared is measured at the same time.  Each side (our training on all threads, on
+   one, PyTorch's ...) is a process of its own, a fork or a command, which prepares itself, says
+   `ready UNITS TEXT` (units of work in a repetition: muons, GB), and then for each line `go` that
+   it reads does one repetition and answers `SECONDS MEGABYTES` (most resident memory so far).  The
+   sides of a group take turns, so what else the machine does hits all of them.  It can only slow
+   work down: the least time counts; the median beside it says how busy the machine was.
 
-   A busy machine can only slow work down, so the minimum of the repetitions is the number that
-   means something; the median beside it says how busy the machine was.  The processor time of all
-   threads is told too: it hardly depends on what else runs, though a thread that waits for others
-   may count.  */
-#define CALOMU_INTERNALS             /* single operations; everything else is public interface */
+   The parent runs nothing parallel before the last of its forks: OpenMP's threads do not survive
+   one.  */
+#define CALOMU_INTERNALS             /* the profile; everything else is public interface */
 #include "calomu_tool.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
-#include <poll.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -32,100 +31,134 @@
 
 enum {
     BENCH_MUONS = 1024,              /* read from the file, at most */
-    BENCH_BATCHES = 16,              /* in --batch, at most */
-    BENCH_LARGEST = 65536,           /* muons in a batch, at most */
+    BENCH_MADE = 8,                  /* different muons, if they are made up */
     BENCH_FOLDS = 8,                 /* of the training: one is monitored */
-    BENCH_SAMPLES = 1000
+    BENCH_SAMPLES = 1000,
+    BENCH_SIDES = 8,                 /* in a group */
+    BENCH_LEAST = 3                  /* repetitions */
 };
 
-typedef enum bench_section { BENCH_SPEED, BENCH_RATE, BENCH_CONV, BENCH_PASS } bench_section;
-enum { BENCH_FORWARD, BENCH_TO_INPUT, BENCH_TO_WEIGHTS, BENCH_DIRECTIONS };
+/* ---------------------------------------------------------------- figures and their targets */
 
-/* One result, as it goes through the pipe.  SPEED and RATE use element 0 only. */
 typedef struct bench_row {
-    bench_section section;
-    char name[80];                   /* in the CSV */
-    char text[80];                   /* for a person */
-    char unit[16];
-    double best[BENCH_DIRECTIONS], median[BENCH_DIRECTIONS];     /* NaN: there is no such thing */
-    double milliseconds[BENCH_DIRECTIONS];   /* operations: per muon, at best */
-    double work[BENCH_DIRECTIONS];   /* operations: GFLOP or GB per muon */
-    double memory;                   /* MB resident at most, 0: not told */
-    double processor;                /* SPEED: ms of all threads per muon, at best */
-    int uses;                        /* how often the network has this convolution */
+    const char *name, *text, *unit;
+    double target;
+    int most;                        /* 1: the target is an upper bound */
 } bench_row;
 
-typedef struct bench {
-    const char *data_path, *model_path, *csv_path;
-    int batch[BENCH_BATCHES], n_batches;
-    int threads, operations;
+static const bench_row bench_rows[] = {
+    { "train_vs_torch_256", "training step against PyTorch, both at 256", "times", 7, 0 },
+    { "train_vs_torch_best", "the same, PyTorch at its best batch", "times", 4.5, 0 },
+    { "infer_vs_torch_256", "inference against PyTorch, both at 256", "times", 6, 0 },
+    { "infer_vs_torch_best", "the same, PyTorch at its best batch", "times", 4, 0 },
+    { "train_vs_newest", "training step against the newest peer at its best", "times", 3, 0 },
+    { "infer_vs_newest", "inference against the newest peer at its best", "times", 3, 0 },
+    { "conv_forward_peak", "convolutions forward, of the peak", "%", 65, 0 },
+    { "conv_backward_input_peak", "convolutions backward to input, of the peak", "%", 65, 0 },
+    { "conv_backward_weight_peak", "convolutions backward to weights, of the peak", "%", 65, 0 },
+    { "other_share", "all but convolutions, of a training step", "%", 15, 1 },
+    { "one_muon_ms", "one muon alone, hits to GeV, 1 thread", "ms", 8, 1 },
+    { "sixteen_muons_ms", "16 muons, hits to GeV, 1 thread", "ms", 60, 1 },
+    { "train_gb", "memory of training", "GB", 2, 1 },
+    { "train_recompute_gb", "memory of training with --recompute", "GB", 1.2, 1 },
+    { "features_ms", "28 features of a muon, 1 thread", "ms", 0.3, 1 },
+    { "read_gb_per_s", "reading a data file, decoded hits, 1 thread", "GB/s", 1, 0 },
+    { "bytes_per_hit", "data file, bytes of a hit", "bytes", 4.2, 1 },
+    { "bytes_per_hit_full", "the same, mantissas filled at random", "bytes", 5.3, 1 },
+    { "start_ms", "calomu predict on one muon, whole process", "ms", 30, 1 },
+    { "two_threads", "2 threads against 1, training or inference", "times", 1.85, 0 }
+};
+enum { BENCH_ROWS = sizeof bench_rows / sizeof bench_rows[0] };
+
+typedef struct bench bench;
+typedef calomu_status (*bench_job)(bench *b, int batch);
+
+typedef struct bench_side {
+    char text[100];
+    pid_t pid;
+    FILE *to, *from;                 /* NULL: lost */
+    double units;                    /* of a repetition */
+    double sample[BENCH_SAMPLES];    /* seconds */
+    int n;
+    double memory;                   /* MB */
+    calomu_status status;            /* of a process that ended too early */
+} bench_side;
+
+struct bench {
+    const char *data_path, *model_path, *csv_path, *program, *yardstick, *newest, *batches;
+    const char *scaling_path;
+    int32_t batch, threads;
+    int profile;
     double seconds;
     calomu *c;                       /* the parent's; a child opens its own */
-    tool_writer *csv;
-    char made[256];                  /* the model file made here, "" if there is none */
-    double peak;                     /* GFLOP/s of all threads together */
-    double conv_time, conv_work;     /* sums over the convolutions of the network */
-    int pipe;                        /* in a child: where rows go */
-    int now_batch, now_threads;      /* what a child measures */
-} bench;
+    double value[BENCH_ROWS];        /* NaN: left out, for this reason: */
+    const char *why[BENCH_ROWS];
+    bench_side side[BENCH_SIDES];    /* the group */
+    int n_sides;
+    char command[1200];              /* of the next peer */
+    calomu_geometry geometry;        /* of the file */
+    int made;                        /* hits in made-up muons; 0: muons of the file */
+    calomu_geometry made_geometry;
+    int in, out;                     /* in a child: where turns come from and answers go */
+    int job_threads;                 /* in a child */
+};
 
-/* ---------------------------------------------------------------- repetitions */
-
-typedef struct bench_clock {
-    double sample[BENCH_SAMPLES];
-    double start, began, seconds;
-    double processor, cpu_start;     /* least processor time, all threads */
-    int n, least;
-} bench_clock;
-
-static double bench_processor(void)
+static int bench_row_find(const char *name)
 {
-    struct timespec t;
-    if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t) != 0) return 0;
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    int i = 0;
+    while (i < BENCH_ROWS - 1 && strcmp(bench_rows[i].name, name) != 0) i++;
+    return i;
 }
 
-static void bench_clock_begin(bench_clock *k, double seconds, int least)
+static void bench_set(bench *b, const char *name, double value)
 {
-    k->n = 0;
-    k->processor = INFINITY;
-    k->least = least;
-    k->seconds = seconds;
-    k->began = tool_seconds();
+    b->value[bench_row_find(name)] = value;
 }
 
-/* Goes on for the time given, preparations included, and at least for `least` samples. */
-static int bench_more(const bench_clock *k)
+static void bench_leave(bench *b, const char *name, const char *why)
 {
-    return k->n < k->least
-        || (k->n < BENCH_SAMPLES && tool_seconds() - k->began < k->seconds);
+    b->why[bench_row_find(name)] = why;
 }
 
-static void bench_start(bench_clock *k)
+static int bench_met(const bench_row *row, double value)
 {
-    k->cpu_start = bench_processor();
-    k->start = tool_seconds();
+    return row->most ? value <= row->target : value >= row->target;
 }
 
-static void bench_stop(bench_clock *k)
+static void bench_print(const bench *b)
 {
-    k->sample[k->n++] = tool_seconds() - k->start;
-    k->processor = fmin(k->processor, bench_processor() - k->cpu_start);
+    int i;
+    printf("\n%-52s%10s%12s  %s\n", "", "measured", "target", "met");
+    for (i = 0; i < BENCH_ROWS; i++) {
+        const bench_row *r = &bench_rows[i];
+        if (isnan(b->value[i]))
+            printf("%-52s  LEFT OUT: %s\n", r->text, b->why[i]);
+        else
+            printf("%-52s%10.3g%5s%7g %-6s %s\n", r->text, b->value[i], r->most ? "<=" : ">=",
+                   r->target, r->unit, bench_met(r, b->value[i]) ? "yes" : "no");
+    }
 }
 
-static int bench_compare(const void *a, const void *b)
+static calomu_status bench_csv(const bench *b)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    tool_writer *w;
+    int i;
+    calomu_status s = tool_writer_open(b->c, b->csv_path, &w);
+    if (s != CALOMU_OK) return s;
+    tool_write_text(w, "row,value,unit,target,met\n");
+    for (i = 0; i < BENCH_ROWS; i++) {
+        const bench_row *r = &bench_rows[i];
+        if (isnan(b->value[i])) continue;
+        tool_write_format(w, "%s,", r->name);
+        tool_write_number(w, b->value[i], 6);
+        tool_write_format(w, ",%s,", r->unit);
+        tool_write_number(w, r->target, 6);
+        tool_write_format(w, ",%s\n", bench_met(r, b->value[i]) ? "yes" : "no");
+    }
+    return tool_writer_close(w);
 }
 
-/* Least and median time, never 0, so that rates stay finite on a coarse clock. */
-static void bench_times(bench_clock *k, double *least, double *median)
-{
-    qsort(k->sample, (size_t)k->n, sizeof k->sample[0], bench_compare);
-    *least = fmax(k->sample[0], 1e-9);
-    *median = fmax(0.5 * (k->sample[(k->n - 1) / 2] + k->sample[k->n / 2]), 1e-9);
-}
+/* ---------------------------------------------------------------- sides: the child's part */
 
 static double bench_resident(void)
 {
@@ -138,64 +171,192 @@ static double bench_resident(void)
 #endif
 }
 
-/* ---------------------------------------------------------------- rows from child to parent */
-
-/* A row is smaller than PIPE_BUF allows for one indivisible write (512 at least), or is sent in
-   pieces: there is only one writer. */
-static calomu_status bench_send(const bench *b, const bench_row *row)
+/* A line to the parent; one that is gone ends the turns. */
+static void bench_say(const bench *b, const char *format, ...) TOOL_PRINTF(2, 3);
+static void bench_say(const bench *b, const char *format, ...)
 {
-    const char *p = (const char *)row;
-    size_t left = sizeof *row;
-    while (left > 0) {
-        ssize_t n = write(b->pipe, p, left);
+    char line[200];
+    va_list args;
+    int n;
+    va_start(args, format);
+    n = vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (n > 0 && write(b->out, line, (size_t)n) < 0) _exit(CALOMU_EIO);
+}
+
+static void bench_ready(const bench *b, double units, const char *text)
+{
+    bench_say(b, "ready %.17g %s\n", units, text);
+}
+
+static int bench_turn(const bench *b)
+{
+    char c, first = 0;
+    do {
+        ssize_t n = read(b->in, &c, 1);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return tool_fail(CALOMU_EIO, "a result got lost: %s", strerror(errno));
-        p += n;
-        left -= (size_t)n;
-    }
-    return CALOMU_OK;
+        if (n <= 0) return 0;
+        if (!first) first = c;
+    } while (c != '\n');
+    return first == 'g';
 }
 
-static bench_row bench_row_new(bench_section section, const char *unit)
+static void bench_tell(const bench *b, double seconds)
 {
-    bench_row row;
+    bench_say(b, "%.17g %.6g\n", seconds, bench_resident());
+}
+
+/* ---------------------------------------------------------------- sides: the parent's part */
+
+/* The sides of other children are closed, so that each sees the end of its own. */
+static void bench_child(bench *b, bench_job job, int batch, int threads, const int pipes[4])
+{
     int i;
-    memset(&row, 0, sizeof row);
-    row.section = section;
-    (void)snprintf(row.unit, sizeof row.unit, "%s", unit);
-    for (i = 0; i < BENCH_DIRECTIONS; i++)
-        row.best[i] = row.median[i] = row.milliseconds[i] = (double)CALOMU_ABSENT;
-    return row;
+    for (i = 0; i < b->n_sides; i++)
+        if (b->side[i].to) {
+            (void)close(fileno(b->side[i].to));
+            (void)close(fileno(b->side[i].from));
+        }
+    (void)close(pipes[1]);
+    (void)close(pipes[2]);
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    b->in = pipes[0];
+    b->out = pipes[3];
+    b->job_threads = threads;
+    _exit((int)job(b, batch));       /* the parent's buffered output must not be written again */
 }
 
-/* Milliseconds per muon. */
-static calomu_status bench_send_time(const bench *b, bench_clock *k, int muons, int memory,
-                                     const char *name, const char *text)
+/* Ends a side: what its process returned. */
+static void bench_end(bench_side *s)
 {
-    bench_row row = bench_row_new(BENCH_SPEED, "ms/muon");
-    double least, median;
-    bench_times(k, &least, &median);
-    row.best[0] = 1e3 * least / muons;
-    row.median[0] = 1e3 * median / muons;
-    row.processor = 1e3 * k->processor / muons;
-    row.memory = memory ? bench_resident() : 0;
-    (void)snprintf(row.name, sizeof row.name, "%s", name);
-    (void)snprintf(row.text, sizeof row.text, "%s", text);
-    return bench_send(b, &row);
+    int status = 0;
+    if (s->to) (void)fclose(s->to);
+    if (s->from) (void)fclose(s->from);
+    s->to = s->from = NULL;
+    while (waitpid(s->pid, &status, 0) < 0)
+        if (errno != EINTR) return;
+    if (WIFEXITED(status)) s->status = (calomu_status)WEXITSTATUS(status);
+    else if (WTERMSIG(status) == SIGKILL)
+        s->status = tool_fail(CALOMU_EMEMORY, "the system killed a measurement, probably for want"
+                              " of memory: %s", s->text);
+    else s->status = tool_fail(CALOMU_EIO, "a measurement ended by signal %d: %s",
+                               WTERMSIG(status), s->text);
 }
 
-/* `work` units per second. */
-static calomu_status bench_send_rate(const bench *b, bench_clock *k, double work, const char *unit,
-                                     const char *name, const char *text)
+/* One line of a side; 0: it has ended, and is no side any more. */
+static int bench_line(bench_side *s, char *line, int size)
 {
-    bench_row row = bench_row_new(BENCH_RATE, unit);
-    double least, median;
-    bench_times(k, &least, &median);
-    row.best[0] = work / least;
-    row.median[0] = work / median;
-    (void)snprintf(row.name, sizeof row.name, "%s", name);
-    (void)snprintf(row.text, sizeof row.text, "%s", text);
-    return bench_send(b, &row);
+    if (s->from && fgets(line, size, s->from) && strchr(line, '\n')) return 1;
+    if (s->from) bench_end(s);
+    return 0;
+}
+
+/* Adds a side and waits until it is ready. */
+static bench_side *bench_side_add(bench *b, bench_job job, int batch, int threads,
+                                  const char *text)
+{
+    bench_side *s = &b->side[b->n_sides];
+    int pipes[4];                    /* to the child: 0 read, 1 write; from it: 2 read, 3 write */
+    char line[200] = "", what[100] = "";
+    memset(s, 0, sizeof *s);
+    (void)snprintf(s->text, sizeof s->text, "%s", text);
+    (void)fflush(stdout);
+    if (pipe(pipes) != 0) {
+        s->status = tool_fail(CALOMU_EIO, "no pipe: %s", strerror(errno));
+        return s;
+    }
+    if (pipe(pipes + 2) == 0) {
+        s->pid = fork();
+        if (s->pid == 0) bench_child(b, job, batch, threads, pipes);
+        (void)close(pipes[0]);
+        (void)close(pipes[3]);
+        s->to = fdopen(pipes[1], "w");
+        s->from = fdopen(pipes[2], "r");
+    }
+    if (s->pid <= 0 || !s->to || !s->from) {
+        s->status = tool_fail(CALOMU_EMEMORY, "no process for a measurement: %s",
+                              strerror(errno));
+        return s;
+    }
+    b->n_sides++;
+    if (!bench_line(s, line, sizeof line)) return s;
+    if (sscanf(line, "ready %lf %99[^\n]", &s->units, what) < 2 || !(s->units > 0)) {
+        bench_end(s);
+        s->status = tool_fail(CALOMU_EFORMAT, "%s said '%.60s', not 'ready ...'", text, line);
+    }
+    (void)snprintf(s->text, sizeof s->text, "%s", what);
+    return s;
+}
+
+/* A command in the place of a job: it speaks the same lines on its standard input and output. */
+static calomu_status bench_peer_job(bench *b, int batch)
+{
+    (void)batch;
+    if (dup2(b->in, 0) < 0 || dup2(b->out, 1) < 0) return CALOMU_EIO;
+    (void)execl("/bin/sh", "sh", "-c", b->command, (char *)NULL);
+    return tool_fail(CALOMU_EIO, "no shell: %s", strerror(errno));
+}
+
+static bench_side *bench_peer_add(bench *b, const char *command, const char *job,
+                                  const char *batches)
+{
+    (void)snprintf(b->command, sizeof b->command, "exec %s --job %s --batch %s --threads %d",
+                   command, job, batches, (int)b->threads);
+    return bench_side_add(b, bench_peer_job, 0, 0, command);
+}
+
+static int bench_compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Least seconds per unit; NaN: the side got lost. */
+static double bench_best(const bench_side *s)
+{
+    return s && s->n > 0 ? s->sample[0] / s->units : (double)CALOMU_ABSENT;
+}
+
+static int bench_take_turn(bench_side *s)
+{
+    char line[200];
+    double seconds;
+    if (!s->to || fputs("go\n", s->to) < 0 || fflush(s->to) != 0) return 0;
+    if (!bench_line(s, line, sizeof line)) return 0;
+    if (sscanf(line, "%lf %lf", &seconds, &s->memory) != 2 || !(seconds >= 0)) return 0;
+    s->sample[s->n++] = fmax(seconds, 1e-9);     /* so that rates stay finite on a coarse clock */
+    return 1;
+}
+
+/* All sides in turn, for the time given to each and for some rounds at least; ends them. */
+static calomu_status bench_group(bench *b)
+{
+    double began = tool_seconds();
+    int i, round, alive = 1;
+    for (round = 0; alive && !tool_stop && round < BENCH_SAMPLES
+         && (round < BENCH_LEAST || tool_seconds() - began < b->seconds * b->n_sides); round++)
+        for (i = 0, alive = 0; i < b->n_sides && !tool_stop; i++)
+            alive |= bench_take_turn(&b->side[i]);
+    for (i = 0; i < b->n_sides; i++) {
+        bench_side *s = &b->side[i];
+        if (s->from) bench_end(s);
+        if (s->n < BENCH_LEAST) s->n = 0;
+        if (s->n == 0) continue;
+        qsort(s->sample, (size_t)s->n, sizeof s->sample[0], bench_compare);
+        printf("%-52s%10.4g%10.4g%9.0f\n", s->text, 1e3 * bench_best(s),
+               1e3 * s->sample[s->n / 2] / s->units, s->memory);
+    }
+    (void)fflush(stdout);
+    b->n_sides = 0;
+    return tool_stop ? CALOMU_STOPPED : CALOMU_OK;
+}
+
+/* An own side that got lost ends the run; a peer does not. */
+static calomu_status bench_lost(const bench_side *s)
+{
+    if (s->n > 0) return CALOMU_OK;
+    return s->status != CALOMU_OK ? s->status : CALOMU_EIO;
 }
 
 /* ---------------------------------------------------------------- what the machine can do
@@ -215,7 +376,6 @@ enum { BENCH_TURNS = 100000 };       /* of the loop, about 0.5 ms */
 #endif
 
 typedef struct bench_peak {
-    const char *name;
     float (*run)(float x, float y);
     double flops;                    /* of one run */
 } bench_peak;
@@ -279,14 +439,12 @@ static float bench_run_plain(float x, float y)
 /* Two operations per lane, chain and turn. */
 static bench_peak bench_peak_best(void)
 {
-    bench_peak p = { "plain C", bench_run_plain, 2.0 * BENCH_TURNS * BENCH_CHAINS * BENCH_WIDTH };
+    bench_peak p = { bench_run_plain, 2.0 * BENCH_TURNS * BENCH_CHAINS * BENCH_WIDTH };
 #if defined(__x86_64__) && defined(__GNUC__)
     if (__builtin_cpu_supports("avx512f")) {
-        p.name = "AVX-512";
         p.run = bench_run_avx512;
         p.flops = 2.0 * BENCH_TURNS * BENCH_WIDE * 16;
     } else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-        p.name = "AVX2";
         p.run = bench_run_avx2;
         p.flops = 2.0 * BENCH_TURNS * BENCH_NARROW * 8;
     }
@@ -312,55 +470,19 @@ static void bench_peak_run(const bench_peak *p, int threads)
     (void)sink;
 }
 
-static calomu_status bench_peak_job(bench *b)
+
+/* FLOP/s, the best of some runs: 0.05 s of them at least. */
+static double bench_peak_rate(int threads)
 {
     bench_peak p = bench_peak_best();
-    bench_clock k;
-    char name[64], text[80];
-    bench_peak_run(&p, b->now_threads);              /* the clock frequency settles */
-    bench_clock_begin(&k, fmin(b->seconds, 0.5), 20);
-    while (bench_more(&k)) {
-        bench_start(&k);
-        bench_peak_run(&p, b->now_threads);
-        bench_stop(&k);
-    }
-    (void)snprintf(name, sizeof name, "peak_t%d", b->now_threads);
-    (void)snprintf(text, sizeof text, "multiply-adds in registers, %s, %d thread%s", p.name,
-                   b->now_threads, b->now_threads > 1 ? "s" : "");
-    return bench_send_rate(b, &k, p.flops * b->now_threads / 1e9, "GFLOP/s", name, text);
-}
-
-/* Copies between buffers larger than a second-level cache: bytes read plus bytes written. */
-static calomu_status bench_copy_job(bench *b)
-{
-    const size_t bytes = (size_t)32 << 20;
-    size_t threads = (size_t)b->now_threads;
-    char *from = malloc(bytes * threads), *to = malloc(bytes * threads), name[64], text[80];
-    bench_clock k;
+    double best = INFINITY;
     int i;
-    if (!from || !to) {
-        free(from);
-        free(to);
-        return tool_fail(CALOMU_EMEMORY, "no memory to measure copies");
+    for (i = 0; i < 100; i++) {
+        double start = tool_seconds();
+        bench_peak_run(&p, threads);
+        best = fmin(best, tool_seconds() - start);
     }
-    memset(from, 1, bytes * threads);
-    memset(to, 2, bytes * threads);
-    bench_clock_begin(&k, fmin(b->seconds, 0.5), 5);
-    while (bench_more(&k)) {
-        bench_start(&k);
-#ifdef _OPENMP
-#pragma omp parallel for num_threads(b->now_threads) schedule(static) if (b->now_threads > 1)
-#endif
-        for (i = 0; i < b->now_threads; i++)
-            memcpy(to + (size_t)i * bytes, from + (size_t)i * bytes, bytes);
-        bench_stop(&k);
-    }
-    (void)snprintf(name, sizeof name, "copy_t%d", b->now_threads);
-    (void)snprintf(text, sizeof text, "copying memory, %d thread%s", b->now_threads,
-                   b->now_threads > 1 ? "s" : "");
-    free(from);
-    free(to);
-    return bench_send_rate(b, &k, 2e-9 * (double)(bytes * threads), "GB/s", name, text);
+    return p.flops * threads / best;
 }
 
 /* ---------------------------------------------------------------- muons */
@@ -369,6 +491,8 @@ static calomu_status bench_copy_job(bench *b)
 typedef struct bench_muons {
     calomu_data_info info;
     calomu_events read;
+    calomu_event made[BENCH_MADE];   /* for scaling: muons of any size, and their hits */
+    calomu_hit *made_hit;
     calomu_event *event;
     float *features;
     int n;
@@ -383,23 +507,25 @@ static int bench_fewer(const void *a, const void *b)
 static void bench_muons_free(bench_muons *m)
 {
     calomu_events_free(&m->read);
+    free(m->made_hit);
     free(m->event);
     free(m->features);
 }
 
 /* Features are computed anew, whatever the file has.  Where the true energy is absent, one is made
    up: the time of a step does not depend on it. */
-static calomu_status bench_muons_fill(calomu *c, bench_muons *m, const calomu_feature_options *o)
+static calomu_status bench_muons_fill(calomu *c, bench_muons *m, const calomu_event *from, int n,
+                                      const calomu_feature_options *o)
 {
     calomu_status s = CALOMU_OK;
     int i;
-    m->n = (int)m->read.n;
+    m->n = n;
     m->event = calloc((size_t)m->n, sizeof *m->event);
     m->features = calloc((size_t)m->n * CALOMU_FEATURES, sizeof *m->features);
     if (!m->event || !m->features) return tool_fail(CALOMU_EMEMORY, "no memory for the muons");
     for (i = 0; i < m->n && s == CALOMU_OK; i++) {
         float *row = m->features + (size_t)i * CALOMU_FEATURES;
-        m->event[i] = m->read.event[i];
+        m->event[i] = from[i];
         if (!(m->event[i].energy > 0)) m->event[i].energy = (float)(100 + 37 * (i % 200));
         m->event[i].features = row;
         s = calomu_features(c, &m->info.geometry, &m->event[i], o, row);
@@ -411,12 +537,40 @@ static calomu_status bench_muons_fill(calomu *c, bench_muons *m, const calomu_fe
     return CALOMU_OK;
 }
 
+/* Hits of 1 to 51 MeV evenly over the cells, each somewhere in its share of them. */
+static calomu_status bench_muons_make(const bench *b, calomu *c, const calomu_feature_options *o,
+                                      bench_muons *m)
+{
+    const calomu_geometry *g = &b->made_geometry;
+    uint64_t cells = (uint64_t)g->nz * (uint64_t)g->nx * (uint64_t)g->ny, n = (uint64_t)b->made, k;
+    uint32_t word[4];
+    int i;
+    m->info.geometry = *g;
+    m->made_hit = calloc(BENCH_MADE * (size_t)n, sizeof *m->made_hit);
+    if (!m->made_hit) return tool_fail(CALOMU_EMEMORY, "no memory for muons");
+    for (i = 0; i < BENCH_MADE; i++) {
+        calomu_hit *hit = m->made_hit + (size_t)i * (size_t)n;
+        for (k = 0; k < n; k++) {
+            uint64_t first = k * cells / n, end = (k + 1) * cells / n;
+            calomu_random(1, (uint64_t)i, k, word);
+            hit[k].cell = (uint32_t)(first + word[0] % (end - first));
+            hit[k].energy = 1e-3f + 0.05f * (float)(word[1] >> 8) / 16777216;
+        }
+        m->made[i].hits = hit;
+        m->made[i].n_hits = (size_t)n;
+        m->made[i].energy = m->made[i].charge = CALOMU_ABSENT;
+    }
+    return bench_muons_fill(c, m, m->made, BENCH_MADE, o);
+}
+
 /* Zero-initialised m; bench_muons_free in every case. */
 static calomu_status bench_muons_load(const bench *b, calomu *c, const calomu_feature_options *o,
                                       bench_muons *m)
 {
     calomu_data *data = NULL;
-    calomu_status s = calomu_data_open(c, b->data_path, &data);
+    calomu_status s;
+    if (b->made) return bench_muons_make(b, c, o, m);
+    s = calomu_data_open(c, b->data_path, &data);
     if (s != CALOMU_OK) return tool_report(c, s);
     m->info = *calomu_data_describe(data);
     if (m->info.n_events == 0)
@@ -426,7 +580,7 @@ static calomu_status bench_muons_load(const bench *b, calomu *c, const calomu_fe
                              ? (size_t)m->info.n_events : BENCH_MUONS, &m->read);
     if (s != CALOMU_OK && m->info.n_events > 0) (void)tool_report(c, s);
     calomu_data_close(data);
-    return s == CALOMU_OK ? bench_muons_fill(c, m, o) : s;
+    return s == CALOMU_OK ? bench_muons_fill(c, m, m->read.event, (int)m->read.n, o) : s;
 }
 
 /* A batch of n: the muons at the quantiles (i + 1/2)/n of the number of hits, some of them more
@@ -442,79 +596,91 @@ static calomu_event *bench_batch(const bench_muons *m, int n, int copies)
     return e;
 }
 
+/* ---------------------------------------------------------------- jobs: files and features */
+
 /* A file just read is in the system's cache: this is the time of unpacking and of checksums. */
-static calomu_status bench_read_job(bench *b)
+static calomu_status bench_read_loop(bench *b, calomu *c, const calomu_data *data)
+{
+    const uint64_t n = calomu_data_describe(data)->n_events, step = 256;
+    calomu_events events = { 0 };
+    calomu_status s = CALOMU_OK;
+    uint64_t first;
+    bench_ready(b, 1e-9 * (double)sizeof(calomu_hit) * (double)calomu_data_describe(data)->n_hits,
+                "reading a data file (per GB decoded)");
+    while (s == CALOMU_OK && bench_turn(b)) {
+        double start = tool_seconds();
+        for (first = 0; first < n && s == CALOMU_OK; first += step)
+            s = calomu_data_read(c, data, first, NULL,
+                                 (size_t)(n - first < step ? n - first : step), &events);
+        bench_tell(b, tool_seconds() - start);
+    }
+    calomu_events_free(&events);
+    return s == CALOMU_OK ? s : tool_report(c, s);
+}
+
+static calomu_status bench_read_job(bench *b, int batch)
 {
     calomu *c = NULL;
     calomu_data *data = NULL;
-    calomu_events events = { 0 };
-    bench_clock k;
-    double hits = 0;
-    int muons = 0;
     calomu_status s = tool_open(&c, 1);
+    (void)batch;
     if (s != CALOMU_OK) return s;
     s = calomu_data_open(c, b->data_path, &data);
-    if (s == CALOMU_OK) {
-        uint64_t n = calomu_data_describe(data)->n_events, first, step = 256;
-        if (n > BENCH_MUONS) n = BENCH_MUONS;
-        bench_clock_begin(&k, fmin(b->seconds, 0.5), 3);
-        while (bench_more(&k) && s == CALOMU_OK) {
-            size_t i;
-            hits = 0;
-            muons = 0;
-            bench_start(&k);
-            for (first = 0; first < n && s == CALOMU_OK; first += step) {
-                s = calomu_data_read(c, data, first, NULL,
-                                     (size_t)(n - first < step ? n - first : step), &events);
-                for (i = 0; i < events.n && s == CALOMU_OK; i++, muons++)
-                    hits += (double)events.event[i].n_hits;
-            }
-            bench_stop(&k);
-        }
-    }
-    if (s != CALOMU_OK) (void)tool_report(c, s);
-    if (s == CALOMU_OK)
-        s = bench_send_time(b, &k, muons, 0, "reading", "reading a data file, 1 thread");
-    if (s == CALOMU_OK)
-        s = bench_send_rate(b, &k, hits / 1e6, "Mhit/s", "reading_rate", "reading a data file");
-    calomu_events_free(&events);
+    s = s == CALOMU_OK ? bench_read_loop(b, c, data) : tool_report(c, s);
     calomu_data_close(data);
     calomu_close(c);
     return s;
 }
 
-static calomu_status bench_features_job(bench *b)
+static calomu_status bench_features_job(bench *b, int batch)
 {
     calomu *c = NULL;
     calomu_feature_options o = calomu_feature_options_default();
-    bench_muons m;
-    bench_clock k;
+    bench_muons m = { 0 };
     float row[CALOMU_FEATURES];
     calomu_status s = tool_open(&c, 1);
-    int i, n;
-    if (s != CALOMU_OK) return s;
-    memset(&m, 0, sizeof m);
-    s = bench_muons_load(b, c, &o, &m);
-    if (s == CALOMU_OK) {
-        n = m.n < 256 ? m.n : 256;
-        bench_clock_begin(&k, fmin(b->seconds, 1), 3);
-        while (bench_more(&k) && s == CALOMU_OK) {
-            bench_start(&k);
-            for (i = 0; i < n && s == CALOMU_OK; i++)
-                s = calomu_features(c, &m.info.geometry,
-                                    &m.event[(2 * (int64_t)i + 1) * m.n / (2 * (int64_t)n)], &o,
-                                    row);
-            bench_stop(&k);
-        }
-        if (s != CALOMU_OK) (void)tool_report(c, s);
-        else s = bench_send_time(b, &k, n, 0, "features", "28 features, 1 thread");
+    calomu_event *event = NULL;
+    int i;
+    if (s == CALOMU_OK) s = bench_muons_load(b, c, &o, &m);
+    if (s == CALOMU_OK) event = bench_batch(&m, batch, 1);
+    if (event) bench_ready(b, batch, "28 features, 1 thread");
+    while (event && s == CALOMU_OK && bench_turn(b)) {
+        double start = tool_seconds();
+        for (i = 0; i < batch && s == CALOMU_OK; i++)
+            s = calomu_features(c, &m.info.geometry, &event[i], &o, row);
+        bench_tell(b, tool_seconds() - start);
     }
+    free(event);
     bench_muons_free(&m);
     calomu_close(c);
     return s;
 }
 
-/* ---------------------------------------------------------------- training */
+/* The program itself on the first muon of the file. */
+static calomu_status bench_start_job(bench *b, int batch)
+{
+    calomu_status s = CALOMU_OK;
+    (void)batch;
+    bench_ready(b, 1, "calomu predict on one muon, whole process");
+    while (s == CALOMU_OK && bench_turn(b)) {
+        double start = tool_seconds();
+        int status = 0;
+        pid_t child = fork();
+        if (child == 0) {
+            if (!freopen("/dev/null", "w", stdout)) _exit(4);
+            (void)execl(b->program, b->program, "predict", "--model", b->model_path, "--data",
+                        b->data_path, "--count", "1", "--out", "-", (char *)NULL);
+            _exit(127);
+        }
+        if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
+            s = tool_fail(CALOMU_EIO, "%s predict does not run: give --program FILE", b->program);
+        else
+            bench_tell(b, tool_seconds() - start);
+    }
+    return s;
+}
+
+/* ---------------------------------------------------------------- jobs: training and inference */
 
 typedef struct bench_training {
     calomu *c;
@@ -533,784 +699,543 @@ static void bench_training_end(bench_training *t)
     calomu_close(t->c);
 }
 
-/* The paper's network on `folds` folds of one batch each, all the same muons.  The learning rate
-   is small: the measurement must not run into a loss that is not finite. */
-static calomu_status bench_training_begin(const bench *b, bench_training *t, int batch, int folds)
+/* The paper's network on folds of one batch each, all the same muons.  The learning rate is small:
+   the measurement must not run into a loss that is not finite. */
+static calomu_status bench_training_begin(const bench *b, bench_training *t, int batch, int threads)
 {
     calomu_train_options o = calomu_train_options_default();
     calomu_architecture a = calomu_architecture_default();
     calomu_status s;
     memset(t, 0, sizeof *t);
-    s = tool_open(&t->c, b->now_threads);
+    s = tool_open(&t->c, threads);
     if (s == CALOMU_OK) s = bench_muons_load(b, t->c, &a.feature_options, &t->muons);
     if (s != CALOMU_OK) return s;
-    t->event = bench_batch(&t->muons, batch, folds);
+    t->event = bench_batch(&t->muons, batch, BENCH_FOLDS);
     if (!t->event) return CALOMU_EMEMORY;
     a.geometry = t->muons.info.geometry;
     o.batch = batch;
-    o.folds = folds;
+    o.folds = BENCH_FOLDS;
     o.holdout = 0;
     o.lr = 1e-5;
     o.epochs = o.cycle_epochs = 1000000;
-    s = calomu_data_from_memory(t->c, &t->muons.info, t->event, (size_t)(batch * folds), &t->data);
+    s = calomu_data_from_memory(t->c, &t->muons.info, t->event, (size_t)batch * BENCH_FOLDS,
+                                &t->data);
     if (s == CALOMU_OK) s = calomu_trainer_create(t->c, t->data, &a, &o, &t->trainer);
     return s == CALOMU_OK ? s : tool_report(t->c, s);
 }
 
-static calomu_status bench_training_job(bench *b)
+/* Seconds of the next update; validation in between is not counted. */
+static calomu_status bench_update(bench_training *t, double *seconds)
 {
-    int batch = b->now_batch < 2 ? 2 : b->now_batch;     /* batch norm learns from 2 and more */
-    bench_training t;
-    bench_clock k;
     calomu_train_report report = { 0 };
-    char name[64], text[80];
-    calomu_status s = bench_training_begin(b, &t, batch, BENCH_FOLDS);
-    if (s == CALOMU_OK) {
-        s = calomu_trainer_step(t.c, t.trainer, &report);    /* touches all memory */
-        bench_clock_begin(&k, b->seconds, 2);
-        while (s == CALOMU_OK && bench_more(&k)) {
-            bench_start(&k);
-            s = calomu_trainer_step(t.c, t.trainer, &report);
-            if (s == CALOMU_OK && report.kind == CALOMU_TRAIN_UPDATE) bench_stop(&k);
-        }
-        if (s != CALOMU_OK) (void)tool_report(t.c, s);
+    calomu_status s = CALOMU_OK;
+    while (s == CALOMU_OK && report.kind != CALOMU_TRAIN_UPDATE) {
+        double start = tool_seconds();
+        s = calomu_trainer_step(t->c, t->trainer, &report);
+        *seconds = tool_seconds() - start;
     }
-    (void)snprintf(name, sizeof name, "training_b%d_t%d", batch, b->now_threads);
-    (void)snprintf(text, sizeof text, "training step, batch %d%s, %d thread%s", batch,
-                   batch > b->now_batch ? " (the least)" : "", b->now_threads,
-                   b->now_threads > 1 ? "s" : "");
-    if (s == CALOMU_OK) s = bench_send_time(b, &k, batch, 1, name, text);
+    return s == CALOMU_OK ? s : tool_report(t->c, s);
+}
+
+static calomu_status bench_training_job(bench *b, int batch)
+{
+    bench_training t;
+    double seconds;
+    char text[100];
+    calomu_status s = bench_training_begin(b, &t, batch, b->job_threads);
+    if (s == CALOMU_OK) s = bench_update(&t, &seconds);  /* touches all memory */
+    (void)snprintf(text, sizeof text, "training step, batch %d, %d thread%s", batch,
+                   b->job_threads, b->job_threads > 1 ? "s" : "");
+    if (s == CALOMU_OK) bench_ready(b, batch, text);
+    while (s == CALOMU_OK && bench_turn(b)) {
+        s = bench_update(&t, &seconds);
+        bench_tell(b, seconds);
+    }
     bench_training_end(&t);
     return s;
 }
 
-/* ---------------------------------------------------------------- inference */
-
-/* One update from fresh weights: batch norms that are filled, hence activations of ordinary size.
-   In a child and through a file, so that the arena of the update is not taken for inference's. */
-static calomu_status bench_model_job(bench *b)
-{
-    bench_training t;
-    calomu_model *model = NULL;
-    calomu_train_report report = { 0 };
-    calomu_status s = bench_training_begin(b, &t, 16, 2);
-    while (s == CALOMU_OK && report.kind != CALOMU_TRAIN_EPOCH) {
-        s = calomu_trainer_step(t.c, t.trainer, &report);
-        if (s != CALOMU_OK) (void)tool_report(t.c, s);
-    }
-    if (s == CALOMU_OK) {
-        s = calomu_trainer_model(t.c, t.trainer, &model);
-        if (s == CALOMU_OK) s = calomu_model_save(t.c, model, b->model_path);
-        if (s != CALOMU_OK) (void)tool_report(t.c, s);
-    }
-    calomu_model_free(model);
-    bench_training_end(&t);
-    return s;
-}
-
+/* Predictions of a batch again and again.  alone: hits and impact points only, features and all
+   else is part of it, as a host calls it; else a data set with features. */
 static calomu_status bench_predict(bench *b, calomu *c, const calomu_model *model,
-                                   const bench_muons *m, bench_clock *k)
+                                   const bench_muons *m, int batch, int alone)
 {
-    size_t n = (size_t)b->now_batch;
-    calomu_event *event = bench_batch(m, b->now_batch, 1);
+    size_t n = (size_t)batch;
+    calomu_event *event = bench_batch(m, batch, 1);
     double *out = calloc(n, sizeof *out);
     calomu_data *data = NULL;
-    calomu_events batch = { 0 };
+    calomu_events set = { 0 };
+    char text[100];
     calomu_status s = event && out ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK) s = calomu_data_from_memory(c, &m->info, event, n, &data);
-    if (s == CALOMU_OK) s = calomu_data_read(c, data, 0, NULL, n, &batch);
-    if (s == CALOMU_OK) s = calomu_predict(c, model, data, batch.event, n, out, NULL);
-    bench_clock_begin(k, b->seconds, 3);
-    while (s == CALOMU_OK && bench_more(k)) {
-        bench_start(k);
-        s = calomu_predict(c, model, data, batch.event, n, out, NULL);
-        bench_stop(k);
+    if (s == CALOMU_OK) s = calomu_data_read(c, data, 0, NULL, n, &set);
+    if (s == CALOMU_OK) s = calomu_predict(c, model, alone ? NULL : data, set.event, n, out, NULL);
+    (void)snprintf(text, sizeof text, "%s, batch %d, %d thread%s", alone ? "hits to GeV"
+                   : "inference", batch, b->job_threads, b->job_threads > 1 ? "s" : "");
+    if (s == CALOMU_OK) bench_ready(b, batch, text);
+    while (s == CALOMU_OK && bench_turn(b)) {
+        double start = tool_seconds();
+        s = calomu_predict(c, model, alone ? NULL : data, set.event, n, out, NULL);
+        bench_tell(b, tool_seconds() - start);
     }
     if (s != CALOMU_OK && event && out) (void)tool_report(c, s);
-    calomu_events_free(&batch);
+    calomu_events_free(&set);
     calomu_data_close(data);
     free(out);
     free(event);
     return s;
 }
 
-static calomu_status bench_predict_job(bench *b)
+static calomu_status bench_model_job(bench *b, int batch, int alone)
 {
     calomu *c = NULL;
     calomu_model *model = NULL;
-    bench_muons m;
-    bench_clock k;
-    char name[64], text[80];
-    calomu_status s = tool_open(&c, b->now_threads);
+    bench_muons m = { 0 };
+    calomu_status s = tool_open(&c, b->job_threads);
     if (s != CALOMU_OK) return s;
-    memset(&m, 0, sizeof m);
     s = calomu_model_load(c, b->model_path, &model);
     if (s != CALOMU_OK) (void)tool_report(c, s);
     else s = bench_muons_load(b, c, &calomu_model_describe(model)->architecture.feature_options,
                               &m);
-    if (s == CALOMU_OK) s = bench_predict(b, c, model, &m, &k);
-    (void)snprintf(name, sizeof name, "inference_b%d_t%d", b->now_batch, b->now_threads);
-    (void)snprintf(text, sizeof text, "inference, batch %d, %d thread%s", b->now_batch,
-                   b->now_threads, b->now_threads > 1 ? "s" : "");
-    if (s == CALOMU_OK) s = bench_send_time(b, &k, b->now_batch, 1, name, text);
+    if (s == CALOMU_OK) s = bench_predict(b, c, model, &m, batch, alone);
     bench_muons_free(&m);
     calomu_model_free(model);
     calomu_close(c);
     return s;
 }
 
-/* ---------------------------------------------------------------- single operations
+static calomu_status bench_infer_job(bench *b, int batch) { return bench_model_job(b, batch, 0); }
+static calomu_status bench_host_job(bench *b, int batch) { return bench_model_job(b, batch, 1); }
 
-   Operations run in a training graph, on random numbers, with the shapes of the paper's network.
-   A result's rate is its nominal work over its time: for convolutions 2 x out x in x kernel^3 x
-   sites of the result, in all three directions; for the rest the bytes of inputs and result once,
-   and twice that backward (values and gradients).  Passes over halos or twice over an input thus
-   show as a lower rate. */
+/* ---------------------------------------------------------------- profile of a training step
 
-typedef enum bench_kind {
-    BENCH_OP_CONV, BENCH_OP_SPARSE, BENCH_OP_SUM, BENCH_OP_POOL, BENCH_OP_NORM,
-    BENCH_OP_NORM_SWISH, BENCH_OP_SWISH, BENCH_OP_SIGMOID, BENCH_OP_MEAN, BENCH_OP_MAX,
-    BENCH_OP_JOIN, BENCH_OP_ADD, BENCH_OP_SCALE, BENCH_OP_CONCAT, BENCH_OPS
-} bench_kind;
+   Every operation of the network tells when a part of it has ended.  A part's time is its least
+   over the steps.  Rates are the multiply-adds of the direct method over time: 2 x out x in x
+   kernel^3 x sites of the result (padding counted), in all three directions; of the convolution of
+   the hits, what the hits need.  That one works on a list, not a grid, so the share of the peak
+   leaves it out; it is a convolution for the share of everything else. */
 
-static const char *const bench_kind_name[BENCH_OPS] = {
-    "conv", "sparse conv", "sparse sum", "pool", "batch norm", "batch norm + swish", "swish",
-    "sigmoid", "mean", "max", "join", "add", "scale", "concat"
-};
+enum { BENCH_PARTS = 400, BENCH_DIRECTIONS = 3 };
 
-typedef struct bench_shape {
-    bench_kind kind;
-    int size[3], in, out;            /* sites and channels of the input, channels of the result */
-    int kernel, stride, pad, uses;
-} bench_shape;
+static const char *const bench_direction[BENCH_DIRECTIONS] = { "forward", "to input",
+                                                               "to weights" };
 
-typedef struct bench_ops {
-    bench *b;
-    calomu *c;
-    cm_graph *g;                     /* NULL: not made yet */
-    unsigned char *arena;
-    size_t arena_size;
-    int muons;
-    cm_hits hits;
-    double n_hits;
-    cm_real *noise;                  /* for rows of activations and for weights */
-    size_t n_noise;
-    cm_real *gradient;               /* of weights, and a batch norm's buffers */
-    size_t n_gradient;
-    cm_tensor *in[3];                /* of the operation in the graph; NULL behind the last */
-    cm_tensor *out;
-} bench_ops;
+typedef struct bench_part {
+    const char *name, *part;
+    int kernel, stride, in, out, size[3], uses;
+    double flops;                    /* of one use and muon */
+    double now, least;               /* s per muon, all uses: of this step; of all */
+} bench_part;
 
-static size_t bench_sites(const cm_tensor *t)
-{
-    return (size_t)t->nz * (size_t)t->nx * (size_t)t->ny;
-}
-
-/* Random numbers in the interior of values or gradient; the halo stays as it is. */
-static void bench_noise_fill(const bench_ops *o, const cm_tensor *t, cm_real *base)
-{
-    size_t row = (size_t)(t->ny * t->nc) * CM_LANES, at = 0;
-    int k, z, x;
-    for (k = 0; k < t->groups; k++)
-        for (z = 0; z < t->nz; z++)
-            for (x = 0; x < t->nx; x++) {
-                size_t site = t->row_z * (size_t)z + t->row_x * (size_t)x;
-                cm_real *to = base + t->group * (size_t)k + t->origin
-                    + site * (size_t)t->nc * CM_LANES;
-                at = (at + 1009) % (o->n_noise - row);
-                memcpy(to, o->noise + at, row * sizeof *to);
-            }
-}
-
-static cm_tensor *bench_input(bench_ops *o, const int size[3], int nc, int needs, int dry)
-{
-    /* 2 sites of halo serve every kernel of the network. */
-    int halo = size[0] * size[1] * size[2] == 1 ? 0 : 2;
-    cm_tensor *t = cm_input(o->g, o->muons, size[0], size[1], size[2], nc, halo, halo, needs);
-    if (t && !dry) bench_noise_fill(o, t, t->x);
-    return t;
-}
-
-/* The inputs of an operation, in a graph without anything else. */
-static void bench_op_inputs(bench_ops *o, const bench_shape *s, int needs, int dry)
-{
-    static const int one[3] = { 1, 1, 1 };
-    memset(o->in, 0, sizeof o->in);
-    cm_graph_reset(o->g);
-    if (s->kind == BENCH_OP_SPARSE || s->kind == BENCH_OP_SUM) return;
-    o->in[0] = bench_input(o, s->size, s->in, needs, dry);
-    if (s->kind == BENCH_OP_JOIN || s->kind == BENCH_OP_ADD || s->kind == BENCH_OP_CONCAT)
-        o->in[1] = bench_input(o, s->size, s->in, needs, dry);
-    if (s->kind == BENCH_OP_JOIN) o->in[2] = bench_input(o, one, s->in, needs, dry);
-    if (s->kind == BENCH_OP_SCALE) o->in[1] = bench_input(o, one, s->in, needs, dry);
-}
-
-static cm_norm bench_norm(const bench_ops *o, int nc, cm_weight w)
-{
-    cm_real *buffer = o->gradient + 2 * nc;      /* behind the gradients of weight and bias */
-    cm_norm n;
-    memset(&n, 0, sizeof n);
-    n.weight = n.bias = w;
-    if (w.dx) n.bias.dx = w.dx + nc;
-    n.sums = buffer;
-    n.squares = buffer + nc;
-    n.count = buffer + 2 * nc;
-    n.batch = buffer + 2 * nc + 1;
-    return n;
-}
-
-/* The operation itself: the part that is timed.  weights: a gradient of weights is wanted. */
-static void bench_op_apply(bench_ops *o, const bench_shape *s, int weights)
-{
-    static const cm_weight none = { NULL, NULL };
-    cm_tensor *x = o->in[0], *y = o->in[1];
-    cm_weight w;
-    w.x = o->noise;
-    w.dx = weights ? o->gradient : NULL;
-    switch (s->kind) {
-    case BENCH_OP_CONV:
-        o->out = cm_conv(o->g, x, w, none, s->out, s->kernel, s->stride, s->pad, 0);
-        break;
-    case BENCH_OP_SPARSE:
-        o->out = cm_sparse_conv(o->g, &o->hits, w, s->out, s->kernel, s->stride, s->pad, 0);
-        break;
-    case BENCH_OP_SUM: o->out = cm_sparse_sum(o->g, &o->hits, 1, 0); break;
-    case BENCH_OP_POOL: o->out = cm_pool(o->g, x, 0, s->in, 0.125, 0); break;
-    case BENCH_OP_NORM:
-    case BENCH_OP_NORM_SWISH:
-        o->out = cm_batchnorm(o->g, x, bench_norm(o, s->in, w), s->kind == BENCH_OP_NORM_SWISH, 1,
-                              1);
-        break;
-    case BENCH_OP_SWISH: o->out = cm_swish(o->g, x); break;
-    case BENCH_OP_SIGMOID: o->out = cm_sigmoid(o->g, x); break;
-    case BENCH_OP_MEAN: o->out = cm_mean(o->g, x); break;
-    case BENCH_OP_MAX: o->out = cm_max(o->g, x); break;
-    case BENCH_OP_JOIN: o->out = cm_join(o->g, x, x, y, o->in[2], 2); break;
-    case BENCH_OP_ADD: o->out = cm_add(o->g, x, y); break;
-    case BENCH_OP_SCALE: o->out = cm_scale(o->g, x, y); break;
-    case BENCH_OP_CONCAT: o->out = cm_concat(o->g, x, y); break;
-    case BENCH_OPS: o->out = NULL; break;
-    }
-}
-
-/* The gradient of the result, in place for cm_backward. */
-static void bench_op_gradient(bench_ops *o, int dry)
-{
-    cm_real *d = o->out ? cm_gradient(o->g, o->out) : NULL;
-    if (d && !dry) bench_noise_fill(o, o->out, d);
-}
-
-static int bench_has_weights(const bench_shape *s)
-{
-    return s->kind == BENCH_OP_CONV || s->kind == BENCH_OP_SPARSE;
-}
-
-/* Makes the arena large enough for the operation, by a dry run, and a graph in it. */
-static calomu_status bench_op_arena(bench_ops *o, const bench_shape *s)
-{
-    calomu_status status;
-    size_t need;
-    cm_graph_free(o->g);
-    o->g = cm_graph_new(o->c, NULL, 0, o->b->threads, 1);
-    if (!o->g) return CALOMU_EMEMORY;
-    bench_op_inputs(o, s, 1, 1);
-    bench_op_apply(o, s, 1);
-    bench_op_gradient(o, 1);
-    cm_backward(o->g);
-    status = cm_graph_status(o->g);
-    need = cm_graph_peak(o->g);
-    cm_graph_free(o->g);
-    o->g = NULL;
-    if (status != CALOMU_OK) return status;
-    if (need > o->arena_size) {
-        cm_release(o->c, o->arena);
-        o->arena = cm_allocate(o->c, need + 64, 1);
-        o->arena_size = o->arena ? need : 0;
-        if (!o->arena) return CALOMU_EMEMORY;
-    }
-    o->g = cm_graph_new(o->c, o->arena + (64 - (uintptr_t)o->arena % 64) % 64, o->arena_size,
-                        o->b->threads, 1);
-    return o->g ? CALOMU_OK : CALOMU_EMEMORY;
-}
-
-/* Nominal work per muon in one direction, GFLOP or GB. */
-static double bench_op_work(const bench_ops *o, const bench_shape *s, int direction)
-{
-    double sites = o->out ? (double)bench_sites(o->out) : 0, reals;
-    int reach = s->stride > 0 ? s->kernel / s->stride : 0, i;
-    if (s->kind == BENCH_OP_CONV)
-        return 2e-9 * s->out * s->in * s->kernel * s->kernel * s->kernel * sites;
-    if (s->kind == BENCH_OP_SPARSE)              /* each hit reaches so many results */
-        return 2e-9 * s->out * reach * reach * reach * o->n_hits / o->muons;
-    reals = o->out ? sites * o->out->nc : 0;
-    for (i = 0; i < 3 && o->in[i]; i++) reals += (double)bench_sites(o->in[i]) * o->in[i]->nc;
-    return 1e-9 * (double)sizeof(cm_real) * reals * (direction == BENCH_FORWARD ? 1 : 2)
-        + (s->kind == BENCH_OP_SUM ? 1e-9 * (double)sizeof(calomu_hit) * o->n_hits / o->muons : 0);
-}
-
-static calomu_status bench_op_time(bench_ops *o, const bench_shape *s, int direction,
-                                   bench_row *row)
-{
-    int weights = direction == BENCH_TO_WEIGHTS
-        || (direction == BENCH_TO_INPUT && !bench_has_weights(s));
-    double least, median, work = 0;
-    bench_clock k;
-    bench_clock_begin(&k, o->b->seconds / 10, 4);
-    while (bench_more(&k)) {
-        bench_op_inputs(o, s, direction != BENCH_TO_WEIGHTS, 0);
-        if (direction == BENCH_FORWARD) bench_start(&k);
-        bench_op_apply(o, s, weights);
-        if (direction == BENCH_FORWARD) bench_stop(&k);
-        if (cm_graph_status(o->g) != CALOMU_OK) return cm_graph_status(o->g);
-        work = bench_op_work(o, s, direction) * o->muons;
-        if (direction == BENCH_FORWARD) continue;
-        bench_op_gradient(o, 0);
-        bench_start(&k);
-        cm_backward(o->g);
-        bench_stop(&k);
-        if (cm_graph_status(o->g) != CALOMU_OK) return cm_graph_status(o->g);
-    }
-    bench_times(&k, &least, &median);
-    row->best[direction] = work / least;
-    row->median[direction] = work / median;
-    row->milliseconds[direction] = 1e3 * least / o->muons;
-    row->work[direction] = work / o->muons;
-    return CALOMU_OK;
-}
-
-static void bench_op_name(const bench_shape *s, bench_row *row)
-{
-    char *p, *to;
-    int cube = s->kernel;
-    if (s->kind == BENCH_OP_CONV && s->size[0] * s->size[1] * s->size[2] == 1)
-        (void)snprintf(row->text, sizeof row->text, "linear %d > %d", s->in, s->out);
-    else if (s->kind == BENCH_OP_CONV || s->kind == BENCH_OP_SPARSE)
-        (void)snprintf(row->text, sizeof row->text, "%s %d/%d, %d > %d, %dx%dx%d",
-                       bench_kind_name[s->kind], cube, s->stride, s->in, s->out, s->size[0],
-                       s->size[1], s->size[2]);
-    else
-        (void)snprintf(row->text, sizeof row->text, "%s, %d, %dx%dx%d", bench_kind_name[s->kind],
-                       s->in, s->size[0], s->size[1], s->size[2]);
-    (void)snprintf(row->name, sizeof row->name, "%s", row->text);
-    /* In the CSV one '_' for all that is no letter or digit. */
-    for (p = to = row->name; *p; p++)
-        if (strchr("abcdefghijklmnopqrstuvwxyz0123456789", *p)) *to++ = *p;
-        else if (to > row->name && to[-1] != '_') *to++ = '_';
-    *to = 0;
-}
-
-/* All directions of one operation. */
-static calomu_status bench_op(bench_ops *o, const bench_shape *s)
-{
-    int conv = s->kind == BENCH_OP_CONV || s->kind == BENCH_OP_SPARSE;
-    bench_row row = bench_row_new(conv ? BENCH_CONV : BENCH_PASS, conv ? "GFLOP/s" : "GB/s");
-    calomu_status status = bench_op_arena(o, s);
-    bench_op_name(s, &row);
-    row.uses = s->uses;
-    memset(o->gradient, 0, o->n_gradient * sizeof *o->gradient);
-    if (status == CALOMU_OK) status = bench_op_time(o, s, BENCH_FORWARD, &row);
-    if (status == CALOMU_OK && s->kind != BENCH_OP_SPARSE && s->kind != BENCH_OP_SUM)
-        status = bench_op_time(o, s, BENCH_TO_INPUT, &row);
-    if (status == CALOMU_OK && bench_has_weights(s))
-        status = bench_op_time(o, s, BENCH_TO_WEIGHTS, &row);
-    return status == CALOMU_OK ? bench_send(o->b, &row) : tool_report(o->c, status);
-}
-
-/* ---------------------------------------------------------------- the network's operations */
-
-enum { BENCH_RESOLUTIONS = 4, BENCH_SHAPES = 128 };
-
-typedef struct bench_list {
-    bench_shape shape[BENCH_SHAPES];
+typedef struct bench_profile {
+    bench_part part[BENCH_PARTS];
     int n;
-} bench_list;
+    int muons;
+    double at;                       /* of the last lap */
+    double total;                    /* s per muon of the fastest step */
+    double peak;                     /* FLOP/s of all threads */
+} bench_profile;
 
-/* Adds an operation, or another use of one that is there. */
-static void bench_list_add(bench_list *l, bench_kind kind, const int size[3], int in, int out,
-                           int kernel, int stride, int pad)
+static double bench_flops(const cm_lap *l)
 {
-    bench_shape s;
+    const cm_tensor *y = l->out;
+    double cells = (double)l->kernel * l->kernel * l->kernel, hits = 0;
+    int i, reach;
+    if (l->kernel == 0) return 0;
+    if (!l->hits) return 2 * cells * l->in->nc * y->nc * ((double)y->nz * y->nx * y->ny);
+    reach = l->kernel / l->stride;               /* of a hit: results on an axis */
+    for (i = 0; i < l->hits->muons; i++) hits += (double)l->hits->event[i].n_hits;
+    return 2.0 * reach * reach * reach * y->nc * hits / l->hits->muons;
+}
+
+static void bench_lap(void *user, const cm_lap *l)
+{
+    bench_profile *p = user;
+    double now = tool_seconds();
+    const cm_tensor *x = l->in ? l->in : l->out;
+    bench_part key, *k;
     int i;
-    memset(&s, 0, sizeof s);
-    s.kind = kind;
-    memcpy(s.size, size, sizeof s.size);
-    s.in = in;
-    s.out = out;
-    s.kernel = kernel;
-    s.stride = stride;
-    s.pad = pad;
-    for (i = 0; i < l->n; i++) {
-        const bench_shape *p = &l->shape[i];
-        if (p->kind == kind && memcmp(p->size, size, sizeof s.size) == 0 && p->in == in
-            && p->out == out && p->kernel == kernel && p->stride == stride)
+    memset(&key, 0, sizeof key);
+    key.name = l->name;
+    key.part = l->part;
+    key.kernel = l->kernel;
+    key.stride = l->stride;
+    key.in = l->in ? l->in->nc : 1;
+    key.out = l->out->nc;
+    key.size[0] = x->nz;
+    key.size[1] = x->nx;
+    key.size[2] = x->ny;
+    for (i = 0; i < p->n; i++) {
+        k = &p->part[i];
+        if (k->name == key.name && k->part == key.part && k->kernel == key.kernel
+            && k->stride == key.stride && k->in == key.in && k->out == key.out
+            && memcmp(k->size, key.size, sizeof key.size) == 0)
             break;
     }
-    if (i == BENCH_SHAPES) return;
-    if (i == l->n) l->shape[l->n++] = s;
-    l->shape[i].uses++;
+    if (i == BENCH_PARTS) i--;                   /* never: the network has fewer */
+    if (i == p->n) {
+        key.flops = bench_flops(l);
+        key.least = INFINITY;
+        p->part[p->n++] = key;
+    }
+    p->part[i].uses++;
+    p->part[i].now += (now - p->at) / p->muons;
+    p->at = tool_seconds();
 }
 
-static void bench_list_linears(bench_list *l, const calomu_architecture *a, int head)
+/* One training step; what comes behind the last operation is Adam. */
+static calomu_status bench_profile_step(bench_profile *p, bench_training *t)
 {
-    static const int one[3] = { 1, 1, 1 };
+    double seconds;
+    calomu_status s;
     int i;
-    bench_list_add(l, BENCH_OP_CONV, one, a->n_features + head, a->body, 1, 1, 0);
-    for (i = 0; i < 2; i++) bench_list_add(l, BENCH_OP_CONV, one, a->body, a->body, 1, 1, 0);
+    for (i = 0; i < p->n; i++) p->part[i].now = p->part[i].uses = 0;
+    p->at = tool_seconds();
+    s = bench_update(t, &seconds);
+    p->total = fmin(p->total, seconds / p->muons);
+    for (i = 0; i < p->n; i++) p->part[i].least = fmin(p->part[i].least, p->part[i].now);
+    return s;
 }
 
-/* The passes over memory of one resolution: what surrounds convolutions of C channels. */
-static void bench_list_passes(bench_list *l, const int size[3], int C, int last)
+static int bench_is(const bench_part *k, const char *name, const char *part)
 {
-    bench_list_add(l, BENCH_OP_NORM_SWISH, size, C, C, 0, 0, 0);
-    bench_list_add(l, BENCH_OP_JOIN, size, C, C, 0, 0, 0);
-    bench_list_add(l, BENCH_OP_MEAN, size, C, C, 0, 0, 0);
-    if (!last) {
-        bench_list_add(l, BENCH_OP_SWISH, size, C, C, 0, 0, 0);
-        bench_list_add(l, BENCH_OP_NORM, size, C, C, 0, 0, 0);
-        bench_list_add(l, BENCH_OP_POOL, size, C, C, 2, 2, 1);
-        return;
-    }
-    bench_list_add(l, BENCH_OP_MAX, size, C, C, 0, 0, 0);
-    bench_list_add(l, BENCH_OP_SIGMOID, size, C, C, 0, 0, 0);
-    bench_list_add(l, BENCH_OP_ADD, size, C, C, 0, 0, 0);
-    bench_list_add(l, BENCH_OP_SCALE, size, C, C, 0, 0, 0);
-    bench_list_add(l, BENCH_OP_CONCAT, size, C, C, 0, 0, 0);
+    return strcmp(k->name, name) == 0 && (!part || strcmp(k->part, part) == 0);
 }
 
-/* Walks the blocks of spec 3: channels grow by one in each block and by `growth` where the grid is
-   halved; a halved axis of n sites has n/2 + 1. */
-static void bench_list_fill(bench_list *l, const calomu_geometry *g)
+/* Time (and work) of all parts of this name and direction, per muon. */
+static double bench_profile_sum(const bench_profile *p, const char *name, const char *part,
+                                double *flops)
 {
-    calomu_architecture a = calomu_architecture_default();
-    int size[3], half[3], in = 1, out = 8, r, i, k;
-    size[0] = g->nz;
-    size[1] = g->nx;
-    size[2] = g->ny;
-    for (r = 0; r < BENCH_RESOLUTIONS; r++) {
-        if (r > 0) out = (int)floor(a.growth * in);
-        for (k = 0; k < 3; k++) half[k] = size[k] / 2 + 1;
-        bench_list_add(l, r ? BENCH_OP_CONV : BENCH_OP_SPARSE, size, in, out, 4, 2, 2);
-        bench_list_add(l, BENCH_OP_CONV, half, in, out, 1, 1, 0);
-        bench_list_add(l, BENCH_OP_CONV, half, out, out, 3, 1, 1);
-        if (r == 0) bench_list_add(l, BENCH_OP_SUM, size, 1, 1, 2, 2, 1);
-        memcpy(size, half, sizeof size);
-        for (i = 1, in = out + 1; i < a.blocks; i++, in++)
-            for (k = 0; k < 2; k++) bench_list_add(l, BENCH_OP_CONV, size, in, in, 3, 1, 1);
-        bench_list_passes(l, size, in, r == BENCH_RESOLUTIONS - 1);
-    }
-    bench_list_linears(l, &a, 2 * in);
-}
-
-/* Most reals in a row, and in the weights or buffers of an operation. */
-static size_t bench_list_room(const bench_list *l)
-{
-    size_t most = 0;
+    double sum = 0;
     int i;
-    for (i = 0; i < l->n; i++) {
-        const bench_shape *s = &l->shape[i];
-        size_t row = (size_t)(s->size[2] * (s->in + s->out + 1)) * CM_LANES;
-        size_t weights = (size_t)(s->in * s->out) * (size_t)(s->kernel * s->kernel * s->kernel);
-        if (row > most) most = row;
-        if (weights > most) most = weights;
-        if (8 * (size_t)s->in > most) most = 8 * (size_t)s->in;
-    }
-    return most;
+    for (i = 0; i < p->n; i++)
+        if (bench_is(&p->part[i], name, part)) {
+            sum += p->part[i].least;
+            if (flops) *flops += p->part[i].flops * p->part[i].uses;
+        }
+    return sum;
 }
 
-static calomu_status bench_ops_begin(bench_ops *o, const bench_list *l)
+static void bench_profile_print(const bench_profile *p)
 {
-    size_t room = bench_list_room(l), i;
-    uint32_t word[4];
-    o->n_noise = room + 65536;
-    o->noise = cm_allocate(o->c, o->n_noise, sizeof *o->noise);
-    o->n_gradient = room;
-    o->gradient = cm_allocate(o->c, room, sizeof *o->gradient);
-    if (!o->noise || !o->gradient) return tool_report(o->c, CALOMU_EMEMORY);
-    for (i = 0; i < o->n_noise; i++) {           /* uniform in (-1, 1) */
-        if (i % 4 == 0) calomu_random(1, 1, i / 4, word);
-        o->noise[i] = (cm_real)(word[i % 4] / 2147483648.0 - 1);
+    double sum = 0;
+    int i;
+    printf("\n%-46s%5s%10s%10s%8s\n", "parts above 0.1% of a training step", "uses", "ms/muon",
+           "GFLOP/s", "of peak");
+    for (i = 0; i < p->n; i++) {
+        const bench_part *k = &p->part[i];
+        char text[100], kind[32] = "";
+        double rate = k->flops * k->uses / fmax(k->least, 1e-12);
+        if (k->least < 0.001 * p->total) continue;
+        if (k->kernel) (void)snprintf(kind, sizeof kind, " %d/%d", k->kernel, k->stride);
+        (void)snprintf(text, sizeof text, "%s%s %s %d > %d, %dx%dx%d", k->name, kind, k->part,
+                       k->in, k->out, k->size[0], k->size[1], k->size[2]);
+        printf("%-46s%5d%10.4f", text, k->uses, 1e3 * k->least);
+        if (rate > 0) printf("%10.1f%7.0f%%", 1e-9 * rate, 100 * rate / p->peak);
+        printf("\n");
     }
-    for (i = 0; i < (size_t)o->muons; i++) o->n_hits += (double)o->hits.event[i].n_hits;
+    printf("\n%-46s%5s%10s%10s\n", "all of a kind", "", "forward", "backward");
+    for (i = 0; i < p->n; i++) {
+        const char *name = p->part[i].name;
+        double forward = bench_profile_sum(p, name, "forward", NULL);
+        double all = bench_profile_sum(p, name, NULL, NULL);
+        int j = 0;
+        while (p->part[j].name != name) j++;
+        if (j < i) continue;                     /* told already */
+        sum += all;
+        printf("%-51s%10.4f%10.4f\n", name, 1e3 * forward, 1e3 * (all - forward));
+    }
+    printf("%-51s%10.4f\n%-51s%10.4f\n", "loss, Adam, batch", 1e3 * fmax(p->total - sum, 0),
+           "training step", 1e3 * p->total);
+}
+
+static void bench_profile_rows(bench *b, const bench_profile *p)
+{
+    static const char *const row[BENCH_DIRECTIONS] = {
+        "conv_forward_peak", "conv_backward_input_peak", "conv_backward_weight_peak"
+    };
+    double conv = bench_profile_sum(p, "sparse convolution", NULL, NULL);
+    int i;
+    for (i = 0; i < BENCH_DIRECTIONS; i++) {
+        double flops = 0;
+        double time = bench_profile_sum(p, "convolution", bench_direction[i], &flops);
+        conv += time;
+        bench_set(b, row[i], 100 * flops / fmax(time, 1e-12) / p->peak);
+    }
+    bench_set(b, "other_share", 100 * (1 - fmin(conv / p->total, 1)));
+}
+
+/* In this process: the last of all measurements. */
+static calomu_status bench_profile_run(bench *b)
+{
+    static bench_profile p;
+    bench_training t;
+    double began = tool_seconds(), seconds;
+    int round;
+    calomu_status s = bench_training_begin(b, &t, b->batch, (int)b->threads);
+    memset(&p, 0, sizeof p);
+    p.muons = b->batch;
+    p.total = INFINITY;
+    p.peak = bench_peak_rate((int)b->threads);
+    if (s == CALOMU_OK) s = bench_update(&t, &seconds);
+    if (s == CALOMU_OK) cm_lap_set(t.c, bench_lap, &p);
+    for (round = 0; s == CALOMU_OK && !tool_stop
+         && (round < BENCH_LEAST || tool_seconds() - began < b->seconds); round++) {
+        p.peak = fmax(p.peak, bench_peak_rate((int)b->threads));
+        s = bench_profile_step(&p, &t);
+    }
+    bench_training_end(&t);
+    if (s != CALOMU_OK) return s;
+    printf("%-52s%10.4g GFLOP/s\n", "multiply-adds in registers, all threads", 1e-9 * p.peak);
+    if (b->profile) bench_profile_print(&p);
+    bench_profile_rows(b, &p);
     return CALOMU_OK;
 }
 
-/* All operations at the largest batch, in whole groups of lanes; convolutions first. */
-static calomu_status bench_ops_job(bench *b)
+/* ---------------------------------------------------------------- sizes of files */
+
+static double bench_size_per_hit(const char *path, double hits)
 {
-    calomu_feature_options features = calomu_feature_options_default();
-    calomu_event *event = NULL;
-    bench_list list;
-    bench_muons m;
-    bench_ops o;
-    calomu_status s;
-    int i, convolutions;
-    memset(&o, 0, sizeof o);
-    memset(&m, 0, sizeof m);
-    memset(&list, 0, sizeof list);
-    o.b = b;
-    s = tool_open(&o.c, b->threads);
-    if (s == CALOMU_OK) s = bench_muons_load(b, o.c, &features, &m);
-    if (s == CALOMU_OK) {
-        o.muons = (b->now_batch + CM_LANES - 1) / CM_LANES * CM_LANES;
-        o.hits.event = event = bench_batch(&m, o.muons, 1);
-        o.hits.muons = o.muons;
-        o.hits.nz = m.info.geometry.nz;
-        o.hits.nx = m.info.geometry.nx;
-        o.hits.ny = m.info.geometry.ny;
-        bench_list_fill(&list, &m.info.geometry);
-        s = event ? bench_ops_begin(&o, &list) : CALOMU_EMEMORY;
+    struct stat st;
+    return stat(path, &st) == 0 ? (double)st.st_size / hits : (double)CALOMU_ABSENT;
+}
+
+/* Low bits of the energies that no hit uses. */
+static uint32_t bench_low_bits(const calomu_events *e)
+{
+    uint32_t used = 0, bits;
+    size_t i, k;
+    for (i = 0; i < e->n; i++)
+        for (k = 0; k < e->event[i].n_hits; k++) {
+            memcpy(&bits, &e->event[i].hits[k].energy, sizeof bits);
+            used |= bits;
+        }
+    return used ? (used & (0u - used)) - 1 : 0;
+}
+
+/* Writes the same muons with these bits at random. */
+static calomu_status bench_write_full(calomu *c, const char *path, const calomu_data_info *info,
+                                      const calomu_events *e, uint32_t low)
+{
+    calomu_writer *w = NULL;
+    calomu_status s = calomu_writer_open(c, path, info, &w);
+    calomu_hit *hits = NULL;
+    uint32_t word[4], bits;
+    size_t i, k;
+    for (i = 0; i < e->n && s == CALOMU_OK; i++) {
+        calomu_event muon = e->event[i];
+        void *more = realloc(hits, (muon.n_hits + 1) * sizeof *hits);
+        if (!more) s = CALOMU_EMEMORY;
+        else hits = more;
+        for (k = 0; k < muon.n_hits && s == CALOMU_OK; k++) {
+            hits[k] = muon.hits[k];
+            calomu_random(1, i, k, word);
+            memcpy(&bits, &hits[k].energy, sizeof bits);
+            bits |= word[0] & low;
+            memcpy(&hits[k].energy, &bits, sizeof bits);
+        }
+        muon.hits = hits;
+        if (s == CALOMU_OK) s = calomu_writer_add(w, &muon);
     }
-    for (convolutions = 1; convolutions >= 0; convolutions--)
-        for (i = 0; i < list.n && s == CALOMU_OK; i++)
-            if (bench_has_weights(&list.shape[i]) == convolutions) s = bench_op(&o, &list.shape[i]);
-    cm_graph_free(o.g);
-    cm_release(o.c, o.arena);
-    cm_release(o.c, o.noise);
-    cm_release(o.c, o.gradient);
-    free(event);
-    bench_muons_free(&m);
-    calomu_close(o.c);
+    free(hits);
+    if (s == CALOMU_OK) return calomu_writer_close(w);
+    calomu_writer_abandon(w);
     return s;
 }
 
-/* ---------------------------------------------------------------- table and CSV */
-
-static void bench_csv(const bench *b, const char *name, const char *what, double x,
-                      const char *unit)
+static calomu_status bench_sizes(bench *b)
 {
-    if (!b->csv || isnan(x)) return;
-    tool_write_format(b->csv, "%s%s%s,", name, *what ? "_" : "", what);
-    tool_write_number(b->csv, x, 6);
-    tool_write_format(b->csv, ",%s\n", unit);
-}
-
-static void bench_heading(bench_section section)
-{
-    if (section == BENCH_SPEED)
-        printf("\n%-46s %9s %9s %9s %10s\n", "ms per muon", "best", "median", "processor",
-               "memory");
-    else if (section == BENCH_RATE)
-        printf("\n%-46s %9s %9s\n", "machine", "best", "median");
-    else
-        printf("\n%-32s%21s%21s%21s\n%-32s%21s%21s%21s\n",
-               section == BENCH_CONV ? "GFLOP/s" : "GB/s", "forward", "backward to input",
-               section == BENCH_CONV ? "backward to weights" : "", "",
-               section == BENCH_CONV ? "best median  %peak" : "best  median",
-               section == BENCH_CONV ? "best median  %peak" : "best  median",
-               section == BENCH_CONV ? "best median  %peak" : "");
-}
-
-static void bench_print_operation(bench *b, const bench_row *row)
-{
-    static const char *const way[BENCH_DIRECTIONS] = { "forward", "to_input", "to_weights" };
-    char name[112];
-    int i;
-    printf("%-32s", row->text);
-    for (i = 0; i < BENCH_DIRECTIONS; i++) {
-        if (isnan(row->best[i])) {
-            if (i < BENCH_TO_WEIGHTS) printf("%21s", "");
-            continue;
-        }
-        if (row->section == BENCH_CONV && b->peak > 0)
-            printf("%9.1f%7.1f%4.0f%%", row->best[i], row->median[i],
-                   100 * row->best[i] / b->peak);
-        else
-            printf("%13.1f%8.1f", row->best[i], row->median[i]);
-        (void)snprintf(name, sizeof name, "%s_%s", row->name, way[i]);
-        bench_csv(b, name, "best", row->best[i], row->unit);
-        bench_csv(b, name, "median", row->median[i], row->unit);
-        bench_csv(b, name, "time", row->milliseconds[i], "ms/muon");
-        if (row->section == BENCH_CONV) {
-            b->conv_time += row->uses * row->milliseconds[i];
-            b->conv_work += row->uses * row->work[i];
-        }
-    }
-    printf("\n");
-}
-
-static void bench_print(bench *b, const bench_row *row)
-{
-    int time = row->section == BENCH_SPEED;
-    if (row->section == BENCH_CONV || row->section == BENCH_PASS) {
-        bench_print_operation(b, row);
-        return;
-    }
-    if (time) printf("%-46s %9.3f %9.3f %9.3f", row->text, row->best[0], row->median[0],
-                     row->processor);
-    else printf("%-46s %9.1f %9.1f %s", row->text, row->best[0], row->median[0], row->unit);
-    if (row->memory > 0) printf(" %7.0f MB", row->memory);
-    printf("\n");
-    bench_csv(b, row->name, time ? "min" : "best", row->best[0], row->unit);
-    bench_csv(b, row->name, "median", row->median[0], row->unit);
-    if (time) bench_csv(b, row->name, "processor", row->processor, row->unit);
-    if (row->memory > 0) bench_csv(b, row->name, "memory", row->memory, "MB");
-    if (strncmp(row->name, "peak_", 5) == 0 && row->best[0] > b->peak) b->peak = row->best[0];
-}
-
-/* ---------------------------------------------------------------- measurements in children */
-
-typedef calomu_status (*bench_job)(bench *b);
-
-/* The child.  Its end must not write the parent's buffered output again. */
-static void bench_child(bench *b, bench_job job, int fd)
-{
-    calomu_status s;
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGTERM, SIG_DFL);
-    b->pipe = fd;
-    s = job(b);
-    _exit((int)s);
-}
-
-/* Prints the rows of a child until it closes the pipe, or a signal comes, which ends the child. */
-static calomu_status bench_receive(bench *b, int fd, pid_t child)
-{
-    bench_row row;
-    size_t have = 0;
-    for (;;) {
-        struct pollfd p;
-        ssize_t n = 0;
-        p.fd = fd;
-        p.events = POLLIN;
-        p.revents = 0;
-        if (tool_stop) {
-            (void)kill(child, SIGTERM);
-            return CALOMU_STOPPED;
-        }
-        if (poll(&p, 1, 100) <= 0) continue;
-        n = read(fd, (char *)&row + have, sizeof row - have);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return CALOMU_OK;
-        have += (size_t)n;
-        if (have < sizeof row) continue;
-        have = 0;
-        bench_print(b, &row);
-        (void)fflush(stdout);
-    }
-}
-
-static calomu_status bench_ended(pid_t child)
-{
-    int status = 0;
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return tool_fail(CALOMU_EIO, "a measurement got lost: %s", strerror(errno));
-    if (WIFEXITED(status)) return (calomu_status)WEXITSTATUS(status);
-    if (tool_stop) return CALOMU_STOPPED;        /* the same signal may have come to the child */
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
-        return tool_fail(CALOMU_EMEMORY, "the system killed a measurement, probably for want of"
-                         " memory: give a smaller --batch");
-    return tool_fail(CALOMU_EIO, "a measurement ended by signal %d", WTERMSIG(status));
-}
-
-static calomu_status bench_measure(bench *b, bench_job job, int batch, int threads)
-{
-    int fd[2];
-    pid_t child;
-    calomu_status s, end;
-    b->now_batch = batch;
-    b->now_threads = threads;
-    (void)fflush(stdout);
-    if (pipe(fd) != 0) return tool_fail(CALOMU_EIO, "no pipe: %s", strerror(errno));
-    child = fork();
-    if (child == 0) {
-        (void)close(fd[0]);
-        bench_child(b, job, fd[1]);
-    }
-    (void)close(fd[1]);
-    if (child < 0) {
-        s = tool_fail(CALOMU_EMEMORY, "no process for a measurement: %s", strerror(errno));
-        (void)close(fd[0]);
-        return s;
-    }
-    s = bench_receive(b, fd[0], child);
-    (void)close(fd[0]);
-    end = bench_ended(child);
-    return s != CALOMU_OK ? s : end;
-}
-
-/* With all threads, then with one. */
-static calomu_status bench_both(bench *b, bench_job job, int batch)
-{
-    calomu_status s = bench_measure(b, job, batch, b->threads);
-    if (s == CALOMU_OK && b->threads > 1) s = bench_measure(b, job, batch, 1);
-    return s;
-}
-
-/* ---------------------------------------------------------------- the verb */
-
-static calomu_status bench_batches(bench *b, const char *text)
-{
-    const char *p = text;
-    while (b->n_batches < BENCH_BATCHES) {
-        int n = 0, digits = 0;
-        for (; *p >= '0' && *p <= '9' && n <= BENCH_LARGEST; p++, digits++) n = 10 * n + (*p - '0');
-        if (!digits || n < 1 || n > BENCH_LARGEST || (*p && *p != ',')) break;
-        b->batch[b->n_batches++] = n;
-        if (!*p++) return CALOMU_OK;
-    }
-    return tool_misuse("--batch %.80s: must be at most %d whole numbers from 1 to %d with commas"
-                       " between them", text, (int)BENCH_BATCHES, (int)BENCH_LARGEST);
-}
-
-/* A name for the model of the inference runs, in TMPDIR or /tmp. */
-static calomu_status bench_make_model(bench *b)
-{
+    calomu_data *data = NULL;
+    calomu_events e = { 0 };
+    char path[256];
+    double hits;
     const char *folder = getenv("TMPDIR");
-    int fd, n = snprintf(b->made, sizeof b->made, "%s/calomu_bench_XXXXXX",
+    int fd, n = snprintf(path, sizeof path, "%s/calomu_bench_XXXXXX",
                          folder && *folder ? folder : "/tmp");
-    fd = n > 0 && (size_t)n < sizeof b->made ? mkstemp(b->made) : -1;
-    if (fd < 0) {
-        b->made[0] = 0;
-        return tool_fail(CALOMU_EIO, "no file for a model in %s: %s (--model FILE takes one that"
-                         " is there)", folder && *folder ? folder : "/tmp", strerror(errno));
+    calomu_status s = calomu_data_open(b->c, b->data_path, &data);
+    if (s == CALOMU_OK)
+        s = calomu_data_read(b->c, data, 0, NULL, (size_t)calomu_data_describe(data)->n_events, &e);
+    fd = s == CALOMU_OK && n > 0 && (size_t)n < sizeof path ? mkstemp(path) : -1;
+    if (fd >= 0) {
+        hits = fmax((double)calomu_data_describe(data)->n_hits, 1);
+        (void)close(fd);
+        s = bench_write_full(b->c, path, calomu_data_describe(data), &e, bench_low_bits(&e));
+        bench_set(b, "bytes_per_hit", bench_size_per_hit(b->data_path, hits));
+        if (s == CALOMU_OK) bench_set(b, "bytes_per_hit_full", bench_size_per_hit(path, hits));
+        (void)unlink(path);
+    } else if (s == CALOMU_OK) {
+        s = tool_fail(CALOMU_EIO, "no temporary file: %s", strerror(errno));
     }
-    (void)close(fd);
-    b->model_path = b->made;
-    return bench_measure(b, bench_model_job, 16, b->threads);
+    calomu_events_free(&e);
+    calomu_data_close(data);
+    return s == CALOMU_OK || fd < 0 ? s : tool_report(b->c, s);
 }
 
-static calomu_status bench_operations(bench *b)
+/* ---------------------------------------------------------------- the run */
+
+/* A peer, alone at its best batch (`best`) and at our batch (`same`, may be NULL), and us.  The one
+   that tries several goes first: its trials need memory. */
+static calomu_status bench_against(bench *b, bench_job job, const char *name, const char *command,
+                                   const char *same, const char *best)
 {
-    int i, batch = b->batch[0];
+    bench_side *own, *at_same = NULL, *at_best = bench_peer_add(b, command, name, b->batches);
+    char batch[16];
     calomu_status s;
-    for (i = 1; i < b->n_batches; i++)
-        if (b->batch[i] > batch) batch = b->batch[i];
-    bench_heading(BENCH_CONV);
-    s = bench_measure(b, bench_ops_job, batch, b->threads);
-    if (s != CALOMU_OK || !(b->conv_time > 0)) return s;
-    printf("\nAll convolutions of a training step: %.3f ms/muon, %.1f GFLOP/s, %.0f%% of peak.\n"
-           "Work: a convolution 2 x in x out x kernel^3 x sites of the result, padding counted (so"
-           " that a rate\nmay pass the peak where padding is skipped); the rest inputs and result"
-           " once, twice backward.\n",
-           b->conv_time, 1e3 * b->conv_work / b->conv_time,
-           b->peak > 0 ? 1e5 * b->conv_work / b->conv_time / b->peak : 0);
-    bench_csv(b, "convolutions_training", "min", b->conv_time, "ms/muon");
-    bench_csv(b, "convolutions_training", "best", 1e3 * b->conv_work / b->conv_time, "GFLOP/s");
+    (void)snprintf(batch, sizeof batch, "%d", (int)b->batch);
+    if (same) at_same = bench_peer_add(b, command, name, batch);
+    own = bench_side_add(b, job, b->batch, (int)b->threads, name);
+    s = bench_group(b);
+    if (s == CALOMU_OK) s = bench_lost(own);
+    if (s != CALOMU_OK) return s;
+    bench_set(b, best, bench_best(at_best) / bench_best(own));
+    bench_leave(b, best, "the peer did not run, see above");
+    if (!same) return CALOMU_OK;
+    bench_set(b, same, bench_best(at_same) / bench_best(own));
+    bench_leave(b, same, "the peer did not run, see above");
+    return CALOMU_OK;
+}
+
+static calomu_status bench_peers(bench *b)
+{
+    calomu_status s = CALOMU_OK;
+    if (b->yardstick)
+        s = bench_against(b, bench_training_job, "training", b->yardstick, "train_vs_torch_256",
+                          "train_vs_torch_best");
+    if (s == CALOMU_OK && b->yardstick)
+        s = bench_against(b, bench_infer_job, "inference", b->yardstick, "infer_vs_torch_256",
+                          "infer_vs_torch_best");
+    if (s == CALOMU_OK && b->newest)
+        s = bench_against(b, bench_training_job, "training", b->newest, NULL, "train_vs_newest");
+    if (s == CALOMU_OK && b->newest)
+        s = bench_against(b, bench_infer_job, "inference", b->newest, NULL, "infer_vs_newest");
     return s;
+}
+
+/* Two threads against one; memory of training. */
+static calomu_status bench_threads(bench *b)
+{
+    static const bench_job job[2] = { bench_training_job, bench_infer_job };
+    double least = INFINITY;
+    int i, both = b->threads >= 2;
+    for (i = 0; i < 2; i++) {
+        bench_side *many = bench_side_add(b, job[i], b->batch, both ? 2 : 1, "2 threads");
+        bench_side *one = bench_side_add(b, job[i], b->batch, 1, "1 thread");
+        calomu_status s = bench_group(b);
+        if (s == CALOMU_OK) s = bench_lost(many);
+        if (s == CALOMU_OK) s = bench_lost(one);
+        if (s != CALOMU_OK) return s;
+        least = fmin(least, bench_best(one) / bench_best(many));
+        if (i == 0) bench_set(b, "train_gb", 1e-3 * many->memory);
+    }
+    if (both) bench_set(b, "two_threads", least);
+    return CALOMU_OK;
+}
+
+static calomu_status bench_small(bench *b)
+{
+    bench_side *read = bench_side_add(b, bench_read_job, 0, 1, "reading");
+    bench_side *features = bench_side_add(b, bench_features_job, 64, 1, "features");
+    bench_side *one = bench_side_add(b, bench_host_job, 1, 1, "one muon");
+    bench_side *sixteen = bench_side_add(b, bench_host_job, 16, 1, "16 muons");
+    bench_side *start = bench_side_add(b, bench_start_job, 1, 1, "start");
+    calomu_status s = bench_group(b);
+    if (s == CALOMU_OK) s = bench_lost(read);
+    if (s == CALOMU_OK) s = bench_lost(features);
+    if (s == CALOMU_OK) s = bench_lost(one);
+    if (s == CALOMU_OK) s = bench_lost(sixteen);
+    if (s == CALOMU_OK) s = bench_lost(start);
+    if (s != CALOMU_OK) return s;
+    bench_set(b, "read_gb_per_s", 1 / bench_best(read));
+    bench_set(b, "features_ms", 1e3 * bench_best(features));
+    bench_set(b, "one_muon_ms", 1e3 * bench_best(one));
+    bench_set(b, "sixteen_muons_ms", 16e3 * bench_best(sixteen));
+    bench_set(b, "start_ms", 1e3 * bench_best(start));
+    return CALOMU_OK;
 }
 
 static calomu_status bench_all(bench *b)
 {
-    calomu_status s;
+    calomu_status s = bench_sizes(b);
+    printf("%-52s%10s%10s%9s\n", "ms per muon", "least", "median", "MB");
+    if (s == CALOMU_OK) s = bench_small(b);
+    if (s == CALOMU_OK) s = bench_threads(b);
+    if (s == CALOMU_OK) s = bench_peers(b);
+    if (s == CALOMU_OK) s = bench_profile_run(b);
+    return s == CALOMU_OK && tool_stop ? CALOMU_STOPPED : s;
+}
+
+/* ---------------------------------------------------------------- scaling */
+
+/* ms per muon of a job, alone; NaN where it fails for want of memory. */
+static calomu_status bench_alone(bench *b, bench_job job, int batch, double *ms)
+{
+    bench_side *side = bench_side_add(b, job, batch, (int)b->threads, "scaling");
+    calomu_status s = bench_group(b);
+    *ms = 1e3 * bench_best(side);
+    if (s != CALOMU_OK || side->status == CALOMU_EMEMORY) return s;
+    return bench_lost(side);
+}
+
+/* One line: cost per muon where `axis` has this value. */
+static calomu_status bench_scaling_line(bench *b, tool_writer *w, const char *axis, double value,
+                                        int batch)
+{
+    static const bench_job job[3] = { bench_training_job, bench_infer_job, bench_features_job };
+    calomu_status s = CALOMU_OK;
     int i;
-    bench_heading(BENCH_RATE);
-    s = bench_both(b, bench_peak_job, 0);
-    if (s == CALOMU_OK) s = bench_both(b, bench_copy_job, 0);
+    printf("%s %g\n", axis, value);
+    tool_write_format(w, "%s,", axis);
+    tool_write_number(w, value, 9);
+    for (i = 0; i < 3 && s == CALOMU_OK; i++) {
+        double ms = (double)CALOMU_ABSENT;
+        /* batch norm learns from 2 and more; a model is of one grid; features come one by one */
+        int absent = (i == 0 && batch < 2) || (i == 1 && strcmp(axis, "cells") == 0)
+            || (i == 2 && strcmp(axis, "batch") == 0);
+        if (!absent) s = bench_alone(b, job[i], batch, &ms);
+        tool_write_text(w, ",");
+        tool_write_number(w, ms, 6);
+    }
+    tool_write_text(w, "\n");
+    return s;
+}
+
+/* Made-up muons of so many hits in a grid of f times as many cells on each axis. */
+static int bench_make(bench *b, double f, double share)
+{
+    calomu_geometry *g = &b->made_geometry;
+    *g = b->geometry;
+    g->nz = (int32_t)fmax(round(f * g->nz), 1);
+    g->nx = (int32_t)fmax(round(f * g->nx), 1);
+    g->ny = (int32_t)fmax(round(f * g->ny), 1);
+    g->origin[1] = -0.5 * g->nx * g->pitch[1];
+    g->origin[2] = -0.5 * g->ny * g->pitch[2];
+    b->made = (int)fmax(share * g->nz * g->nx * g->ny, 1);
+    return g->nz * g->nx * g->ny;
+}
+
+/* Cost per muon against batch size (up to --batch), hits, and cells of the grid. */
+static calomu_status bench_scaling(bench *b)
+{
+    static const double share[] = { 0.002, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1 };   /* hit */
+    static const double factor[] = { 0.25, 0.5, 0.75, 1, 1.25, 1.5 };
+    enum { SHARES = sizeof share / sizeof share[0], SIZES = sizeof factor / sizeof factor[0] };
+    tool_writer *w = NULL;
+    int n, batch = b->batch < 64 ? b->batch : 64;
+    calomu_status s = tool_writer_open(b->c, b->scaling_path, &w);
     if (s != CALOMU_OK) return s;
-    bench_heading(BENCH_SPEED);
-    s = bench_measure(b, bench_read_job, 0, 1);
-    if (s == CALOMU_OK) s = bench_measure(b, bench_features_job, 0, 1);
-    for (i = 0; i < b->n_batches && s == CALOMU_OK; i++)
-        s = bench_both(b, bench_training_job, b->batch[i]);
-    if (s == CALOMU_OK && !b->model_path) s = bench_make_model(b);
-    for (i = 0; i < b->n_batches && s == CALOMU_OK; i++)
-        s = bench_both(b, bench_predict_job, b->batch[i]);
-    if (s == CALOMU_OK)
-        printf("\nMuons are in memory with their features.  Processor: time of all threads"
-               " together.  Memory:\nthe most that the process had resident.  Training needs"
-               " batches of 2 and more: batch norm learns\nfrom them.\n");
-    if (s == CALOMU_OK && b->operations) s = bench_operations(b);
+    tool_write_text(w, "axis,value,training_ms,inference_ms,features_ms\n");
+    for (n = 1; n <= b->batch && s == CALOMU_OK; n *= 2)
+        s = bench_scaling_line(b, w, "batch", n, n);
+    for (n = 0; n < SHARES && s == CALOMU_OK; n++) {
+        (void)bench_make(b, 1, share[n]);
+        s = bench_scaling_line(b, w, "hits", b->made, batch);
+    }
+    for (n = 0; n < SIZES && s == CALOMU_OK; n++) {
+        int cells = bench_make(b, factor[n], 0.11);      /* as GEANT4 muons hit them */
+        s = bench_scaling_line(b, w, "cells", cells, batch);
+    }
+    if (s == CALOMU_OK) return tool_writer_close(w);
+    tool_writer_abandon(w);
     return s;
 }
 
@@ -1320,11 +1245,12 @@ static calomu_status bench_check(bench *b)
     calomu_data *data = NULL;
     calomu_model *model = NULL;
     calomu_status s = calomu_data_open(b->c, b->data_path, &data);
-    if (s == CALOMU_OK && b->model_path) s = calomu_model_load(b->c, b->model_path, &model);
+    if (s == CALOMU_OK) s = calomu_model_load(b->c, b->model_path, &model);
     if (s != CALOMU_OK)
         (void)tool_report(b->c, s);
     else if (calomu_data_describe(data)->n_events == 0)
         s = tool_fail(CALOMU_EFORMAT, "%s holds no muons", b->data_path);
+    else b->geometry = calomu_data_describe(data)->geometry;
     calomu_model_free(model);
     calomu_data_close(data);
     return s;
@@ -1332,60 +1258,75 @@ static calomu_status bench_check(bench *b)
 
 static calomu_status bench_run(bench *b)
 {
+    int i;
     calomu_status s = bench_check(b);
-    if (s == CALOMU_OK && b->csv_path) s = tool_writer_open(b->c, b->csv_path, &b->csv);
     if (s != CALOMU_OK) return s;
-    if (b->csv) tool_write_text(b->csv, "row,value,unit\n");
-    printf("%s\nmuons: %s; at least %g s for each measurement\n", calomu_build_info(b->c),
-           b->data_path, b->seconds);
-    s = bench_all(b);
-    if (*b->made) (void)unlink(b->made);
-    if (s != CALOMU_OK || !b->csv) {
-        tool_writer_abandon(b->csv);
-        return s;
+    for (i = 0; i < BENCH_ROWS; i++) {
+        b->value[i] = (double)CALOMU_ABSENT;
+        b->why[i] = strstr(bench_rows[i].name, "_torch_") ? "no --yardstick is given"
+            : strstr(bench_rows[i].name, "_newest") ? "no --newest is given" : "";
     }
-    return tool_writer_close(b->csv);
+    bench_leave(b, "train_recompute_gb", "training has no --recompute");
+    bench_leave(b, "two_threads", "there is one thread");
+    printf("%s\nmuons: %s\n\n", calomu_build_info(b->c), b->data_path);
+    if (b->scaling_path) return bench_scaling(b);
+    if (b->profile) s = bench_profile_run(b);
+    else s = bench_all(b);
+    if (s != CALOMU_OK) return s;
+    if (!b->profile) bench_print(b);
+    return b->csv_path ? bench_csv(b) : CALOMU_OK;
 }
 
 int verb_bench(int argc, char **argv)
 {
-    const char *batches = "256,64,1";
-    int32_t threads = 0;
-    bench b;
+    static bench b;
     tool_option options[] = {
         { .name = "data", .type = TOOL_STRING, .target = &b.data_path, .value = "FILE.cmu",
           .help = "muons to work on, again and again where a batch needs more" },
         { .name = "model", .type = TOOL_STRING, .target = &b.model_path, .value = "FILE",
-          .help = "model for the inference runs", .preset = "the paper's, hardly trained" },
-        { .name = "batch", .type = TOOL_STRING, .target = &batches, .value = "N,M,...",
-          .help = "muons in a batch" },
-        TOOL_OPTION_THREADS(&threads),
+          .help = "model for the inference runs" },
+        { .name = "batch", .type = TOOL_INT, .target = &b.batch, .value = "N",
+          .help = "muons in a batch", .low = 2, .high = 65536 },
+        TOOL_OPTION_THREADS(&b.threads),
         { .name = "seconds", .type = TOOL_DOUBLE, .target = &b.seconds, .value = "S",
           .help = "time for each measurement, at least (s)", .low = 0.01, .high = 3600 },
-        { .name = "operations", .type = TOOL_FLAG, .target = &b.operations,
-          .help = "also each operation of the network, against the machine's peak" },
+        { .name = "profile", .type = TOOL_FLAG, .target = &b.profile,
+          .help = "only a training step, operation by operation" },
+        { .name = "scaling", .type = TOOL_STRING, .target = &b.scaling_path, .value = "OUT.csv",
+          .help = "only cost per muon against batch size up to --batch, hits and cells" },
+        { .name = "yardstick", .type = TOOL_STRING, .target = &b.yardstick, .value = "COMMAND",
+          .help = "a peer to compare with, at our batch and at its best" },
+        { .name = "newest", .type = TOOL_STRING, .target = &b.newest, .value = "COMMAND",
+          .help = "another, at its best" },
+        { .name = "peer-batches", .type = TOOL_STRING, .target = &b.batches, .value = "N,M,...",
+          .help = "batches among which a peer finds its best" },
+        { .name = "program", .type = TOOL_STRING, .target = &b.program, .value = "FILE",
+          .help = "the program whose start is timed" },
         { .name = "csv", .type = TOOL_STRING, .target = &b.csv_path, .value = "OUT.csv",
-          .help = "results as row,value,unit" },
+          .help = "results as row,value,unit,target,met" },
         { .name = NULL }
     };
     tool_usage usage = {
         .verb = "bench",
-        .purpose = "Measures training, inference, features and reading on this machine, with all\n"
-                   "threads and with one, and their peak memory.",
+        .purpose = "Measures training, inference, features and files on this machine, against the\n"
+                   "targets.",
         .options = options,
-        .notes = "Best is the least time or the highest rate of all repetitions: what the machine\n"
-                 "can do when nothing disturbs it.  Processor time is that of all threads."
+        .notes = "The least time of all repetitions counts: what the machine can do when nothing\n"
+                 "disturbs it.  A peer is a command such as tools/bench_torch.py, which is given\n"
+                 "--job training|inference --batch N,M,... --threads N and speaks the lines that\n"
+                 "tools/bench.c describes.  Ends with 0 whether targets are met or not."
     };
     int code;
-    memset(&b, 0, sizeof b);
     b.data_path = "testdata/muons.cmu";
+    b.model_path = "testdata/model.safetensors";
+    b.program = "./calomu";
+    b.batches = "16,64,256";
+    b.batch = 256;
     b.seconds = 3;
     code = tool_parse(&usage, argc, argv);
-    if (code < 0) code = (int)bench_batches(&b, batches);
-    else return code;
-    if (code != CALOMU_OK) return code;
-    b.threads = threads > 0 ? (int)threads : calomu_threads_available();
-    code = (int)tool_open(&b.c, 1);
+    if (code >= 0) return code;
+    if (b.threads == 0) b.threads = calomu_threads_available();
+    code = (int)tool_open(&b.c, (int)b.threads);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
     code = (int)bench_run(&b);

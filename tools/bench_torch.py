@@ -1,16 +1,19 @@
-"""PyTorch's side of `make bench`: training step and inference of the reference network.
+"""A peer of `make bench`: the reference network in PyTorch, or exported to onnxruntime.
 
 Does what `calomu bench` does, with oracle/torch_model.py of the reference folder: the same muons,
 the same thread count, loss and Adam included.  The dense grids are filled before the clock starts,
-so PyTorch is not charged for that.  Prints and writes rows `row,value,unit` named like calomu's
-with `torch_` in front.
+so the peer is not charged for that.  Of all variants (batch sizes, and with --engines and
+--layouts more) the fastest of a short trial is the one that is measured.  Speaks the lines that
+tools/bench.c describes: `ready MUONS TEXT`, then for each `go` one repetition, answered by
+`SECONDS MEGABYTES`.
 """
 import argparse
-import csv
+import os
 import resource
-import statistics
 import sys
+import tempfile
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -24,13 +27,14 @@ def columns(path, names):
         return np.genfromtxt(f, delimiter=',', usecols=index, ndmin=2)
 
 
-def muons(a):
+def muons(folder):
     """Hits per event (cell, energy), features and true energies, by rising number of hits."""
-    truth = columns(a.truth, ['energy'])[:, 0]
-    features = columns(a.features, open(a.features).readline().strip().split(',')[1:])
-    with open(a.hits) as f:
+    truth = columns(folder + '/truth.csv', ['energy'])[:, 0]
+    with open(folder + '/features.csv') as f:
+        features = columns(f.name, f.readline().strip().split(',')[1:])
+    with open(folder + '/hits.csv') as f:
         assert f.readline().strip() == 'event,iz,ix,iy,energy'
-        hits = np.loadtxt(f, delimiter=',', ndmin=2)
+        hits = np.fromstring(f.read().replace('\n', ','), sep=',').reshape(-1, 5)
     order = np.argsort(np.bincount(hits[:, 0].astype(int), minlength=len(truth)), kind='stable')
     hits = hits[np.argsort(hits[:, 0], kind='stable')]
     first = np.searchsorted(hits[:, 0], np.arange(len(truth) + 1))
@@ -49,50 +53,17 @@ def batch(events, n, grid):
     return x, torch.tensor(f, dtype=torch.float32), torch.tensor(y, dtype=torch.float32)[:, None]
 
 
-def repeat(work, seconds, least):
-    """Seconds and processor seconds of each repetition, after one that does not count."""
-    work()
-    times, processor, began = [], [], time.perf_counter()
-    while len(times) < least or time.perf_counter() - began < seconds:
-        start, cpu = time.perf_counter(), time.process_time()
-        work()
-        times.append(time.perf_counter() - start)
-        processor.append(time.process_time() - cpu)
-    return times, processor
-
-
-def report(out, a, what, times, processor):
-    row = 'torch_%s_b%d_t%d' % (what, a.batch, a.threads)
-    best, median, cpu = (1e3 * t / a.batch for t in (min(times), statistics.median(times),
-                                                     min(processor)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    for kind, value, unit in (('min', best, 'ms/muon'), ('median', median, 'ms/muon'),
-                              ('processor', cpu, 'ms/muon'), ('memory', peak, 'MB')):
-        out.writerow(['%s_%s' % (row, kind), '%.6g' % value, unit])
-    print('%-46s %9.3f %9.3f %9.3f %7.0f MB' % (
-        'PyTorch %s, %s, batch %d, %d thread%s' % (torch.__version__, what, a.batch, a.threads,
-                                                   's' if a.threads > 1 else ''),
-        best, median, cpu, peak))
-    sys.stdout.flush()
-
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument('--oracle', required=True, help='folder of torch_model.py')
-    for name in ('hits', 'truth', 'features', 'csv'):
-        p.add_argument('--' + name, required=True, help='file')
-    p.add_argument('--batch', type=int, default=256)
-    p.add_argument('--threads', type=int, default=2)
-    p.add_argument('--seconds', type=float, default=3, help='for each measurement, at least')
-    p.add_argument('--grid', default='50,32,32', help='cells in z, x, y')
-    a = p.parse_args()
-    sys.dont_write_bytecode = True
-    sys.path.insert(0, a.oracle)
+def torch_work(a, layout, data):
+    """A training step or the inference of one batch in PyTorch, as a function, and the network."""
     import torch_model
-    torch.set_num_threads(a.threads)
+    x, f, y = data
     torch.manual_seed(1)
-    x, f, y = batch(muons(a), a.batch, [int(n) for n in a.grid.split(',')])
     net, loss = torch_model.Net(), torch_model.BinnedHuberMFSE()
+    if layout == 'channels_last_3d':
+        x = x.to(memory_format=torch.channels_last_3d)
+        for m in net.modules():
+            if isinstance(m, torch.nn.Conv3d):
+                m.to(memory_format=torch.channels_last_3d)
     adam = torch.optim.Adam(net.parameters(), lr=1e-5, betas=(0.95, 0.999))
     weight = torch_model.weight(y)
 
@@ -105,16 +76,104 @@ def main():
         with torch.no_grad():
             net(x, f)
 
-    with open(a.csv, 'w', newline='') as file:
-        out = csv.writer(file, lineterminator='\n')
-        out.writerow(['row', 'value', 'unit'])
-        if a.batch >= 16:
-            report(out, a, 'training', *repeat(step, a.seconds, 2))
-        else:
-            # Batch norm of one muon has no state to learn; any batch fills its buffers.
-            net(x.expand(2, -1, -1, -1, -1), f.expand(2, -1)).sum().backward()
-        net.eval()
-        report(out, a, 'inference', *repeat(infer, a.seconds, 3))
+    if a.job == 'training':
+        return step, net
+    with torch.no_grad():
+        net(x[:2], f[:2])            # fills the buffers of the batch norms
+    net.eval()
+    return infer, net
+
+
+def onnx_work(a, net, data):
+    """The same inference by onnxruntime."""
+    import onnxruntime
+    x, f, _ = data
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, 'net.onnx')
+        torch.onnx.export(net, (x, f), path, input_names=['x', 'f'], dynamo=False)
+        o = onnxruntime.SessionOptions()
+        o.intra_op_num_threads = a.threads
+        o.add_session_config_entry('session.force_spinning_stop', '1')   # others have their turn
+        session = onnxruntime.InferenceSession(path, o, providers=['CPUExecutionProvider'])
+    feed = {'x': x.numpy(), 'f': f.numpy()}
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, feed)[0], net(x, f), rtol=1e-3, atol=1e-3)
+    return lambda: session.run(None, feed)
+
+
+def seconds(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def enough_memory(a, n):
+    """7 GB at 256 in training; /proc/meminfo in kB."""
+    need = n * (28 if a.job == 'training' else 8) + 500
+    try:
+        with open('/proc/meminfo') as f:
+            free = next(int(s.split()[1]) / 1024 for s in f if s.startswith('MemAvailable'))
+    except (OSError, StopIteration):
+        return True
+    if free < need:
+        print('bench_torch.py: batch %d is left out: it needs about %d MB, %d are free'
+              % (n, need, free), file=sys.stderr)
+    return free >= need
+
+
+def variants(a, events, grid):
+    """(batch, text, function) one after the other."""
+    name = 'PyTorch ' + torch.__version__
+    for n in (int(n) for n in a.batch.split(',')):
+        if not enough_memory(a, n):
+            continue
+        data = batch(events, n, grid)
+        for layout in a.layouts.split(','):
+            work, net = torch_work(a, layout, data)
+            yield n, '%s, %s, batch %d' % (name, layout, n), work
+        if a.job == 'inference' and 'onnxruntime' in a.engines:
+            import onnxruntime
+            work, net = torch_work(a, 'contiguous', data)
+            yield n, 'onnxruntime %s, batch %d' % (onnxruntime.__version__, n), \
+                onnx_work(a, net, data)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument('--oracle', required=True, help='folder of torch_model.py')
+    p.add_argument('--muons', required=True, help='folder of hits.csv, truth.csv, features.csv')
+    p.add_argument('--job', choices=['training', 'inference'], required=True)
+    p.add_argument('--batch', default='256', help='batches to choose from, with commas')
+    p.add_argument('--layouts', default='contiguous', help='contiguous,channels_last_3d')
+    p.add_argument('--engines', default='torch', help='torch,onnxruntime (for inference)')
+    p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--grid', default='50,32,32', help='cells in z, x, y')
+    a = p.parse_args()
+    sys.dont_write_bytecode = True
+    warnings.simplefilter('ignore')
+    sys.path.insert(0, a.oracle)
+    torch.set_num_threads(a.threads)
+    answers = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)                    # what libraries print is no answer
+    events = muons(a.muons)
+    best = None
+    for n, text, work in variants(a, events, [int(i) for i in a.grid.split(',')]):
+        work()
+        t = min(seconds(work), seconds(work)) / n
+        print('  trial: %-48s%9.3f ms per muon' % (text, 1e3 * t), file=sys.stderr)
+        if best is None or t < best[0]:
+            best = t, n, text, work
+        del work
+    if best is None:
+        sys.exit('bench_torch.py: not enough memory')
+    _, n, text, work = best
+    print('ready %d %s, %s, %d threads' % (n, a.job, text, a.threads), file=answers, flush=True)
+    for line in sys.stdin:
+        if line.strip() != 'go':
+            break
+        t = seconds(work)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        print('%.9g %.6g' % (t, peak), file=answers, flush=True)
 
 
 if __name__ == '__main__':
