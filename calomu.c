@@ -63,6 +63,7 @@ struct calomu {
     int threads;
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
+    int recompute;
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
@@ -245,6 +246,7 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 #endif
     c->isa = isa;
     c->direct = o->direct != 0;
+    c->recompute = o->recompute != 0;
     cm_describe_build(c);
     *out = c;
     return CALOMU_OK;
@@ -3229,11 +3231,12 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
 typedef struct cm_record cm_record;
 struct cm_record {
     void (*backward)(cm_graph *g, cm_record *r);
+    void (*again)(cm_graph *g, cm_record *r);    /* makes out->x from the inputs, or NULL */
     cm_tensor *out, *in[4];
     cm_weight w, bias;
     cm_norm norm;
     const cm_hits *hits;
-    int kernel, stride, pad, first, swish, wino;
+    int kernel, stride, pad, first, swish, wino, cheap;
     double scale;
     double *saved;                   /* what the forward pass keeps, in the small memory */
     cm_real *column[3];              /* of batch norm's backward (7.4): a, b, mean, */
@@ -3264,7 +3267,7 @@ struct cm_graph {
     int n_blocks, room;
     cm_small *small;
     cm_record *last;
-    int threads, training, fast, split;
+    int threads, training, fast, split, recompute;
     calomu_status status;
     const cm_kernels *k;
     const cm_packs *packs;           /* packed weights to use, or NULL */
@@ -3310,6 +3313,7 @@ cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int tr
     g->training = training;
     g->k = cm_kernels_of(c->isa);
     g->fast = !c->direct;
+    g->recompute = c->recompute;
     return g;
 }
 
@@ -3364,12 +3368,12 @@ static void *cm_small_take(cm_graph *g, size_t bytes)
     return memset(p, 0, bytes);
 }
 
-/* Index of a free block of at least `bytes`, but not of more than twice as many; the smallest. */
+/* Index of the smallest free block of at least `bytes`, or -1. */
 static int cm_block_find(const cm_graph *g, size_t bytes)
 {
     int i, best = -1;
     for (i = 0; i < g->n_blocks; i++)
-        if (g->block[i].free && g->block[i].size >= bytes && g->block[i].size / 2 <= bytes
+        if (g->block[i].free && g->block[i].size >= bytes
             && (best < 0 || g->block[i].size < g->block[best].size))
             best = i;
     return best;
@@ -3379,7 +3383,7 @@ static int cm_block_room(cm_graph *g)
 {
     cm_block *more;
     int room = g->room ? 2 * g->room : 256;
-    if (g->n_blocks < g->room) return 1;
+    if (g->n_blocks + 1 < g->room) return 1;
     more = cm_allocate(g->c, (size_t)room, sizeof *more);
     if (!more) {
         cm_graph_fail(g, CALOMU_EMEMORY, NULL);
@@ -3392,40 +3396,74 @@ static int cm_block_room(cm_graph *g)
     return 1;
 }
 
+/* Blocks lie behind each other in rising offsets.  Makes block i exactly `bytes` long; what is
+   left becomes a free block behind it. */
+static void cm_block_cut(cm_graph *g, int i, size_t bytes)
+{
+    cm_block *b = g->block + i;
+    size_t rest = b->size - bytes;
+    if (rest == 0) return;
+    memmove(b + 2, b + 1, (size_t)(g->n_blocks - i - 1) * sizeof *b);
+    g->n_blocks++;
+    b[1].offset = b->offset + bytes;
+    b[1].size = rest;
+    b[1].free = 1;
+    b->size = bytes;
+}
+
+/* A new block at the end, or the free one there made longer; -1 if the arena is full. */
+static int cm_block_append(cm_graph *g, size_t bytes)
+{
+    cm_block *last = g->n_blocks > 0 ? g->block + g->n_blocks - 1 : NULL;
+    size_t have = last && last->free ? last->size : 0;
+    if (g->size < g->used + CM_GUARD || bytes - have > g->size - g->used - CM_GUARD) return -1;
+    if (!have) {
+        last = g->block + g->n_blocks++;
+        last->offset = g->used;
+    }
+    last->size = bytes;
+    g->used += bytes - have;
+    if (g->used > g->peak) g->peak = g->used;
+    return g->n_blocks - 1;
+}
+
 /* A block of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
    address that is never read: the arena's imagined start is 64. */
 static cm_real *cm_arena_take(cm_graph *g, size_t count)
 {
-    size_t bytes = (count * sizeof(cm_real) + 63) / 64 * 64;
+    size_t bytes = count > 0 ? (count * sizeof(cm_real) + 63) / 64 * 64 : 64;
     int i;
-    if (g->status != CALOMU_OK) return NULL;
+    if (g->status != CALOMU_OK || !cm_block_room(g)) return NULL;
     i = cm_block_find(g, bytes);
+    if (i >= 0) cm_block_cut(g, i, bytes);
+    else i = cm_block_append(g, bytes);
     if (i < 0) {
-        if (g->size < g->used + CM_GUARD || bytes > g->size - g->used - CM_GUARD) {
-            cm_graph_fail(g, CALOMU_EMEMORY, "the arena is too small for this network and batch");
-            return NULL;
-        }
-        if (!cm_block_room(g)) return NULL;
-        i = g->n_blocks++;
-        g->block[i].offset = g->used;
-        g->block[i].size = bytes;
-        g->used += bytes;
-        if (g->used > g->peak) g->peak = g->used;
+        cm_graph_fail(g, CALOMU_EMEMORY, "the arena is too small for this network and batch");
+        return NULL;
     }
     g->block[i].free = 0;
     if (cm_dry(g)) return (cm_real *)(uintptr_t)(64 + g->block[i].offset);
     return (cm_real *)(void *)(g->memory + g->block[i].offset);
 }
 
+/* Frees the block at x; free neighbours become one. */
 static void cm_give_back(cm_graph *g, const void *x)
 {
     uintptr_t start = cm_dry(g) ? 64 : (uintptr_t)g->memory;
     size_t offset;
-    int i;
+    int i = 0, k;
     if (!x || (uintptr_t)x < start || (uintptr_t)x - start >= g->used) return;
     offset = (size_t)((uintptr_t)x - start);
-    for (i = 0; i < g->n_blocks; i++)
-        if (g->block[i].offset == offset) g->block[i].free = 1;
+    while (i < g->n_blocks && g->block[i].offset != offset) i++;
+    if (i == g->n_blocks) return;
+    g->block[i].free = 1;
+    for (k = i; k >= i - 1; k--) {               /* with the one behind, then the one before */
+        cm_block *b = g->block + k;
+        if (k < 0 || k + 1 >= g->n_blocks || !b[0].free || !b[1].free) continue;
+        b->size += b[1].size;
+        memmove(b + 1, b + 2, (size_t)(g->n_blocks - k - 2) * sizeof *b);
+        g->n_blocks--;
+    }
 }
 
 /* The same for numbers of another type, zeroed: `bytes` of them; goes back with cm_give_back. */
@@ -3576,10 +3614,30 @@ cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
     return t->dx;
 }
 
-/* In inference, t is not needed any more. */
-static void cm_drop(cm_graph *g, cm_tensor *t)
+/* A result that can be made again from the inputs of its operation may be forgotten until backward
+   asks for it: always where that is cheap, a batch norm that one operation reads, and anything if
+   `recompute` asks for less memory. */
+static int cm_cheap(const cm_tensor *t) { return t->made && t->made->cheap && t->users == 1; }
+
+static void cm_forget(cm_graph *g, cm_tensor *t)
 {
-    if (t && !g->training) cm_give_back(g, t->x);
+    if (!g->training || !t->made || !t->made->again || !(g->recompute || cm_cheap(t))) return;
+    cm_give_back(g, t->x);
+    t->x = NULL;
+}
+
+static void cm_remember(cm_graph *g, cm_tensor *t)
+{
+    int k;
+    if (t->x || !t->made || !t->made->again || g->status != CALOMU_OK) return;
+    for (k = 0; k < 4; k++)
+        if (t->made->in[k]) cm_remember(g, t->made->in[k]);
+    t->x = cm_arena_take(g, cm_total(t));
+    if (!t->x) return;
+    cm_zero_halo(g, t, t->x);
+    t->made->again(g, t->made);
+    for (k = 0; k < 4; k++)
+        if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
 }
 
 /* The memory of every result goes back to the arena once its record is through; values and
@@ -4629,6 +4687,7 @@ static cm_real *cm_norm_column(cm_graph *g, const double *saved, int kind, int n
 static void cm_norm_begin(cm_graph *g, cm_record *r)
 {
     int kind;
+    cm_remember(g, r->in[0]);
     for (kind = CM_NORM_A; kind <= CM_NORM_MEAN; kind++)
         r->column[kind] = cm_norm_column(g, r->saved, kind, r->out->nc);
     r->sums = cm_plane_sums(g, r->out, 2);
@@ -4694,6 +4753,22 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     }
 }
 
+static void cm_norm_apply(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    cm_real *a = cm_norm_column(g, r->saved, CM_NORM_A, x->nc);
+    cm_real *b = cm_norm_column(g, r->saved, CM_NORM_B, x->nc);
+    int units = x->groups * x->nz, u;
+    if (!a || !b || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++)
+            g->k->affine(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny, x->nc, a, b,
+                         r->swish);
+    }
+}
+
 /* In inference batch norm and Swish are applied to the rows of the convolution before them. */
 static void cm_norm_inline(cm_graph *g, cm_record *r, const cm_norm *n, int swish)
 {
@@ -4727,10 +4802,8 @@ static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 
 cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi)
 {
-    int units, u;
     cm_tensor *y;
     cm_record *r;
-    cm_real *a, *b;
     if (!x || g->status != CALOMU_OK) return NULL;
     if (g->training && x->muons < 2) {
         cm_graph_fail(g, CALOMU_EUSAGE, "training needs batches of at least 2 muons");
@@ -4745,6 +4818,8 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
     if (!y) return NULL;
     r = cm_record_new(g, cm_norm_backward, y, x, NULL);
     if (!r) return NULL;
+    r->again = cm_norm_apply;
+    r->cheap = 1;
     r->norm = n;
     r->swish = swish;
     r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * x->nc) * sizeof *r->saved);
@@ -4753,17 +4828,7 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
         cm_norm_transform(&n, x->nc, r->saved);
         r->scale = (double)*n.count;
     }
-    a = cm_norm_column(g, r->saved, CM_NORM_A, x->nc);
-    b = cm_norm_column(g, r->saved, CM_NORM_B, x->nc);
-    if (!a || !b || cm_dry(g)) return y;
-    units = x->groups * x->nz;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++)
-            g->k->affine(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny, x->nc, a, b,
-                         swish);
-    }
+    cm_norm_apply(g, r);
     return cm_done(g, r, "batch norm");
 }
 
@@ -4903,30 +4968,6 @@ static void cm_backward_taps(const cm_tensor *dy, const cm_record *r, const int 
         }
 }
 
-static void cm_conv_to_input(cm_graph *g, const cm_record *r, const cm_real *packed, int add,
-                             const cm_record *norm)
-{
-    const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
-    size_t site = (size_t)x->nc * CM_LANES;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int k = u / x->nz, m[3];
-        cm_taps taps;
-        m[0] = u % x->nz;
-        for (m[1] = 0; m[1] < x->nx; m[1]++) {
-            for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
-                int n = (x->ny - m[2] + r->stride - 1) / r->stride;
-                const cm_real *from = cm_row(y, y->dx, k, m[0] / r->stride, m[1] / r->stride);
-                cm_real *to = cm_row(x, x->dx, k, m[0], m[1]) + (size_t)m[2] * site;
-                cm_backward_taps(y, r, m, &taps);
-                cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
-                               (size_t)r->stride * site, n, x->nc, add);
-            }
-            if (norm) cm_norm_row(g, norm, k, m[0], m[1]);
-        }
-    }
-}
 
 /* To the weights: dw[o][i][k] = sum over groups, lanes, j:  dy[o](j) * x[i](stride*j + k - pad).
    One unit of work is a group and one kz.  Accumulators over lanes, [kx][ky][tile][in][out][L],
@@ -5406,33 +5447,63 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
     cm_give_back(g, partial);
 }
 
-static void cm_wino_backward(cm_graph *g, cm_record *r)
+static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_record *norm)
 {
-    if (r->w.dx) cm_wino_to_weights(g, r);
-    cm_lap_end(g, r, "to weights");
-    if (r->in[0]->needs) {
-        int add = cm_grad_begin(g, r->in[0]);
-        cm_record *norm = cm_norm_ahead(g, r->in[0]);
-        if (g->status == CALOMU_OK) cm_wino(g, r, 1, add, norm);
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *packed = cm_weights(g, r, 1);
+    int units = x->groups * x->nz, u;
+    size_t site = (size_t)x->nc * CM_LANES;
+    cm_give_back(g, packed);         /* nothing else is taken before the end */
+    if (!packed || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int k = u / x->nz, m[3];
+        cm_taps taps;
+        m[0] = u % x->nz;
+        for (m[1] = 0; m[1] < x->nx; m[1]++) {
+            for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
+                int n = (x->ny - m[2] + r->stride - 1) / r->stride;
+                const cm_real *from = cm_row(y, y->dx, k, m[0] / r->stride, m[1] / r->stride);
+                cm_real *to = cm_row(x, x->dx, k, m[0], m[1]) + (size_t)m[2] * site;
+                cm_backward_taps(y, r, m, &taps);
+                cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
+                               (size_t)r->stride * site, n, x->nc, add);
+            }
+            if (norm) cm_norm_row(g, norm, k, m[0], m[1]);
+        }
     }
+}
+
+static void cm_conv_compute(cm_graph *g, cm_record *r)
+{
+    const cm_real *packed;
+    if (r->wino) {
+        cm_wino(g, r, 0, 0, NULL);
+        return;
+    }
+    packed = cm_weights(g, r, 0);
+    if (packed && !cm_dry(g)) cm_conv_forward(g, r, packed);
+    cm_give_back(g, packed);
 }
 
 static void cm_conv_backward(cm_graph *g, cm_record *r)
 {
-    if (r->wino) {
-        cm_wino_backward(g, r);
-        return;
+    cm_tensor *x = r->in[0];
+    cm_record *norm;
+    int add;
+    if (r->w.dx) {
+        cm_remember(g, x);
+        if (r->wino) cm_wino_to_weights(g, r);
+        else cm_conv_to_weights(g, r);
+        if (cm_cheap(x)) cm_forget(g, x);
     }
-    if (r->w.dx) cm_conv_to_weights(g, r);
     if (r->bias.dx) cm_conv_to_bias(g, r);
     cm_lap_end(g, r, "to weights");
-    if (r->in[0]->needs) {
-        const cm_real *packed = cm_weights(g, r, 1);
-        int add = cm_grad_begin(g, r->in[0]);
-        cm_record *norm = cm_norm_ahead(g, r->in[0]);
-        if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_to_input(g, r, packed, add, norm);
-        cm_give_back(g, packed);
-    }
+    if (!x->needs) return;
+    add = cm_grad_begin(g, x);
+    norm = cm_norm_ahead(g, x);
+    if (r->wino) cm_wino(g, r, 1, add, norm);
+    else cm_conv_to_input(g, r, add, norm);
 }
 
 /* Sites per axis of a result; how far the taps of the input reach behind it; and how far the
@@ -5495,13 +5566,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->wino = wino;
     if (norm) cm_norm_inline(g, r, norm, swish);
     cm_sums_take(g, y);
-    if (wino) {
-        cm_wino(g, r, 0, 0, NULL);
-    } else {
-        const cm_real *packed = cm_weights(g, r, 0);
-        if (packed && !cm_dry(g)) cm_conv_forward(g, r, packed);
-        cm_give_back(g, packed);
-    }
+    r->again = cm_conv_compute;
+    cm_conv_compute(g, r);
     if (own) cm_give_back(g, own->x);
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
@@ -5811,48 +5877,56 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     return cm_done(g, r, "pooling");
 }
 
-/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  The result has the
-   halo of x, and zeros in it. */
+/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  The result has no halo. */
 
 static void cm_point_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     int units = x->groups * x->nz, u, add;
     if (!x->needs) return;
+    cm_remember(g, x);
     add = cm_grad_begin(g, x);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / x->nz, z = u % x->nz;
         for (i = 0; i < x->nx; i++)
-            g->k->dpoint(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i),
+            g->k->dpoint(cm_row(x, x->x, k, z, i),
+                         y->x ? cm_row(y, y->x, k, z, i) : NULL,     /* sigmoid reads it */
                          cm_row(y, y->dx, k, z, i), cm_row(x, x->dx, k, z, i), x->ny * x->nc,
                          r->first, add);
     }
 }
 
+static void cm_point_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int units = x->groups * x->nz, u;
+    if (cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++) {
+            g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc,
+                        r->first);
+            cm_sums_row(g, y, k, z, i);
+        }
+    }
+}
+
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
 {
-    int units, u;
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    y = cm_tensor_like(g, x, x->nc, x->lo, x->hi);
+    y = cm_tensor_like(g, x, x->nc, 0, 0);
     if (!y) return NULL;
     r = cm_record_new(g, cm_point_backward, y, x, NULL);
     if (!r) return NULL;
     r->first = what;
     cm_sums_take(g, y);
-    if (cm_dry(g)) return y;
-    units = x->groups * x->nz;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++) {
-            g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc, what);
-            cm_sums_row(g, y, k, z, i);
-        }
-    }
+    if (what == 0) r->again = cm_point_compute;
+    cm_point_compute(g, r);
     return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
 }
 
@@ -6112,8 +6186,12 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
-    double *sum = cm_plane_sums(g, p, 1);
-    int add = cm_grad_begin(g, s) | cm_grad_begin(g, p) << 1, add_gate = cm_grad_begin(g, gate);
+    double *sum;
+    int add, add_gate;
+    cm_remember(g, p);
+    sum = cm_plane_sums(g, p, 1);
+    add = cm_grad_begin(g, s) | cm_grad_begin(g, p) << 1;
+    add_gate = cm_grad_begin(g, gate);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -6455,6 +6533,14 @@ static cm_norm cm_next_norm(cm_cursor *c)
     return n;
 }
 
+/* t is not needed any more in inference; in training it is forgotten if it can be made again. */
+static void cm_drop(cm_graph *g, cm_tensor *t)
+{
+    if (!t) return;
+    if (g->training) cm_forget(g, t);
+    else cm_give_back(g, t->x);
+}
+
 static const cm_weight cm_no_weight = { NULL, NULL };
 
 /* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
@@ -6486,6 +6572,7 @@ static cm_tensor *cm_conv_norm(cm_graph *g, cm_tensor *x, cm_weight w, int out, 
     }
     u = cm_conv(g, x, w, cm_no_weight, out, kernel, stride, pad, 0);
     t = cm_batchnorm_for(g, u, n, 1, 3);
+    cm_drop(g, u);
     return t;
 }
 
