@@ -62,6 +62,8 @@ struct calomu {
     void *user;
     int threads;
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
+    void *kept;                      /* arena for inference, from call to call */
+    size_t kept_size;
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
     char message[512];
@@ -248,7 +250,9 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 
 void calomu_close(calomu *c)
 {
-    if (c) c->release(c->user, c);
+    if (!c) return;
+    if (c->kept) c->release(c->user, c->kept);
+    c->release(c->user, c);
 }
 
 calomu *cm_clone(calomu *c)
@@ -256,14 +260,13 @@ calomu *cm_clone(calomu *c)
     calomu *own = cm_allocate(c, 1, sizeof *own);
     if (!own) return NULL;
     *own = *c;
+    own->kept = NULL;
+    own->kept_size = 0;
     own->message[0] = 0;
     return own;
 }
 
-void cm_clone_free(calomu *own)
-{
-    if (own) own->release(own->user, own);
-}
+void cm_clone_free(calomu *own) { calomu_close(own); }
 
 void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
 {
@@ -3260,6 +3263,8 @@ struct cm_graph {
     int threads, training, fast;
     calomu_status status;
     const cm_kernels *k;
+    const cm_packs *packs;           /* packed weights to use, or NULL */
+    cm_packs *packing;               /* to fill in a dry graph, or NULL */
 };
 
 /* Loops over independent units of work; which thread takes which does not matter to any bit. */
@@ -3620,7 +3625,7 @@ typedef void cm_wgrad_fn(CM_WGRAD_PARAMS);
 typedef void cm_stats_fn(CM_STATS_PARAMS);
 #define CM_SUM_PARAMS const cm_real *restrict x, int n, int C, double *restrict sum
 typedef void cm_sum_fn(CM_SUM_PARAMS);
-#define CM_AFFINE_PARAMS const cm_real *restrict x, cm_real *restrict y, int n, int C, \
+#define CM_AFFINE_PARAMS const cm_real *x, cm_real *y, int n, int C, \
     const cm_real *restrict a, const cm_real *restrict b, int swish
 typedef void cm_affine_fn(CM_AFFINE_PARAMS);
 #define CM_NORM1_PARAMS const cm_real *restrict x, cm_real *restrict dy, int n, int C, \
@@ -3749,11 +3754,16 @@ CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_r
 
 #ifdef CM_ISA
 #define cm_vec CM_KERNEL(vec)
+#define cm_vec_at CM_KERNEL(vec_at)
 #define cm_vfma CM_KERNEL(vfma)
+#define cm_vsigmoid CM_KERNEL(vsigmoid)
+#define cm_vswish CM_KERNEL(vswish)
+#define cm_vdswish CM_KERNEL(vdswish)
 #ifdef __GNUC__
-typedef cm_real cm_vec __attribute__((vector_size(CM_VECTOR_BYTES), aligned(sizeof(cm_real)),
-                                      may_alias));
+typedef cm_real cm_vec __attribute__((vector_size(CM_VECTOR_BYTES)));
+typedef cm_vec cm_vec_at __attribute__((aligned(sizeof(cm_real)), may_alias));   /* in memory */
 #define CM_VECTOR (CM_VECTOR_BYTES / (int)sizeof(cm_real))
+#define CM_LANE(v, l) (v)[l]
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c)
 {
     int l;
@@ -3761,13 +3771,31 @@ CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c)
     return c;
 }
 #else
-typedef cm_real cm_vec;
+typedef cm_real cm_vec, cm_vec_at;
 #define CM_VECTOR 1
+#define CM_LANE(v, l) (v)
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fma(a, b, c); }
 #endif
+/* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)). */
+CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
+{
+    int l;
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = 1 / (1 + cm_exp_lane(-CM_LANE(v, l)));
+    return v;
+}
+
+CM_INLINE cm_vec cm_vswish(cm_vec v) { return v * cm_vsigmoid(v); }
+
+CM_INLINE cm_vec cm_vdswish(cm_vec v)
+{
+    const cm_vec zero = { 0 };
+    cm_vec s = cm_vsigmoid(v);
+    return cm_vfma(v * s, zero + 1 - s, s);
+}
+
 #define CM_EACH_VECTOR(h) for (h = 0; h < CM_LANES; h += CM_VECTOR)
-#define CM_LOAD(p) (*(const cm_vec *)(const void *)(p))
-#define CM_STORE(p, v) (*(cm_vec *)(void *)(p) = (v))
+#define CM_LOAD(p) ((cm_vec)*(const cm_vec_at *)(const void *)(p))
+#define CM_STORE(p, v) (*(cm_vec_at *)(void *)(p) = (v))
 
 /* Row of a convolution, A neighbouring outputs of C channels in registers:
    y[s][c] = (add ? y[s][c] : 0) + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
@@ -3915,19 +3943,21 @@ static void CM_KERNEL(wgrad)(CM_WGRAD_PARAMS)
 /* Sums and sums of squares of a row per channel and lane, added to s and q (C x L each). */
 static void CM_KERNEL(stats)(CM_STATS_PARAMS)
 {
-    int s, c, l;
-    for (c = 0; c < C; c++) {
-        cm_real a[CM_LANES] = { 0 }, b[CM_LANES] = { 0 };
-        for (s = 0; s < n; s++) {
-            const cm_real *v = x + (s * C + c) * CM_LANES;
-            CM_EACH_LANE(l) {
-                a[l] += v[l];
-                b[l] = cm_fma(v[l], v[l], b[l]);
+    const cm_vec zero = { 0 };
+    int s, c, h, l;
+    for (c = 0; c < C; c++)
+        CM_EACH_VECTOR(h) {
+            cm_vec a = zero, b = zero;
+            for (s = 0; s < n; s++) {
+                cm_vec v = CM_LOAD(x + (s * C + c) * CM_LANES + h);
+                a = a + v;
+                b = cm_vfma(v, v, b);
+            }
+            for (l = 0; l < CM_VECTOR; l++) {
+                sum[c * CM_LANES + h + l] += (double)CM_LANE(a, l);
+                square[c * CM_LANES + h + l] += (double)CM_LANE(b, l);
             }
         }
-        CM_EACH_LANE(l) sum[c * CM_LANES + l] += (double)a[l];
-        CM_EACH_LANE(l) square[c * CM_LANES + l] += (double)b[l];
-    }
 }
 
 static void CM_KERNEL(sum)(CM_SUM_PARAMS)
@@ -3941,19 +3971,20 @@ static void CM_KERNEL(sum)(CM_SUM_PARAMS)
     }
 }
 
-/* y = a[c]*x + b[c], then Swish if wanted. */
+/* y = a[c]*x + b[c], then Swish if wanted; y may be x. */
 static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
 {
-    int s, c, l;
-    for (s = 0; s < n; s++)
-        for (c = 0; c < C; c++, x += CM_LANES, y += CM_LANES) {
-            if (swish)
-                CM_EACH_LANE(l) {
-                    cm_real v = cm_fma(a[c], x[l], b[c]);
-                    y[l] = v * cm_sigmoid_lane(v);
-                }
-            else
-                CM_EACH_LANE(l) y[l] = cm_fma(a[c], x[l], b[c]);
+    const cm_vec zero = { 0 };
+    int s, c, h;
+    for (c = 0; c < C; c++)
+        CM_EACH_VECTOR(h) {
+            cm_vec va = a[c] - zero, vb = b[c] - zero;
+            for (s = 0; s < n; s++) {
+                int i = (s * C + c) * CM_LANES + h;
+                cm_vec v = cm_vfma(va, CM_LOAD(x + i), vb);
+                if (swish) v = cm_vswish(v);
+                CM_STORE(y + i, v);
+            }
         }
 }
 
@@ -3961,34 +3992,43 @@ static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
    derivative of Swish), and the sums of dv and of dv*(x - mean) are added to s0 and s1. */
 static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
 {
-    int s, c, l;
-    for (c = 0; c < C; c++) {
-        cm_real p[CM_LANES] = { 0 }, q[CM_LANES] = { 0 };
-        for (s = 0; s < n; s++) {
-            const cm_real *v = x + (s * C + c) * CM_LANES;
-            cm_real *d = dy + (s * C + c) * CM_LANES;
-            if (swish)
-                CM_EACH_LANE(l) d[l] *= cm_dswish(cm_fma(a[c], v[l], b[c]));
-            CM_EACH_LANE(l) {
-                p[l] += d[l];
-                q[l] = cm_fma(d[l], v[l] - mean[c], q[l]);
+    const cm_vec zero = { 0 };
+    int s, c, h, l;
+    for (c = 0; c < C; c++)
+        CM_EACH_VECTOR(h) {
+            cm_vec va = a[c] - zero, vb = b[c] - zero, m = mean[c] - zero, p = zero, q = zero;
+            for (s = 0; s < n; s++) {
+                cm_real *at = dy + (s * C + c) * CM_LANES + h;
+                cm_vec v = CM_LOAD(x + (s * C + c) * CM_LANES + h), d = CM_LOAD(at);
+                if (swish) {
+                    d = d * cm_vdswish(cm_vfma(va, v, vb));
+                    CM_STORE(at, d);
+                }
+                p = p + d;
+                q = cm_vfma(d, v - m, q);
+            }
+            for (l = 0; l < CM_VECTOR; l++) {
+                s0[c * CM_LANES + h + l] += (double)CM_LANE(p, l);
+                s1[c * CM_LANES + h + l] += (double)CM_LANE(q, l);
             }
         }
-        CM_EACH_LANE(l) s0[c * CM_LANES + l] += (double)p[l];
-        CM_EACH_LANE(l) s1[c * CM_LANES + l] += (double)q[l];
-    }
 }
 
 /* Second pass: dx = (add ? dx : 0) + live*(a*dv + e*x + f), a, e, f per channel. */
 static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
 {
-    int s, c, l;
-    for (s = 0; s < n; s++)
-        for (c = 0; c < C; c++, x += CM_LANES, dv += CM_LANES, dx += CM_LANES)
-            CM_EACH_LANE(l) {
-                cm_real d = cm_fma(a[c], dv[l], cm_fma(e[c], x[l], f[c]));
-                dx[l] = add ? cm_fma(live[l], d, dx[l]) : live[l] * d;
+    const cm_vec zero = { 0 };
+    int s, c, h;
+    for (c = 0; c < C; c++)
+        CM_EACH_VECTOR(h) {
+            cm_vec va = a[c] - zero, ve = e[c] - zero, vf = f[c] - zero, on = CM_LOAD(live + h);
+            for (s = 0; s < n; s++) {
+                int i = (s * C + c) * CM_LANES + h;
+                cm_vec d = cm_vfma(va, CM_LOAD(dv + i), cm_vfma(ve, CM_LOAD(x + i), vf));
+                d = add ? cm_vfma(on, d, CM_LOAD(dx + i)) : on * d;
+                CM_STORE(dx + i, d);
             }
+        }
 }
 
 /* Pointwise: what 0 Swish, 1 sigmoid; backward dx (+)= dy * derivative; y is the result. */
@@ -4022,16 +4062,15 @@ static void CM_KERNEL(dpoint)(CM_DPOINT_PARAMS)
 /* Row of a sum over `taps` inputs: y[s][c] = scale * sum of x[s*xstep + tap.x][c]. */
 static void CM_KERNEL(box)(CM_BOX_PARAMS)
 {
-    int s, c, t, l;
+    const cm_vec zero = { 0 };
+    cm_vec vs = scale - zero;
+    int s, i, t;
     for (s = 0; s < n; s++, x += xstep, y += ystep)
-        for (c = 0; c < C * CM_LANES; c += CM_LANES) {
-            cm_real a[CM_LANES] = { 0 };
-            for (t = 0; t < taps; t++)
-                CM_EACH_LANE(l) a[l] += x[tap[t].x + c + l];
-            if (add)
-                CM_EACH_LANE(l) y[c + l] = cm_fma(scale, a[l], y[c + l]);
-            else
-                CM_EACH_LANE(l) y[c + l] = scale * a[l];
+        for (i = 0; i < C * CM_LANES; i += CM_VECTOR) {
+            cm_vec a = zero;
+            for (t = 0; t < taps; t++) a = a + CM_LOAD(x + tap[t].x + i);
+            a = add ? cm_vfma(vs, a, CM_LOAD(y + i)) : vs * a;
+            CM_STORE(y + i, a);
         }
 }
 
@@ -4205,8 +4244,13 @@ static const cm_kernels CM_KERNEL(kernels) = {
 };
 
 #undef cm_vec
+#undef cm_vec_at
 #undef cm_vfma
+#undef cm_vsigmoid
+#undef cm_vswish
+#undef cm_vdswish
 #undef CM_VECTOR
+#undef CM_LANE
 #undef CM_EACH_VECTOR
 #undef CM_LOAD
 #undef CM_STORE
@@ -4480,6 +4524,28 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* In inference batch norm and Swish are applied to the rows of the convolution before them. */
+static void cm_norm_inline(cm_graph *g, cm_record *r, const cm_norm *n, int swish)
+{
+    int c = r->out->nc;
+    r->swish = swish;
+    r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * c) * sizeof *r->saved);
+    if (!r->saved) return;
+    if (!cm_dry(g)) cm_norm_transform(n, c, r->saved);
+    r->column[CM_NORM_A] = cm_norm_column(g, r->saved, CM_NORM_A, c);
+    r->column[CM_NORM_B] = cm_norm_column(g, r->saved, CM_NORM_B, c);
+}
+
+/* A row of the result of a convolution is complete. */
+static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z, int x)
+{
+    const cm_tensor *y = r->out;
+    cm_real *row = cm_row(y, y->x, k, z, x);
+    if (r->column[CM_NORM_A])
+        g->k->affine(row, row, y->ny, y->nc, r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+    cm_sums_row(g, y, k, z, x);
+}
+
 /* The batch norm whose first pass can run on the rows of t's gradient as they come. */
 static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 {
@@ -4640,7 +4706,7 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
                         CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
             cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed,
                            to, (size_t)(y->nc * CM_LANES), y->ny, y->nc, r->bias.x != NULL);
-            cm_sums_row(g, y, k, z, i);
+            cm_conv_row_done(g, r, k, z, i);
         }
     }
 }
@@ -4836,13 +4902,6 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
     }
 }
 
-static cm_real *cm_packed_weights(cm_graph *g, const cm_record *r, int swap)
-{
-    int cells = r->kernel * r->kernel * r->kernel;
-    cm_real *p = cm_arena_take(g, (size_t)r->in[0]->nc * (size_t)r->out->nc * (size_t)cells);
-    if (p && !cm_dry(g)) cm_pack(r, g->k->max_conv, swap, p);
-    return p;
-}
 
 static int cm_larger(int a, int b) { return a > b ? a : b; }
 
@@ -4891,6 +4950,47 @@ static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_r
     }
 }
 
+/* Adds p, in memory of its own, to the packed weights that are being collected. */
+static void cm_packs_add(cm_graph *g, const cm_record *r, size_t count, int wino)
+{
+    cm_packs *packs = g->packing;
+    if (packs->n == packs->room) {
+        cm_pack_of *more = cm_allocate(g->c, (size_t)(2 * packs->room + 16), sizeof *more);
+        if (more && packs->n) memcpy(more, packs->one, (size_t)packs->n * sizeof *more);
+        if (more) cm_release(g->c, packs->one);
+        if (more) packs->one = more;
+        if (more) packs->room = 2 * packs->room + 16;
+    }
+    if (packs->n < packs->room) {
+        cm_real *p = cm_allocate(g->c, count, sizeof *p);
+        packs->one[packs->n].w = r->w.x;
+        packs->one[packs->n].p = p;
+        if (p && wino) cm_wino_pack(g, r, 0, p);
+        else if (p) cm_pack(r, g->k->max_conv, 0, p);
+        if (p) packs->n++;
+        if (p) return;
+    }
+    cm_graph_fail(g, CALOMU_EMEMORY, NULL);
+}
+
+/* Packed weights for the forward pass (swap 0) or the pass to the input (1): kept ones, or from
+   the arena.  cm_give_back ends them. */
+static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
+{
+    size_t cells = r->wino ? 54 : (size_t)(r->kernel * r->kernel * r->kernel);
+    size_t count = (size_t)r->in[0]->nc * (size_t)r->out->nc * cells;
+    cm_real *p;
+    int i;
+    if (g->packing) cm_packs_add(g, r, count, r->wino);
+    for (i = 0; g->packs && !swap && i < g->packs->n; i++)
+        if (g->packs->one[i].w == r->w.x) return g->packs->one[i].p;
+    p = cm_arena_take(g, count);
+    if (!p || cm_dry(g)) return p;
+    if (r->wino) cm_wino_pack(g, r, swap, p);
+    else cm_pack(r, g->k->max_conv, swap, p);
+    return p;
+}
+
 /* The rows of planes 4tz + first, ... at x; outside the grid a row of zeros. */
 static void cm_wino_rows(const cm_tensor *t, cm_real *base, int k, int z, int x, int n,
                          const cm_real *zero, const cm_real **row)
@@ -4922,6 +5022,19 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, cm_r
     return o;
 }
 
+/* Zeros: x = -1, the ends of the rows of the other slots, and the row of zeros. */
+static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
+{
+    size_t site = (size_t)x->nc * CM_LANES;
+    int f;
+    memset(o->v, 0, o->slot * sizeof *o->v);
+    for (f = 6; f < 18; f++) {
+        memset(o->v + (size_t)f * o->v_step, 0, site * sizeof *o->v);
+        memset(o->v + (size_t)(f + 1) * o->v_step - site, 0, site * sizeof *o->v);
+    }
+    memset(o->zero, 0, o->v_step * sizeof *o->zero);
+}
+
 /* m at x from v: taps are the three kx, whose slots follow each other round. */
 static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, const cm_real *u,
                              int n, int channels, int x)
@@ -4943,13 +5056,14 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, c
 }
 
 /* Planes 4tz to 4tz + 3 of y, group k, from x. */
-static void cm_wino_planes(const cm_graph *g, const cm_tensor *x, cm_real *from, const cm_tensor *y,
-                           cm_real *to, const cm_real *u, cm_real *memory, int k, int tz, int add,
-                           const cm_record *norm)
+static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
+                           cm_real *memory, int k, int tz, int add, const cm_record *norm)
 {
+    const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
+    cm_real *from = turned ? x->dx : x->x, *to = turned ? y->dx : y->x;
     cm_wino_room o = cm_wino_room_of(x, y, memory);
     int i, j;
-    memset(o.v, 0, (3 * o.slot + o.v_step) * sizeof *o.v);
+    cm_wino_clear(&o, x);
     for (i = 0; i <= y->nx; i++) {               /* v of i, then y at i - 1 */
         const cm_real *d[6];
         cm_real *row[4];
@@ -4962,7 +5076,7 @@ static void cm_wino_planes(const cm_graph *g, const cm_tensor *x, cm_real *from,
             row[j] = 4 * tz + j < y->nz ? cm_row(y, to, k, 4 * tz + j, i - 1) : o.sink;
         g->k->wino_out(o.m, o.m_step, row, y->ny * y->nc, add);
         for (j = 4 * tz; j < 4 * tz + 4 && j < y->nz; j++) {
-            if (to == y->x) cm_sums_row(g, y, k, j, i - 1);
+            if (!turned) cm_conv_row_done(g, r, k, j, i - 1);
             if (norm) cm_norm_row(g, norm, k, j, i - 1);
         }
     }
@@ -4973,16 +5087,14 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
 {
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
     size_t room = cm_wino_room_of(x, y, NULL).per;
-    cm_real *u = cm_arena_take(g, (size_t)x->nc * (size_t)y->nc * 54);
+    const cm_real *u = cm_weights(g, r, turned);
     cm_real *memory = cm_arena_take(g, room * (size_t)g->threads);
     int tiles = (y->nz + 3) / 4, units = y->groups * tiles, i;
     if (!u || !memory) return;
     if (!cm_dry(g)) {
-        cm_wino_pack(g, r, turned, u);
         CM_PARALLEL_FOR(g->threads)
         for (i = 0; i < units; i++)
-            cm_wino_planes(g, x, turned ? x->dx : x->x, y, turned ? y->dx : y->x, u, memory,
-                           i / tiles, i % tiles, add, norm);
+            cm_wino_planes(g, r, turned, u, memory, i / tiles, i % tiles, add, norm);
     }
     cm_give_back(g, memory);
     cm_give_back(g, u);
@@ -5155,7 +5267,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
     if (r->bias.dx) cm_conv_to_bias(g, r);
     cm_lap_end(g, r, "to weights");
     if (r->in[0]->needs) {
-        cm_real *packed = cm_packed_weights(g, r, 1);
+        const cm_real *packed = cm_weights(g, r, 1);
         int add = cm_grad_begin(g, r->in[0]);
         cm_record *norm = cm_norm_ahead(g, r->in[0]);
         if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_to_input(g, r, packed, add, norm);
@@ -5182,8 +5294,9 @@ static int cm_conv_sizes(const int n[3], int kernel, int stride, int pad, int si
     return 1;
 }
 
-cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out, int kernel,
-                   int stride, int pad, int halo)
+static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out,
+                               int kernel, int stride, int pad, int halo, const cm_norm *norm,
+                               int swish)
 {
     int size[3], n[3], hi, back_lo, back_hi, wino;
     cm_tensor *y;
@@ -5211,15 +5324,22 @@ cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int o
     r->stride = stride;
     r->pad = pad;
     r->wino = wino;
+    if (norm) cm_norm_inline(g, r, norm, swish);
     cm_sums_take(g, y);
     if (wino) {
         cm_wino(g, r, 0, 0, NULL);
     } else {
-        cm_real *packed = cm_packed_weights(g, r, 0);
+        const cm_real *packed = cm_weights(g, r, 0);
         if (packed && !cm_dry(g)) cm_conv_forward(g, r, packed);
         cm_give_back(g, packed);
     }
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
+}
+
+cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out, int kernel,
+                   int stride, int pad, int halo)
+{
+    return cm_conv_then(g, x, w, bias, out, kernel, stride, pad, halo, NULL, 0);
 }
 
 /* A fully connected layer is a convolution of one site: y[o] = bias[o] + sum w[o][i] x[i]. */
@@ -6116,6 +6236,21 @@ static cm_tensor *cm_batchnorm_for(cm_graph *g, cm_tensor *x, cm_norm n, int swi
     return cm_batchnorm(g, x, n, swish, halo, halo);
 }
 
+/* Convolution, batch norm and Swish in front of a convolution of kernel 3. */
+static cm_tensor *cm_conv_norm(cm_graph *g, cm_tensor *x, cm_weight w, int out, int kernel,
+                               int stride, int pad, cm_norm n)
+{
+    cm_tensor *u, *t;
+    if (!g->training) {
+        int nz = x ? (x->nz + 2 * pad - kernel) / stride + 1 : 0;
+        int halo = cm_conv_wino(g, nz, 3, 1, 1) ? 0 : 1;
+        return cm_conv_then(g, x, w, cm_no_weight, out, kernel, stride, pad, halo, &n, 1);
+    }
+    u = cm_conv(g, x, w, cm_no_weight, out, kernel, stride, pad, 0);
+    t = cm_batchnorm_for(g, u, n, 1, 3);
+    return t;
+}
+
 /* Fig. 4a: conv4, Swish, BN, conv3, Swish, BN beside pool, conv1; from the hits. */
 static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits, int out, int halo)
 {
@@ -6160,13 +6295,10 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
     n3 = cm_next_norm(p);
     wb = cm_next(p);
     t = cm_batchnorm_for(g, x, n0, 1, s.down ? 4 : 3);
-    u = cm_conv(g, t, wa, cm_no_weight, s.out, s.down ? 4 : 3, s.down ? 2 : 1,
-                s.down ? 2 : 1, 0);
+    u = cm_conv_norm(g, t, wa, s.out, s.down ? 4 : 3, s.down ? 2 : 1, s.down ? 2 : 1, n3);
     cm_drop(g, t);
-    t = cm_batchnorm_for(g, u, n3, 1, 3);
+    path = cm_conv(g, u, wb, cm_no_weight, s.out, 3, 1, 1, 0);
     cm_drop(g, u);
-    path = cm_conv(g, t, wb, cm_no_weight, s.out, 3, 1, 1, 0);
-    cm_drop(g, t);
     gate = cm_squeeze(g, p, path);
     if (s.down) {
         cm_norm n1 = cm_next_norm(p);
@@ -7426,8 +7558,7 @@ calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_mo
     memcpy(m->info.mean, t->mean, sizeof t->mean);
     memcpy(m->info.deviation, t->deviation, sizeof t->deviation);
     m->loss[0] = t->state.plan.best_loss;
-    *model = m;
-    return CALOMU_OK;
+    return cm_model_finish(c, CALOMU_OK, m, model);
 }
 
 /* ---------------------------------------------------------------- checkpoints
@@ -7967,6 +8098,8 @@ void calomu_model_free(calomu_model *m)
     if (!m) return;
     own = m->own;
     for (i = 0; m->net && i < m->info.members; i++) cm_net_free(own, m->net[i]);
+    for (i = 0; i < m->packs.n; i++) cm_release(own, m->packs.one[i].p);
+    cm_release(own, m->packs.one);
     cm_release(own, m->net);
     cm_release(own, m->loss);
     cm_release(own, m);
@@ -8002,6 +8135,47 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     m->info.parameters = m->net[0]->n_trained;
     *model = m;
     return CALOMU_OK;
+}
+
+/* A group of the right shape without hits, for dry runs. */
+static cm_hits cm_dry_hits(const calomu_architecture *a, int muons)
+{
+    cm_hits hits;
+    memset(&hits, 0, sizeof hits);
+    hits.muons = muons;
+    hits.nz = a->geometry.nz;
+    hits.nx = a->geometry.nx;
+    hits.ny = a->geometry.ny;
+    return hits;
+}
+
+static void cm_dry_forward(cm_graph *g, const cm_net *net, int muons)
+{
+    const calomu_architecture *a = &net->arch;
+    cm_hits hits = cm_dry_hits(a, muons);
+    cm_tensor *x = NULL;
+    if (a->n_features > 0) x = cm_input(g, muons, 1, 1, 1, a->n_features, 0, 0, 0);
+    (void)cm_net_forward(g, net, a->head ? &hits : NULL, x, NULL);
+}
+
+calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
+{
+    int i;
+    for (i = 0; s == CALOMU_OK && i < m->info.members; i++) {
+        cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
+        if (!g) {
+            s = CALOMU_EMEMORY;
+            break;
+        }
+        m->packs.isa = c->isa;
+        g->packing = &m->packs;
+        cm_dry_forward(g, m->net[i], CM_LANES);
+        s = cm_graph_status(g);
+        cm_graph_free(g);
+    }
+    if (s == CALOMU_OK) *model = m;
+    else calomu_model_free(m);
+    return s;
 }
 
 const calomu_model_info *calomu_model_describe(const calomu_model *model) { return &model->info; }
@@ -8079,8 +8253,7 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
             cm_restandardise(m->net[i], &models[i]->info, &m->info);
         m->loss[i] = models[i]->loss[0];
     }
-    *ensemble = m;
-    return CALOMU_OK;
+    return cm_model_finish(c, CALOMU_OK, m, ensemble);
 }
 
 /* ---------------------------------------------------------------- model files
@@ -8314,9 +8487,7 @@ calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **mode
     if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
     cm_release(c, part);
     cm_st_free(c, &st);
-    if (s == CALOMU_OK) *model = m;
-    else calomu_model_free(m);
-    return s;
+    return cm_model_finish(c, s, m, model);
 }
 
 /* ---------------------------------------------------------------- bare PyTorch state_dicts */
@@ -8423,9 +8594,7 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
     }
     cm_release(c, part);
     cm_st_free(c, &st);
-    if (s == CALOMU_OK) *model = m;
-    else calomu_model_free(m);
-    return s;
+    return cm_model_finish(c, s, m, model);
 }
 
 /* ---------------------------------------------------------------- inference
@@ -8437,7 +8606,6 @@ typedef struct cm_predictor {
     calomu *own;
     cm_feature_scratch *scratch;
     cm_graph *g;
-    void *memory;
     calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
     size_t room;
 } cm_predictor;
@@ -8620,7 +8788,6 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
         cm_graph_free(w[i].g);
         cm_feature_scratch_free(w[i].own, w[i].scratch);
         cm_release(w[i].own, w[i].hits);
-        cm_release(w[i].own, w[i].memory);
         cm_clone_free(w[i].own);
     }
     cm_release(c, w);
@@ -8630,22 +8797,25 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
 static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
 {
     cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-    const calomu_architecture *a = &m->info.architecture;
-    cm_hits hits;
-    cm_tensor *x = NULL;
     calomu_status s;
     if (!g) return CALOMU_EMEMORY;
-    memset(&hits, 0, sizeof hits);
-    hits.muons = CM_LANES;
-    hits.nz = a->geometry.nz;
-    hits.nx = a->geometry.nx;
-    hits.ny = a->geometry.ny;
-    if (a->n_features > 0) x = cm_input(g, CM_LANES, 1, 1, 1, a->n_features, 0, 0, 0);
-    (void)cm_net_forward(g, m->net[0], a->head ? &hits : NULL, x, NULL);
+    g->packs = m->packs.isa == c->isa ? &m->packs : NULL;
+    cm_dry_forward(g, m->net[0], CM_LANES);
     s = cm_graph_status(g);
-    *bytes = cm_graph_peak(g);
+    *bytes = (cm_graph_peak(g) + 63) / 64 * 64;
     cm_graph_free(g);
     return s;
+}
+
+/* Memory that the context keeps from call to call, at least so large, 64-byte aligned. */
+static void *cm_keep(calomu *c, size_t bytes)
+{
+    if (c->kept_size < bytes) {
+        cm_release(c, c->kept);
+        c->kept = cm_allocate_raw(c, bytes + 64);
+        c->kept_size = c->kept ? bytes : 0;
+    }
+    return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
 static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
@@ -8653,18 +8823,15 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
     size_t bytes = 0;
     calomu_status s = cm_predict_measure(c, m, &bytes);
     cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
+    unsigned char *memory = w ? cm_keep(c, bytes * (size_t)n) : NULL;
     int i;
     *out = NULL;
     if (s != CALOMU_OK || !w) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
     for (i = 0; i < n; i++) {
         calomu *own = w[i].own = cm_clone(c);
         if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-        if (own) w[i].memory = cm_allocate_raw(own, bytes + 64);
-        if (own && w[i].memory) {
-            unsigned char *p = w[i].memory;
-            p += (64 - (uintptr_t)p % 64) % 64;
-            w[i].g = cm_graph_new(own, p, bytes, 1, 0);
-        }
+        if (own && memory) w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
+        if (w[i].g && m->packs.isa == c->isa) w[i].g->packs = &m->packs;
         if (!own || !w[i].scratch || !w[i].g) {
             cm_predictors_free(c, w, n);
             return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",

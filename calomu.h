@@ -472,6 +472,18 @@ typedef struct cm_hits {
     int nz, nx, ny;
 } cm_hits;
 
+/* Weights as the kernels of one instruction set want them, kept for inference. */
+typedef struct cm_pack_of {
+    const cm_real *w;                /* the weights themselves */
+    cm_real *p;
+} cm_pack_of;
+
+typedef struct cm_packs {
+    calomu_isa isa;
+    cm_pack_of *one;
+    int n, room;
+} cm_packs;
+
 typedef struct cm_graph cm_graph;    /* tape and arena */
 
 /* A profile: `lap` is called, by the thread that works with the context, when a part of an
@@ -590,10 +602,14 @@ struct calomu_model {
     calomu_model_info info;
     cm_net **net;                    /* info.members */
     double *loss;                    /* validation losses, NaN unknown */
+    cm_packs packs;                  /* for inference; cm_model_finish makes them */
     calomu *own;                     /* cm_clone of the context that made it */
 };
 calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
                            calomu_model **model);        /* values 0; mean 0, deviation 1 */
+/* Packs the weights of a complete model and hands it out; s not CALOMU_OK, or no memory: frees it
+   and returns the status. */
+calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model);
 
 /* Our own exp, correctly rounded to about 1 ulp, the same bits on every machine. */
 cm_real cm_exp(cm_real x);
