@@ -57,7 +57,7 @@ check "no program" 4 "--program" "$PROGRAM" bench --data tiny.cmu --model tiny.s
 check "a run" 0 "training step, batch 2, 2 threads" bench --batch 2 --threads 2 --seconds 0.01 \
     --yardstick "sh peer.sh" --newest "false" --csv b.csv
 holds "the peer that broke" out "LEFT OUT: the peer did not run"
-holds "the trials" peer.log "--job training --batch 16,64,256 --threads 2"
+holds "the trials" peer.log "--job training --batch 16,32,64,256 --threads 2"
 if [ "$(head -n 1 b.csv)" = row,value,unit,target,met ]
 then pass; else fail "header" "$(head -n 1 b.csv)"; fi
 for row in train_vs_torch_256 train_vs_torch_best infer_vs_torch_256 infer_vs_torch_best \

@@ -1320,7 +1320,7 @@ int verb_bench(int argc, char **argv)
     b.data_path = "testdata/muons.cmu";
     b.model_path = "testdata/model.safetensors";
     b.program = "./calomu";
-    b.batches = "16,64,256";
+    b.batches = "16,32,64,256";
     b.batch = 256;
     b.seconds = 3;
     code = tool_parse(&usage, argc, argv);
