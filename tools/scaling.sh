@@ -4,7 +4,7 @@
 set -eu
 out=testdata/scaling
 if [ -z "${PLOT_ONLY:-}" ]; then
-    ./calomu bench --scaling $out.csv --batch "${BENCH_LARGEST:-1024}" --seconds 1
+    ./calomu bench --scaling $out.csv --batch "${BENCH_LARGEST:-1024}" --seconds 0.5
 fi
 command -v gnuplot >/dev/null || { echo "LEFT OUT: $out.svg: no gnuplot"; exit 0; }
 gnuplot <<END
