@@ -62,6 +62,7 @@ struct calomu {
     void *user;
     int threads;
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
+    int direct;                      /* no Winograd */
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
@@ -243,6 +244,7 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->threads = 1;
 #endif
     c->isa = isa;
+    c->direct = o->direct != 0;
     cm_describe_build(c);
     *out = c;
     return CALOMU_OK;
@@ -3252,6 +3254,8 @@ typedef struct cm_small {            /* small memory: records, tensors, saved nu
 
 typedef struct cm_kernels cm_kernels;
 
+enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at least 16 reals */
+
 struct cm_graph {
     calomu *c;
     unsigned char *memory;           /* NULL: dry */
@@ -3260,12 +3264,14 @@ struct cm_graph {
     int n_blocks, room;
     cm_small *small;
     cm_record *last;
-    int threads, training, fast;
+    int threads, training, fast, split;
     calomu_status status;
     const cm_kernels *k;
     const cm_packs *packs;           /* packed weights to use, or NULL */
     cm_packs *packing;               /* to fill in a dry graph, or NULL */
 };
+
+#define CM_EACH_LANE(l) for (l = 0; l < CM_LANES; l++)
 
 /* Loops over independent units of work; which thread takes which does not matter to any bit. */
 #ifdef _OPENMP
@@ -3299,10 +3305,11 @@ cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int tr
     g->c = c;
     g->memory = memory;
     g->size = memory ? size : SIZE_MAX / 2;
+    g->used = CM_GUARD;
     g->threads = threads < 1 ? 1 : threads;
     g->training = training;
     g->k = cm_kernels_of(c->isa);
-    g->fast = 1;
+    g->fast = !c->direct;
     return g;
 }
 
@@ -3314,7 +3321,7 @@ void cm_graph_reset(cm_graph *g)
         g->small = next;
     }
     if (g->small) g->small->used = 0;
-    g->used = 0;
+    g->used = CM_GUARD;
     g->n_blocks = 0;
     g->last = NULL;
     g->status = CALOMU_OK;
@@ -3329,7 +3336,7 @@ void cm_graph_free(cm_graph *g)
     cm_release(g->c, g);
 }
 
-size_t cm_graph_peak(const cm_graph *g) { return g->peak; }
+size_t cm_graph_peak(const cm_graph *g) { return g->peak + CM_GUARD; }
 calomu_status cm_graph_status(const cm_graph *g) { return g->status; }
 
 static int cm_dry(const cm_graph *g) { return g->memory == NULL; }
@@ -3394,7 +3401,7 @@ static cm_real *cm_arena_take(cm_graph *g, size_t count)
     if (g->status != CALOMU_OK) return NULL;
     i = cm_block_find(g, bytes);
     if (i < 0) {
-        if (bytes > g->size - g->used) {
+        if (g->size < g->used + CM_GUARD || bytes > g->size - g->used - CM_GUARD) {
             cm_graph_fail(g, CALOMU_EMEMORY, "the arena is too small for this network and batch");
             return NULL;
         }
@@ -3493,6 +3500,20 @@ static cm_real *cm_row(const cm_tensor *t, cm_real *base, int k, int z, int x)
     return base + t->group * (size_t)k + t->origin + site * t->nc * CM_LANES;
 }
 
+/* A tensor of the sites of x. */
+static cm_tensor *cm_tensor_like(cm_graph *g, const cm_tensor *x, int nc, int lo, int hi)
+{
+    cm_tensor *y;
+    int size[3];
+    size[0] = x->nz;
+    size[1] = x->nx;
+    size[2] = x->ny;
+    y = x->blocks ? cm_tensor_new(g, x->muons, size, nc, 0, 0)
+                  : cm_tensor_new(g, x->muons, size, nc, lo, hi);
+    if (y) y->blocks = x->blocks;
+    return y;
+}
+
 static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_record *),
                                 cm_tensor *out, cm_tensor *a, cm_tensor *b)
 {
@@ -3589,6 +3610,40 @@ cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int 
     return t;
 }
 
+/* 6.2 One muon in 16 lanes
+
+   In inference a single muon would leave 15 lanes idle.  Its grid is cut into blocks of rows, one
+   for each lane; operations on sites need not know.  Those that read neighbours first copy the
+   rows that their results need from wherever they are (cm_reblock), zeros outside the grid.  Every
+   result is the same sum in the same order as with muons in lanes, so the bits are the same. */
+
+void cm_graph_split(cm_graph *g, int split) { g->split = split && !g->training; }
+
+/* Rows of the whole grid. */
+static int cm_nz(const cm_tensor *t) { return t->blocks ? t->blocks->nz : t->nz; }
+static int cm_nx(const cm_tensor *t) { return t->blocks ? t->blocks->nx : t->nx; }
+
+/* The blocks with the least rows for each lane, z in multiples of `tile`. */
+static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int tile)
+{
+    cm_blocks *b = cm_small_take(g, sizeof *b);
+    int z, x, best = INT_MAX;
+    if (!b) return NULL;
+    for (z = tile; z < nz + tile; z += tile)
+        for (x = 1; x <= nx; x++) {
+            int along = (nz + z - 1) / z, across = (nx + x - 1) / x;
+            if (along > CM_LANES || across > CM_LANES / along || z * x >= best) continue;
+            best = z * x;
+            b->z = z;
+            b->x = x;
+            b->along = along;
+            b->across = across;
+        }
+    b->nz = nz;
+    b->nx = nx;
+    return b;
+}
+
 /* ============================================================================================
    7 Operations
    ============================================================================================
@@ -3598,7 +3653,6 @@ cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int 
    A kernel works on a row: n neighbouring sites of C channels of L lanes.  It knows nothing of
    groups, halos or threads. */
 
-#define CM_EACH_LANE(l) for (l = 0; l < CM_LANES; l++)
 #if defined(__GNUC__) && !defined(__clang__)
 #define CM_UNROLL _Pragma("GCC unroll 32")
 #elif defined(__clang__)
@@ -3668,6 +3722,8 @@ typedef struct cm_sparse_job {
 typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
 #define CM_LANESUM_PARAMS const cm_real *restrict a, int n, cm_real *restrict out, size_t step
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
+#define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
+typedef void cm_move_fn(CM_MOVE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
 #define CM_WINO_OUT_PARAMS const cm_real *restrict m, size_t step, cm_real *const *y, int n, int add
@@ -3695,6 +3751,7 @@ struct cm_kernels {
     cm_spread_fn *spread;
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
+    cm_move_fn *move;
     cm_wino_in_fn *wino_in;
     cm_wino_out_fn *wino_out;
     cm_wino_v_fn *wino_v;
@@ -4146,6 +4203,21 @@ static void CM_KERNEL(lanesum)(CM_LANESUM_PARAMS)
     }
 }
 
+/* n lane vectors: the lanes that are on from others. */
+static void CM_KERNEL(move)(CM_MOVE_PARAMS)
+{
+    int s, h, l;
+    CM_EACH_VECTOR(h) {
+        cm_vec m = CM_LOAD(on + h);
+        for (s = h; s < n * CM_LANES; s += CM_LANES) {
+            cm_vec a = CM_LOAD(from + s), b = CM_LOAD(to + s);
+            for (l = 0; l < CM_VECTOR; l++)
+                CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
+            CM_STORE(to + s, b);
+        }
+    }
+}
+
 /* Winograd's transforms (7.6) of rows of n lane vectors.  Inputs: the six rows d of a tile to
    v[f] = (B' d)[f], `step` reals apart. */
 static void CM_KERNEL(wino_in)(CM_WINO_IN_PARAMS)
@@ -4239,7 +4311,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_MOST_CONV, CM_MOST_IN, CM_MOST_OUT,
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
-    CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(spread), CM_KERNEL(sparse), CM_KERNEL(lanesum),
+    CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(spread), CM_KERNEL(sparse), CM_KERNEL(lanesum), CM_KERNEL(move),
     CM_KERNEL(wino_in), CM_KERNEL(wino_out), CM_KERNEL(wino_v), CM_KERNEL(wino_dm)
 };
 
@@ -4324,6 +4396,104 @@ static const cm_kernels *cm_kernels_of(calomu_isa isa)
 #endif
     (void)isa;
     return &cm_kernels_plain;
+}
+
+static int cm_larger(int a, int b) { return a > b ? a : b; }
+
+/* Where Winograd's method (7.6) is used: with fewer planes too much of the tiles would be outside the grid. */
+static int cm_conv_wino(const cm_graph *g, int nz, int kernel, int stride, int pad)
+{
+    return g->fast && kernel == 3 && stride == 1 && pad == 1 && (nz + 3) / 4 * 6 <= 2 * nz;
+}
+
+/* Blocks of a result of these sites, which becomes the size of one block. */
+static const cm_blocks *cm_result_blocks(cm_graph *g, int size[3])
+{
+    const cm_blocks *b = cm_blocks_new(g, size[0], size[1],
+                                       cm_conv_wino(g, size[0], 3, 1, 1) ? 4 : 1);
+    if (!b) return NULL;
+    size[0] = b->z;
+    size[1] = b->x;
+    return b;
+}
+
+/* A row of the result of cm_reblock, n lane vectors: lane l from lane[l] of the row from[l], or
+   zeros if that is NULL.  Lanes are moved together that find theirs in the same row and as many
+   lanes away: the row is read shifted, so up to 15 reals before or behind it (which is why nothing
+   begins or ends an arena). */
+static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *lane, int n,
+                          cm_real *to)
+{
+    int l, i, zeros = 0;
+    CM_EACH_LANE(l) zeros += !from[l];
+    if (zeros) memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    CM_EACH_LANE(l) {
+        const cm_real *row = from[l];
+        int shift = lane[l] - l, count = 0;
+        cm_real on[CM_LANES] = { 0 };
+        for (i = l; row && i < CM_LANES; i++) {
+            if (from[i] != row || lane[i] - i != shift) continue;
+            from[i] = NULL;
+            on[i] = 1;
+            count++;
+        }
+        if (count == CM_LANES) memcpy(to, row, (size_t)(n * CM_LANES) * sizeof *to);
+        else if (count > 0) g->k->move(row + shift, on, n, to);
+    }
+}
+
+/* The rows of x that results in blocks `to` need: block (i, j) from row (stride*i*to->z - lo,
+   stride*j*to->x - lo) on, in the halo of the new tensor or its interior. */
+static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *to, int stride,
+                             int lo, int hi)
+{
+    int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
+    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
+    const cm_blocks *b = x->blocks;
+    cm_tensor *t;
+    size[0] = nz + lo + hi;
+    size[1] = nx + lo + hi;
+    size[2] = x->ny + lo + hi;
+    t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
+    if (!t) return NULL;
+    t->nz = nz;
+    t->nx = nx;
+    t->ny = x->ny;
+    t->lo = lo;
+    t->hi = hi;
+    t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
+    if (cm_dry(g)) return t;
+    for (z = -lo; z < nz + hi; z++)
+        for (i = -lo; i < nx + hi; i++) {
+            const cm_real *from[CM_LANES] = { NULL };
+            cm_real *row = cm_row(t, t->x, 0, z, i);
+            int lane[CM_LANES] = { 0 };
+            for (l = 0; l < to->along * to->across; l++) {
+                int gz = l / to->across * nz + z, gx = l % to->across * nx + i;
+                if (gz < 0 || gz >= b->nz || gx < 0 || gx >= b->nx) continue;
+                from[l] = cm_row(x, x->x, 0, gz % b->z, gx % b->x);
+                lane[l] = gz / b->z * b->across + gx / b->x;
+            }
+            for (; l < CM_LANES; l++) {          /* lanes without a block: anything finite */
+                from[l] = from[0];
+                lane[l] = l;
+            }
+            cm_gather_row(g, from, lane, n, row);
+            memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
+            memset(row + n * CM_LANES, 0, halo * (size_t)hi);
+        }
+    return t;
+}
+
+/* The muon in lane 0. */
+static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
+{
+    cm_blocks *b = cm_small_take(g, sizeof *b);
+    if (!b) return NULL;
+    b->nz = b->z = x->blocks->nz;
+    b->nx = b->x = x->blocks->nx;
+    b->along = b->across = 1;
+    return cm_reblock(g, x, b, 1, 0, 0);
 }
 
 /* 7.3 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
@@ -4557,7 +4727,7 @@ static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 
 cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi)
 {
-    int size[3], units, u;
+    int units, u;
     cm_tensor *y;
     cm_record *r;
     cm_real *a, *b;
@@ -4571,10 +4741,7 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
         cm_graph_fail(g, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
         return NULL;
     }
-    size[0] = x->nz;
-    size[1] = x->nx;
-    size[2] = x->ny;
-    y = cm_tensor_new(g, x->muons, size, x->nc, lo, hi);
+    y = cm_tensor_like(g, x, x->nc, lo, hi);
     if (!y) return NULL;
     r = cm_record_new(g, cm_norm_backward, y, x, NULL);
     if (!r) return NULL;
@@ -4903,8 +5070,6 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
 }
 
 
-static int cm_larger(int a, int b) { return a > b ? a : b; }
-
 /* 7.6 Convolution by Winograd's method: kernel 3, stride 1, padding 1
 
    F(4, 3) along z (S. Winograd, 1980; A. Lavin, S. Gray, arXiv:1509.09308, Sec. 4), direct along x
@@ -4997,7 +5162,8 @@ static void cm_wino_rows(const cm_tensor *t, cm_real *base, int k, int z, int x,
 {
     int j;
     for (j = 0; j < n; j++, z++)
-        row[j] = z < 0 || z >= t->nz || x < 0 || x >= t->nx ? zero : cm_row(t, base, k, z, x);
+        row[j] = z < -t->lo || z >= t->nz + t->hi || x < -t->lo || x >= t->nx + t->hi
+               ? zero : cm_row(t, base, k, z, x);
 }
 
 /* Scratch of one thread: v of three neighbouring x (slot x % 3) with a zero before and behind
@@ -5064,13 +5230,13 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
     cm_wino_room o = cm_wino_room_of(x, y, memory);
     int i, j;
     cm_wino_clear(&o, x);
-    for (i = 0; i <= y->nx; i++) {               /* v of i, then y at i - 1 */
+    for (i = x->lo > 0 ? -1 : 0; i <= y->nx; i++) {      /* v of i, then y at i - 1 */
         const cm_real *d[6];
         cm_real *row[4];
-        cm_real *v = o.v + (size_t)((i + 1) % 3) * o.slot;
+        cm_real *v = o.v + (size_t)((i + 1) % 3) * o.slot;   /* slot 0: -1, outside the grid */
         cm_wino_rows(x, from, k, 4 * tz - 1, i, 6, o.zero, d);
         g->k->wino_in(d, v + x->nc * CM_LANES, o.v_step, x->ny * x->nc);
-        if (i == 0) continue;
+        if (i < 1) continue;
         cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1);
         for (j = 0; j < 4; j++)
             row[j] = 4 * tz + j < y->nz ? cm_row(y, to, k, 4 * tz + j, i - 1) : o.sink;
@@ -5240,12 +5406,6 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
     cm_give_back(g, partial);
 }
 
-/* Where it is used: with fewer planes too much of the tiles would be outside the grid. */
-static int cm_conv_wino(const cm_graph *g, int nz, int kernel, int stride, int pad)
-{
-    return g->fast && kernel == 3 && stride == 1 && pad == 1 && (nz + 3) / 4 * 6 <= 2 * nz;
-}
-
 static void cm_wino_backward(cm_graph *g, cm_record *r)
 {
     if (r->w.dx) cm_wino_to_weights(g, r);
@@ -5299,22 +5459,31 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
                                int swish)
 {
     int size[3], n[3], hi, back_lo, back_hi, wino;
-    cm_tensor *y;
+    cm_tensor *y, *own = NULL;
+    const cm_blocks *blocks = NULL;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    n[0] = x->nz;
-    n[1] = x->nx;
+    n[0] = cm_nz(x);
+    n[1] = cm_nx(x);
     n[2] = x->ny;
-    wino = !bias.x && cm_conv_wino(g, x->nz, kernel, stride, pad);
+    wino = !bias.x && cm_conv_wino(g, n[0], kernel, stride, pad);
     if (kernel < 1 || kernel > 4 || stride < 1 || pad < 0 || pad >= kernel || out < 1
         || !cm_conv_sizes(n, kernel, stride, pad, size, &hi, &back_lo, &back_hi)
-        || (!wino && (x->lo < pad || x->hi < hi))) {
+        || (!wino && !x->blocks && (x->lo < pad || x->hi < hi))) {
         cm_graph_fail(g, CALOMU_EUSAGE, "convolution: sizes do not fit, or the halo is too small");
         return NULL;
     }
     if (!g->training || wino) back_lo = back_hi = 0;
-    y = cm_tensor_new(g, x->muons, size, out, cm_larger(halo, back_lo), cm_larger(halo, back_hi));
-    if (!y) return NULL;
+    if (x->blocks) {
+        blocks = cm_result_blocks(g, size);
+        if (!blocks) return NULL;
+        x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
+        halo = 0;
+    }
+    y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
+                      cm_larger(halo, back_hi));
+    if (!y || !x) return NULL;
+    y->blocks = blocks;
     y->edge = !wino;
     r = cm_record_new(g, cm_conv_backward, y, x, NULL);
     if (!r) return NULL;
@@ -5333,6 +5502,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
         if (packed && !cm_dry(g)) cm_conv_forward(g, r, packed);
         cm_give_back(g, packed);
     }
+    if (own) cm_give_back(g, own->x);
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -5391,7 +5561,7 @@ static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z,
     j.kernel = r->kernel;
     j.stride = r->stride;
     j.pad = r->pad;
-    j.jx = r->out->nx;
+    j.jx = cm_nx(r->out);
     j.jy = r->out->ny;
     j.C = r->out->nc;
     if (j.n > 0) g->k->sparse(&j, w, plane, forward);
@@ -5426,6 +5596,24 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
             if (k * CM_LANES + l < t->muons)
                 cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane, 1);
             cm_plane_copy(t, t->x, k, z, l, plane, 1);
+        }
+    }
+}
+
+/* One muon, its rows into the lanes of their blocks. */
+static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *plane)
+{
+    const cm_tensor *t = r->out;
+    const cm_blocks *b = t->blocks;
+    int z, x, i, n = t->ny * t->nc;
+    memset(t->x, 0, cm_total(t) * sizeof *t->x);
+    for (z = 0; z < b->nz; z++) {
+        memset(plane, 0, (size_t)(b->nx * n) * sizeof *plane);
+        cm_sparse_plane(g, r, 0, z, w, plane, 1);
+        for (x = 0; x < b->nx; x++) {
+            cm_real *row = cm_row(t, t->x, 0, z % b->z, x % b->x);
+            row += z / b->z * b->across + x / b->x;
+            for (i = 0; i < n; i++) row[i * CM_LANES] = plane[x * n + i];
         }
     }
 }
@@ -5477,6 +5665,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
                             int stride, int pad, int halo)
 {
     int size[3], n[3], hi, back_lo, back_hi;
+    const cm_blocks *blocks = NULL;
     cm_tensor *t;
     cm_record *r;
     cm_real *scratch, *packed;
@@ -5488,12 +5677,19 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
         cm_graph_fail(g, CALOMU_EUSAGE, "sparse convolution: sizes do not fit");
         return NULL;
     }
+    n[0] = size[0];
+    n[1] = size[1];
+    if (g->split && hits->muons == 1) {
+        blocks = cm_result_blocks(g, size);
+        halo = 0;
+    }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
+    t->blocks = blocks;
     r = cm_record_new(g, cm_sparse_backward, t, NULL, NULL);
     packed = cm_arena_take(g, (size_t)(kernel * kernel * kernel) * (size_t)out);
-    scratch = cm_arena_take(g, cm_plane_size(t) * (size_t)g->threads);
-    if (!r || !packed || !scratch) return NULL;
+    scratch = cm_arena_take(g, (size_t)(n[1] * t->ny * out) * (size_t)g->threads);
+    if (!r || !packed || !scratch || (g->split && !blocks)) return NULL;
     r->w = w;
     r->hits = hits;
     r->kernel = kernel;
@@ -5501,7 +5697,8 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
     r->pad = pad;
     if (!cm_dry(g)) {
         cm_transpose(w.x, out, kernel * kernel * kernel, packed);
-        cm_sparse_forward(g, r, packed, scratch);
+        if (blocks) cm_sparse_blocks(g, r, packed, scratch);
+        else cm_sparse_forward(g, r, packed, scratch);
     }
     cm_give_back(g, scratch);
     cm_give_back(g, packed);
@@ -5568,24 +5765,34 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
 {
     int size[3], in[3], hi, lo, back, u, t, units;
     cm_tap tap[8];
-    cm_tensor *y;
+    cm_tensor *y, *own = NULL;
+    const cm_blocks *blocks = NULL;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    in[0] = x->nz;
-    in[1] = x->nx;
+    in[0] = cm_nz(x);
+    in[1] = cm_nx(x);
     in[2] = x->ny;
     if (first < 0 || n < 1 || first + n > x->nc
-        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back) || x->lo < 1 || x->hi < hi) {
+        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)
+        || (!x->blocks && (x->lo < 1 || x->hi < hi))) {
         cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit, or the halo is too small");
         return NULL;
     }
+    if (x->blocks) {
+        blocks = cm_result_blocks(g, size);
+        x = own = blocks ? cm_reblock(g, x, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
+        if (!x) return NULL;
+        halo = 0;
+    }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
+    y->blocks = blocks;
     r = cm_record_new(g, cm_pool_backward, y, x, NULL);
     if (!r) return NULL;
     r->first = first;
     r->scale = scale;
     y->needs = x->needs;
+    if (own) cm_give_back(g, own->x);            /* nothing else is taken before the end */
     if (cm_dry(g)) return y;
     for (t = 0; t < 8; t++) {
         tap[t].x = cm_site_offset(x, t / 4, t / 2 % 2, t % 2);
@@ -5626,14 +5833,11 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
 
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
 {
-    int size[3], units, u;
+    int units, u;
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    size[0] = x->nz;
-    size[1] = x->nx;
-    size[2] = x->ny;
-    y = cm_tensor_new(g, x->muons, size, x->nc, x->lo, x->hi);
+    y = cm_tensor_like(g, x, x->nc, x->lo, x->hi);
     if (!y) return NULL;
     r = cm_record_new(g, cm_point_backward, y, x, NULL);
     if (!r) return NULL;
@@ -5677,6 +5881,30 @@ static void cm_mean_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* The same sums in the same order for a muon in blocks: of a row in float, of rows and planes in
+   double. */
+static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
+{
+    const cm_blocks *b = x->blocks;
+    int per = x->nc * CM_LANES, z, i, c, rows = x->nz * x->nx;
+    double *row = cm_scratch(g, (size_t)(rows * per) * sizeof *row);
+    cm_give_back(g, row);            /* nothing else is taken before the end */
+    if (!row || cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    for (i = 0; i < rows; i++)
+        g->k->sum(cm_row(x, x->x, 0, i / x->nx, i % x->nx), x->ny, x->nc, row + i * per);
+    for (c = 0; c < x->nc; c++) {
+        double sum = 0, plane;
+        for (z = 0; z < b->nz; z++) {
+            for (plane = 0, i = 0; i < b->nx; i++)
+                plane += row[(z % b->z * x->nx + i % b->x) * per + c * CM_LANES
+                             + z / b->z * b->across + i / b->x];
+            sum = z > 0 ? sum + plane : plane;
+        }
+        y->x[c * CM_LANES] = (cm_real)(sum / ((double)b->nz * b->nx * x->ny));
+    }
+}
+
 cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
 {
     cm_tensor *y;
@@ -5687,6 +5915,10 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
     y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
     if (!y) return NULL;
     r = cm_record_new(g, cm_mean_backward, y, x, NULL);
+    if (x->blocks) {
+        cm_mean_blocks(g, x, y);
+        return r ? cm_done(g, r, "mean") : NULL;
+    }
     sum = cm_sums(g, x);
     if (!r || !sum) return NULL;
     r->scale = (double)x->nz * x->nx * x->ny;
@@ -5730,6 +5962,8 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
+    if (x->blocks) x = cm_whole(g, x);
+    if (!x) return NULL;
     y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
     if (!y) return NULL;
     r = cm_record_new(g, cm_max_backward, y, x, NULL);
@@ -5786,24 +6020,21 @@ static void cm_add_tensor(const cm_tensor *from, cm_real *a, int c0, const cm_te
 
 static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
 {
-    return a->muons == b->muons && a->nz == b->nz && a->nx == b->nx && a->ny == b->ny;
+    return a->muons == b->muons && a->nz == b->nz && a->nx == b->nx && a->ny == b->ny
+        && !a->blocks == !b->blocks;
 }
 
 /* A zeroed result of nc channels with the sites of a, and its record. */
 static cm_tensor *cm_combination(cm_graph *g, void (*backward)(cm_graph *, cm_record *),
                                  cm_tensor *a, cm_tensor *b, int nc, int fits)
 {
-    int size[3];
     cm_tensor *y;
     if (!a || !b || g->status != CALOMU_OK) return NULL;
     if (!fits) {
         cm_graph_fail(g, CALOMU_EUSAGE, "tensors of different shapes");
         return NULL;
     }
-    size[0] = a->nz;
-    size[1] = a->nx;
-    size[2] = a->ny;
-    y = cm_tensor_new(g, a->muons, size, nc, 0, 0);
+    y = cm_tensor_like(g, a, nc, 0, 0);
     if (!y || !cm_record_new(g, backward, y, a, b)) return NULL;
     if (!cm_dry(g)) memset(y->x, 0, cm_total(y) * sizeof *y->x);
     return y;
@@ -5900,10 +6131,19 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* The muon's gate, in lane 0, for the blocks of all lanes. */
+static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
+{
+    int c, l;
+    if (cm_dry(g)) return;
+    for (c = 0; c < gate->nc; c++)
+        CM_EACH_LANE(l) gate->x[c * CM_LANES + l] = gate->x[c * CM_LANES];
+}
+
 cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *path,
                    cm_tensor *gate, int halo)
 {
-    int size[3], units, u;
+    int units, u;
     cm_tensor *y;
     cm_record *r;
     if (!e || !shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
@@ -5913,10 +6153,8 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
         cm_graph_fail(g, CALOMU_EUSAGE, "join: tensors of different shapes");
         return NULL;
     }
-    size[0] = path->nz;
-    size[1] = path->nx;
-    size[2] = path->ny;
-    y = cm_tensor_new(g, path->muons, size, path->nc + 1, halo, halo);
+    if (path->blocks) cm_gate_spread(g, gate);
+    y = cm_tensor_like(g, path, path->nc + 1, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, cm_join_backward, y, e, shortcut);
     if (!r) return NULL;
@@ -6232,7 +6470,7 @@ static cm_tensor *cm_squeeze(cm_graph *g, cm_cursor *p, cm_tensor *path)
 static cm_tensor *cm_batchnorm_for(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int kernel)
 {
     int halo = kernel == 4 ? 2 : 1;
-    if (x && cm_conv_wino(g, x->nz, kernel, kernel == 4 ? 2 : 1, halo)) halo = 0;
+    if (x && cm_conv_wino(g, cm_nz(x), kernel, kernel == 4 ? 2 : 1, halo)) halo = 0;
     return cm_batchnorm(g, x, n, swish, halo, halo);
 }
 
@@ -6242,7 +6480,7 @@ static cm_tensor *cm_conv_norm(cm_graph *g, cm_tensor *x, cm_weight w, int out, 
 {
     cm_tensor *u, *t;
     if (!g->training) {
-        int nz = x ? (x->nz + 2 * pad - kernel) / stride + 1 : 0;
+        int nz = x ? (cm_nz(x) + 2 * pad - kernel) / stride + 1 : 0;
         int halo = cm_conv_wino(g, nz, 3, 1, 1) ? 0 : 1;
         return cm_conv_then(g, x, w, cm_no_weight, out, kernel, stride, pad, halo, &n, 1);
     }
@@ -8158,6 +8396,30 @@ static void cm_dry_forward(cm_graph *g, const cm_net *net, int muons)
     (void)cm_net_forward(g, net, a->head ? &hits : NULL, x, NULL);
 }
 
+/* Whether the model's packed weights suit this context. */
+static int cm_packs_fit(const calomu *c, const calomu_model *m)
+{
+    return m->packs.isa == c->isa && m->packs.direct == c->direct;
+}
+
+/* Arena for a group of muons or a muon in blocks, from dry runs. */
+static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
+{
+    cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
+    calomu_status s;
+    if (!g) return CALOMU_EMEMORY;
+    g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
+    cm_dry_forward(g, m->net[0], CM_LANES);
+    s = cm_graph_status(g);
+    cm_graph_reset(g);
+    cm_graph_split(g, 1);
+    if (s == CALOMU_OK) cm_dry_forward(g, m->net[0], 1);
+    if (s == CALOMU_OK) s = cm_graph_status(g);
+    *bytes = (cm_graph_peak(g) + 63) / 64 * 64;
+    cm_graph_free(g);
+    return s;
+}
+
 calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
 {
     int i;
@@ -8168,11 +8430,13 @@ calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calom
             break;
         }
         m->packs.isa = c->isa;
+        m->packs.direct = c->direct;
         g->packing = &m->packs;
         cm_dry_forward(g, m->net[i], CM_LANES);
         s = cm_graph_status(g);
         cm_graph_free(g);
     }
+    if (s == CALOMU_OK) s = cm_predict_measure(c, m, &m->arena);
     if (s == CALOMU_OK) *model = m;
     else calomu_model_free(m);
     return s;
@@ -8610,6 +8874,8 @@ typedef struct cm_predictor {
     size_t room;
 } cm_predictor;
 
+enum { CM_SPLIT_BELOW = 9 };          /* fewer muons are faster one by one, in blocks (6.2) */
+
 typedef struct cm_prediction {       /* what all units share */
     const calomu_model *model;
     const calomu_data_info *info;    /* NULL: events of the caller, hits in any order */
@@ -8718,6 +8984,7 @@ static calomu_status cm_predict_member(cm_predictor *w, const cm_prediction *p, 
     int n_features = info->architecture.n_features, i, k, j;
     cm_tensor *x = NULL, *y;
     cm_graph_reset(w->g);
+    cm_graph_split(w->g, hits->muons == 1);
     if (n_features > 0) {
         x = cm_input(w->g, hits->muons, 1, 1, 1, n_features, 0, 0, 0);
         for (i = 0; x && i < hits->muons; i++)
@@ -8744,14 +9011,17 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
     for (i = 0; i < n && s == CALOMU_OK && p->source != CM_SOURCE_NONE; i++)
         s = cm_predict_features(w, p, first + (size_t)i, &e[i], rows + i * CALOMU_FEATURES);
     if (s != CALOMU_OK) return s;
-    hits.event = e;
-    hits.muons = n;
     hits.nz = geometry->nz;
     hits.nx = geometry->nx;
     hits.ny = geometry->ny;
     for (k = 0; k < p->model->info.members; k++) {
-        s = cm_predict_member(w, p, p->model->net[k], &hits, rows, pred);
-        if (s != CALOMU_OK) return s;
+        hits.muons = n < CM_SPLIT_BELOW ? 1 : n;         /* the same bits either way */
+        for (i = 0; i < n; i += hits.muons) {
+            hits.event = e + i;
+            s = cm_predict_member(w, p, p->model->net[k], &hits, rows + i * CALOMU_FEATURES,
+                                  pred + i);
+            if (s != CALOMU_OK) return s;
+        }
         for (i = 0; i < n; i++) {
             size_t at = (first + (size_t)i) * (size_t)p->model->info.members + (size_t)k;
             if (!isfinite(pred[i]))
@@ -8793,20 +9063,6 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     cm_release(c, w);
 }
 
-/* Arena of one group, from a dry run. */
-static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
-{
-    cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-    calomu_status s;
-    if (!g) return CALOMU_EMEMORY;
-    g->packs = m->packs.isa == c->isa ? &m->packs : NULL;
-    cm_dry_forward(g, m->net[0], CM_LANES);
-    s = cm_graph_status(g);
-    *bytes = (cm_graph_peak(g) + 63) / 64 * 64;
-    cm_graph_free(g);
-    return s;
-}
-
 /* Memory that the context keeps from call to call, at least so large, 64-byte aligned. */
 static void *cm_keep(calomu *c, size_t bytes)
 {
@@ -8820,8 +9076,8 @@ static void *cm_keep(calomu *c, size_t bytes)
 
 static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
 {
-    size_t bytes = 0;
-    calomu_status s = cm_predict_measure(c, m, &bytes);
+    size_t bytes = m->arena;
+    calomu_status s = cm_packs_fit(c, m) ? CALOMU_OK : cm_predict_measure(c, m, &bytes);
     cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
     unsigned char *memory = w ? cm_keep(c, bytes * (size_t)n) : NULL;
     int i;
@@ -8831,7 +9087,7 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
         calomu *own = w[i].own = cm_clone(c);
         if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
         if (own && memory) w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
-        if (w[i].g && m->packs.isa == c->isa) w[i].g->packs = &m->packs;
+        if (w[i].g && cm_packs_fit(c, m)) w[i].g->packs = &m->packs;
         if (!own || !w[i].scratch || !w[i].g) {
             cm_predictors_free(c, w, n);
             return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",

@@ -86,7 +86,8 @@ typedef struct calomu_options {
     void *user;                                   /* handed to the three functions */
     int threads;                                  /* 0 means 1; more need a build with OpenMP */
     calomu_isa isa;
-} calomu_options;
+    int direct;              /* 1: convolutions by the direct sum, never by Winograd's method; it is */
+} calomu_options;            /*   slower, rounds a little less, and its last bits are others */
 
 typedef struct calomu calomu;        /* a context: allocator, threads, message of the last error */
 
@@ -435,6 +436,14 @@ enum { CM_LANES = 16 };              /* L: muons per group */
    below and `hi` above on every axis.  Interior site (z, x, y), channel c, lane l of group k:
        x[k*group + (z*row_z + x*row_x + y)*nc*L + c*L + l], counted from `origin`.
    Lanes behind the last muon are dead: finite values that reach no result. */
+/* One muon in 16 lanes (6.2): its grid in blocks of neighbouring rows, block (i, j) in lane
+   i*across + j. */
+typedef struct cm_blocks {
+    int nz, nx;                      /* rows of the grid */
+    int z, x;                        /* rows of a block; the last ones reach outside the grid */
+    int along, across;               /* blocks along z and x */
+} cm_blocks;
+
 typedef struct cm_tensor {
     int muons, groups;               /* B, ceil(B / L) */
     int nz, nx, ny, nc;              /* interior sites, channels */
@@ -449,6 +458,7 @@ typedef struct cm_tensor {
     int users;                       /* operations that read it */
     struct cm_record *made;          /* the operation that made it, or NULL */
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
+    const cm_blocks *blocks;         /* NULL: a lane is a muon */
 } cm_tensor;
 
 /* A view of parameters: values and where their gradient is added (NULL: none is wanted). */
@@ -480,6 +490,7 @@ typedef struct cm_pack_of {
 
 typedef struct cm_packs {
     calomu_isa isa;
+    int direct;                      /* made for direct sums */
     cm_pack_of *one;
     int n, room;
 } cm_packs;
@@ -501,6 +512,7 @@ void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *use
    batch norms update their buffers. */
 cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training);
 void cm_graph_free(cm_graph *g);
+void cm_graph_split(cm_graph *g, int split);   /* 1: hits of one muon go into blocks; inference */
 void cm_graph_reset(cm_graph *g);              /* forgets tensors and records; keeps the memory */
 size_t cm_graph_peak(const cm_graph *g);       /* bytes of arena used at most so far */
 calomu_status cm_graph_status(const cm_graph *g);   /* first failure since the reset */
@@ -602,7 +614,8 @@ struct calomu_model {
     calomu_model_info info;
     cm_net **net;                    /* info.members */
     double *loss;                    /* validation losses, NaN unknown */
-    cm_packs packs;                  /* for inference; cm_model_finish makes them */
+    cm_packs packs;                  /* for inference; cm_model_finish makes them, */
+    size_t arena;                    /*   and finds how much an arena takes */
     calomu *own;                     /* cm_clone of the context that made it */
 };
 calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
