@@ -30,6 +30,7 @@ set xlabel "hits of a muon (50 x 32 x 32 cells, batch 64)"
 plot f u (at("hits", 2)):3 w lp pt 7 ps 0.5 t "training step", \
      f u (at("hits", 2)):4 w lp pt 7 ps 0.5 t "inference", \
      f u (at("hits", 2)):5 w lp pt 7 ps 0.5 t "features"
+set key top left
 set xlabel "cells (1 in 9 hit, batch 64)"
 plot f u (at("cells", 2)):3 w lp pt 7 ps 0.5 t "training step", \
      f u (at("cells", 2)):5 w lp lt 3 pt 7 ps 0.5 t "features"
