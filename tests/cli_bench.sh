@@ -57,7 +57,7 @@ check "no program" 4 "--program" "$PROGRAM" bench --data tiny.cmu --model tiny.s
 check "a run" 0 "training step, batch 2, 2 threads" bench --batch 2 --threads 2 --seconds 0.01 \
     --yardstick "sh peer.sh" --newest "false" --csv b.csv
 holds "the peer that broke" out "LEFT OUT: the peer did not run"
-holds "the trials" peer.log "--job training --batch 16,64,256 --threads 2"
+holds "the trials" peer.log "--job training --batch 16,32,64,256 --threads 2"
 if [ "$(head -n 1 b.csv)" = row,value,unit,target,met ]
 then pass; else fail "header" "$(head -n 1 b.csv)"; fi
 for row in train_vs_torch_256 train_vs_torch_best infer_vs_torch_256 infer_vs_torch_best \
@@ -93,6 +93,23 @@ if [ "$(head -n 1 s.csv)" = axis,value,training_ms,inference_ms,features_ms ] &&
     END { exit bad || n["batch"] != 2 || n["hits"] != 8 || n["cells"] != 6 ||
         substr(empty, 1, 12) != "101 001 000 " || substr(empty, 41, 4) != "010 " }' s.csv
 then pass; else fail "scaling" "$(cat s.csv)"; fi
+
+# ---- the regression guard: ratios only, 15%, and of other_share less is better
+bench_sh=$(dirname "$PROGRAM")/tools/bench.sh
+[ -r "$bench_sh" ] || bench_sh=$(dirname "$DATA")/tools/bench.sh
+guard() { printf 'row,value,unit,target,met\n%s\n' "$1" >"$2"; }
+guard "train_vs_torch_256,4,times,7,no
+other_share,20,%,15,no
+train_vs_newest,3,times,3,yes
+one_muon_ms,5,ms,8,yes" old.csv
+guard "train_vs_torch_256,3.45,times,7,no
+other_share,23,%,15,no
+one_muon_ms,9,ms,8,no" new.csv
+check "nothing is worse" 0 "LEFT OUT: train_vs_newest" sh "$bench_sh" --compare old.csv new.csv
+guard "train_vs_torch_256,3.35,times,7,no" new.csv
+check "a ratio that fell by 16%" 1 "WORSE" sh "$bench_sh" --compare old.csv new.csv
+guard "other_share,24,%,15,no" new.csv
+check "a share that rose by 20%" 1 "WORSE" sh "$bench_sh" --compare old.csv new.csv
 
 # ---- no true energies; and a disk that is full at the end
 if [ -w /dev/full ]; then

@@ -667,7 +667,7 @@ static calomu_status bench_start_job(bench *b, int batch)
         int status = 0;
         pid_t child = fork();
         if (child == 0) {
-            if (!freopen("/dev/null", "w", stdout)) _exit(4);
+            if (!freopen("/dev/null", "w", stdout) || dup2(1, 2) < 0) _exit(4);
             (void)execl(b->program, b->program, "predict", "--model", b->model_path, "--data",
                         b->data_path, "--count", "1", "--out", "-", (char *)NULL);
             _exit(127);
@@ -1320,7 +1320,7 @@ int verb_bench(int argc, char **argv)
     b.data_path = "testdata/muons.cmu";
     b.model_path = "testdata/model.safetensors";
     b.program = "./calomu";
-    b.batches = "16,64,256";
+    b.batches = "16,32,64,256";
     b.batch = 256;
     b.seconds = 3;
     code = tool_parse(&usage, argc, argv);

@@ -12,7 +12,36 @@
 #
 # bench.sh --check       (`make bench-check`) measures, and fails where a ratio is 15% worse than in
 #                        tests/bench.csv
+# bench.sh --compare OLD.csv NEW.csv    the comparison alone
 set -u
+# compare OLD.csv NEW.csv: ratios only, which hardly depend on the machine; of other_share less is
+# better.
+compare()
+{
+    awk -F, '
+        FNR == 1 || ($3 != "times" && $3 != "%") { next }
+        NR == FNR { committed[$1] = $2; next }
+        !($1 in committed) { print "bench-check: " $1 " is not in " ARGV[1]; next }
+        {
+            change = $5 == "" ? 0 : $1 == "other_share" ? committed[$1] / $2 : $2 / committed[$1]
+            worse = !(change >= 0.85)
+            bad += worse
+            seen[$1] = 1
+            printf "bench-check: %-28s%9.3g%9.3g%7.0f%%  %s\n", $1, committed[$1], $2,
+                100 * change - 100, worse ? "WORSE" : "ok"
+        }
+        END {
+            for (name in committed)
+                if (!(name in seen)) print "bench-check: LEFT OUT: " name
+            if (bad) print "calomu bench-check: " bad " worse by 15% or more" >"/dev/stderr"
+            exit bad > 0
+        }' "$1" "$2"
+}
+if [ "${1:-}" = --compare ]; then
+    compare "$2" "$3"
+    exit
+fi
+
 REF=${REF:-}
 PYTHON=${PYTHON:-python3}
 PEER_PYTHON=${PEER_PYTHON:-}
@@ -56,22 +85,5 @@ load
     ${newest:+--newest "$newest"} ${BENCH_OPTIONS:-} || exit $?
 load
 [ "${1:-}" = --check ] || exit 0
+compare tests/bench.csv "$B/bench.csv"
 
-# ---- ratios only: they hardly depend on the machine; of other_share less is better
-awk -F, '
-    FNR == 1 || ($3 != "times" && $3 != "%") { next }
-    NR == FNR { committed[$1] = $2; next }
-    !($1 in committed) { print "bench-check: " $1 " is not in " ARGV[1]; next }
-    {
-        change = $5 == "" ? 0 : $1 == "other_share" ? committed[$1] / $2 : $2 / committed[$1]
-        worse = !(change >= 0.85)
-        bad += worse
-        seen[$1] = 1
-        printf "bench-check: %-28s%9.3g%9.3g%7.0f%%  %s\n", $1, committed[$1], $2,
-            100 * change - 100, worse ? "WORSE" : "ok"
-    }
-    END {
-        for (name in committed)
-            if (!(name in seen)) print "bench-check: LEFT OUT: " name
-        exit bad > 0
-    }' tests/bench.csv "$B/bench.csv"

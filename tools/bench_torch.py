@@ -159,7 +159,10 @@ def main():
     best = None
     for n, text, work in variants(a, events, [int(i) for i in a.grid.split(',')]):
         work()
-        t = min(seconds(work), seconds(work)) / n
+        times = [seconds(work), seconds(work)]
+        while sum(times) < 2:
+            times.append(seconds(work))
+        t = min(times) / n
         print('  trial: %-48s%9.3f ms per muon' % (text, 1e3 * t), file=sys.stderr)
         if best is None or t < best[0]:
             best = t, n, text, work

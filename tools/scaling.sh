@@ -4,7 +4,7 @@
 set -eu
 out=testdata/scaling
 if [ -z "${PLOT_ONLY:-}" ]; then
-    ./calomu bench --scaling $out.csv --batch "${BENCH_LARGEST:-1024}" --seconds 1
+    ./calomu bench --scaling $out.csv --batch "${BENCH_LARGEST:-1024}" --seconds 0.5
 fi
 command -v gnuplot >/dev/null || { echo "LEFT OUT: $out.svg: no gnuplot"; exit 0; }
 gnuplot <<END
@@ -30,6 +30,7 @@ set xlabel "hits of a muon (50 x 32 x 32 cells, batch 64)"
 plot f u (at("hits", 2)):3 w lp pt 7 ps 0.5 t "training step", \
      f u (at("hits", 2)):4 w lp pt 7 ps 0.5 t "inference", \
      f u (at("hits", 2)):5 w lp pt 7 ps 0.5 t "features"
+set key top left
 set xlabel "cells (1 in 9 hit, batch 64)"
 plot f u (at("cells", 2)):3 w lp pt 7 ps 0.5 t "training step", \
      f u (at("cells", 2)):5 w lp lt 3 pt 7 ps 0.5 t "features"
