@@ -127,11 +127,14 @@ static void tool_log(void *user, const char *line)
     tool_notice("%s", line);
 }
 
-calomu_status tool_open(calomu **c, int threads)
+calomu_status tool_open(calomu **c, int threads) { return tool_open_training(c, threads, 0); }
+
+calomu_status tool_open_training(calomu **c, int threads, int recompute)
 {
     calomu_options options = { 0 };
     calomu_status status;
     options.log = tool_log;
+    options.recompute = recompute;
     options.threads = threads > 0 ? threads : calomu_threads_available();
     status = calomu_open(c, &options);
     if (status != CALOMU_OK) return tool_fail(status, "cannot start: %s",

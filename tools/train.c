@@ -31,7 +31,7 @@ typedef struct train_job {           /* the command line, and what all members s
     char **argv;
     const char *data_path, *out, *log, *checkpoint, *plots;
     int32_t threads, members;        /* members 0: a single network */
-    int inputs, holdout, unique, convention, resume;
+    int inputs, holdout, unique, convention, resume, recompute;
     float grow;
     double range[2], loss_range[2], minutes;
     calomu_architecture architecture;
@@ -1046,6 +1046,8 @@ static size_t train_file_options(train_job *j, tool_option *to)
           .high = 1e9 },
         { .name = "resume", .type = TOOL_FLAG, .target = &j->resume,
           .help = "go on from the checkpoint, if there is one" },
+        { .name = "recompute", .type = TOOL_FLAG, .target = &j->recompute,
+          .help = "keep less and compute it again: two thirds of the memory, a quarter more time" },
         TOOL_OPTION_THREADS(&j->threads)
     };
     memcpy(to, options, sizeof options);
@@ -1054,7 +1056,7 @@ static size_t train_file_options(train_job *j, tool_option *to)
 
 int verb_train(int argc, char **argv)
 {
-    enum { MOST = 64 };              /* there are 36 */
+    enum { MOST = 64 };              /* there are 37 */
     train_job j;
     tool_option options[MOST];
     size_t n = 0;
@@ -1082,7 +1084,7 @@ int verb_train(int argc, char **argv)
     if (code >= 0) return code;
     code = (int)train_check(&j);
     if (code != CALOMU_OK) return code;
-    code = (int)tool_open(&j.c, (int)j.threads);
+    code = (int)tool_open_training(&j.c, (int)j.threads, j.recompute);
     if (code != CALOMU_OK) return code;
     code = (int)train_job_run(&j);
     free(j.checkpoint_path);
