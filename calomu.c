@@ -5484,7 +5484,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
                       cm_larger(halo, back_hi));
     if (!y || !x) return NULL;
     y->blocks = blocks;
-    y->edge = !wino;
+    y->edge = 1;                     /* with a halo that Winograd's method does not need, too */
     r = cm_record_new(g, cm_conv_backward, y, x, NULL);
     if (!r) return NULL;
     r->w = w;
