@@ -5495,6 +5495,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->wino = wino;
     if (norm) cm_norm_inline(g, r, norm, swish);
     cm_sums_take(g, y);
+    if (g->status != CALOMU_OK) return NULL;
     if (wino) {
         cm_wino(g, r, 0, 0, NULL);
     } else {
