@@ -736,8 +736,8 @@ static const char *describe(const job *j)
 {
     static char text[256];
     (void)snprintf(text, sizeof text, "%s B%d %dx%dx%d c%d->%d k%d s%d p%d halo%d bias%d swish%d "
-                   "training%d first%d n%d spread%g count%g batch%g in_halo%d direct%d", op_name[j->op],
-                   j->b, j->z, j->x, j->y, j->c, j->out, j->kernel, j->stride, j->pad, j->halo,
+                   "training%d first%d n%d spread%g count%g batch%g in_halo%d direct%d",
+                   op_name[j->op], j->b, j->z, j->x, j->y, j->c, j->out, j->kernel, j->stride, j->pad, j->halo,
                    j->bias, j->swish, j->training, j->first, j->n, j->spread, j->count, j->batch,
                    j->in_halo, j->direct);
     return text;
@@ -1209,11 +1209,11 @@ static void large_jobs(test_random *r)
    and channel counts that no tile divides, and the direct sums of the same. */
 static void wino_jobs(test_random *r)
 {
-    static const int planes[] = { 3, 4, 7, 8, 11, 12, 14, 26, 5, 6, 9 }, side[] = { 1, 2, 3, 5, 17 };
-    static const int batch[] = { 1, 2, 16, 17, 40 };
+    static const int planes[] = { 3, 4, 7, 8, 11, 12, 14, 26, 5, 6, 9 };
+    static const int side[] = { 1, 2, 3, 5, 17 }, batch[] = { 1, 2, 16, 17, 40 };
     double many;
     int i, winograd = 0;
-    for (i = 0; i < (test.brief ? 11 : 33); i++) {
+    for (i = 0; i < (test.brief ? 11 : 22); i++) {
         job j = base_job(CONV, r);
         j.b = batch[test_int(r, 0, 4)];
         j.z = planes[i % 11];
