@@ -17,7 +17,7 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
            model_import bench
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = engine ops network golden gradients files features train eval model api
+TESTS    = engine ops network golden gradients files features train eval model blocks api
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench
 SCRIPTS  = $(COMMANDS) cli_torch determinism aarch64 header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)

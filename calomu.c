@@ -3816,15 +3816,6 @@ struct cm_kernels {
     cm_wino_dm_fn *wino_dm;
 };
 
-CM_INLINE cm_real cm_sigmoid_lane(cm_real x) { return 1 / (1 + cm_exp_lane(-x)); }
-
-/* d Swish / dv = s + v s (1 - s), s = sigmoid(v) */
-CM_INLINE cm_real cm_dswish(cm_real v)
-{
-    cm_real s = cm_sigmoid_lane(v);
-    return cm_fma(v * s, 1 - s, s);
-}
-
 /* Visits all pairs (output, kernel cell) of every hit: forward adds e*w[cell] [C] to
    plane[output] [C], backward e*plane[output] to w[cell]. */
 CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane,
@@ -4149,28 +4140,22 @@ static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
 /* Pointwise: what 0 Swish, 1 sigmoid; backward dx (+)= dy * derivative; y is the result. */
 static void CM_KERNEL(point)(CM_POINT_PARAMS)
 {
-    int s, l;
-    for (s = 0; s < n; s++, x += CM_LANES, y += CM_LANES) {
-        if (what == 0)
-            CM_EACH_LANE(l) y[l] = x[l] * cm_sigmoid_lane(x[l]);
-        else
-            CM_EACH_LANE(l) y[l] = cm_sigmoid_lane(x[l]);
+    int i;
+    for (i = 0; i < n * CM_LANES; i += CM_VECTOR) {
+        cm_vec v = CM_LOAD(x + i), s = cm_vsigmoid(v);
+        CM_STORE(y + i, what == 0 ? v * s : s);
     }
 }
 
 static void CM_KERNEL(dpoint)(CM_DPOINT_PARAMS)
 {
-    int s, l;
-    for (s = 0; s < n * CM_LANES; s += CM_LANES) {
-        cm_real d[CM_LANES];
-        if (what == 0)
-            CM_EACH_LANE(l) d[l] = cm_dswish(x[s + l]);
-        else
-            CM_EACH_LANE(l) d[l] = y[s + l] * (1 - y[s + l]);
-        if (add)
-            CM_EACH_LANE(l) dx[s + l] = cm_fma(dy[s + l], d[l], dx[s + l]);
-        else
-            CM_EACH_LANE(l) dx[s + l] = dy[s + l] * d[l];
+    const cm_vec zero = { 0 };
+    int i;
+    for (i = 0; i < n * CM_LANES; i += CM_VECTOR) {
+        cm_vec d = what == 0 ? cm_vdswish(CM_LOAD(x + i))
+                             : CM_LOAD(y + i) * (zero + 1 - CM_LOAD(y + i));
+        cm_vec to = add ? CM_LOAD(dx + i) : zero;
+        CM_STORE(dx + i, cm_vfma(CM_LOAD(dy + i), d, to));
     }
 }
 
@@ -5555,7 +5540,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
                       cm_larger(halo, back_hi));
     if (!y || !x) return NULL;
     y->blocks = blocks;
-    y->edge = !wino;
+    y->edge = 1;                     /* with a halo that Winograd's method does not need, too */
     r = cm_record_new(g, cm_conv_backward, y, x, NULL);
     if (!r) return NULL;
     r->w = w;
@@ -5566,6 +5551,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->wino = wino;
     if (norm) cm_norm_inline(g, r, norm, swish);
     cm_sums_take(g, y);
+    if (g->status != CALOMU_OK) return NULL;
     r->again = cm_conv_compute;
     cm_conv_compute(g, r);
     if (own) cm_give_back(g, own->x);

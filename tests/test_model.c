@@ -30,42 +30,6 @@ static calomu_architecture small_architecture(int head, int n_features)
     return a;
 }
 
-/* Buffers as after some training: a mean near 0 and a variance near 1. */
-static void fill_buffers(cm_net *net, test_random *r)
-{
-    int i;
-    size_t k;
-    for (i = 0; i < net->n_params; i++) {
-        const cm_param *p = &net->param[i];
-        cm_real *x = cm_net_values(net, p);
-        for (k = 0; k < p->count && p->role == CM_BUFFER; k++)
-            x[k] = (cm_real)(p->rank == 0 ? 64 : strstr(p->name, ".sums") ? 20 * test_normal(r)
-                                                                        : test_uniform(r, 60, 90));
-        for (k = 0; k < p->count && p->init == CM_ZERO && p->role == CM_TRAINED; k++)
-            x[k] = (cm_real)(0.1 * test_normal(r));
-    }
-}
-
-static calomu_model *small_model(calomu *c, const calomu_architecture *a, int members,
-                                 uint64_t seed)
-{
-    test_random r = test_seed(seed);
-    calomu_model *m = NULL;
-    int k;
-    CHECK_OK(c, cm_model_new(c, a, members, &m));
-    if (!m) exit(1);
-    for (k = 0; k < members; k++) {
-        cm_net_init(m->net[k], seed + (uint64_t)k);
-        fill_buffers(m->net[k], &r);
-        m->loss[k] = test_uniform(&r, 10, 100);
-    }
-    for (k = 0; k < CALOMU_FEATURES && a->n_features; k++) {
-        m->info.mean[k] = test_uniform(&r, -20, 20);
-        m->info.deviation[k] = test_uniform(&r, 5, 50);
-    }
-    return m;
-}
-
 /* Random muons, the last with an impact point that is not in the middle of a cell. */
 static test_batch small_muons(const calomu_geometry *g, uint64_t seed)
 {
@@ -195,10 +159,10 @@ static void check_menus(calomu *c)
     for (i = 0; i < 4; i++) {
         calomu_architecture a = small_architecture(menu[i][0], menu[i][1]);
         test_batch b = small_muons(&a.geometry, 5);
-        calomu_model *m = small_model(c, &a, 1, 7 + (uint64_t)i);
+        calomu_model *m = test_model_new(c, &a, 1, 7 + (uint64_t)i);
         check_members(c, m, &b);
         calomu_model_free(m);
-        m = small_model(c, &a, 3, 70 + (uint64_t)i);
+        m = test_model_new(c, &a, 3, 70 + (uint64_t)i);
         check_members(c, m, &b);
         m->loss[0] = m->loss[1] = m->loss[2] = (double)NAN;
         check_members(c, m, &b);
@@ -387,7 +351,7 @@ static void check_bad_muons(calomu *c, const calomu_model *m, const test_batch *
 static void check_not_finite(calomu *c, const test_batch *b)
 {
     calomu_architecture a = small_architecture(1, 28);
-    calomu_model *m = small_model(c, &a, 2, 8);
+    calomu_model *m = test_model_new(c, &a, 2, 8);
     double out = -7, each[2] = { -7, -7 };
     cm_net_values(m->net[1], cm_net_find(m->net[1], "tail.weight"))[0] = (cm_real)3e38;
     cm_net_values(m->net[1], cm_net_find(m->net[1], "body.4.bias"))[0] = (cm_real)3e38;
@@ -502,7 +466,7 @@ static void check_unknown(calomu *c, const test_batch *b)
     calomu_data_info info;
     double expected[MUONS], out[MUONS];
     int k;
-    m = small_model(c, &a, 1, 21);
+    m = test_model_new(c, &a, 1, 21);
     memset(&info, 0, sizeof info);
     info.geometry = a.geometry;
     info.feature_options = a.feature_options;
@@ -628,7 +592,7 @@ static void check_join(calomu *c, const test_batch *b)
     double alone[3][MUONS], out[MUONS], each[3 * MUONS], w[3], expected;
     int i, k;
     for (k = 0; k < 3; k++) {
-        single[k] = small_model(c, &a, 1, 90 + (uint64_t)k);
+        single[k] = test_model_new(c, &a, 1, 90 + (uint64_t)k);
         CHECK_OK(c, calomu_predict(c, single[k], NULL, b->event, MUONS, alone[k], NULL));
         w[k] = 1 / single[k]->loss[0];
     }
@@ -950,7 +914,7 @@ static int same_values(const cm_net *a, const cm_net *b)
 
 static void check_import_of(calomu *c, const calomu_architecture *a, const test_batch *b)
 {
-    calomu_model *m = small_model(c, a, 1, 50), *got = NULL;
+    calomu_model *m = test_model_new(c, a, 1, 50), *got = NULL;
     calomu_architecture base = calomu_architecture_default();
     double out[MUONS], back[MUONS];
     int sums, i;
@@ -1025,7 +989,7 @@ static void import_refused(calomu *c, const char *what)
 static void check_bad_imports(calomu *c)
 {
     calomu_architecture a = small_architecture(1, 28);
-    calomu_model *m = small_model(c, &a, 1, 51), *none = NULL;
+    calomu_model *m = test_model_new(c, &a, 1, 51), *none = NULL;
     double mean[CALOMU_FEATURES] = { 0 };
     cm_st_tensor *t;
     edit e;
@@ -1212,7 +1176,7 @@ static void check_no_memory(calomu *c, const calomu_model *m, const test_batch *
 static void check_hybrid(calomu *c, test_random *r)
 {
     calomu_architecture a = small_architecture(1, 28);
-    calomu_model *m = small_model(c, &a, 1, 11);
+    calomu_model *m = test_model_new(c, &a, 1, 11);
     test_batch b = small_muons(&a.geometry, 4);
     check_splits(c, m, &b);
     check_order(c, m, &b);
@@ -1246,7 +1210,7 @@ static void check_small_file(calomu *c, test_random *r)
     calomu_architecture a = small_architecture(0, 3);
     calomu_model *m;
     a.body = 2;
-    m = small_model(c, &a, 1, 12);
+    m = test_model_new(c, &a, 1, 12);
     CHECK_OK(c, calomu_model_save(c, m, model_file));
     check_flips(c, 1, r);
     calomu_model_free(m);

@@ -138,4 +138,41 @@ static TEST_UNUSED void test_muons_free(test_batch *b)
     free(b->hit);
 }
 
+/* Buffers as after some training: a mean near 0 and a variance near 1. */
+static TEST_UNUSED void test_fill_buffers(cm_net *net, test_random *r)
+{
+    int i;
+    size_t k;
+    for (i = 0; i < net->n_params; i++) {
+        const cm_param *p = &net->param[i];
+        cm_real *x = cm_net_values(net, p);
+        for (k = 0; k < p->count && p->role == CM_BUFFER; k++)
+            x[k] = (cm_real)(p->rank == 0 ? 64 : strstr(p->name, ".sums") ? 20 * test_normal(r)
+                                                                        : test_uniform(r, 60, 90));
+        for (k = 0; k < p->count && p->init == CM_ZERO && p->role == CM_TRAINED; k++)
+            x[k] = (cm_real)(0.1 * test_normal(r));
+    }
+}
+
+/* A complete model whose weights are not packed (cm_model_finish). */
+static TEST_UNUSED calomu_model *test_model_new(calomu *c, const calomu_architecture *a,
+                                                int members, uint64_t seed)
+{
+    test_random r = test_seed(seed);
+    calomu_model *m = NULL;
+    int k;
+    CHECK_OK(c, cm_model_new(c, a, members, &m));
+    if (!m) exit(1);
+    for (k = 0; k < members; k++) {
+        cm_net_init(m->net[k], seed + (uint64_t)k);
+        test_fill_buffers(m->net[k], &r);
+        m->loss[k] = test_uniform(&r, 10, 100);
+    }
+    for (k = 0; k < CALOMU_FEATURES && a->n_features; k++) {
+        m->info.mean[k] = test_uniform(&r, -20, 20);
+        m->info.deviation[k] = test_uniform(&r, 5, 50);
+    }
+    return m;
+}
+
 #endif /* CALOMU_TEST_NET_H */

@@ -22,6 +22,8 @@ typedef struct grid {                /* [muon][channel][z][x][y] */
 typedef struct job {
     int op, b, z, x, y, c;           /* shape of the first input */
     int out, kernel, stride, pad, halo;
+    int in_halo;                     /* of the input, -1: as large as any operation wants */
+    int direct;                      /* convolution by the direct sum */
     int bias, swish, training, needs;
     int first, n;                    /* pool: channels; concat: n channels of the second input */
     double scale, spread;            /* norm: standard deviation of the input */
@@ -43,6 +45,9 @@ typedef struct state {               /* inputs and what the reference makes of t
 } state;
 
 static const double tolerance = sizeof(cm_real) == 8 ? 1e-11 : 2e-5;
+/* of a single convolution with random inputs, direct and by Winograd's method */
+static const double conv_tolerance = sizeof(cm_real) == 8 ? 1e-14 : 1.5e-6;
+static const double wino_tolerance = sizeof(cm_real) == 8 ? 2e-14 : 3e-6;
 
 /* ---------------------------------------------------------------- plain arrays */
 
@@ -584,6 +589,7 @@ static void record(cm_graph *g, const state *s, run *u, int dry)
         const grid *v = &s->in[k];
         int halo = v->z * v->x * v->y == 1 && j->op != CONV && j->op != POOL ? 0 : 2;
         if (j->op == ADD || j->op == CONCAT || j->op == SIGMOID) halo = j->halo;
+        if (j->in_halo >= 0) halo = j->in_halo;
         in[k] = cm_input(g, v->b, v->z, v->x, v->y, v->c, halo, halo, j->needs);
         if (!in[k]) return;
         if (!dry) put(in[k], in[k]->x, v, 1);
@@ -646,56 +652,81 @@ static void free_run(run *u)
     free(u->w); free(u->dw); free(u->bias); free(u->dbias);
 }
 
-/* Runs a job: first dry, for the size of the arena, then in an arena of exactly this size, full of
-   NaN before, with guard bytes behind it. */
-static void engine(const state *s, run *u, int threads, calomu_isa isa, int training)
+/* Runs `go` on a dry graph, for the size of the arena, then in an arena of exactly this size, full
+   of NaN before, with guard bytes behind it.  go returns 0 if nothing came of it. */
+static calomu_status in_arena(calomu *c, const char *name, int threads, int training,
+                              int (*go)(cm_graph *g, void *user, int dry), void *user)
 {
     enum { GUARD = 256 };
-    calomu_options o;
-    calomu *c = NULL;
-    cm_graph *g;
+    cm_graph *g = cm_graph_new(c, NULL, 0, threads, training);
+    calomu_status status;
     size_t peak, i;
     char *memory, *arena;
-    run first;
-    memset(&o, 0, sizeof o);
-    o.isa = isa;
-    load_run(u, s);
-    u->null = 1;
-    u->status = CALOMU_EMEMORY;
-    if (!CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context")) return;
-    load_run(&first, s);
-    g = cm_graph_new(c, NULL, 0, threads, training);
-    if (!CHECK(g != NULL, "no dry graph: %s", calomu_message(c))) return;
-    record(g, s, &first, 1);
-    u->null = first.null;
-    u->status = cm_graph_status(g);
+    int result;
+    if (!CHECK(g != NULL, "no dry graph: %s", calomu_message(c))) return CALOMU_EMEMORY;
+    result = go(g, user, 1);
+    status = cm_graph_status(g);
     peak = cm_graph_peak(g);
     cm_graph_free(g);
-    if (u->null || u->status != CALOMU_OK) {
-        free_run(&first);
-        calomu_close(c);
-        return;
-    }
+    if (!result || status != CALOMU_OK) return status;
     memory = need(peak + GUARD + 64, 1);
     arena = memory + (64 - (uintptr_t)memory % 64) % 64;
     memset(arena, 0xff, peak + GUARD);
     g = cm_graph_new(c, arena, peak, threads, training);
     if (CHECK(g != NULL, "no graph: %s", calomu_message(c))) {
-        record(g, s, u, 0);
-        u->status = cm_graph_status(g);
-        CHECK(u->status == CALOMU_OK, "%s: status %d: %s", op_name[s->j.op], (int)u->status,
-              calomu_message(c));
+        (void)go(g, user, 0);
+        status = cm_graph_status(g);
+        CHECK(status == CALOMU_OK, "%s: status %d: %s", name, (int)status, calomu_message(c));
         CHECK(cm_graph_peak(g) == peak, "dry peak %zu, real peak %zu", peak, cm_graph_peak(g));
         for (i = 0; i < GUARD && (unsigned char)arena[peak + i] == 0xff; i++) {}
-        CHECK(i == GUARD, "%s: write %zu bytes behind the arena", op_name[s->j.op], i);
+        CHECK(i == GUARD, "%s: write %zu bytes behind the arena", name, i);
         cm_graph_free(g);
     }
+    free(memory);
+    return status;
+}
+
+static calomu *open_engine(calomu_isa isa, int direct)
+{
+    calomu_options o;
+    calomu *c = NULL;
+    memset(&o, 0, sizeof o);
+    o.isa = isa;
+    o.direct = direct;
+    (void)calomu_open(&c, &o);
+    return c;
+}
+
+typedef struct both {                /* of one job: the run, and one for the dry graph */
+    const state *s;
+    run *u, dry;
+} both;
+
+static int go_job(cm_graph *g, void *user, int dry)
+{
+    both *b = user;
+    record(g, b->s, dry ? &b->dry : b->u, dry);
+    b->u->null = dry ? b->dry.null : b->u->null;
+    return !b->u->null;
+}
+
+static void engine(const state *s, run *u, int threads, calomu_isa isa, int training)
+{
+    calomu *c = open_engine(isa, s->j.direct);
+    both b;
+    load_run(u, s);
+    u->null = 1;
+    u->status = CALOMU_EMEMORY;
+    if (!CHECK(c != NULL, "no context")) return;
+    b.s = s;
+    b.u = u;
+    load_run(&b.dry, s);
+    u->status = in_arena(c, op_name[s->j.op], threads, training, go_job, &b);
     u->hash = cm_checksum(u->hash, u->dw, s->n_w * sizeof(cm_real));
     u->hash = cm_checksum(u->hash, u->dbias, s->n_bias * sizeof(cm_real));
     if (s->before)
         u->hash = cm_checksum(u->hash, u->buffer[0], (2 * (size_t)s->j.c + 2) * sizeof(cm_real));
-    free(memory);
-    free_run(&first);
+    free_run(&b.dry);
     calomu_close(c);
 }
 
@@ -705,10 +736,22 @@ static const char *describe(const job *j)
 {
     static char text[256];
     (void)snprintf(text, sizeof text, "%s B%d %dx%dx%d c%d->%d k%d s%d p%d halo%d bias%d swish%d "
-                   "training%d first%d n%d spread%g count%g batch%g", op_name[j->op], j->b, j->z,
-                   j->x, j->y, j->c, j->out, j->kernel, j->stride, j->pad, j->halo, j->bias,
-                   j->swish, j->training, j->first, j->n, j->spread, j->count, j->batch);
+                   "training%d first%d n%d spread%g count%g batch%g in_halo%d direct%d",
+                   op_name[j->op], j->b, j->z, j->x, j->y, j->c, j->out, j->kernel, j->stride, j->pad, j->halo,
+                   j->bias, j->swish, j->training, j->first, j->n, j->spread, j->count, j->batch,
+                   j->in_halo, j->direct);
     return text;
+}
+
+static int is_wino(const job *j)
+{
+    return j->op == CONV && !j->direct && !j->bias && j->kernel == 3 && j->stride == 1
+        && j->pad == 1 && (j->z + 3) / 4 * 6 <= 2 * j->z;
+}
+
+static double tolerance_of(const job *j)
+{
+    return is_wino(j) ? wino_tolerance : j->op == CONV ? conv_tolerance : tolerance;
 }
 
 static void compare(const job *j, const char *what, const double *got, const double *expected,
@@ -799,9 +842,11 @@ static void check_gradients(state *s, const run *u)
     for (i = 0; i < volume(&s->din[0]) && j->same && j->op != JOIN; i++)
         s->din[1].v[i] += s->din[0].v[i];
     for (k = j->same; k < s->n_in; k++)
-        if (u->din[k].v) compare(j, "input gradient", u->din[k].v, s->din[k].v, volume(&s->din[k]), tolerance);
-    compare_real(j, "weight gradient", u->dw, s->dw, s->n_w, tolerance);
-    compare_real(j, "bias gradient", u->dbias, s->dbias, s->n_bias, tolerance);
+        if (u->din[k].v)
+            compare(j, "input gradient", u->din[k].v, s->din[k].v, volume(&s->din[k]),
+                    tolerance_of(j));
+    compare_real(j, "weight gradient", u->dw, s->dw, s->n_w, tolerance_of(j));
+    compare_real(j, "bias gradient", u->dbias, s->dbias, s->n_bias, tolerance_of(j));
     if (j->op != MAX && j->op != SPARSE_SUM && !j->same && !j->mismatch
         && volume(&s->out) < 5000)
         check_reference(s, &sum);
@@ -867,7 +912,7 @@ static void do_job(const job *j, int bits)
               && o->y == s.out.y, "%s: shape %d %d %d %d %d", describe(j), o->b, o->c, o->z, o->x,
               o->y);
         if (volume(o) == volume(&s.out)) {
-            compare(j, "result", o->v, s.out.v, volume(o), tolerance);
+            compare(j, "result", o->v, s.out.v, volume(o), tolerance_of(j));
             CHECK(memcmp(o->v, u.out[1].v, volume(o) * sizeof(double)) == 0,
                   "%s: the second call differs", describe(j));
         }
@@ -879,6 +924,182 @@ static void do_job(const job *j, int bits)
     }
     free_run(&u);
     free_state(&s);
+}
+
+/* ---------------------------------------------------------------- chains
+
+   Convolution, batch norm with Swish, convolution: sums of the norm are made by the first
+   convolution, and the first pass of its backward step in the second, if nobody else reads the
+   norm's result.  Against the references in a row; and the same bits where they are not fused. */
+
+enum { ALONE, DEAD_READER, TWO_READERS, SEEDED, UNREACHED, N_READERS };
+static const char *const reader_name[] = { "alone", "with a reader without gradient",
+                                           "with two readers", "with a gradient of its own",
+                                           "without a reader that has a gradient" };
+
+typedef struct chain {
+    state a, n, b;                   /* their inputs and references */
+    run ua, un, ub, wa, wn, wb;      /* u: real, w: for the dry graph */
+    int readers;
+    grid dx;                         /* gradient of the chain's input */
+    uint64_t hash;
+} chain;
+
+static cm_tensor *chain_conv(cm_graph *g, const state *s, cm_tensor *x, run *u)
+{
+    return call(g, s, &x, u, 0);
+}
+
+static int go_chain(cm_graph *g, void *user, int dry)
+{
+    chain *c = user;
+    run *ua = dry ? &c->wa : &c->ua, *un = dry ? &c->wn : &c->un, *ub = dry ? &c->wb : &c->ub;
+    const grid *in = &c->a.in[0];
+    cm_tensor *x = cm_input(g, in->b, in->z, in->x, in->y, in->c, 2, 2, 1), *t, *y, *z, *w = NULL;
+    cm_real *d;
+    if (!x) return 0;
+    if (!dry) put(x, x->x, in, 1);
+    t = chain_conv(g, &c->a, x, ua);
+    y = call(g, &c->n, &t, un, 0);
+    z = chain_conv(g, &c->b, y, ub);
+    if (c->readers == DEAD_READER && !cm_swish(g, y)) return 0;
+    if (c->readers == TWO_READERS) w = chain_conv(g, &c->b, y, ub);
+    if (!z || (c->readers == TWO_READERS && !w)) return 0;
+    d = c->readers == UNREACHED ? NULL : cm_gradient(g, z);
+    if (d && !dry) put(z, d, &c->b.r[0], 0);
+    d = w ? cm_gradient(g, w) : NULL;
+    if (d && !dry) put(w, d, &c->b.r[1], 0);
+    d = c->readers == SEEDED || c->readers == UNREACHED ? cm_gradient(g, y) : NULL;
+    if (d && !dry) put(y, d, &c->n.r[0], 0);
+    if (!dry) c->ub.out[0] = take(z, z->x, ub);
+    cm_backward(g);
+    if (dry || cm_graph_status(g) != CALOMU_OK || !x->dx) return 1;
+    c->dx = take(x, x->dx, ua);
+    return 1;
+}
+
+static void chain_load(chain *c, int readers)
+{
+    c->readers = readers;
+    c->dx.v = NULL;
+    load_run(&c->ua, &c->a);
+    load_run(&c->un, &c->n);
+    load_run(&c->ub, &c->b);
+    load_run(&c->wa, &c->a);
+    load_run(&c->wn, &c->n);
+    load_run(&c->wb, &c->b);
+}
+
+static void chain_unload(chain *c)
+{
+    run *all[6];
+    int i;
+    all[0] = &c->ua; all[1] = &c->un; all[2] = &c->ub;
+    all[3] = &c->wa; all[4] = &c->wn; all[5] = &c->wb;
+    for (i = 0; i < 6; i++) free_run(all[i]);
+    free(c->dx.v);
+}
+
+static void chain_engine(chain *c, int threads, calomu_isa isa)
+{
+    calomu *own = open_engine(isa, c->a.j.direct);
+    uint64_t h;
+    if (!CHECK(own != NULL, "no context")) return;
+    (void)in_arena(own, "chain", threads, 1, go_chain, c);
+    calomu_close(own);
+    h = cm_checksum(c->ua.hash, &c->ub.hash, sizeof c->ub.hash);
+    h = cm_checksum(h, c->ua.dw, c->a.n_w * sizeof(cm_real));
+    h = cm_checksum(h, c->un.dw, c->n.n_w * sizeof(cm_real));
+    h = cm_checksum(h, c->un.dbias, c->n.n_bias * sizeof(cm_real));
+    h = cm_checksum(h, c->ub.dw, c->b.n_w * sizeof(cm_real));
+    c->hash = h;
+}
+
+/* Gradients of all three by the references; the inputs of n and b are the results before. */
+static void chain_reference(chain *c)
+{
+    grid dy = make_grid(c->b.out.b, c->b.out.c, c->b.out.z, c->b.out.x, c->b.out.y);
+    size_t i;
+    for (i = 0; i < volume(&dy); i++) {
+        dy.v[i] = c->readers == UNREACHED ? 0 : c->b.r[0].v[i];
+        if (c->readers == TWO_READERS) dy.v[i] += c->b.r[1].v[i];
+    }
+    memcpy(c->a.dw, c->a.w0, c->a.n_w * sizeof(double));
+    memcpy(c->b.dw, c->b.w0, c->b.n_w * sizeof(double));
+    memcpy(c->n.dw, c->n.w0, c->n.n_w * sizeof(double));
+    memcpy(c->n.dbias, c->n.bias0, c->n.n_bias * sizeof(double));
+    memset(c->a.din[0].v, 0, volume(&c->a.din[0]) * sizeof(double));
+    memset(c->n.din[0].v, 0, volume(&c->n.din[0]) * sizeof(double));
+    memset(c->b.din[0].v, 0, volume(&c->b.din[0]) * sizeof(double));
+    reference(&c->b, &dy);
+    for (i = 0; i < volume(&c->b.din[0]) && (c->readers == SEEDED || c->readers == UNREACHED); i++)
+        c->b.din[0].v[i] += c->n.r[0].v[i];
+    reference(&c->n, &c->b.din[0]);
+    reference(&c->a, &c->n.din[0]);
+    free(dy.v);
+}
+
+static void chain_compare(chain *c, const job *j)
+{
+    static const char *const what[] = { "first convolution", "norm", "second convolution" };
+    state *s[3];
+    run *u[3];
+    int i;
+    s[0] = &c->a; s[1] = &c->n; s[2] = &c->b;
+    u[0] = &c->ua; u[1] = &c->un; u[2] = &c->ub;
+    if (!CHECK(c->dx.v && c->ub.out[0].v, "a chain without results")) return;
+    compare(j, "result of a chain", c->ub.out[0].v, c->b.out.v, volume(&c->b.out), tolerance);
+    compare(j, reader_name[c->readers], c->dx.v, c->a.din[0].v, volume(&c->dx), tolerance);
+    for (i = 0; i < 3; i++)
+        compare_real(j, what[i], u[i]->dw, s[i]->dw, s[i]->n_w, tolerance);
+    compare_real(j, "bias of the norm", c->un.dbias, c->n.dbias, c->n.n_bias, tolerance);
+}
+
+static void chain_bits(chain *c)
+{
+    static const int threads[] = { 1, 3 };
+    uint64_t hash = c->hash;
+    int isa, i;
+    for (isa = CALOMU_ISA_PLAIN; isa <= CALOMU_ISA_AVX512; isa++)
+        for (i = 0; i < 2; i++) {
+            calomu *own = open_engine((calomu_isa)isa, 0);
+            if (!own) continue;      /* reported once, in main */
+            calomu_close(own);
+            chain_unload(c);
+            chain_load(c, c->readers);
+            chain_engine(c, threads[i], (calomu_isa)isa);
+            CHECK(c->hash == hash, "chain: other bits with %d threads, instruction set %d",
+                  threads[i], isa);
+        }
+}
+
+static void do_chain(const job *a, const job *n, const job *b, int bits)
+{
+    chain c;
+    uint64_t alone = 0;
+    int readers;
+    memset(&c, 0, sizeof c);
+    if (!CHECK(make_state(&c.a, a) && make_state(&c.n, n) && make_state(&c.b, b), "no chain"))
+        return;
+    reference(&c.a, NULL);
+    memcpy(c.n.in[0].v, c.a.out.v, volume(&c.a.out) * sizeof(double));
+    reference(&c.n, NULL);
+    memcpy(c.b.in[0].v, c.n.out.v, volume(&c.n.out) * sizeof(double));
+    reference(&c.b, NULL);
+    for (readers = 0; readers < N_READERS; readers++) {
+        chain_load(&c, readers);
+        chain_engine(&c, 1, CALOMU_ISA_BEST);
+        chain_reference(&c);
+        chain_compare(&c, b);
+        if (readers == ALONE) alone = c.hash;
+        if (readers == DEAD_READER)
+            CHECK(c.hash == alone, "%s: fused and not fused differ", describe(b));
+        if (bits) chain_bits(&c);
+        chain_unload(&c);
+    }
+    free_state(&c.a);
+    free_state(&c.n);
+    free_state(&c.b);
 }
 
 /* ---------------------------------------------------------------- sweeps */
@@ -901,6 +1122,7 @@ static job base_job(int op, test_random *r)
     j.spread = 1;
     j.training = 1;
     j.needs = 1;
+    j.in_halo = -1;
     j.seed = test_bits(r);
     return j;
 }
@@ -983,6 +1205,74 @@ static void large_jobs(test_random *r)
     }
 }
 
+/* Winograd's method (kernel 3, stride 1, padding 1) with planes enough, and just too few; on grids
+   and channel counts that no tile divides, and the direct sums of the same. */
+static void wino_jobs(test_random *r)
+{
+    static const int planes[] = { 3, 4, 7, 8, 11, 12, 14, 26, 5, 6, 9 };
+    static const int side[] = { 1, 2, 3, 5, 17 }, batch[] = { 1, 2, 16, 17, 40 };
+    double many;
+    int i, winograd = 0;
+    for (i = 0; i < (test.brief ? 11 : 22); i++) {
+        job j = base_job(CONV, r);
+        j.b = batch[test_int(r, 0, 4)];
+        j.z = planes[i % 11];
+        j.x = side[test_int(r, 0, 4)];
+        j.y = side[test_int(r, 0, 4)];
+        j.c = test_int(r, 1, 49);
+        j.out = test_int(r, 1, 49);
+        for (many = 4e4 / (j.b * j.z * j.x * j.y); j.c * j.out > many && j.c * j.out > 2;)
+            if (j.c > j.out) j.c = (j.c + 1) / 2;
+            else j.out = (j.out + 1) / 2;
+        j.kernel = 3; j.stride = 1; j.pad = 1;
+        j.halo = test_int(r, 0, 2);
+        j.in_halo = test_int(r, 0, 2);
+        j.needs = test_int(r, 0, 5) > 0;
+        if (!is_wino(&j)) j.in_halo = 1;
+        winograd += is_wino(&j);
+        do_job(&j, i % 4 == 0);
+        j.direct = 1;
+        j.in_halo = 1;
+        do_job(&j, i % 8 == 0);
+    }
+    CHECK(winograd > 6, "%d convolutions by Winograd's method", winograd);
+}
+
+/* Both convolutions direct or by Winograd's method; a halo that nothing needs must not matter. */
+static void chain_jobs(test_random *r)
+{
+    static const int shape[][7] = {  /* B z x y; kernel, stride, pad of the second */
+        { 5, 4, 3, 5, 3, 1, 1 }, { 17, 3, 2, 3, 3, 1, 1 }, { 3, 7, 5, 2, 4, 2, 2 },
+        { 33, 2, 3, 2, 3, 1, 1 }, { 4, 3, 4, 4, 1, 1, 0 }, { 9, 8, 1, 6, 3, 1, 1 }
+    };
+    int i;
+    for (i = 0; i < (test.brief ? 6 : 12); i++) {
+        const int *v = shape[i % 6];
+        job a = base_job(CONV, r), n, b;
+        a.b = v[0]; a.z = v[1]; a.x = v[2]; a.y = v[3];
+        a.c = test_int(r, 1, 7);
+        a.out = test_int(r, 1, 14);
+        a.kernel = 3; a.pad = 1;
+        a.halo = test_int(r, 0, 2);
+        a.direct = i % 3 == 2;
+        n = a;
+        n.op = NORM;
+        n.c = a.out;
+        n.halo = 2;
+        n.swish = i % 2;
+        n.batch = i % 4 == 3 ? 500 : 0;
+        n.count = n.batch * n.z * n.x * n.y;
+        n.seed = test_bits(r);
+        b = a;
+        b.c = a.out;
+        b.out = test_int(r, 1, 14);
+        b.kernel = v[4]; b.stride = v[5]; b.pad = v[6];
+        b.halo = test_int(r, 0, 2);
+        b.seed = test_bits(r);
+        do_chain(&a, &n, &b, i < 6);
+    }
+}
+
 /* Where an operation must refuse. */
 static void refusals(calomu *c)
 {
@@ -1041,6 +1331,8 @@ int main(int argc, char **argv)
             do_job(&j, i % 6 == 0);
         }
     large_jobs(&r);
+    wino_jobs(&r);
+    chain_jobs(&r);
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) refusals(c);
     calomu_close(c);
     printf("test_ops: seed %llu, hash of all results %016llx\n", (unsigned long long)seed,
