@@ -62,8 +62,8 @@ if [ "$(head -n 1 b.csv)" = row,value,unit,target,met ]
 then pass; else fail "header" "$(head -n 1 b.csv)"; fi
 for row in train_vs_torch_256 train_vs_torch_best infer_vs_torch_256 infer_vs_torch_best \
     conv_forward_peak conv_backward_input_peak conv_backward_weight_peak other_share one_muon_ms \
-    sixteen_muons_ms train_gb train_recompute_gb features_ms read_gb_per_s bytes_per_hit bytes_per_hit_full start_ms \
-    two_threads; do
+    sixteen_muons_ms train_gb train_recompute_gb features_ms read_gb_per_s \
+    bytes_per_hit bytes_per_hit_full start_ms two_threads; do
     if grep -q "^$row," b.csv; then pass; else fail "row" "no $row"; fi
 done
 for row in train_vs_newest infer_vs_newest; do

@@ -925,13 +925,13 @@ static void bench_profile_print(const bench_profile *p)
 {
     double sum = 0;
     int i;
-    printf("\n%-46s%5s%10s%10s%8s\n", "parts above 0.1% of a training step", "uses", "ms/muon",
-           "GFLOP/s", "of peak");
+    printf("\n%-46s%5s%10s%10s%8s\n", "convolutions, and parts above 0.1% of a step", "uses",
+           "ms/muon", "GFLOP/s", "of peak");
     for (i = 0; i < p->n; i++) {
         const bench_part *k = &p->part[i];
         char text[100], kind[32] = "";
         double rate = k->flops * k->uses / fmax(k->least, 1e-12);
-        if (k->least < 0.001 * p->total) continue;
+        if (k->kernel < 2 && k->least < 0.001 * p->total) continue;
         if (k->kernel) (void)snprintf(kind, sizeof kind, " %d/%d", k->kernel, k->stride);
         (void)snprintf(text, sizeof text, "%s%s %s %d > %d, %dx%dx%d", k->name, kind, k->part,
                        k->in, k->out, k->size[0], k->size[1], k->size[2]);
