@@ -3636,6 +3636,7 @@ static void cm_remember(cm_graph *g, cm_tensor *t)
     if (!t->x) return;
     cm_zero_halo(g, t, t->x);
     t->made->again(g, t->made);
+    cm_lap_end(g, t->made, "again");
     for (k = 0; k < 4; k++)
         if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
 }
@@ -4976,41 +4977,30 @@ static void cm_wgrad_fill(const cm_record *r, cm_wgrad_sites *s)
             }
 }
 
-/* Accumulates one block of sites for all kx, ky: a tile of channels stays in the first cache. */
+/* Accumulates n sites from `at` on for all kx, ky, while a tile of channels stays in the first
+   cache.  After the last sites the lanes of the tile are added into dw [out][in][taps]: the number
+   of tiles and their order depend on the instruction set, the sum of each weight does not. */
 static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real *xs,
-                           const ptrdiff_t *xo, const cm_real *ys, const ptrdiff_t *yo, int n,
-                           int add, cm_real *acc)
+                           const cm_real *ys, const cm_wgrad_sites *s, int at, int n, cm_real *acc,
+                           cm_real *dw)
 {
     const cm_kernels *k = g->k;
-    int in = r->in[0]->nc, out = r->out->nc, kernel = r->kernel, a, b, t, first_a, first_b;
-    size_t at = 0, per_tap = (size_t)in * (size_t)out * CM_LANES;
+    int in = r->in[0]->nc, out = r->out->nc, kernel = r->kernel, a, b, t, i, first_a, first_b;
+    int taps = kernel * kernel * kernel, last = at + n == s->n;
     for (a = 0; a * k->max_in < in; a++) {
         int wa = cm_chunk(in, k->max_in, a, &first_a);
         for (b = 0; b * k->max_out < out; b++) {
             int wb = cm_chunk(out, k->max_out, b, &first_b);
-            for (t = 0; t < kernel * kernel; t++)
+            for (t = 0; t < kernel * kernel; t++) {
                 k->wgrad(xs + cm_site_offset(r->in[0], 0, t / kernel, t % kernel)
                              + first_a * CM_LANES,
-                         xo, ys + first_b * CM_LANES, yo, n, acc + per_tap * (size_t)t + at, add,
-                         wa, wb);
-            at += (size_t)(wa * wb * CM_LANES);
-        }
-    }
-}
-
-/* Adds the lanes of the accumulators of one tap into dw [out][in][taps]: the number of tiles and
-   their order depend on the instruction set, the sum of each weight does not. */
-static void cm_wgrad_reduce(const cm_kernels *k, const cm_real *acc, int in, int out, int taps,
-                            cm_real *dw)
-{
-    int a, b, i, first_a, first_b;
-    for (a = 0; a * k->max_in < in; a++) {
-        int wa = cm_chunk(in, k->max_in, a, &first_a);
-        for (b = 0; b * k->max_out < out; b++) {
-            int wb = cm_chunk(out, k->max_out, b, &first_b);
-            for (i = first_a; i < first_a + wa; i++, acc += wb * CM_LANES)
-                k->lanesum(acc, wb, dw + (size_t)(first_b * in + i) * (size_t)taps,
-                           (size_t)in * (size_t)taps);
+                         s->x + at, ys + first_b * CM_LANES, s->dy + at, n, acc, at > 0, wa, wb);
+                for (i = 0; last && i < wa; i++)
+                    k->lanesum(acc + i * wb * CM_LANES, wb,
+                               dw + (size_t)((first_b * in + first_a + i) * taps + t),
+                               (size_t)(in * taps));
+                if (n < s->n) acc += wa * wb * CM_LANES;     /* else nothing is kept */
+            }
         }
     }
 }
@@ -5021,16 +5011,12 @@ static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *xs = x->x + x->group * (size_t)k + x->origin;
     const cm_real *ys = y->dx + y->group * (size_t)k + y->origin;
-    size_t per_tap = (size_t)x->nc * (size_t)y->nc;
-    int kernel = r->kernel, first, t;
+    int first;
     for (first = 0; first < s->n; first += s->block) {
         int n = s->n - first < s->block ? s->n - first : s->block;
-        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), s->x + first, ys, s->dy + first, n,
-                       first > 0, acc);
+        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), ys, s, first, n, acc,
+                       partial + kz * r->kernel * r->kernel);
     }
-    for (t = 0; t < kernel * kernel; t++)
-        cm_wgrad_reduce(g->k, acc + per_tap * (size_t)t * CM_LANES, x->nc, y->nc,
-                        kernel * kernel * kernel, partial + kz * kernel * kernel + t);
 }
 
 /* dw += the partial sums of the groups, in their order. */
@@ -5344,7 +5330,7 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
             int wa = cm_chunk(in, k->max_in, i, &first_a);
             for (j = 0; j * k->max_out < out; j++) {
                 int wb = cm_chunk(out, k->max_out, j, &first_b);
-                for (t = 0; t < 9; t++, acc += wa * wb * CM_LANES) {
+                for (t = 0; t < 9; t++) {
                     int tap = (t / 3 * (r->in[0]->ny + 2) + t % 3) * in + first_a;
                     k->wgrad(v + (size_t)f * s->v_step + tap * CM_LANES, s->x + at,
                              dm + (size_t)f * s->m_step + first_b * CM_LANES, s->dy + at, n, acc,
@@ -5352,6 +5338,7 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
                     for (a = 0; last && a < wa; a++)
                         k->lanesum(acc + a * wb * CM_LANES, wb,
                                    partial + ((f * 9 + t) * in + first_a + a) * out + first_b, 1);
+                    if (add || !last) acc += wa * wb * CM_LANES;       /* else nothing is kept */
                 }
             }
         }
