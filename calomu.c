@@ -5192,8 +5192,9 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, cm_r
     o.slot = 6 * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
     o.per = 3 * o.slot + o.v_step + 7 * o.m_step;
-    if (memory) memory += o.per * (size_t)cm_thread();
-    o.v = memory;
+    o.v = o.zero = o.m = o.sink = NULL;
+    if (!memory) return o;           /* only sizes are wanted */
+    o.v = memory + o.per * (size_t)cm_thread();
     o.zero = o.v + 3 * o.slot;
     o.m = o.zero + o.v_step;
     o.sink = o.m + 6 * o.m_step;

@@ -1171,6 +1171,56 @@ static void check_no_memory(calomu *c, const calomu_model *m, const test_batch *
     CHECK(done && fail_at > 50, "%ld allocations", fail_at);
 }
 
+/* The allocation numbered fail_at, counted from here, fails; 0: none. */
+static void budget_from_here(budget *b, long fail_at)
+{
+    b->calls = 0;
+    b->fail_at = fail_at;
+}
+
+static int predicts(calomu *c, const calomu_model *m, const test_batch *b, size_t n,
+                    const double *expected)
+{
+    double out[MUONS];
+    return CHECK_OK(c, calomu_predict(c, m, NULL, b->event, n, out, NULL))
+        && CHECK(same_bits(out, expected, n), "%zu muons: other predictions", n);
+}
+
+/* One call without memory: what follows in the same context is right. */
+static void check_usable(calomu *c, const test_batch *b, size_t n, int threads)
+{
+    calomu_model *m = NULL;
+    double expected[MUONS], out[MUONS];
+    long fail_at, done = 0, failed = 0;
+    int what;
+    CHECK_OK(c, calomu_model_load(c, model_file, &m));
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+    calomu_model_free(m);
+    for (what = 0; what < 2; what++, done = 0)   /* 0: load, 1: predict */
+        for (fail_at = 1; !done && fail_at < 2000; fail_at++) {
+            budget k = { 0, 0, 0, 0 };
+            calomu *own = budget_open(&k, threads);
+            calomu_status s;
+            m = NULL;
+            if (what == 1) CHECK_OK(own, calomu_model_load(own, model_file, &m));
+            budget_from_here(&k, fail_at);
+            s = what == 0 ? calomu_model_load(own, model_file, &m)
+                          : calomu_predict(own, m, NULL, b->event, n, out, NULL);
+            done = k.calls < fail_at;
+            failed += !done;
+            CHECK(s == (done ? CALOMU_OK : CALOMU_EMEMORY), "allocation %ld fails: status %d",
+                  fail_at, (int)s);
+            budget_from_here(&k, 0);
+            if (what == 0 && s != CALOMU_OK) CHECK_OK(own, calomu_model_load(own, model_file, &m));
+            if (m) (void)predicts(own, m, b, 1, expected);
+            if (m) (void)predicts(own, m, b, n, expected);
+            calomu_model_free(m);
+            calomu_close(own);
+            CHECK(k.alive == 0, "allocation %ld fails: %ld blocks are lost", fail_at, k.alive);
+        }
+    CHECK(failed > 50, "%ld allocations", failed);
+}
+
 /* ---------------------------------------------------------------- all */
 
 static void check_hybrid(calomu *c, test_random *r)
@@ -1193,6 +1243,9 @@ static void check_hybrid(calomu *c, test_random *r)
     check_join(c, &b);
     check_no_memory(c, m, &b, 1, 1);
     check_no_memory(c, m, &b, 3, 13);
+    check_usable(c, &b, 1, 1);
+    check_usable(c, &b, 20, 1);
+    check_usable(c, &b, MUONS, 3);
     check_round_trip(c, m, &b);
     m->loss[0] = (double)NAN;
     check_round_trip(c, m, &b);

@@ -737,9 +737,9 @@ static const char *describe(const job *j)
     static char text[256];
     (void)snprintf(text, sizeof text, "%s B%d %dx%dx%d c%d->%d k%d s%d p%d halo%d bias%d swish%d "
                    "training%d first%d n%d spread%g count%g batch%g in_halo%d direct%d",
-                   op_name[j->op], j->b, j->z, j->x, j->y, j->c, j->out, j->kernel, j->stride, j->pad, j->halo,
-                   j->bias, j->swish, j->training, j->first, j->n, j->spread, j->count, j->batch,
-                   j->in_halo, j->direct);
+                   op_name[j->op], j->b, j->z, j->x, j->y, j->c, j->out, j->kernel, j->stride,
+                   j->pad, j->halo, j->bias, j->swish, j->training, j->first, j->n, j->spread,
+                   j->count, j->batch, j->in_halo, j->direct);
     return text;
 }
 
