@@ -314,9 +314,10 @@ typedef struct sim_muon_node {
 } sim_muon_node;
 
 /* The library: showers of photons (kind 0) and electrons or positrons (kind 1), 16 bins a decade. */
-enum { SIM_LIB_DECADE = 16, SIM_LIB_BINS = 41, SIM_LIB_SHOWERS = 100 };
-#define SIM_LIB_LOW 3.1622776601683795   /* MeV */
+enum { SIM_LIB_DECADE = 16, SIM_LIB_BINS = 51, SIM_LIB_SHOWERS = 100 };
+#define SIM_LIB_LOW 0.74989420933245583  /* MeV */
 #define SIM_LIB_HIGH 1000.0
+#define SIM_LIB_STAGE 10.0           /* MeV: showers above are made with those below */
 
 typedef struct sim_shower_spots {
     int n;                           /* spots */
@@ -334,7 +335,6 @@ struct sim {
     sim_photon_node photon[SIM_NODES];
     sim_electron_node electron[2][SIM_NODES];        /* electron, positron */
     sim_muon_node muon[SIM_MU_NODES];
-    int library_ready;
     sim_shower_spots library[2][SIM_LIB_BINS][SIM_LIB_SHOWERS];
 };
 
@@ -357,6 +357,7 @@ struct sim_worker {
     const sim *s;
     sim_random random;
     double low[3], high[3];          /* of the volume outside of which particles are dropped */
+    double library_top;              /* MeV: particles below come from the library; 0: none */
     double deposited, leaked, unseen;
     int n;                           /* particles on the stack */
     sim_particle stack[SIM_STACK];
@@ -723,9 +724,11 @@ static void sim_follow_photon(sim_worker *w, sim_particle *p)
    5 Electrons and positrons
    ============================================================================================ */
 
-#define SIM_ELECTRON_LOW 0.4         /* MeV: stopped below (range 0.2 mm) */
-#define SIM_STEP_RANGE 0.3           /* steps: share of the range, */
-#define SIM_STEP_LEAST 0.02          /*   but at least this, cm */
+#define SIM_ELECTRON_LOW 0.1         /* MeV: stopped below (range 0.03 mm) */
+#define SIM_STEP_RANGE 0.2           /* steps: share of the range, */
+#define SIM_STEP_LEAST 0.004         /*   but at least this, cm */
+#define SIM_BREM_LOW 1.0             /* MeV: the relativistic spectrum does not hold below; no
+                                        radiation there, as in the GEANT4 model */
 
 /* F of the restricted loss [BS, PRM], tau = T/m_e, d = largest transfer/m_e, i = I/m_e. */
 static double sim_loss_electron(double tau, double d)
@@ -781,6 +784,7 @@ static double sim_brem_soft(const sim *s, double t)
 {
     double top = t < SIM_KCUT ? t : SIM_KCUT, sum = 0;
     int i;
+    if (t < SIM_BREM_LOW) return 0;
     for (i = 0; i < SIM_QUADRATURE; i++)
         sum += sim_brem_spectrum(s, t + SIM_ME, top * (i + 0.5) / SIM_QUADRATURE);
     return sum * top / SIM_QUADRATURE;
@@ -790,7 +794,7 @@ static double sim_brem_hard(const sim *s, double t)
 {
     double step, sum = 0;
     int i;
-    if (t <= SIM_KCUT) return 0;
+    if (t < SIM_BREM_LOW) return 0;
     step = sim_log(t / SIM_KCUT) / SIM_QUADRATURE;
     for (i = 0; i < SIM_QUADRATURE; i++)
         sum += sim_brem_spectrum(s, t + SIM_ME, SIM_KCUT * sim_exp((i + 0.5) * step));
@@ -842,6 +846,19 @@ static double sim_annihilation(double t)
         * ((g2 + 4 * g + 1) * sim_log(g + root) - (g + 3) * root) / ((g2 - 1) * (g + 1));
 }
 
+/* Factor on Moliere's law.  At 10 MeV the transport cross-sections of partial-wave calculations
+   (R. Mayol, F. Salvat, At. Data Nucl. Data Tables 65 (1997) 55: 113 b for lead, 91 b for tungsten),
+   from where [PRM, Urban] goes on with 1/(beta gamma)^2, are 1.11 times what our law gives with R
+   and F, from 30 MeV on 0.95 times.  Below 3 MeV 1.25 was found from the spread and the depth of
+   single electrons of 1.5 and 3 MeV in GEANT4. */
+static double sim_scatter_scale(double t)
+{
+    if (t < 3) return 1.25;
+    if (t < 10) return 1.25 - 0.14 * sim_log(t / 3) / 1.2039728043259361;
+    if (t < 30) return 1.11 - 0.16 * sim_log(t / 10) / 1.0986122886681098;
+    return 0.95;
+}
+
 /* Screened Rutherford law summed over the elements [M48]: c, a and 1/lambda. */
 static void sim_rutherford(const sim *s, double t, sim_electron_node *n)
 {
@@ -858,9 +875,9 @@ static void sim_rutherford(const sim *s, double t, sim_electron_node *n)
         log_a += c * sim_log(a);
         inverse += c * (sim_log(1 + 1 / a) - 1 / (1 + a));
     }
-    n->c = sum;
+    n->c = sim_scatter_scale(t) * sum;
     n->a = sim_exp(log_a / sum);
-    n->lambda = 1 / inverse;
+    n->lambda = 1 / (sim_scatter_scale(t) * inverse);
 }
 
 static void sim_electron_entry(const sim *s, int positron, double t, sim_electron_node *n)
@@ -1013,22 +1030,62 @@ static void sim_annihilate_at_rest(sim_worker *w, const sim_vector *at)
     sim_push(w, SIM_PHOTON, SIM_ME, at, &back);
 }
 
+/* What the Rutherford law lacks at large angles, s = sin(theta/2).  Spin and Coulomb distortion:
+   R = 1 - beta^2 s^2 + beta s (1 - s) x(s), x = pi alpha Z in [MF48], which is for light nuclei; for
+   lead Mott's series summed (N. Sherman, Phys. Rev. 103 (1956) 1601) gives, within 0.02 at 1 to
+   10 MeV, x = 0.89 + 1.32 s for electrons and -1.24 + 4.4 (s - 0.45)^2 for positrons.  The size of
+   the nucleus: |F|^2 = (1 + q^2 r^2/12)^-4, q = 2 p s, an exponential charge density of
+   r = 1.27 A^0.27 fm [PRM, single scattering], mean of tungsten and lead. */
+#define SIM_NUCLEUS 5.28e-13         /* cm */
+
+typedef struct sim_law {
+    double b, x0;                    /* beta, x(0) */
+    double size;                     /* p^2 r^2/3 */
+    int positron;
+} sim_law;
+
+static sim_law sim_law_of(double energy, int positron)
+{
+    double p2 = energy * (energy + 2 * SIM_ME), e = energy + SIM_ME;
+    sim_law l;
+    l.b = sqrt(p2) / e;
+    l.x0 = positron ? -1.24 + 4.4 * 0.45 * 0.45 : 0.89;
+    l.size = p2 * (SIM_NUCLEUS / SIM_HBARC) * (SIM_NUCLEUS / SIM_HBARC) / 3;
+    l.positron = positron;
+    return l;
+}
+
+#define SIM_LAW_TOP 1.2              /* more than R ever is */
+
+static double sim_law_ratio(const sim_law *l, double mu)
+{
+    double s2 = mu / 2, s = sqrt(s2), f = 1 / (1 + l->size * s2), x;
+    x = l->positron ? -1.24 + 4.4 * (s - 0.45) * (s - 0.45) : 0.89 + 1.32 * s;
+    f *= f;
+    return (1 - l->b * l->b * s2 + l->b * s * (1 - s) * x) * f * f;
+}
+
 /* Multiple scattering over a step: the screened Rutherford law (Moliere's), the collisions below
    mc in one soft deflection with their mean, the few above one by one. */
 static void sim_scatter(sim_worker *w, sim_particle *p, double s, double c, double a)
 {
     sim_random *r = &w->random;
-    double sc = s * c, mc = sc < 1 ? sc : 1, a2 = 2 * a, mean, mu, most, least, sum;
-    mean = sc * (sim_log((mc + a2) / a2) - mc / (mc + a2));
+    double sc = s * c, mc = sc < 1 ? sc : 1, a2 = 2 * a, mean, mu, most, least, sum, half;
+    sim_law law = sim_law_of(p->energy, p->kind == SIM_POSITRON);
+    half = sqrt(mc / 2);             /* the mean of mu with R, to first order in a: */
+    mean = sc * (sim_log((mc + a2) / a2) - mc / (mc + a2)
+                 + 2 * law.b * law.x0 * half - law.b * (law.x0 + law.b) * half * half);
     if (mean >= 0.3) mean = 1 - sim_exp(-mean);
     mu = mean * sim_exponential(r);
     if (mu > 2) mu = 2 * sim_uniform(r);
     sim_deflect(&p->to, 1 - mu, sqrt(mu * (2 - mu)), sim_uniform(r));
     most = 1 / (mc + a2);
     least = 1 / (2 + a2);
+    sc *= SIM_LAW_TOP;
     for (sum = sim_exponential(r); sum < sc * (most - least); sum += sim_exponential(r)) {
         mu = 1 / (least + (most - least) * sim_uniform(r)) - a2;
         mu = mu < 0 ? 0 : mu > 2 ? 2 : mu;
+        if (sim_uniform(r) * SIM_LAW_TOP > sim_law_ratio(&law, mu)) continue;
         sim_deflect(&p->to, 1 - mu, sqrt(mu * (2 - mu)), sim_uniform(r));
     }
 }
@@ -1102,7 +1159,7 @@ static void sim_follow_electron(sim_worker *w, sim_particle *p)
             if (p->energy > (p->kind == SIM_POSITRON ? 1 : 2) * SIM_TCUT) sim_knock(w, p);
         } else if (u < n[0].brem + at.f * (n[1].brem - n[0].brem)) {
             if (p->energy > SIM_KCUT) sim_radiate(w, p);
-        } else {
+        } else if (p->kind == SIM_POSITRON) {
             sim_annihilate(w, p);
             return;
         }
@@ -1199,7 +1256,7 @@ static calomu_status sim_library_shower(sim *s, sim_worker *w, int kind, int bin
 {
     sim_vector at = { 0, 0, 0 }, to = { 0, 0, 1 };
     sim_kind what = kind == 0 ? SIM_PHOTON : i % 2 ? SIM_POSITRON : SIM_ELECTRON;
-    double energy = sim_library_energy(bin);
+    double energy = sim_library_energy(bin), rest = what == SIM_POSITRON ? 2 * SIM_ME : 0;
     uint64_t number = ((uint64_t)kind * SIM_LIB_BINS + (uint64_t)bin) * SIM_LIB_SHOWERS
                     + (uint64_t)i;
     int k;
@@ -1207,7 +1264,7 @@ static calomu_status sim_library_shower(sim *s, sim_worker *w, int kind, int bin
     for (k = 0; k < SIM_HASH; k++) w->voxels->slot[k] = -1;
     sim_seed(&w->random, 0x6C69627261727900u + SIM_VERSION, SIM_STREAM_TRANSPORT, number);
     sim_cascade(w, what, energy, &at, &to);
-    return sim_library_store(s, w->voxels, energy, &s->library[kind][bin][i]);
+    return sim_library_store(s, w->voxels, energy + rest, &s->library[kind][bin][i]);
 }
 
 static void sim_voxels_free(const sim *s, sim_voxels *v)
@@ -1250,10 +1307,10 @@ static sim_worker *sim_library_worker(const sim *s)
     return NULL;
 }
 
-static calomu_status sim_library_make(sim *s)
+/* Makes the showers of bins first..last; particles below `top` come from the bins before. */
+static calomu_status sim_library_stage(sim *s, int first, int last, double top)
 {
-    enum { ALL = 2 * SIM_LIB_BINS };
-    int failed = 0;
+    int failed = 0, n = 2 * (last - first + 1);
 #ifdef _OPENMP
 #pragma omp parallel num_threads(s->memory.threads) reduction(| : failed)
 #endif
@@ -1261,19 +1318,28 @@ static calomu_status sim_library_make(sim *s)
         sim_worker *w = sim_library_worker(s);
         int k, i;
         failed |= !w;
+        if (w) w->library_top = top;
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic, 1)
 #endif
-        for (k = 0; k < ALL; k++) {  /* the long ones first */
-            int kind = k % 2, bin = SIM_LIB_BINS - 1 - k / 2;
+        for (k = 0; k < n; k++)      /* the long ones first */
             for (i = 0; i < SIM_LIB_SHOWERS && w && !failed; i++)
-                failed |= sim_library_shower(s, w, kind, bin, i) != CALOMU_OK;
-        }
+                failed |= sim_library_shower(s, w, k % 2, last - k / 2, i) != CALOMU_OK;
         if (w) sim_voxels_free(s, w->voxels);
         sim_release(s, w);
     }
-    s->library_ready = !failed;
     return failed ? CALOMU_EMEMORY : CALOMU_OK;
+}
+
+/* Two stages: following every electron down to 0.1 MeV is what takes the time. */
+static calomu_status sim_library_make(sim *s)
+{
+    calomu_status status;
+    int middle = 0;
+    while (sim_library_energy(middle) < 1.001 * SIM_LIB_STAGE) middle++;
+    status = sim_library_stage(s, 0, middle - 1, 0);
+    if (status != CALOMU_OK) return status;
+    return sim_library_stage(s, middle, SIM_LIB_BINS - 1, SIM_LIB_STAGE);
 }
 
 /* Affine map from a shower's frame to cells: c = o + m p; the frame is turned at random about its
@@ -1329,23 +1395,46 @@ static void sim_library_put(sim_worker *w, const sim_shower_spots *l, double ene
     w->leaked += all - inside - gap;
 }
 
+/* The same into the voxels of another shower. */
+static void sim_library_nest(sim_worker *w, const sim_shower_spots *l, double energy,
+                             const sim_particle *p)
+{
+    const float *x = l->x, *y = x + l->n, *z = y + l->n, *e = z + l->n;
+    sim_vector a = p->to, b, at;
+    int k;
+    sim_deflect(&a, 0, 1, sim_uniform(&w->random));
+    b.x = p->to.y * a.z - p->to.z * a.y;
+    b.y = p->to.z * a.x - p->to.x * a.z;
+    b.z = p->to.x * a.y - p->to.y * a.x;
+    for (k = 0; k < l->n; k++) {
+        at = sim_ahead(&p->at, &a, (double)x[k]);
+        at = sim_ahead(&at, &b, (double)y[k]);
+        at = sim_ahead(&at, &p->to, (double)z[k]);
+        sim_deposit(w, &at, energy * (double)e[k]);
+    }
+}
+
 /* Whether the particle was replaced by a shower of the library. */
 static int sim_library_use(sim_worker *w, const sim_particle *p)
 {
+    const sim_shower_spots *l;
     float m[3][3], o[3];
-    double a;
+    double a, energy = p->energy + (p->kind == SIM_POSITRON ? 2 * SIM_ME : 0);
     int bin, i;
-    if (w->voxels || !w->s->library_ready) return 0;
-    if (!(p->energy >= SIM_LIB_LOW && p->energy <= SIM_LIB_HIGH)) return 0;
+    if (!(p->energy <= w->library_top) || p->energy < SIM_LIB_LOW) return 0;
     a = SIM_LIB_DECADE / 2.302585092994046 * sim_log(p->energy / SIM_LIB_LOW);
     bin = (int)(a + sim_uniform(&w->random));
     bin = bin < SIM_LIB_BINS ? bin : SIM_LIB_BINS - 1;
     i = (int)(sim_uniform(&w->random) * SIM_LIB_SHOWERS);
-    if (p->kind != SIM_PHOTON) {     /* even: electrons, odd: positrons */
+    if (p->kind != SIM_PHOTON)       /* even: electrons, odd: positrons */
         i = i - i % 2 + (p->kind == SIM_POSITRON);
+    l = &w->s->library[p->kind != SIM_PHOTON][bin][i];
+    if (w->voxels) {
+        sim_library_nest(w, l, energy, p);
+        return 1;
     }
     sim_library_frame(w, p, m, o);
-    sim_library_put(w, &w->s->library[p->kind != SIM_PHOTON][bin][i], p->energy, m, o);
+    sim_library_put(w, l, energy, m, o);
     return 1;
 }
 
@@ -1943,6 +2032,7 @@ calomu_status sim_worker_new(const sim *s, sim_worker **out)
     memset(w, 0, sizeof *w);
     w->s = s;
     for (i = 0; i < 3; i++) w->high[i] = s->size[i];
+    w->library_top = s->options.library ? SIM_LIB_HIGH : 0;
     w->grid = sim_allocate(s, sim_cells(s) * sizeof *w->grid);
     if (!w->grid) {
         sim_worker_free(w);
