@@ -1,7 +1,7 @@
 # calomu: `make` builds the program, `make help` lists the rest.  GNU make.
 CFLAGS  ?= -O2 -g
 WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wundef -Wcast-qual
-STD      = -std=c99 -ffp-contract=off
+STD      = -std=c99 -ffp-contract=off -I.
 B       ?= build
 REF     ?=
 PYTHON  ?= python3
@@ -14,7 +14,7 @@ ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
-           model_import bench
+           model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = engine ops network golden gradients files features train eval model api
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench
@@ -55,7 +55,8 @@ $(B)/calomu.o: calomu.c calomu.h | $(B)/tools
 $(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
 	$(CC) $(ALL_C) -DCALOMU_REAL=double -c -o $@ calomu.c
 
-$(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h | $(B)/tools
+$(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h tools/simulate.h \
+                tools/electronics.h | $(B)/tools
 	$(CC) $(ALL_C) -c -o $@ $<
 
 $(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/tools

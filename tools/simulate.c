@@ -21,9 +21,8 @@
 
    One shape of program: a muon flies through the block in short steps; what it radiates becomes
    photons, electrons and positrons on a stack; each is followed until it is absorbed or leaves
-   ("engine M"), except that those of 3 MeV to 1 GeV are replaced at once by a rotated, scaled
-   shower out of a library that engine M has filled at the start ("engine L").  Nothing is tuned
-   to a detector simulation.
+   ("engine M"), except that those of 0.75 MeV to 1 GeV are replaced at once by a rotated, scaled
+   shower out of a library that engine M has filled at the start ("engine L").
 
    Bits: + - * / sqrt and our own exp, log, sine only.  */
 #include "simulate.h"
@@ -56,7 +55,7 @@ static double sim_from_bits(uint64_t u)
 }
 
 /* exp(x) = 2^k exp(r), |r| <= ln(2)/2, Taylor series to r^13 (next term 4e-18).  Clamped. */
-static double sim_exp(double x)
+double sim_exp(double x)
 {
     static const double inverse[14] = { 1, 1, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720,
         1.0 / 5040, 1.0 / 40320, 1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600,
@@ -73,7 +72,7 @@ static double sim_exp(double x)
 
 /* log(x), x > 0 and normal: x = 2^k m, m in [sqrt(1/2), sqrt(2)); with s = (m-1)/(m+1),
    log m = 2 (s + s^3/3 + s^5/5 + ... s^17/17): |s| <= 0.172, the next term is 1e-16 of it. */
-static double sim_log(double x)
+double sim_log(double x)
 {
     uint64_t u = sim_bits(x);
     int64_t k = (int64_t)((u + ((uint64_t)0x95F62 << 32)) >> 52) - 1023;
@@ -87,7 +86,7 @@ static double sim_log(double x)
 static double sim_power(double x, double y) { return sim_exp(y * sim_log(x)); }
 
 /* cos and sin of 2 pi t, t in [0, 1): t = k/4 + r/(2 pi), Taylor series for |r| <= pi/4. */
-static void sim_turn(double t, double *cosine, double *sine)
+void sim_turn(double t, double *cosine, double *sine)
 {
     int k = (int)(4 * t + 0.5);
     double r = (t - 0.25 * k) * (2 * SIM_PI), q = r * r;

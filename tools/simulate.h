@@ -32,7 +32,7 @@ typedef struct sim_options {         /* start from sim_options_default() */
     calomu_geometry geometry;        /* a full block of PbWO4 in vacuum; field along +y */
     double active;                   /* sensitive fraction of each layer, from its front; 1 */
     int photonuclear;                /* 1: muon-nuclear interactions, 0: electromagnetic only */
-    int library;                     /* 1: showers of 3 MeV to 1 GeV come from a library made at
+    int library;                     /* 1: showers of 0.75 MeV to 1 GeV come from a library made at
                                         the start; 0: every particle is followed, 10 times slower */
     uint64_t seed;
 } sim_options;
@@ -81,6 +81,11 @@ typedef enum sim_kind { SIM_PHOTON, SIM_ELECTRON, SIM_POSITRON } sim_kind;
    at x, y, z (mm, z from the front face) along +z.  The event has no truth but its energy. */
 calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double energy, double x,
                          double y, double z, calomu_event *event, sim_loss *loss);
+
+/* Our own arithmetic, the same bits on every machine: for what else goes into simulated events. */
+double sim_exp(double x);
+double sim_log(double x);                    /* x > 0 and normal */
+void sim_turn(double t, double *cosine, double *sine);       /* of 2 pi t, t in [0, 1) */
 
 #ifdef __cplusplus
 }
