@@ -21,7 +21,7 @@
 
    One shape of program: a muon flies through the block in short steps; what it radiates becomes
    photons, electrons and positrons on a stack; each is followed until it is absorbed or leaves
-   ("engine M"), except that those of 0.75 MeV to 1 GeV are replaced at once by a rotated, scaled
+   ("engine M"), except that those of 0.1 MeV to 1 GeV are replaced at once by a rotated, scaled
    shower out of a library that engine M has filled at the start ("engine L").
 
    Bits: + - * / sqrt and our own exp, log, sine only.  */
@@ -313,14 +313,24 @@ typedef struct sim_muon_node {
 } sim_muon_node;
 
 /* The library: showers of photons (kind 0) and electrons or positrons (kind 1), 16 bins a decade. */
-enum { SIM_LIB_DECADE = 16, SIM_LIB_BINS = 51, SIM_LIB_SHOWERS = 1000 };
-#define SIM_LIB_LOW 0.74989420933245583  /* MeV */
+enum { SIM_LIB_DECADE = 16, SIM_LIB_BINS = 65, SIM_LIB_SHOWERS = 1000 };
+#define SIM_LIB_LOW 0.1              /* MeV */
 #define SIM_LIB_HIGH 1000.0
-#define SIM_LIB_STAGE 10.0           /* MeV: showers above are made with those below */
+
+enum { SIM_BLOCK = 8 };
+
+/* Eight spots in 64 bytes, a line of the cache, because reading the library is what takes time:
+   positions in units of the shower's `scale`, shares of the energy as the upper half of a float. */
+typedef struct sim_block {
+    int16_t x[SIM_BLOCK], y[SIM_BLOCK], z[SIM_BLOCK];
+    uint16_t e[SIM_BLOCK];
+} sim_block;
 
 typedef struct sim_shower_spots {
-    int n;                           /* spots */
-    float *x;                        /* n x, then n y, n z (cm), n e (share of the energy) */
+    int n;                           /* blocks */
+    float scale;                     /* cm */
+    sim_block *block;                /* on a multiple of 64 bytes */
+    void *memory;
 } sim_shower_spots;
 
 struct sim {
@@ -363,8 +373,7 @@ struct sim_worker {
     sim_particle stack[SIM_STACK];
     sim_voxels *voxels;              /* deposits go here instead of the grid */
     float *grid;                     /* MeV; zero between events */
-    calomu_hit *hits;
-    size_t room;
+    calomu_hit *hits;                /* of the last event: room for all cells */
 };
 
 static void *sim_allocate(const sim *s, size_t size)
@@ -1257,7 +1266,7 @@ static void sim_voxels_clear(sim_voxels *v)
    bin the mean square width of TeV muons was 5% off. */
 static int sim_library_count(int bin)
 {
-    return bin <= SIM_LIB_BINS - 34 ? SIM_LIB_SHOWERS : bin <= SIM_LIB_BINS - 18 ? 500 : 160;
+    return bin <= 2 * SIM_LIB_DECADE ? SIM_LIB_SHOWERS : bin <= 3 * SIM_LIB_DECADE ? 500 : 160;
 }
 
 static double sim_library_energy(int bin)
@@ -1265,22 +1274,67 @@ static double sim_library_energy(int bin)
     return SIM_LIB_LOW * sim_power(10, (double)bin / SIM_LIB_DECADE);
 }
 
-/* The voxels as spots: mean positions and shares of the energy. */
+static float sim_share(uint16_t e)
+{
+    uint32_t u = (uint32_t)e << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* To nearest of the floats whose lower half is zero. */
+static uint16_t sim_pack_share(double e)
+{
+    float x = (float)e;
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return (uint16_t)((u + 0x8000u) >> 16);
+}
+
+static int16_t sim_pack(double x, double scale)
+{
+    return (int16_t)floor(x / scale + 0.5);
+}
+
+static double sim_farthest(const sim_voxels *v)
+{
+    double most = 1e-3;
+    int i;
+    for (i = 0; i < v->n; i++) {
+        const struct sim_voxel *p = &v->spot[i];
+        most = fabs(p->x) > most * p->e ? fabs(p->x) / p->e : most;
+        most = fabs(p->y) > most * p->e ? fabs(p->y) / p->e : most;
+        most = fabs(p->z) > most * p->e ? fabs(p->z) / p->e : most;
+    }
+    return most;
+}
+
+/* The voxels as spots: mean positions and shares of the energy.  What the rounding of the shares
+   leaves goes back onto them, so that energy is kept to 1e-4 of a shower. */
 static calomu_status sim_library_store(sim *s, const sim_voxels *v, double energy,
                                        sim_shower_spots *out)
 {
-    size_t n = (size_t)v->n, i;
-    float *x = sim_allocate(s, (4 * n + 1) * sizeof *x);
-    if (!x) return CALOMU_EMEMORY;
-    for (i = 0; i < n; i++) {
-        const struct sim_voxel *p = &v->spot[i];
-        x[i] = (float)(p->x / p->e);
-        x[n + i] = (float)(p->y / p->e);
-        x[2 * n + i] = (float)(p->z / p->e);
-        x[3 * n + i] = (float)(p->e / energy);
+    size_t n = ((size_t)v->n + SIM_BLOCK - 1) / SIM_BLOCK, i;
+    double scale = sim_farthest(v) / 32766, sum = 0, packed = 0;
+    out->memory = sim_allocate(s, n * sizeof(sim_block) + 64);
+    if (!out->memory) return CALOMU_EMEMORY;
+    memset(out->memory, 0, n * sizeof(sim_block) + 64);
+    out->block = (sim_block *)(void *)((char *)out->memory
+                                       + (64 - (uintptr_t)out->memory % 64) % 64);
+    for (i = 0; i < (size_t)v->n; i++) {
+        sum += v->spot[i].e;
+        packed += (double)sim_share(sim_pack_share(v->spot[i].e / energy));
     }
-    out->n = v->n;
-    out->x = x;
+    for (i = 0; i < (size_t)v->n; i++) {
+        const struct sim_voxel *p = &v->spot[i];
+        sim_block *b = &out->block[i / SIM_BLOCK];
+        b->x[i % SIM_BLOCK] = sim_pack(p->x / p->e, scale);
+        b->y[i % SIM_BLOCK] = sim_pack(p->y / p->e, scale);
+        b->z[i % SIM_BLOCK] = sim_pack(p->z / p->e, scale);
+        b->e[i % SIM_BLOCK] = sim_pack_share(p->e / energy * (sum / energy / packed));
+    }
+    out->n = (int)n;
+    out->scale = (float)scale;
     return CALOMU_OK;
 }
 
@@ -1364,20 +1418,21 @@ static calomu_status sim_library_stage(sim *s, int first, int last, double top)
     return failed ? CALOMU_EMEMORY : CALOMU_OK;
 }
 
-/* Two stages: following every electron down to 0.1 MeV is what takes the time. */
+/* Three stages: following every electron down to 0.1 MeV is what takes the time, so showers above
+   10 and 100 MeV are made with those below. */
 static calomu_status sim_library_make(sim *s)
 {
-    calomu_status status;
-    int middle = 0;
-    while (sim_library_energy(middle) < 1.001 * SIM_LIB_STAGE) middle++;
-    status = sim_library_stage(s, 0, middle - 1, 0);
+    calomu_status status = sim_library_stage(s, 0, 2 * SIM_LIB_DECADE, 0);
     if (status != CALOMU_OK) return status;
-    return sim_library_stage(s, middle, SIM_LIB_BINS - 1, SIM_LIB_STAGE);
+    status = sim_library_stage(s, 2 * SIM_LIB_DECADE + 1, 3 * SIM_LIB_DECADE, 10);
+    if (status != CALOMU_OK) return status;
+    return sim_library_stage(s, 3 * SIM_LIB_DECADE + 1, SIM_LIB_BINS - 1, 100);
 }
 
-/* Affine map from a shower's frame to cells: c = o + m p; the frame is turned at random about its
+/* Affine map from a shower's units to cells: c = o + m p; the frame is turned at random about its
    axis and mirrored half of the time. */
-static void sim_library_frame(sim_worker *w, const sim_particle *p, float m[3][3], float o[3])
+static void sim_library_frame(sim_worker *w, const sim_particle *p, double unit, float m[3][3],
+                              float o[3])
 {
     const sim *s = w->s;
     sim_vector a = p->to, b;
@@ -1386,63 +1441,73 @@ static void sim_library_frame(sim_worker *w, const sim_particle *p, float m[3][3
     b.x = sign * (p->to.y * a.z - p->to.z * a.y);
     b.y = sign * (p->to.z * a.x - p->to.x * a.z);
     b.z = sign * (p->to.x * a.y - p->to.y * a.x);
-    scale = s->inverse[0];
+    scale = unit * s->inverse[0];
     m[0][0] = (float)(a.x * scale), m[0][1] = (float)(b.x * scale);
-    m[0][2] = (float)(p->to.x * scale), o[0] = (float)(p->at.x * scale);
-    scale = s->inverse[1];
+    m[0][2] = (float)(p->to.x * scale), o[0] = (float)(p->at.x * s->inverse[0]);
+    scale = unit * s->inverse[1];
     m[1][0] = (float)(a.y * scale), m[1][1] = (float)(b.y * scale);
-    m[1][2] = (float)(p->to.y * scale), o[1] = (float)(p->at.y * scale);
-    scale = s->inverse[2];
+    m[1][2] = (float)(p->to.y * scale), o[1] = (float)(p->at.y * s->inverse[1]);
+    scale = unit * s->inverse[2];
     m[2][0] = (float)(a.z * scale), m[2][1] = (float)(b.z * scale);
-    m[2][2] = (float)(p->to.z * scale), o[2] = (float)(p->at.z * scale);
+    m[2][2] = (float)(p->to.z * scale), o[2] = (float)(p->at.z * s->inverse[2]);
 }
 
-/* Adds a library shower to the cells; the sums of what was put there and what left. */
+/* Adds a library shower to the cells.  Spots are mapped in blocks, in a loop without branches that
+   compilers make vectors of. */
 static void sim_library_put(sim_worker *w, const sim_shower_spots *l, double energy,
                             float m[3][3], const float o[3])
 {
     const sim *s = w->s;
-    const float *x = l->x, *y = x + l->n, *z = y + l->n, *e = z + l->n;
     const float nx = (float)s->cells[0], ny = (float)s->cells[1], nz = (float)s->cells[2];
     const float scale = (float)energy, active = (float)s->options.active;
-    double inside = 0, gap = 0;
-    int k;
+    float inside = 0, gap = 0, cx[SIM_BLOCK], cy[SIM_BLOCK], cz[SIM_BLOCK];
+    int k, j;
     for (k = 0; k < l->n; k++) {
-        float cx = o[0] + m[0][0] * x[k] + m[0][1] * y[k] + m[0][2] * z[k];
-        float cy = o[1] + m[1][0] * x[k] + m[1][1] * y[k] + m[1][2] * z[k];
-        float cz = o[2] + m[2][0] * x[k] + m[2][1] * y[k] + m[2][2] * z[k];
-        float spot = scale * e[k];
-        int iz = (int)cz;
-        if (!(cx >= 0 && cx < nx && cy >= 0 && cy < ny && cz >= 0 && cz < nz)) continue;
-        if (cz - (float)iz > active) {
-            gap += (double)spot;
-            continue;
+        const sim_block *b = &l->block[k];
+        for (j = 0; j < SIM_BLOCK; j++) {
+            float x = (float)b->x[j], y = (float)b->y[j], z = (float)b->z[j];
+            cx[j] = o[0] + m[0][0] * x + m[0][1] * y + m[0][2] * z;
+            cy[j] = o[1] + m[1][0] * x + m[1][1] * y + m[1][2] * z;
+            cz[j] = o[2] + m[2][0] * x + m[2][1] * y + m[2][2] * z;
         }
-        inside += (double)spot;
-        w->grid[((size_t)iz * (size_t)s->cells[0] + (size_t)cx) * (size_t)s->cells[1] + (size_t)cy]
-            += spot;
+        for (j = 0; j < SIM_BLOCK; j++) {
+            float add = scale * sim_share(b->e[j]);
+            int iz = (int)cz[j];
+            if (!(cx[j] >= 0 && cx[j] < nx && cy[j] >= 0 && cy[j] < ny && cz[j] >= 0
+                  && cz[j] < nz))
+                continue;
+            if (cz[j] - (float)iz > active) {
+                gap += add;
+                continue;
+            }
+            inside += add;
+            w->grid[(iz * s->cells[0] + (int)cx[j]) * s->cells[1] + (int)cy[j]] += add;
+        }
     }
-    w->deposited += inside;
-    w->unseen += gap;
-    w->leaked += energy - inside - gap;
+    w->deposited += (double)inside;
+    w->unseen += (double)gap;
+    w->leaked += energy - (double)inside - (double)gap;
 }
 
 /* The same into the voxels of another shower. */
 static void sim_library_nest(sim_worker *w, const sim_shower_spots *l, double energy,
                              const sim_particle *p)
 {
-    const float *x = l->x, *y = x + l->n, *z = y + l->n, *e = z + l->n;
     sim_vector a = p->to, b, at;
+    double scale = (double)l->scale;
     int k;
     sim_deflect(&a, 0, 1, sim_uniform(&w->random));
     b.x = p->to.y * a.z - p->to.z * a.y;
     b.y = p->to.z * a.x - p->to.x * a.z;
     b.z = p->to.x * a.y - p->to.y * a.x;
-    for (k = 0; k < l->n; k++) {
-        at = sim_ahead(&p->at, &a, (double)x[k]);
-        at = sim_ahead(&at, &b, (double)y[k]);
-        at = sim_ahead(&at, &p->to, (double)z[k]);
-        sim_deposit(w, &at, energy * (double)e[k]);
+    for (k = 0; k < l->n * SIM_BLOCK; k++) {
+        const sim_block *q = &l->block[k / SIM_BLOCK];
+        int j = k % SIM_BLOCK;
+        if (q->e[j] == 0) continue;
+        at = sim_ahead(&p->at, &a, scale * q->x[j]);
+        at = sim_ahead(&at, &b, scale * q->y[j]);
+        at = sim_ahead(&at, &p->to, scale * q->z[j]);
+        sim_deposit(w, &at, energy * (double)sim_share(q->e[j]));
     }
 }
 
@@ -1465,7 +1530,11 @@ static int sim_library_use(sim_worker *w, const sim_particle *p)
         sim_library_nest(w, l, energy, p);
         return 1;
     }
-    sim_library_frame(w, p, m, o);
+#ifdef __GNUC__
+    __builtin_prefetch(l->block);    /* comes while the frame is computed */
+    __builtin_prefetch(l->block + 1);
+#endif
+    sim_library_frame(w, p, (double)l->scale, m, o);
     sim_library_put(w, l, energy, m, o);
     return 1;
 }
@@ -2046,7 +2115,7 @@ void sim_free(sim *s)
     if (!s) return;
     for (k = 0; k < 2; k++)
         for (b = 0; b < SIM_LIB_BINS; b++)
-            for (i = 0; i < SIM_LIB_SHOWERS; i++) sim_release(s, s->library[k][b][i].x);
+            for (i = 0; i < SIM_LIB_SHOWERS; i++) sim_release(s, s->library[k][b][i].memory);
     sim_release(s, s);
 }
 
@@ -2066,7 +2135,8 @@ calomu_status sim_worker_new(const sim *s, sim_worker **out)
     for (i = 0; i < 3; i++) w->high[i] = s->size[i];
     w->library_top = s->options.library ? SIM_LIB_HIGH : 0;
     w->grid = sim_allocate(s, sim_cells(s) * sizeof *w->grid);
-    if (!w->grid) {
+    w->hits = sim_allocate(s, sim_cells(s) * sizeof *w->hits);
+    if (!w->grid || !w->hits) {
         sim_worker_free(w);
         return CALOMU_EMEMORY;
     }
@@ -2101,21 +2171,14 @@ sim_muon sim_draw(const sim *s, uint64_t number, double low, double high, int ch
 }
 
 /* The cells above 1 keV become hits; the grid is zero again. */
-static calomu_status sim_collect(sim_worker *w, calomu_event *event, sim_loss *loss, double lost)
+static void sim_collect(sim_worker *w, calomu_event *event, sim_loss *loss, double lost)
 {
     const float least = 1e-3f;
-    size_t n = 0, cells = sim_cells(w->s), i, k = 0;
-    for (i = 0; i < cells; i++) n += w->grid[i] > least;
-    if (n > w->room) {
-        sim_release(w->s, w->hits);
-        w->room = 0;
-        w->hits = sim_allocate(w->s, (n + n / 2) * sizeof *w->hits);
-        if (w->hits) w->room = n + n / 2;
-    }
-    for (i = 0; i < cells && k < w->room; i++) {
+    size_t n = 0, cells = sim_cells(w->s), i;
+    for (i = 0; i < cells; i++) {
         if (!(w->grid[i] > least)) continue;
-        w->hits[k].cell = (uint32_t)i;
-        w->hits[k++].energy = w->grid[i] * 1e-3f;
+        w->hits[n].cell = (uint32_t)i;
+        w->hits[n++].energy = w->grid[i] * 1e-3f;
     }
     memset(w->grid, 0, cells * sizeof *w->grid);
     if (loss) {
@@ -2124,11 +2187,9 @@ static calomu_status sim_collect(sim_worker *w, calomu_event *event, sim_loss *l
         loss->leaked = w->leaked * 1e-3;
         loss->unseen = w->unseen * 1e-3;
     }
-    if (k < n) return CALOMU_EMEMORY;
     event->hits = w->hits;
     event->n_hits = n;
     event->features = NULL;
-    return CALOMU_OK;
 }
 
 static void sim_begin(sim_worker *w, uint64_t number)
@@ -2171,7 +2232,8 @@ calomu_status sim_run(sim_worker *w, uint64_t number, const sim_muon *muon, calo
     event->y = (float)muon->y;
     event->energy = (float)muon->energy;
     event->charge = (float)muon->charge;
-    return sim_collect(w, event, loss, lost);
+    sim_collect(w, event, loss, lost);
+    return CALOMU_OK;
 }
 
 calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double energy, double x,
@@ -2187,5 +2249,6 @@ calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double e
     sim_cascade(w, kind, energy * 1e3, &at, &to);
     event->x = event->y = event->charge = CALOMU_ABSENT;
     event->energy = (float)energy;
-    return sim_collect(w, event, loss, energy * 1e3);
+    sim_collect(w, event, loss, energy * 1e3);
+    return CALOMU_OK;
 }

@@ -32,7 +32,7 @@ typedef struct sim_options {         /* start from sim_options_default() */
     calomu_geometry geometry;        /* a full block of PbWO4 in vacuum; field along +y */
     double active;                   /* sensitive fraction of each layer, from its front; 1 */
     int photonuclear;                /* 1: muon-nuclear interactions, 0: electromagnetic only */
-    int library;                     /* 1: showers of 0.75 MeV to 1 GeV come from a library made at
+    int library;                     /* 1: showers of 0.1 MeV to 1 GeV come from a library made at
                                         the start; 0: every particle is followed, 10 times slower */
     uint64_t seed;
 } sim_options;
