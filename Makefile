@@ -32,6 +32,7 @@ help:
 	@echo "make test REF=DIR  the same with the reference folder (golden/full, geant4, oracle)"
 	@echo "make demo          the main job on GEANT4 muons in testdata, about two minutes"
 	@echo "make bench         ms per muon, memory, rates; against PyTorch with REF=DIR"
+	@echo "make physics REF=DIR  calomu simulate side by side with GEANT4"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
 	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
@@ -82,6 +83,12 @@ test: all $(BINARIES)
 demo: all
 	@B=$(B) sh tools/demo.sh
 
+$(B)/physics: tools/physics.c calomu.h $(B)/calomu.o
+	$(CC) $(ALL_C) -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
+
+physics: all $(B)/physics
+	@B=$(B) REF="$(REF)" sh tools/physics.sh
+
 bench: all
 	@REF="$(REF)" PYTHON="$(PYTHON)" sh tools/bench.sh
 
@@ -124,4 +131,4 @@ clean-programs:
 clean: clean-programs
 	rm -rf $(B)
 
-.PHONY: all help test demo bench mutants sanitize tsan valgrind testdata clean clean-programs
+.PHONY: all help test demo physics bench mutants sanitize tsan valgrind testdata clean clean-programs
