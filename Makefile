@@ -16,8 +16,8 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = engine ops network golden gradients files features train eval model api
-COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench
+TESTS    = engine ops network golden gradients files features train eval model api simulate
+COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate
 SCRIPTS  = $(COMMANDS) cli_torch determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -65,6 +65,8 @@ $(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/to
 
 $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
+
+$(B)/test_simulate: tools/simulate.c tools/simulate.h
 
 $(B)/test_%_double: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu_double.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -DCALOMU_REAL=double -o $@ $< $(B)/calomu_double.o \
