@@ -120,7 +120,8 @@ paste -d, whole_hits.csv factor.csv | awk -F, 'NR > 1 {
         if (!(r > 0.7999 && r < 1.2001)) bad++
         if (cell in f) { if (!(r / f[cell] < 1.0001 && r / f[cell] > 0.9999)) bad++ }
         else { f[cell] = r; n++; s += r; q += r * r } }
-    END { v = q / n - (s / n)^2; if (!(v > 0.0072 && v < 0.0088 && s / n > 0.99 && s / n < 1.01)) bad++
+    END { v = q / n - (s / n)^2
+          if (!(v > 0.0072 && v < 0.0088 && s / n > 0.99 && s / n < 1.01)) bad++
           exit bad > 0 || n < 1000 }' && pass || fail "calibration factors"
 # zero suppression drops what is below, and nothing else
 check "suppression alone" 0 "" "$PROGRAM" perturb bare.cmu --out cut.cmu --zero 1
@@ -169,6 +170,17 @@ kill -9 $pid
 wait $pid 2>/dev/null
 absent "killed: nothing under the name" killed.cmu
 rm -f .killed.cmu.*
+
+# ---------------------------------------------------------------- pictures
+
+check "two muons as a picture" 0 "" "$PROGRAM" plot --event bare.cmu --numbers 3,29 --out muons
+holds "their cells" muons_event.csv "z,x,y (mm),energy (GeV)"
+holds "their energies" muons_event.gp "set title 'Muon of "
+awk -F, '/^#/ { next } NF == 0 { if (last) blocks++; last = 0; next }
+         { last = 1; if (!($4 > 0.001 && $1 > 0 && $1 < 2032 && $2 > -60 && $2 < 60)) bad++ }
+         END { exit bad > 0 || blocks != 2 }' muons_event.csv && pass || fail "rows of the picture"
+check "no such muon" 2 "" "$PROGRAM" plot --event bare.cmu --numbers 30 --out muons
+check "numbers in letters" 2 "one to four" "$PROGRAM" plot --event bare.cmu --numbers a --out muons
 
 # ---------------------------------------------------------------- the library, memory
 

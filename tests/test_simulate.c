@@ -178,8 +178,8 @@ static void test_b_values(const sim *s)
     }
 }
 
-/* Photons: mu/rho and share of Compton scattering; electrons: restricted loss, hard rates, transport
-   mean free path of the bare law, ranges. */
+/* Photons: mu/rho and share of Compton scattering; electrons: restricted loss, hard rates,
+   transport mean free path of the bare law, ranges. */
 static void test_rates(const sim *s)
 {
     static const double e[] = { 0.1, 0.5623, 1, 3.162, 10, 100, 1000 };
@@ -193,7 +193,8 @@ static void test_rates(const sim *s)
         sim_place at = sim_find(e[i]);
         const sim_photon_node *n = &s->photon[at.i];
         double total = sim_between(n[0].total, n[1].total, at.f);
-        double share = sim_between(n[0].compton - n[0].photo, n[1].compton - n[1].photo, at.f) / total;
+        double share = sim_between(n[0].compton - n[0].photo, n[1].compton - n[1].photo, at.f)
+                     / total;
         CHECK_NEAR(total / SIM_DENSITY, mu[i], 0.02 * mu[i]);
         CHECK_NEAR(share, compton[i], 0.002);
     }
@@ -349,10 +350,11 @@ static shower_mean showers(const sim *s, sim_kind kind, double energy, int n)
     int i;
     size_t k;
     for (i = 0; i < n; i++) {
-        double x = test_uniform(&r, 0, 3.75), y = test_uniform(&r, 0, 3.75), dx, dy, sum = 0, r2 = 0;
+        double x = test_uniform(&r, 0, 3.75), y = test_uniform(&r, 0, 3.75), dx, dy;
+        double z = test_uniform(&r, 0, 40.64), sum = 0, r2 = 0;
         calomu_event event;
         sim_loss loss;
-        if (sim_shower(w, (uint64_t)i, kind, energy, x, y, test_uniform(&r, 0, 40.64), &event, &loss)) {
+        if (sim_shower(w, (uint64_t)i, kind, energy, x, y, z, &event, &loss) != CALOMU_OK) {
             CHECK(0, "shower failed");
             break;
         }
@@ -383,8 +385,8 @@ static shower_mean showers(const sim *s, sim_kind kind, double energy, int n)
 
 static void check_share(double value, double expected, double tol, const char *what)
 {
-    CHECK(fabs(value / expected - 1) <= tol, "%s: %g, expected %g within %g%%", what, value, expected,
-          100 * tol);
+    CHECK(fabs(value / expected - 1) <= tol, "%s: %g, expected %g within %g%%", what, value,
+          expected, 100 * tol);
 }
 
 /* GEANT4 11.4 with real cells, and the engines against each other.  Tolerances: the physics' 4%

@@ -103,7 +103,8 @@ static double electronics_common(const electronics *e, uint64_t number, int grou
 static double electronics_rho(const electronics *e, int group, int noise)
 {
     uint32_t w[4];
-    calomu_random(e->o.seed, ELECTRONICS_RUN, ELECTRONICS_STREAM | 0x80000000u | (uint64_t)group, w);
+    calomu_random(e->o.seed, ELECTRONICS_RUN,
+                  ELECTRONICS_STREAM | 0x80000000u | (uint64_t)group, w);
     return electronics_unit(w[2 + noise]) * (noise ? e->o.group_noise : e->o.group_calibration);
 }
 
@@ -179,7 +180,8 @@ size_t electronics_apply(const electronics *e, uint64_t number, const calomu_eve
     for (i = 0; i < cells; i++) {
         size_t cell = every ? i : event->hits[i].cell;
         double energy = 0;
-        if (k < event->n_hits && event->hits[k].cell == cell) energy = (double)event->hits[k++].energy;
+        if (k < event->n_hits && event->hits[k].cell == cell)
+            energy = (double)event->hits[k++].energy;
         energy = (double)e->factor[cell] * energy * 1e3 + e->o.bias
                + electronics_noise(e, number, cell);
         if (!(energy > 0) || energy < e->o.zero) continue;

@@ -356,14 +356,16 @@ static void picture(const char *prefix, const measured *g4, const measured *sim,
     for (i = 0; i < 12; i++) histogram(f, drawn[i], &g4->s[a][drawn[i]], &sim->s[b][drawn[i]]);
     finish(f);
     fprintf(gp, "# muons of %g GeV; gnuplot, from the folder of this file\n", g4->energy[a]);
-    fprintf(gp, "set terminal svg size 1200,900 font ',11'\nset output '%s_histograms.svg'\n", base);
-    fprintf(gp, "set datafile separator ','\nset logscale xy\nset format y '10^{%%L}'\nset key off\n"
+    fprintf(gp, "set terminal svg size 1200,900 font ',11'\n"
+                "set output '%s_histograms.svg'\n", base);
+    fprintf(gp, "set datafile separator ','\nset logscale xy\n"
+                "set format y '10^{%%L}'\nset key off\n"
                 "set multiplot layout 3,4 title 'Muons of %g GeV: GEANT4 (points), calomu simulate "
                 "(steps); share of muons'\n", g4->energy[a]);
     for (i = 0; i < 12; i++)
         fprintf(gp, "set xlabel '%s' noenhanced\nplot '%s_histograms.csv' index %d using 2:5 with "
-                "histeps lw 2 lc rgb '#D55E00', '' index %d using 2:3:4 with yerrorbars pt 7 ps 0.5 "
-                "lc rgb '#0072B2'\n", observable[drawn[i]].text, base, i, i);
+                "histeps lw 2 lc rgb '#D55E00', '' index %d using 2:3:4 with yerrorbars pt 7 "
+                "ps 0.5 lc rgb '#0072B2'\n", observable[drawn[i]].text, base, i, i);
     fprintf(gp, "unset multiplot\n");
     finish(gp);
 }

@@ -163,7 +163,8 @@ static double sim_gamma(sim_random *r, double shape)
         v = 1 + c * x;
         if (v <= 0) continue;
         v = v * v * v;
-        if (sim_log(sim_uniform(r)) < 0.5 * x * x + d - d * v + d * sim_log(v)) return boost * d * v;
+        if (sim_log(sim_uniform(r)) < 0.5 * x * x + d - d * v + d * sim_log(v))
+            return boost * d * v;
     }
 }
 
@@ -220,10 +221,10 @@ static sim_vector sim_isotropic(sim_random *r)
 #define SIM_DENSITY 8.28             /* g/cm3 (NIST as used by GEANT4; the PDG lists 8.30) */
 #define SIM_NE 2.060117e24           /* electrons per cm3 */
 #define SIM_KD 0.52524               /* 2 pi m_e r_e^2 n_e, MeV/cm */
-#define SIM_I 542.74e-6              /* mean excitation energy, MeV (Bragg: O 95, W 727, Pb 823 eV) */
+#define SIM_I 542.74e-6              /* mean excitation, MeV (Bragg: O 95, W 727, Pb 823 eV) */
 #define SIM_X0 0.892417              /* cm, [T74] */
-#define SIM_TCUT 0.8425              /* production thresholds of a 0.7 mm range cut, MeV: electrons */
-#define SIM_KCUT 0.0758              /* photons */
+#define SIM_TCUT 0.8425              /* thresholds of a 0.7 mm range cut, MeV: electrons, */
+#define SIM_KCUT 0.0758              /*   photons */
 #define SIM_SQRT_E 1.6487212707001281
 
 enum { SIM_ELEMENTS = 3 };
@@ -312,7 +313,8 @@ typedef struct sim_muon_node {
     double sum[SIM_PROCESSES][SIM_MU_BINS + 1];      /* per cm */
 } sim_muon_node;
 
-/* The library: showers of photons (kind 0) and electrons or positrons (kind 1), 16 bins a decade. */
+/* The library: showers of photons (kind 0) and of electrons or positrons (kind 1), 16 bins a
+   decade. */
 enum { SIM_LIB_DECADE = 16, SIM_LIB_BINS = 65, SIM_LIB_SHOWERS = 1000 };
 #define SIM_LIB_LOW 0.1              /* MeV */
 #define SIM_LIB_HIGH 1000.0
@@ -528,8 +530,8 @@ static double sim_pair_atom(double z, double energy)
     return s > 0 ? 1e-30 * s * y * y : 0;
 }
 
-/* Photoelectric effect, per cm: coefficients of Biggs and Lighthill (SAND87-0070, 1988) by intervals
-   of energy (keV), cm2/g. */
+/* Photoelectric effect, per cm: coefficients of Biggs and Lighthill (SAND87-0070, 1988) by
+   intervals of energy (keV), cm2/g. */
 static double sim_photoelectric(double energy)
 {
     static const struct { double weight, from, c[4]; } row[] = {
@@ -856,10 +858,10 @@ static double sim_annihilation(double t)
 }
 
 /* Factor on Moliere's law.  At 10 MeV the transport cross-sections of partial-wave calculations
-   (R. Mayol, F. Salvat, At. Data Nucl. Data Tables 65 (1997) 55: 113 b for lead, 91 b for tungsten),
-   from where [PRM, Urban] goes on with 1/(beta gamma)^2, are 1.11 times what our law gives with R
-   and F, from 30 MeV on 0.95 times.  Below 3 MeV 1.25 was found from the spread and the depth of
-   single electrons of 1.5 and 3 MeV in GEANT4. */
+   (R. Mayol, F. Salvat, At. Data Nucl. Data Tables 65 (1997) 55: 113 b for lead, 91 b for
+   tungsten), from where [PRM, Urban] goes on with 1/(beta gamma)^2, are 1.11 times what our law
+   gives with R and F, from 30 MeV on 0.95 times.  Below 3 MeV 1.25 was found from the spread
+   and the depth of single electrons of 1.5 and 3 MeV in GEANT4. */
 static double sim_scatter_scale(double t)
 {
     if (t < 3) return 1.25;
@@ -1040,8 +1042,8 @@ static void sim_annihilate_at_rest(sim_worker *w, const sim_vector *at)
 }
 
 /* What the Rutherford law lacks at large angles, s = sin(theta/2).  Spin and Coulomb distortion:
-   R = 1 - beta^2 s^2 + beta s (1 - s) x(s), x = pi alpha Z in [MF48], which is for light nuclei; for
-   lead Mott's series summed (N. Sherman, Phys. Rev. 103 (1956) 1601) gives, within 0.02 at 1 to
+   R = 1 - beta^2 s^2 + beta s (1 - s) x(s), x = pi alpha Z in [MF48], which is for light nuclei;
+   for lead Mott's series summed (N. Sherman, Phys. Rev. 103 (1956) 1601) gives, within 0.02 at 1 to
    10 MeV, x = 0.89 + 1.32 s for electrons and -1.24 + 4.4 (s - 0.45)^2 for positrons.  The size of
    the nucleus: |F|^2 = (1 + q^2 r^2/12)^-4, q = 2 p s, an exponential charge density of
    r = 1.27 A^0.27 fm [PRM, single scattering], mean of tungsten and lead. */
@@ -1582,7 +1584,8 @@ static void sim_evaporate(sim_worker *w, double energy, const sim_vector *at)
 }
 
 /* One secondary: a neutral pion as two photons, or a hadron to follow. */
-static void sim_secondary(sim_worker *w, sim_hadrons *h, double e, const sim_vector *at, sim_vector d)
+static void sim_secondary(sim_worker *w, sim_hadrons *h, double e, const sim_vector *at,
+                          sim_vector d)
 {
     sim_random *r = &w->random;
     double pt = 350 * sqrt(sim_exponential(r)) * (e < 300 ? sqrt(e / 300) : 1), u;
@@ -1725,7 +1728,8 @@ static double sim_muon_brem(const sim_element *el, double e, double k)
     if (k >= e - SIM_MMU) return 0;
     fn = sim_log(x * (SIM_MMU + d * (dp * q - 2)) / (dp * (SIM_ME + d * q * x)));
     if (k < e / (1 + SIM_MMU * SIM_MMU / (2 * SIM_ME * e)))
-        fe = sim_log(y * SIM_MMU / ((1 + d * SIM_MMU / (SIM_ME * SIM_ME * q)) * (SIM_ME + d * q * y)));
+        fe = sim_log(y * SIM_MMU / ((1 + d * SIM_MMU / (SIM_ME * SIM_ME * q))
+                                    * (SIM_ME + d * q * y)));
     c = SIM_RE * SIM_ME / SIM_MMU;
     return 16.0 / 3 * SIM_ALPHA * c * c / k * (1 - v + 0.75 * v * v) * el->z
         * (el->z * (fn > 0 ? fn : 0) + (fe > 0 ? fe : 0));
@@ -1741,8 +1745,8 @@ static double sim_muon_pair_at(const sim_pairs *c, double asymmetry2)
               / ((6 * b + 2) * sim_log(3 + 1 / xi) + (2 * b - 1) * p2 - 4 * b);
     double ym = ((6 * b + 2) * (1 + p2) + 6)
               / ((4 * b + 3) * (1 + p2) * sim_log(3 + xi) + 2 - 3 * p2);
-    double s = 2 * SIM_ME * SIM_SQRT_E * 183 * c->z13 * (1 + xi) / (c->eps * (1 - p2)), be, bm, le, lm;
-    double x = (1 + xi) * (1 + ye), m = 1.5 / (c->z13 * r);
+    double s = 2 * SIM_ME * SIM_SQRT_E * 183 * c->z13 * (1 + xi) / (c->eps * (1 - p2));
+    double x = (1 + xi) * (1 + ye), m = 1.5 / (c->z13 * r), be, bm, le, lm;
     if (xi > 1000) be = 0.5 * (3 - p2 + 2 * b * (1 + p2)) / xi;
     else be = ((2 + p2) * (1 + b) + xi * (3 + p2)) * sim_log(1 + 1 / xi)
             + (1 - p2 - b) / (1 + xi) - (3 + p2);
