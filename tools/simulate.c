@@ -857,17 +857,20 @@ static double sim_annihilation(double t)
         * ((g2 + 4 * g + 1) * sim_log(g + root) - (g + 3) * root) / ((g2 - 1) * (g + 1));
 }
 
-/* Factor on Moliere's law.  At 10 MeV the transport cross-sections of partial-wave calculations
-   (R. Mayol, F. Salvat, At. Data Nucl. Data Tables 65 (1997) 55: 113 b for lead, 91 b for
-   tungsten), from where [PRM, Urban] goes on with 1/(beta gamma)^2, are 1.11 times what our law
-   gives with R and F, from 30 MeV on 0.95 times.  Below 3 MeV 1.25 was found from the spread
-   and the depth of single electrons of 1.5 and 3 MeV in GEANT4. */
+/* Factor on Moliere's law: the transport cross-sections of partial-wave calculations (R. Mayol,
+   F. Salvat, At. Data Nucl. Data Tables 65 (1997) 55, as parameterised in [PRM, Urban]: 113 b for
+   lead and 91 b for tungsten at 10 MeV, above with 1/(beta gamma)^2) over what the law below gives
+   with R and F.  Nodes in ln T. */
 static double sim_scatter_scale(double t)
 {
-    if (t < 3) return 1.25;
-    if (t < 10) return 1.25 - 0.14 * sim_log(t / 3) / 1.2039728043259361;
-    if (t < 30) return 1.11 - 0.16 * sim_log(t / 10) / 1.0986122886681098;
-    return 0.95;
+    static const double energy[] = { 1, 3, 10, 30 }, factor[] = { 1.16, 1.14, 1.11, 0.95 };
+    int i;
+    if (t <= energy[0]) return factor[0];
+    for (i = 0; i < 3; i++)
+        if (t < energy[i + 1])
+            return factor[i] + (factor[i + 1] - factor[i]) * sim_log(t / energy[i])
+                                   / sim_log(energy[i + 1] / energy[i]);
+    return factor[3];
 }
 
 /* Screened Rutherford law summed over the elements [M48]: c, a and 1/lambda. */
