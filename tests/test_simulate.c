@@ -210,6 +210,131 @@ static void test_rates(const sim *s)
     CHECK_NEAR(s->electron[0][sim_find(10).i].range, 1.03, 0.05);
 }
 
+/* ---------------------------------------------------------------- sampling */
+
+/* Energy and angle belong together; the mean share against the Klein-Nishina formula. */
+static void test_compton(const sim *s)
+{
+    static const double e0[] = { 0.2, 2, 20 };
+    sim_worker *w = worker_of(s);
+    int i, k, n = test.brief ? 5000 : 50000;
+    sim_seed(&w->random, 5, 7, 5);
+    for (k = 0; k < 3; k++) {
+        double sum = 0, sum2 = 0, top = 0, area = 0, q, h, worst = 0;
+        for (i = 0; i < n; i++) {
+            h = sim_compton_share(&w->random, e0[k], &q);
+            q = fabs(h * (1 + e0[k] * q) - 1);
+            worst = q > worst || isnan(q) ? q : worst;
+            sum += h;
+            sum2 += h * h;
+        }
+        for (i = 0; i < 20000; i++) {
+            double c = 1 - 2 * (i + 0.5) / 20000, weight;
+            h = 1 / (1 + e0[k] * (1 - c));
+            weight = h * h * (h + 1 / h - 1 + c * c);
+            top += h * weight;
+            area += weight;
+        }
+        CHECK(worst <= 1e-9, "angle and energy disagree by %g", worst);
+        sum /= n;
+        CHECK_NEAR(sum, top / area, 4.5 * sqrt((sum2 / n - sum * sum) / n));
+    }
+    sim_worker_free(w);
+}
+
+/* Mean of f over the normalised spectrum x^-2 w(x) on [xm, 1/2], and the mean drawn share. */
+static void test_moller(const sim *s)
+{
+    static const double t[] = { 3, 30, 1000 };
+    sim_worker *w = worker_of(s);
+    int i, k, n = test.brief ? 5000 : 50000;
+    sim_seed(&w->random, 6, 7, 6);
+    for (k = 0; k < 3; k++) {
+        double g = t[k] / SIM_ME + 1, gg = (2 * g - 1) / (g * g), xm = SIM_TCUT / t[k];
+        double sum = 0, sum2 = 0, top = 0, area = 0;
+        for (i = 0; i < n; i++) {
+            double x = log(sim_moller_share(&w->random, t[k]));
+            sum += x;
+            sum2 += x * x;
+        }
+        for (i = 0; i < 20000; i++) {        /* even in ln x; Moller's formula by its three terms */
+            double x = xm * pow(0.5 / xm, (i + 0.5) / 20000), weight;
+            weight = x * (1 / (x * x) + 1 / ((1 - x) * (1 - x)) + (1 - gg) - gg / (x * (1 - x)));
+            top += log(x) * weight;
+            area += weight;
+        }
+        sum /= n;
+        CHECK_NEAR(sum, top / area, 4.5 * sqrt((sum2 / n - sum * sum) / n));
+    }
+    sim_worker_free(w);
+}
+
+/* Photons of bremsstrahlung: mean of ln k against the spectrum summed over the elements.  The
+   element is drawn for complete screening, which moves the mean by less than 1% of the range. */
+static void test_bremsstrahlung(const sim *s)
+{
+    static const double t[] = { 5, 100, 10000 };
+    sim_worker *w = worker_of(s);
+    int i, k, n = test.brief ? 5000 : 30000;
+    sim_seed(&w->random, 7, 7, 7);
+    for (k = 0; k < 3; k++) {
+        double sum = 0, sum2 = 0, top = 0, area = 0, range = log(t[k] / SIM_KCUT);
+        for (i = 0; i < n; i++) {
+            double x = log(sim_brem_photon(w, t[k]));
+            sum += x;
+            sum2 += x * x;
+        }
+        for (i = 0; i < 4000; i++) {
+            double x = SIM_KCUT * exp(range * (i + 0.5) / 4000);
+            double weight = sim_brem_spectrum(s, t[k] + SIM_ME, x);
+            top += log(x) * weight;
+            area += weight;
+        }
+        sum /= n;
+        CHECK_NEAR(sum, top / area, 4.5 * sqrt((sum2 / n - sum * sum) / n) + 0.01 * range);
+    }
+    sim_worker_free(w);
+}
+
+/* Scattering on a step: the mean of 1 - cos against the integral of the law with its factors. */
+static void test_scattering(const sim *s)
+{
+    static const double t[] = { 1.5, 10, 100, 100 }, step[] = { 0.001, 0.01, 0.05, 0.05 };
+    int i, k, n = test.brief ? 20000 : 200000;
+    sim_worker *w = worker_of(s);
+    sim_seed(&w->random, 8, 7, 8);
+    for (k = 0; k < 4; k++) {
+        sim_kind kind = k == 3 ? SIM_POSITRON : SIM_ELECTRON;
+        sim_law law = sim_law_of(t[k], k == 3);
+        sim_electron_node node;
+        double sum = 0, sum2 = 0, expected = 0, span;
+        sim_rutherford(s, t[k], &node);
+        for (i = 0; i < n; i++) {
+            sim_particle p = { kind, t[k], { 0, 0, 0 }, { 0, 0, 1 } };
+            sim_scatter(w, &p, step[k], node.c, node.a);
+            sum += 1 - p.to.z;
+            sum2 += (1 - p.to.z) * (1 - p.to.z);
+        }
+        span = log(2 / (1e-3 * node.a));
+        for (i = 0; i < 20000; i++) {
+            double mu = 1e-3 * node.a * exp(span * (i + 0.5) / 20000);
+            double x = mu / (mu + 2 * node.a);
+            expected += x * x * sim_law_ratio(&law, mu) * span / 20000;
+        }
+        expected *= step[k] * node.c;
+        sum /= n;
+        CHECK_NEAR(sum, expected, 4.5 * sqrt((sum2 / n - sum * sum) / n) + 0.03 * expected);
+    }
+    /* the size of the nucleus halves the law at 100 MeV and theta = 0.75 */
+    {
+        sim_law law = sim_law_of(100, 0);
+        double s2 = 0.366 * 0.366, r = 1 - s2 + 0.366 * 0.634 * (0.89 + 1.32 * 0.366), f;
+        f = 1 / (1 + 4 * 100.51 * 100.51 * s2 * 5.28 * 5.28 / (197.327 * 197.327) / 12);
+        CHECK_NEAR(sim_law_ratio(&law, 2 * s2), r * f * f * f * f, 0.01 * r);
+    }
+    sim_worker_free(w);
+}
+
 /* ---------------------------------------------------------------- 8 the muon's tables */
 
 typedef struct rate_row { int process; double n[6]; } rate_row;
@@ -327,7 +452,7 @@ static void test_muon_moves(const sim *s)
     sim_seed(&w->random, 4, 7, 4);
     for (i = 0; i < N; i++) {
         sim_flight f = { 1e5, 1, { 6, 6, 0 }, { 0, 0, 1 } };
-        for (k = 0; k < 200; k++) sim_muon_move(w, &f, 1.016);
+        for (k = 0; k < 10; k++) sim_muon_move(w, &f, 20.32);
         x += f.at.x - 6;
         y2 += (f.at.y - 6) * (f.at.y - 6);
         v2 += f.to.y * f.to.y;
@@ -639,6 +764,10 @@ int main(int argc, char **argv)
     test_cross_sections(m);
     test_b_values(m);
     test_rates(m);
+    test_compton(m);
+    test_moller(m);
+    test_bremsstrahlung(m);
+    test_scattering(m);
     test_transfers(m);
     test_mean_loss(m);
     test_straggling(m);
