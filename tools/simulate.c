@@ -1458,35 +1458,37 @@ static void sim_library_frame(sim_worker *w, const sim_particle *p, double unit,
 }
 
 /* Adds a library shower to the cells.  Spots are mapped in blocks, in a loop without branches that
-   compilers make vectors of. */
+   compilers make vectors of.  Cells count from 1 here, so that rounding towards zero takes what
+   lies below the block to 0. */
 static void sim_library_put(sim_worker *w, const sim_shower_spots *l, double energy,
                             float m[3][3], const float o[3])
 {
     const sim *s = w->s;
-    const float nx = (float)s->cells[0], ny = (float)s->cells[1], nz = (float)s->cells[2];
+    const unsigned nx = (unsigned)s->cells[0], ny = (unsigned)s->cells[1];
+    const unsigned nz = (unsigned)s->cells[2];
     const float scale = (float)energy, active = (float)s->options.active;
-    float inside = 0, gap = 0, cx[SIM_BLOCK], cy[SIM_BLOCK], cz[SIM_BLOCK];
-    int k, j;
+    const float ox = o[0] + 1, oy = o[1] + 1, oz = o[2] + 1;
+    float inside = 0, gap = 0, depth[SIM_BLOCK];
+    int x[SIM_BLOCK], y[SIM_BLOCK], z[SIM_BLOCK], k, j;
     for (k = 0; k < l->n; k++) {
         const sim_block *b = &l->block[k];
         for (j = 0; j < SIM_BLOCK; j++) {
-            float x = (float)b->x[j], y = (float)b->y[j], z = (float)b->z[j];
-            cx[j] = o[0] + m[0][0] * x + m[0][1] * y + m[0][2] * z;
-            cy[j] = o[1] + m[1][0] * x + m[1][1] * y + m[1][2] * z;
-            cz[j] = o[2] + m[2][0] * x + m[2][1] * y + m[2][2] * z;
+            float bx = (float)b->x[j], by = (float)b->y[j], bz = (float)b->z[j];
+            x[j] = (int)(ox + m[0][0] * bx + m[0][1] * by + m[0][2] * bz);
+            y[j] = (int)(oy + m[1][0] * bx + m[1][1] * by + m[1][2] * bz);
+            depth[j] = oz + m[2][0] * bx + m[2][1] * by + m[2][2] * bz;
+            z[j] = (int)depth[j];
         }
         for (j = 0; j < SIM_BLOCK; j++) {
             float add = scale * sim_share(b->e[j]);
-            int iz = (int)cz[j];
-            if (!(cx[j] >= 0 && cx[j] < nx && cy[j] >= 0 && cy[j] < ny && cz[j] >= 0
-                  && cz[j] < nz))
-                continue;
-            if (cz[j] - (float)iz > active) {
+            unsigned ix = (unsigned)x[j] - 1, iy = (unsigned)y[j] - 1, iz = (unsigned)z[j] - 1;
+            if ((ix >= nx) | (iy >= ny) | (iz >= nz)) continue;
+            if (depth[j] - (float)z[j] > active) {
                 gap += add;
                 continue;
             }
             inside += add;
-            w->grid[(iz * s->cells[0] + (int)cx[j]) * s->cells[1] + (int)cy[j]] += add;
+            w->grid[(iz * nx + ix) * ny + iy] += add;
         }
     }
     w->deposited += (double)inside;
@@ -2070,6 +2072,8 @@ static const char *sim_options_fault(const sim_options *o)
     if (!good) return "the geometry makes no sense";
     if (!(o->active > 0 && o->active <= 1)) return "the active share of a layer must be in (0, 1]";
     if (!(fabs(g->field) <= 20)) return "the field must be at most 20 T";
+    if (g->pitch[0] < 0.01 || g->pitch[1] < 0.01 || g->pitch[2] < 0.01)
+        return "cells must be at least 0.01 mm long and wide";
     if (g->nx * g->pitch[1] > 2e4 || g->ny * g->pitch[2] > 2e4 || g->nz * g->pitch[0] > 2e4)
         return "the block must be at most 20 m long and wide";
     return NULL;
