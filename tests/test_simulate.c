@@ -296,6 +296,41 @@ static void test_bremsstrahlung(const sim *s)
     sim_worker_free(w);
 }
 
+/* The frame of a library shower: its axis along the particle, perpendicular unit vectors across, any
+   azimuth, mirrored half of the time. */
+static void test_frame(const sim *s)
+{
+    sim_worker *w = worker_of(s);
+    sim_particle p = { SIM_PHOTON, 1, { 1, 2, 3 }, { 0.48, -0.6, 0.64 } };
+    double sum = 0, sum2 = 0, worst = 0, mirrored = 0, e, c[3][3];
+    float m[3][3], o[3];
+    int i, j, k, n = 4000;
+    sim_seed(&w->random, 9, 7, 9);
+    for (i = 0; i < n; i++) {
+        sim_library_frame(w, &p, 1, m, o);
+        for (j = 0; j < 3; j++)
+            for (k = 0; k < 3; k++) c[k][j] = (double)m[j][k] / s->inverse[j];
+        e = fabs(c[2][0] - p.to.x) + fabs(c[2][1] - p.to.y) + fabs(c[2][2] - p.to.z);
+        for (j = 0; j < 3; j++)
+            for (k = 0; k <= j; k++)
+                e += fabs(c[j][0] * c[k][0] + c[j][1] * c[k][1] + c[j][2] * c[k][2] - (j == k));
+        worst = e > worst || isnan(e) ? e : worst;
+        mirrored += c[0][0] * (c[1][1] * c[2][2] - c[1][2] * c[2][1])
+                  + c[0][1] * (c[1][2] * c[2][0] - c[1][0] * c[2][2])
+                  + c[0][2] * (c[1][0] * c[2][1] - c[1][1] * c[2][0]) < 0;
+        sum += c[0][0];
+        sum2 += c[0][0] * c[0][0];
+    }
+    CHECK(worst <= 1e-5, "no rotation: off by %g", worst);
+    CHECK_NEAR(mirrored / n, 0.5, 4.5 * 0.5 / sqrt(n));
+    CHECK_NEAR(sum / n, 0, 4.5 * sqrt(0.5 / n));
+    /* mean square of a component across the axis: (1 - to.x^2)/2 */
+    CHECK_NEAR(sum2 / n, (1 - 0.48 * 0.48) / 2, 4.5 * 0.3 / sqrt(n));
+    CHECK_NEAR(o[0] / s->inverse[0], 1, 1e-5);
+    CHECK_NEAR(o[2] / s->inverse[2], 3, 1e-5);
+    sim_worker_free(w);
+}
+
 /* Scattering on a step: the mean of 1 - cos against the integral of the law with its factors. */
 static void test_scattering(const sim *s)
 {
@@ -768,6 +803,7 @@ int main(int argc, char **argv)
     test_moller(m);
     test_bremsstrahlung(m);
     test_scattering(m);
+    test_frame(m);
     test_transfers(m);
     test_mean_loss(m);
     test_straggling(m);

@@ -1603,11 +1603,11 @@ static void sim_secondary(sim_worker *w, sim_hadrons *h, double e, const sim_vec
         sim_push(w, SIM_PHOTON, share * e, at, &d);
         sim_push(w, SIM_PHOTON, (1 - share) * e, at, &d);
     } else if (h->n < SIM_HADRONS) {
-        sim_hadron *new = &h->h[h->n++];
-        new->energy = e;
-        new->charged = u < 0.85;
-        new->at = *at;
-        new->to = d;
+        sim_hadron *made = &h->h[h->n++];
+        made->energy = e;
+        made->charged = u < 0.85;
+        made->at = *at;
+        made->to = d;
     } else {
         sim_deposit(w, at, e);
     }
@@ -2024,7 +2024,7 @@ static double sim_muon_fly(sim_worker *w, sim_flight *f)
     double start = f->e;
     while (sim_inside(w, &f->at)) {
         sim_place at = sim_muon_place(f->e);
-        double sum = 0, step, exit, loss, dedx = w->s->muon[at.i].dedx;
+        double sum = 0, step, out, loss, dedx = w->s->muon[at.i].dedx;
         int p, interacts;
         if (f->e - SIM_MMU < SIM_MUON_LOW) {
             sim_muon_stop(w, f);
@@ -2032,10 +2032,10 @@ static double sim_muon_fly(sim_worker *w, sim_flight *f)
         }
         dedx += at.f * (w->s->muon[at.i + 1].dedx - dedx);
         for (p = 0; p < SIM_PROCESSES; p++) sum += sim_muon_rate(w->s, at, p);
-        exit = sim_muon_exit(w, f);
+        out = sim_muon_exit(w, f);
         step = sim_exponential(&w->random) / sum;
-        interacts = step < 1 && step < exit;
-        if (!interacts) step = exit < 1 ? exit : 1;
+        interacts = step < 1 && step < out;
+        if (!interacts) step = out < 1 ? out : 1;
         loss = sim_muon_soft_loss(w, step, dedx);
         if (loss > f->e - SIM_MMU) loss = f->e - SIM_MMU;
         sim_deposit_line(w, &f->at, &f->to, step, loss);
