@@ -273,9 +273,9 @@ static void simulate_free(simulate_job *job)
 static calomu_status simulate_run(simulate_job *job)
 {
     calomu_status status = tool_open(&job->c, job->threads);
+    tool_signals_catch();            /* before the file is begun: nothing is left of it then */
     if (status == CALOMU_OK) status = simulate_open(job);
     if (status == CALOMU_OK) status = simulate_prepare(job);
-    tool_signals_catch();
     if (status == CALOMU_OK) status = simulate_loop(job);
     status = simulate_close(job, status);
     if (status == CALOMU_OK)
