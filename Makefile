@@ -1,7 +1,7 @@
 # calomu: `make` builds the program, `make help` lists the rest.  GNU make.
 CFLAGS  ?= -O2 -g
 WARN     = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wundef -Wcast-qual
-STD      = -std=c99 -ffp-contract=off
+STD      = -std=c99 -ffp-contract=off -I.
 B       ?= build
 REF     ?=
 PYTHON  ?= python3
@@ -15,10 +15,10 @@ ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
-           model_import bench
+           model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = engine ops network golden gradients files features train eval model blocks api
-COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench
+TESTS    = engine ops network golden gradients files features train eval model blocks api simulate
+COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate
 SCRIPTS  = $(COMMANDS) cli_torch determinism aarch64 header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -36,6 +36,7 @@ help:
 	@echo "                   REF=DIR, against the newest torch and onnxruntime with PEER_PYTHON=FILE"
 	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
 	@echo "make scaling       cost per muon against batch, hits and cells, into testdata/scaling.svg"
+	@echo "make physics REF=DIR  calomu simulate side by side with GEANT4"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
 	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
@@ -59,7 +60,8 @@ $(B)/calomu.o: calomu.c calomu.h | $(B)/tools
 $(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
 	$(CC) $(ALL_C) -DCALOMU_REAL=double -c -o $@ calomu.c
 
-$(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h | $(B)/tools
+$(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h tools/simulate.h \
+                tools/electronics.h | $(B)/tools
 	$(CC) $(ALL_C) -c -o $@ $<
 
 $(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/tools
@@ -67,6 +69,8 @@ $(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/to
 
 $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
+
+$(B)/test_simulate: tools/simulate.c tools/simulate.h
 
 $(B)/test_%_double: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu_double.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -DCALOMU_REAL=double -o $@ $< $(B)/calomu_double.o \
@@ -84,6 +88,12 @@ test: all $(BINARIES)
 
 demo: all
 	@B=$(B) sh tools/demo.sh
+
+$(B)/physics: tools/physics.c calomu.h $(B)/calomu.o
+	$(CC) $(ALL_C) -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
+
+physics: all $(B)/physics
+	@B=$(B) REF="$(REF)" sh tools/physics.sh
 
 bench bench-check: all
 	@B=$(B) REF="$(REF)" PYTHON="$(PYTHON)" PEER_PYTHON="$(PEER_PYTHON)" \
@@ -131,4 +141,5 @@ clean-programs:
 clean: clean-programs
 	rm -rf $(B)
 
-.PHONY: all help test demo bench bench-check scaling mutants sanitize tsan valgrind testdata clean clean-programs
+.PHONY: all help test demo physics bench bench-check scaling mutants sanitize tsan valgrind testdata \
+        clean clean-programs

@@ -60,6 +60,8 @@ int verb_evaluate(int argc, char **argv);
 int verb_plot(int argc, char **argv);
 int verb_model_import(int argc, char **argv);
 int verb_bench(int argc, char **argv);
+int verb_simulate(int argc, char **argv);
+int verb_perturb(int argc, char **argv);
 
 /* ---------------------------------------------------------------- messages, context */
 

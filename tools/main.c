@@ -18,6 +18,8 @@ static const tool_verb_entry tool_verbs[] = {
     { "info", verb_info, "describe and verify a data, model or checkpoint file" },
     { "import", verb_import, "make a data file from CSV files of hits and truth" },
     { "export", verb_export, "write hits, truth or features of a data file as CSV" },
+    { "simulate", verb_simulate, "make muons: a fast simulation of the calorimeter" },
+    { "perturb", verb_perturb, "miscalibration, noise, thresholds on a data file" },
     { "features", verb_features, "add the 28 high-level features to a data file" },
     { "train", verb_train, "train a network, or resume a training" },
     { "predict", verb_predict, "energies of the muons of a data file" },

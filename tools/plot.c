@@ -781,10 +781,125 @@ calomu_status plot_history(calomu *c, const char *prefix, const char *log)
     return s == CALOMU_OK ? plot_render(&p, figures, 1) : s;
 }
 
+/* ---------------------------------------------------------------- single muons (Fig. 2) */
+
+enum { PLOT_MUONS = 4 };
+#define PLOT_EVENT_LEAST 1e-3f       /* GeV: cells drawn */
+
+/* Numbers with commas between them; how many, or -1. */
+static int plot_numbers(const char *text, uint64_t number[PLOT_MUONS])
+{
+    int n = 0;
+    for (;;) {
+        uint64_t k = 0;
+        int digits = 0;
+        for (; *text >= '0' && *text <= '9' && digits < 18; text++, digits++)
+            k = 10 * k + (uint64_t)(*text - '0');
+        if (digits == 0 || n == PLOT_MUONS || (*text && *text != ',')) return -1;
+        number[n++] = k;
+        if (!*text) return n;
+        text++;
+    }
+}
+
+/* One block of rows z, x, y (mm), energy (GeV) per muon, two empty lines behind it. */
+static void plot_event_rows(tool_writer *w, const calomu_geometry *g, const calomu_event *e)
+{
+    double row[4];
+    size_t i;
+    for (i = 0; i < e->n_hits; i++) {
+        uint32_t cell = e->hits[i].cell, ny = (uint32_t)g->ny, nx = (uint32_t)g->nx;
+        if (!(e->hits[i].energy > PLOT_EVENT_LEAST)) continue;
+        row[0] = g->origin[0] + (cell / ny / nx + 0.5) * g->pitch[0];
+        row[1] = g->origin[1] + (cell / ny % nx + 0.5) * g->pitch[1];
+        row[2] = g->origin[2] + (cell % ny + 0.5) * g->pitch[2];
+        row[3] = (double)e->hits[i].energy;
+        plot_row(w, row, 4);
+    }
+    tool_write_text(w, "\n\n");
+}
+
+/* A panel per muon: a dot per cell, the small energies first and small. */
+static void plot_event_panel(tool_writer *w, const plot_place *p, const calomu_geometry *g,
+                             const calomu_event *e, int panel, int panels)
+{
+    tool_write_format(w, "set size 0.9/%d, 1\nset origin 0.9*%d/%d, 0\n", panels, panel, panels);
+    tool_write_text(w, panel + 1 < panels ? "unset colorbox\n"
+                    : "set colorbox user origin screen 0.9, 0.25 size screen 0.02, 0.5\n");
+    tool_write_text(w, "set title '");
+    if (isnan(e->energy)) tool_write_text(w, "Muon of unknown energy'\n");
+    else plot_number(w, "Muon of ", (double)e->energy, " GeV'\n");
+    plot_number(w, "set xrange [", g->origin[0], ":");
+    plot_number(w, "", g->origin[0] + g->nz * g->pitch[0], "]\n");
+    plot_number(w, "set yrange [", g->origin[1], ":");
+    plot_number(w, "", g->origin[1] + g->nx * g->pitch[1], "]\n");
+    plot_number(w, "set zrange [", g->origin[2], ":");
+    plot_number(w, "", g->origin[2] + g->ny * g->pitch[2], "]\n");
+    tool_write_text(w, "splot ");
+    plot_name(w, p, "event", "csv");
+    tool_write_format(w, " index %d using 1:2:3:(0.15 + 0.1*(log10($4) + 3)):4 with points"
+                      " pointtype 7 pointsize variable linecolor palette\n", panel);
+}
+
+static void plot_event_script(tool_writer *w, const plot_place *p, const calomu_geometry *g,
+                              const calomu_events *batch)
+{
+    double most = 0.1;
+    size_t i, k;
+    for (i = 0; i < batch->n; i++)
+        for (k = 0; k < batch->event[i].n_hits; k++)
+            most = fmax(most, (double)batch->event[i].hits[k].energy);
+    plot_head(w, p, "event", "Cells above 1 MeV, coloured by the logarithm of the energy (Fig. 2).",
+              500);
+    plot_number(w, "set logscale cb\nset cbrange [1e-3:", most, "]\n");
+    tool_write_text(w,
+        "set key off\nset format cb '10^{%T}'\n"
+        "set cblabel 'Cell energy [GeV]'\nset ticslevel 0\nset view 65, 30\n"
+        "set xlabel 'z [mm]'\nset ylabel 'x [mm]'\nset zlabel 'y [mm]' rotate parallel\n"
+        "set xtics 1000\nset ytics 50\nset ztics 50\n"
+        "set palette defined (0 '#2c105c', 1 '#711f81', 2 '#b63679', 3 '#ee605e', 4 '#fdae78')\n"
+        "set multiplot\n");
+    for (i = 0; i < batch->n; i++)
+        plot_event_panel(w, p, g, &batch->event[i], (int)i, (int)batch->n);
+    tool_write_text(w, "unset multiplot\n");
+}
+
+static calomu_status plot_events(calomu *c, const char *prefix, const char *path,
+                                 const uint64_t *number, int n)
+{
+    static const char *const figures[1] = { "event" };
+    calomu_data *data = NULL;
+    calomu_events batch;
+    tool_writer *w = NULL;
+    plot_place p;
+    size_t i;
+    calomu_status s = plot_place_at(&p, c, prefix);
+    memset(&batch, 0, sizeof batch);
+    if (s != CALOMU_OK) return s;
+    s = calomu_data_open(c, path, &data);
+    if (s == CALOMU_OK) s = calomu_data_read(c, data, 0, number, (size_t)n, &batch);
+    if (s != CALOMU_OK) (void)tool_report(c, s);
+    if (s == CALOMU_OK) s = plot_open(&p, "event", "csv", &w);
+    if (s == CALOMU_OK) {
+        tool_write_text(w, "# z,x,y (mm),energy (GeV) of cells above 1 MeV\n");
+        for (i = 0; i < batch.n; i++)
+            plot_event_rows(w, &calomu_data_describe(data)->geometry, &batch.event[i]);
+        s = tool_writer_close(w);
+    }
+    if (s == CALOMU_OK) s = plot_open(&p, "event", "gp", &w);
+    if (s == CALOMU_OK) {
+        plot_event_script(w, &p, &calomu_data_describe(data)->geometry, &batch);
+        s = tool_writer_close(w);
+    }
+    calomu_events_free(&batch);
+    calomu_data_close(data);
+    return s == CALOMU_OK ? plot_render(&p, figures, 1) : s;
+}
+
 /* ---------------------------------------------------------------- the verb */
 
 typedef struct plot_job {
-    const char *history, *predictions, *fit, *column, *out;
+    const char *history, *predictions, *fit, *column, *out, *event, *numbers;
     calomu_eval_options options;
     double range[2];
     int points;
@@ -792,10 +907,15 @@ typedef struct plot_job {
 
 static calomu_status plot_job_run(plot_job *j)
 {
+    uint64_t number[PLOT_MUONS];
+    int n = plot_numbers(j->numbers, number);
     calomu *c = NULL;
     calomu_status s;
-    if (!j->history && !j->predictions)
-        return tool_misuse("nothing to plot: give --history LOG.csv or --predictions PRED.csv");
+    if (!j->history && !j->predictions && !j->event)
+        return tool_misuse("nothing to plot: give --history LOG.csv, --predictions PRED.csv or "
+                           "--event FILE.cmu");
+    if (n < 0)
+        return tool_misuse("--numbers %.80s: must be one to four numbers of muons", j->numbers);
     if (j->fit && !j->predictions)
         return tool_misuse("--fit debiases predictions: it needs --predictions PRED.csv");
     j->options.low = j->range[0];
@@ -806,6 +926,7 @@ static calomu_status plot_job_run(plot_job *j)
     if (j->predictions)
         s = evaluate_plots(c, j->predictions, j->fit, j->column, &j->options, j->out);
     if (s == CALOMU_OK && j->history) s = plot_history(c, j->out, j->history);
+    if (s == CALOMU_OK && j->event) s = plot_events(c, j->out, j->event, number, n);
     calomu_close(c);
     return s;
 }
@@ -819,6 +940,10 @@ int verb_plot(int argc, char **argv)
           .help = "plot the losses of this training log" },
         { .name = "predictions", .type = TOOL_STRING, .target = &j.predictions,
           .value = "PRED.csv", .help = "plot predictions, their ratio to truth, and resolutions" },
+        { .name = "event", .type = TOOL_STRING, .target = &j.event, .value = "FILE.cmu",
+          .help = "plot the cells of single muons of this data file" },
+        { .name = "numbers", .type = TOOL_STRING, .target = &j.numbers, .value = "I,J,...",
+          .help = "which muons, one to four" },
         { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PREFIX", .needed = 1,
           .help = "how the names begin; with .png or .svg at the end: the images' format" },
         { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
@@ -839,14 +964,16 @@ int verb_plot(int argc, char **argv)
     };
     tool_usage usage = {
         .verb = "plot",
-        .purpose = "Plots a training log or predictions: data (CSV), a gnuplot script, and the\n"
-                   "image (SVG, or PNG) where gnuplot is installed.",
+        .purpose = "Plots a training log, predictions or muons: data (CSV), a gnuplot script, and\n"
+                   "the image (SVG, or PNG) where gnuplot is installed.",
         .options = options,
-        .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution, each\n"
-                 ".csv, .gp and .svg.  To draw one again, from any folder: gnuplot PREFIX_ratio.gp"
+        .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution,\n"
+                 "PREFIX_event, each .csv, .gp and .svg.  To draw one again, from any folder:\n"
+                 "gnuplot PREFIX_ratio.gp"
     };
     memset(&j, 0, sizeof j);
     j.column = "pred";
+    j.numbers = "0";
     j.options = calomu_eval_options_default();
     j.range[0] = j.options.low;
     j.range[1] = j.options.high;

@@ -1,0 +1,430 @@
+/* simulate_verb.c - `calomu simulate`: a data file of simulated muons. */
+#include "calomu_tool.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "electronics.h"
+#include "simulate.h"
+
+enum { SIMULATE_ENERGIES = 1024 };
+
+/* What a thread owns. */
+typedef struct simulate_thread {
+    sim_worker *worker;
+    calomu *c;                       /* features use its scratch memory */
+    calomu_hit *hits;                /* of a muon behind the electronics: room for all cells */
+} simulate_thread;
+
+/* A finished muon until it is written. */
+typedef struct simulate_muon {
+    int done;
+    calomu_status status;
+    calomu_event event;
+    sim_loss loss;
+    calomu_hit *hits;
+    size_t room;
+    float features[CALOMU_FEATURES];
+} simulate_muon;
+
+typedef struct simulate_job {
+    sim_options options;
+    const char *out, *losses;
+    uint64_t n, first;
+    double low, high;                /* GeV */
+    double energies[SIMULATE_ENERGIES];
+    int n_energies;                  /* 0: uniform in low..high */
+    int charge;
+    int features;
+    calomu_feature_options feature_options;
+    electronics_options electronics;
+    electronics *chain;              /* NULL: ideal electronics */
+    int threads, chunk;
+    calomu *c;
+    sim *s;
+    simulate_thread *thread;
+    simulate_muon *muon;             /* chunk */
+    calomu_writer *writer;
+    calomu_output *table;            /* of --losses, or NULL */
+    uint64_t written;
+} simulate_job;
+
+/* ---------------------------------------------------------------- one muon */
+
+static calomu_status simulate_keep(simulate_muon *m, const calomu_hit *hits, size_t n)
+{
+    if (n > m->room) {
+        free(m->hits);
+        m->room = 0;
+        m->hits = malloc((n + n / 4) * sizeof *m->hits);
+        if (!m->hits) return CALOMU_EMEMORY;
+        m->room = n + n / 4;
+    }
+    if (n) memcpy(m->hits, hits, n * sizeof *hits);
+    m->event.hits = m->hits;
+    m->event.n_hits = n;
+    return CALOMU_OK;
+}
+
+static calomu_status simulate_one(simulate_job *job, simulate_thread *t, uint64_t number,
+                                  simulate_muon *m)
+{
+    calomu_status status;
+    size_t n;
+    double low = job->low, high = job->high;
+    sim_muon muon;
+    if (job->n_energies > 0)
+        low = high = job->energies[number % (uint64_t)job->n_energies];
+    muon = sim_draw(job->s, number, low, high, job->charge);
+    status = sim_run(t->worker, number, &muon, &m->event, &m->loss);
+    if (status != CALOMU_OK) return status;
+    if (job->chain) {
+        n = electronics_apply(job->chain, number, &m->event, t->hits);
+        status = simulate_keep(m, t->hits, n);
+    } else {
+        status = simulate_keep(m, m->event.hits, m->event.n_hits);
+    }
+    if (status != CALOMU_OK || !job->features) return status;
+    status = calomu_features(t->c, &job->options.geometry, &m->event, &job->feature_options,
+                             m->features);
+    m->event.features = m->features;
+    return status;
+}
+
+/* The muons first..first+n-1 of the set; each is independent of the others.  After a signal the
+   ones not begun yet stay undone. */
+static void simulate_chunk(simulate_job *job, uint64_t first, int n)
+{
+    int i;
+#ifdef _OPENMP
+#pragma omp parallel for schedule(dynamic, 1) num_threads(job->threads)
+#endif
+    for (i = 0; i < n; i++) {
+        int k = 0;
+#ifdef _OPENMP
+        k = omp_get_thread_num();
+#endif
+        job->muon[i].done = 0;
+        if (tool_stop) continue;
+        job->muon[i].status = simulate_one(job, &job->thread[k], first + (uint64_t)i,
+                                           &job->muon[i]);
+        job->muon[i].done = 1;
+    }
+}
+
+/* ---------------------------------------------------------------- writing */
+
+static calomu_status simulate_write_loss(simulate_job *job, uint64_t number,
+                                         const simulate_muon *m)
+{
+    const double value[] = { (double)m->event.energy, (double)m->event.charge, (double)m->event.x,
+                             (double)m->event.y, m->loss.lost, m->loss.deposited, m->loss.leaked,
+                             m->loss.unseen };
+    char line[512], text[32];
+    int n = snprintf(line, sizeof line, "%llu", (unsigned long long)number);
+    size_t i;
+    for (i = 0; i < sizeof value / sizeof value[0]; i++)
+        n += snprintf(line + n, sizeof line - (size_t)n, ",%s", calomu_number(text, value[i], 8));
+    n += snprintf(line + n, sizeof line - (size_t)n, "\n");
+    return calomu_output_write(job->table, line, (size_t)n);
+}
+
+/* Writes the muons that are done, up to the first that is not; *more 0: one was not. */
+static calomu_status simulate_write(simulate_job *job, int n, int *more)
+{
+    calomu_status status = CALOMU_OK;
+    int i;
+    for (i = 0; i < n && status == CALOMU_OK; i++) {
+        simulate_muon *m = &job->muon[i];
+        if (!m->done) {
+            *more = 0;
+            return CALOMU_OK;
+        }
+        if (m->status != CALOMU_OK)
+            return tool_fail(m->status, "muon %llu: %s",
+                             (unsigned long long)(job->first + job->written),
+                             calomu_status_text(m->status));
+        status = calomu_writer_add(job->writer, &m->event);
+        if (status == CALOMU_OK && job->table)
+            status = simulate_write_loss(job, job->first + job->written, m);
+        if (status == CALOMU_OK) job->written++;
+    }
+    return status == CALOMU_OK ? status : tool_report(job->c, status);
+}
+
+static calomu_status simulate_loop(simulate_job *job)
+{
+    calomu_status status = CALOMU_OK;
+    int more = 1;
+    tool_progress progress;
+    tool_progress_begin(&progress, "simulation", "muons", job->n);
+    while (job->written < job->n && more && status == CALOMU_OK) {
+        uint64_t left = job->n - job->written;
+        int n = left < (uint64_t)job->chunk ? (int)left : job->chunk;
+        simulate_chunk(job, job->first + job->written, n);
+        status = simulate_write(job, n, &more);
+        tool_progress_at(&progress, job->written, NULL);
+    }
+    tool_progress_end(&progress);
+    return status;
+}
+
+static calomu_status simulate_open(simulate_job *job)
+{
+    static const char head[] = "event,energy,charge,x,y,lost,deposited,leaked,unseen\n";
+    calomu_data_info info;
+    calomu_status status;
+    memset(&info, 0, sizeof info);
+    info.geometry = job->options.geometry;
+    info.features = job->features ? CALOMU_FEATURES_RAW : CALOMU_FEATURES_NONE;
+    info.feature_options = job->feature_options;
+    status = calomu_writer_open(job->c, job->out, &info, &job->writer);
+    if (status == CALOMU_OK && job->losses)
+        status = calomu_output_open(job->c, job->losses, &job->table);
+    if (status == CALOMU_OK && job->table)
+        status = calomu_output_write(job->table, head, sizeof head - 1);
+    return status == CALOMU_OK ? status : tool_report(job->c, status);
+}
+
+/* Both files become complete, or neither. */
+static calomu_status simulate_close(simulate_job *job, calomu_status status)
+{
+    calomu_writer *writer = job->writer;
+    calomu_output *table = job->table;
+    job->writer = NULL;
+    job->table = NULL;
+    if (status == CALOMU_OK && job->written > 0) {
+        status = calomu_writer_close(writer);
+        if (status != CALOMU_OK) calomu_output_abandon(table);
+        else if (table) status = calomu_output_close(table);
+        if (status != CALOMU_OK) return tool_report(job->c, status);
+    } else {
+        calomu_writer_abandon(writer);
+        calomu_output_abandon(table);
+    }
+    if (status != CALOMU_OK || !tool_stop) return status;
+    if (job->written == 0) return tool_fail(CALOMU_STOPPED, "stopped; nothing is written");
+    return tool_fail(CALOMU_STOPPED, "stopped: %s has the first %llu of %llu muons; --first %llu "
+                     "--n %llu makes the rest", job->out, (unsigned long long)job->written,
+                     (unsigned long long)job->n, (unsigned long long)(job->first + job->written),
+                     (unsigned long long)(job->n - job->written));
+}
+
+/* ---------------------------------------------------------------- start and end */
+
+static calomu_status simulate_prepare_thread(simulate_job *job, simulate_thread *t)
+{
+    const calomu_geometry *g = &job->options.geometry;
+    size_t cells = (size_t)g->nz * (size_t)g->nx * (size_t)g->ny;
+    calomu_status status = sim_worker_new(job->s, &t->worker);
+    if (status == CALOMU_OK && job->chain) {
+        t->hits = malloc(cells * sizeof *t->hits);
+        if (!t->hits) status = CALOMU_EMEMORY;
+    }
+    if (status != CALOMU_OK) return tool_fail(status, "%s", calomu_status_text(status));
+    return tool_open(&t->c, 1);
+}
+
+static calomu_status simulate_prepare(simulate_job *job)
+{
+    calomu_options memory = { 0 };
+    const char *why = NULL;
+    calomu_status status;
+    int k;
+    memory.threads = job->threads;
+    status = sim_new(&memory, &job->options, &job->s, &why);
+    if (status == CALOMU_EUSAGE) return tool_misuse("%s", why);
+    if (status != CALOMU_OK) return tool_fail(status, "%s", why);
+    if (electronics_wanted(&job->electronics)) {
+        electronics_warn(&job->electronics);
+        status = electronics_new(&job->electronics, &job->options.geometry, &job->chain);
+        if (status != CALOMU_OK) return status;
+    }
+    job->thread = calloc((size_t)job->threads, sizeof *job->thread);
+    job->muon = calloc((size_t)job->chunk, sizeof *job->muon);
+    if (!job->thread || !job->muon) return tool_fail(CALOMU_EMEMORY, "no memory");
+    for (k = 0; k < job->threads && status == CALOMU_OK; k++)
+        status = simulate_prepare_thread(job, &job->thread[k]);
+    return status;
+}
+
+static void simulate_free(simulate_job *job)
+{
+    int k;
+    for (k = 0; job->thread && k < job->threads; k++) {
+        sim_worker_free(job->thread[k].worker);
+        calomu_close(job->thread[k].c);
+        free(job->thread[k].hits);
+    }
+    for (k = 0; job->muon && k < job->chunk; k++) free(job->muon[k].hits);
+    free(job->thread);
+    free(job->muon);
+    electronics_free(job->chain);
+    sim_free(job->s);
+    calomu_close(job->c);
+    free(job);
+}
+
+/* The output is opened first, so that a mistyped name costs no time. */
+static calomu_status simulate_run(simulate_job *job)
+{
+    calomu_status status = tool_open(&job->c, job->threads);
+    tool_signals_catch();            /* before the file is begun: nothing is left of it then */
+    if (status == CALOMU_OK) status = simulate_open(job);
+    if (status == CALOMU_OK) status = simulate_prepare(job);
+    if (status == CALOMU_OK) status = simulate_loop(job);
+    status = simulate_close(job, status);
+    if (status == CALOMU_OK)
+        tool_notice("%s: %llu muons", job->out, (unsigned long long)job->written);
+    return status;
+}
+
+/* ---------------------------------------------------------------- options */
+
+static int simulate_energy_fits(double e) { return e >= 1 && e <= 10000; }
+
+static calomu_status simulate_energy_range(simulate_job *job, const char *text)
+{
+    double low = 0, high = 0;
+    const char *p = calomu_parse(text, &low);
+    if (p && *p == ':') p = calomu_parse(p + 1, &high);
+    else high = low;
+    if (!p || *p) return tool_misuse("--energy %.80s: must be MIN:MAX or one energy", text);
+    if (!simulate_energy_fits(low) || !simulate_energy_fits(high))
+        return tool_misuse("--energy %.80s: energies must be from 1 to 10000 GeV", text);
+    if (low > high) return tool_misuse("--energy %.80s: MIN is above MAX", text);
+    job->low = low;
+    job->high = high;
+    return CALOMU_OK;
+}
+
+static calomu_status simulate_energy_list(simulate_job *job, const char *text)
+{
+    const char *p = text;
+    for (;;) {
+        double e = 0;
+        if (job->n_energies == SIMULATE_ENERGIES)
+            return tool_misuse("--energies: more than %d", SIMULATE_ENERGIES);
+        p = calomu_parse(p, &e);
+        if (!p || (*p && *p != ','))
+            return tool_misuse("--energies %.80s: must be numbers with commas between them", text);
+        if (!simulate_energy_fits(e))
+            return tool_misuse("--energies %.80s: energies must be from 1 to 10000 GeV", text);
+        job->energies[job->n_energies++] = (double)(float)e;
+        if (!*p) return CALOMU_OK;
+        p++;
+    }
+}
+
+static simulate_job *simulate_new(void)
+{
+    simulate_job *job = calloc(1, sizeof *job);
+    if (!job) return NULL;
+    job->options = sim_options_default();
+    job->feature_options = calomu_feature_options_default();
+    job->low = 50;
+    job->high = 8000;
+    return job;
+}
+
+/* What the command line says beyond plain values. */
+static calomu_status simulate_settle(simulate_job *job, const tool_usage *usage,
+                                     const char *energy, const char *energies, double field)
+{
+    static const char *const mine[] = { "convention", "grow" };
+    calomu_status status = CALOMU_OK;
+    size_t i;
+    if (energy && energies) return tool_misuse("give --energy or --energies, not both");
+    if (energy) status = simulate_energy_range(job, energy);
+    if (energies) status = simulate_energy_list(job, energies);
+    for (i = 0; i < 2 && !job->features; i++)
+        if (tool_given(usage, mine[i])) return tool_misuse("--%s needs --features", mine[i]);
+    if (tool_given(usage, "field")) job->options.geometry.field = field;
+    if (job->first > UINT64_MAX / 4 || job->n > UINT64_MAX / 4)
+        return tool_misuse("--first and --n must be below 2^62");
+    job->electronics.seed = job->options.seed;
+    job->threads = job->threads > 0 ? job->threads : calomu_threads_available();
+    if (job->chunk < 1) job->chunk = 16 * job->threads < 64 ? 64 : 16 * job->threads;
+    return status;
+}
+
+int verb_simulate(int argc, char **argv)
+{
+    simulate_job *job = simulate_new();
+    const char *energy = NULL, *energies = NULL;
+    int charge = 2, ideal = 0, single = 0, convention = 0, code;
+    int32_t threads = 0, chunk = 0;
+    double field = 2;
+    calomu_status status;
+    if (!job) return (int)tool_fail(CALOMU_EMEMORY, "no memory");
+    {
+        tool_option options[] = {
+            { .name = "out", .type = TOOL_STRING, .target = &job->out, .value = "OUT.cmu",
+              .help = "data file to write", .needed = 1 },
+            { .name = "n", .type = TOOL_U64, .target = &job->n, .value = "N",
+              .help = "number of muons", .needed = 1, .low = 1, .high = 1e15 },
+            { .name = "energy", .type = TOOL_STRING, .target = &energy, .value = "MIN:MAX",
+              .help = "momentum, uniform between the two (GeV)", .preset = "50:8000" },
+            { .name = "energies", .type = TOOL_STRING, .target = &energies, .value = "A,B,...",
+              .help = "fixed momenta instead (GeV): muon i has number i modulo their number" },
+            { .name = "seed", .type = TOOL_U64, .target = &job->options.seed, .value = "S",
+              .help = "a muon depends on seed and number alone" },
+            { .name = "first", .type = TOOL_U64, .target = &job->first, .value = "K",
+              .help = "number of the first muon: continues a set" },
+            { .name = "charge", .type = TOOL_CHOICE, .target = &charge,
+              .value = "minus|plus|both", .help = "charge of the muons" },
+            TOOL_OPTION_GEOMETRY(&job->options.geometry),
+            { .name = "field", .type = TOOL_DOUBLE, .target = &field, .value = "T",
+              .help = "magnetic field along y (T), over that of --geometry", .low = -20,
+              .high = 20 },
+            { .name = "active", .type = TOOL_DOUBLE, .target = &job->options.active,
+              .value = "SHARE", .help = "sensitive share of each layer along z; the rest is a "
+              "gap (the authors' simulation: 0.99)", .low = 1e-6, .high = 1 },
+            { .name = "no-photonuclear", .type = TOOL_FLAG, .target = &ideal,
+              .help = "electromagnetic processes only" },
+            { .name = "no-library", .type = TOOL_FLAG, .target = &single,
+              .help = "follow every particle: ten times slower, a check of the library" },
+            { .name = "features", .type = TOOL_FLAG, .target = &job->features,
+              .help = "add the 28 high-level features" },
+            TOOL_OPTION_CONVENTION(&convention),
+            TOOL_OPTION_GROW(&job->feature_options.grow),
+            { .name = "losses", .type = TOOL_STRING, .target = &job->losses, .value = "FILE.csv",
+              .help = "also write what each muon lost, deposited and leaked (GeV)" },
+            ELECTRONICS_OPTIONS(job->electronics),
+            TOOL_OPTION_THREADS(&threads),
+            { .name = "chunk", .type = TOOL_INT, .target = &chunk, .value = "N",
+              .help = "muons between two writes; changes no result", .preset = "64 or more",
+              .low = 1, .high = 65536 },
+            { .name = NULL }
+        };
+        tool_usage usage = {
+            .verb = "simulate",
+            .purpose = "Simulates muons in the calorimeter, filled with lead tungstate, and "
+                       "writes hits and truth.\nThe same seed gives the same file on any machine "
+                       "with any number of threads.",
+            .notes = "A signal ends the work early: OUT.cmu then has the muons that were complete, "
+                     "and the\nexit code is 85.  GEANT4 without hadronic processes compares with "
+                     "--no-photonuclear.",
+            .options = options
+        };
+        code = tool_parse(&usage, argc, argv);
+        if (code >= 0) {
+            simulate_free(job);
+            return code;
+        }
+        job->threads = threads;
+        job->chunk = chunk;
+        job->charge = charge == 2 ? 0 : charge == 1 ? 1 : -1;
+        job->options.photonuclear = !ideal;
+        job->options.library = !single;
+        job->feature_options.convention = (calomu_convention)convention;
+        status = simulate_settle(job, &usage, energy, energies, field);
+    }
+    if (status == CALOMU_OK) status = simulate_run(job);
+    simulate_free(job);
+    return (int)status;
+}
