@@ -23,7 +23,7 @@ hash() { cksum <"$1" | cut -d ' ' -f 1; }
 # One warning is an error here as everywhere; static, so that qemu needs no system.
 if "$CC" -std=c99 -ffp-contract=off -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
     -Wstrict-prototypes -Wundef -Wcast-qual -Werror -O2 -static -o calomu.arm \
-    "$SOURCE/calomu.c" $(ls "$SOURCE"/tools/*.c | grep -v import_h5) -lm 2>err
+    -I"$SOURCE" "$SOURCE/calomu.c" $(ls "$SOURCE"/tools/*.c | grep -v "import_h5\|physics") -lm 2>err
 then pass; else fail "build" "$(head -n 5 err)"; cli_end; exit 1; fi
 OBJDUMP=${CC%gcc}objdump
 if command -v "$OBJDUMP" >/dev/null; then
