@@ -4333,8 +4333,9 @@ static void CM_KERNEL(wino_v)(CM_WINO_V_PARAMS)
 /* And gradients of outputs: rows d[0..3] to dm[f] = (A d)[f]. */
 static void CM_KERNEL(wino_dm)(CM_WINO_DM_PARAMS)
 {
-    const cm_vec zero = { 0 }, even = zero + (cm_real)(pair == 1 ? 1 : 4);    /* squares of the points, */
-    const cm_vec first = zero + (cm_real)(pair == 1 ? 1 : 2), third = first * even;   /* odd powers */
+    const cm_vec zero = { 0 };       /* powers of the points +-1 or +-2 */
+    const cm_vec first = zero + (cm_real)(pair == 1 ? 1 : 2), even = first * first;
+    const cm_vec third = first * even;
     int i;
     for (i = 0; i < n * CM_LANES; i += CM_VECTOR, dm += CM_VECTOR) {
         cm_vec r0 = CM_LOAD(d[0] + i), r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i);
@@ -4355,7 +4356,8 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_MOST_CONV, CM_MOST_IN, CM_MOST_OUT,
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
-    CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(spread), CM_KERNEL(sparse), CM_KERNEL(lanesum), CM_KERNEL(move),
+    CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(spread), CM_KERNEL(sparse), CM_KERNEL(lanesum),
+    CM_KERNEL(move),
     CM_KERNEL(wino_in), CM_KERNEL(wino_out), CM_KERNEL(wino_v), CM_KERNEL(wino_dm)
 };
 
@@ -4420,8 +4422,8 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #define CM_MOST_IN 5
 #define CM_MOST_OUT 5
 #ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), \
-                             apply_to = function)
+#pragma clang attribute push( \
+    __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), apply_to = function)
 #include __FILE__
 #pragma clang attribute pop
 #else
@@ -4444,7 +4446,8 @@ static const cm_kernels *cm_kernels_of(calomu_isa isa)
 
 static int cm_larger(int a, int b) { return a > b ? a : b; }
 
-/* Where Winograd's method (7.6) is used: with fewer planes too much of the tiles would be outside the grid. */
+/* Where Winograd's method (7.6) is used: with fewer planes too much of the tiles would be outside
+   the grid. */
 static int cm_conv_wino(const cm_graph *g, int nz, int kernel, int stride, int pad)
 {
     return g->fast && kernel == 3 && stride == 1 && pad == 1 && (nz + 3) / 4 * 6 <= 2 * nz;
@@ -5851,7 +5854,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     return cm_done(g, r, "pooling");
 }
 
-/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  The result has no halo. */
+/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  No halo. */
 
 static void cm_point_backward(cm_graph *g, cm_record *r)
 {

@@ -86,10 +86,10 @@ typedef struct calomu_options {
     void *user;                                   /* handed to the three functions */
     int threads;                                  /* 0 means 1; more need a build with OpenMP */
     calomu_isa isa;
-    int direct;              /* 1: convolutions by the direct sum, never by Winograd's method; it is */
+    int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
-    int recompute;           /* 1: training keeps less and computes it again: the same bits in */
-} calomu_options;            /*   less memory and more time */
+    int recompute;           /* 1: training keeps less and computes it again: the same bits, */
+} calomu_options;            /*   a third less memory, a quarter more time */
 
 typedef struct calomu calomu;        /* a context: allocator, threads, message of the last error */
 
