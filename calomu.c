@@ -5495,8 +5495,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->pad = pad;
     r->wino = wino;
     if (norm) cm_norm_inline(g, r, norm, swish);
+    if (norm && g->status != CALOMU_OK) return NULL;
     cm_sums_take(g, y);
-    if (g->status != CALOMU_OK) return NULL;
     if (wino) {
         cm_wino(g, r, 0, 0, NULL);
     } else {
