@@ -5541,8 +5541,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->pad = pad;
     r->wino = wino;
     if (norm) cm_norm_inline(g, r, norm, swish);
+    if (norm && g->status != CALOMU_OK) return NULL;
     cm_sums_take(g, y);
-    if (g->status != CALOMU_OK) return NULL;
     r->again = cm_conv_compute;
     cm_conv_compute(g, r);
     if (own) cm_give_back(g, own->x);

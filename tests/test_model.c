@@ -1221,6 +1221,41 @@ static void check_usable(calomu *c, const test_batch *b, size_t n, int threads)
     CHECK(failed > 50, "%ld allocations", failed);
 }
 
+/* Networks of many widths, so that memory for small things ends at any of them. */
+static void check_small_memory(void)
+{
+    calomu_architecture a = small_architecture(1, 0);
+    test_batch b;
+    double out[MUONS];
+    long fail_at, done, failed = 0;
+    int i;
+    a.blocks = 3;
+    a.geometry.nz = a.geometry.nx = a.geometry.ny = 1;
+    b = small_muons(&a.geometry, 9);
+    for (i = 0; i < 40; i++) {
+        budget k = { 0, 0, 0, 0 };
+        calomu *own = budget_open(&k, 1);
+        calomu_model *m;
+        a.growth = 0.8 + 0.02 * i;
+        m = test_model_new(own, &a, 1, 77);
+        CHECK_OK(own, cm_model_finish(own, CALOMU_OK, m, &m));
+        for (fail_at = 1, done = 0; !done && fail_at < 100; fail_at++) {
+            calomu_status s;
+            budget_from_here(&k, fail_at);
+            s = calomu_predict(own, m, NULL, b.event, 1, out, NULL);
+            done = k.calls < fail_at;
+            failed += !done;
+            CHECK(s == (done ? CALOMU_OK : CALOMU_EMEMORY), "growth %g, allocation %ld: status %d",
+                  a.growth, fail_at, (int)s);
+        }
+        calomu_model_free(m);
+        calomu_close(own);
+        CHECK(done && k.alive == 0, "growth %g: %ld blocks are lost", a.growth, k.alive);
+    }
+    CHECK(failed > 400, "%ld allocations", failed);
+    test_muons_free(&b);
+}
+
 /* ---------------------------------------------------------------- all */
 
 static void check_hybrid(calomu *c, test_random *r)
@@ -1284,6 +1319,7 @@ int main(int argc, char **argv)
     check_menus(c);
     check_hybrid(c, &r);
     check_small_file(c, &r);
+    check_small_memory();
     check_imports(c);
     check_bad_imports(c);
     check_not_files(c);
