@@ -108,13 +108,13 @@ mutants:
 SAN = -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 sanitize:
 	$(MAKE) clean-programs
-	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O1 -g $(SAN)" SCRIPTS="$(COMMANDS)" DOUBLES= test
+	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O2 -g $(SAN)" SCRIPTS="$(COMMANDS)" DOUBLES= test
 	$(MAKE) clean-programs
 
 TSAN_TESTS = ops train network model
 # gcc's libgomp is not known to the thread sanitizer; clang's libomp is, through Archer.
 tsan:
-	$(MAKE) B=build/tsan CC=clang CFLAGS="-O1 -g -fsanitize=thread" \
+	$(MAKE) B=build/tsan CC=clang CFLAGS="-O2 -g -fsanitize=thread" \
 	  $(TSAN_TESTS:%=build/tsan/test_%)
 	cd build/tsan && for t in $(TSAN_TESTS); do TEST_BRIEF=1 \
 	  TSAN_OPTIONS="ignore_noninstrumented_modules=1" ./test_$$t ../../testdata ../tmp || exit 1; done
