@@ -38,7 +38,7 @@ real() {                             # the -D of a test in double
 }
 
 level() {                            # one that runs for long is worth compiling for longer
-    case $1 in blocks) echo -O2 ;; *) echo -O1 ;; esac
+    case $1 in blocks | model) echo -O2 ;; *) echo -O1 ;; esac
 }
 
 test_object() {                      # builds the object of test $1 once
