@@ -3,8 +3,8 @@
 #
 #   sh tests/mutants.sh [--subset N] [--only TEXT]
 #
-# Reads tests/mutants.txt.  For each entry calomu.c is copied with the one change, built with -O1
-# into build/mutants, and the named test is run: a mutant that passes it has survived, and the
+# Reads tests/mutants.txt.  For each entry calomu.c is copied with the one change, built into
+# build/mutants, and the named test is run: a mutant that passes it has survived, and the
 # script fails.  So it does if a fragment is not found exactly once, if a mutant does not compile,
 # or if a test fails without any change.  --subset N takes every k-th entry, N in all.
 set -u
@@ -37,6 +37,10 @@ real() {                             # the -D of a test in double
     case $1 in *_double) echo -DCALOMU_REAL=double ;; esac
 }
 
+level() {                            # one that runs for long is worth compiling for longer
+    case $1 in blocks | model) echo -O2 ;; *) echo -O1 ;; esac
+}
+
 test_object() {                      # builds the object of test $1 once
     [ -f "$dir/$1.o" ] && return
     # shellcheck disable=SC2046
@@ -45,7 +49,7 @@ test_object() {                      # builds the object of test $1 once
 
 try() {                              # engine source $1 and test $2: 0 passed, 1 failed, 2 no build
     # shellcheck disable=SC2046
-    $CC $flags -O1 $(real "$2") -c "$1" -o "$dir/library.o" &&
+    $CC $flags $(level "$2") $(real "$2") -c "$1" -o "$dir/library.o" &&
     $CC $openmp "$dir/$2.o" "$dir/library.o" -lm -o "$dir/test" || return 2
     $limit "$dir/test" testdata "$dir/tmp" > "$dir/log" 2>&1 || return 1
 }
