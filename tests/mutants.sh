@@ -37,10 +37,6 @@ real() {                             # the -D of a test in double
     case $1 in *_double) echo -DCALOMU_REAL=double ;; esac
 }
 
-level() {                            # one that runs for long is worth compiling for longer
-    case $1 in blocks | model) echo -O2 ;; *) echo -O1 ;; esac
-}
-
 test_object() {                      # builds the object of test $1 once
     [ -f "$dir/$1.o" ] && return
     # shellcheck disable=SC2046
@@ -49,7 +45,7 @@ test_object() {                      # builds the object of test $1 once
 
 try() {                              # engine source $1 and test $2: 0 passed, 1 failed, 2 no build
     # shellcheck disable=SC2046
-    $CC $flags $(level "$2") $(real "$2") -c "$1" -o "$dir/library.o" &&
+    $CC $flags -O2 $(real "$2") -c "$1" -o "$dir/library.o" &&
     $CC $openmp "$dir/$2.o" "$dir/library.o" -lm -o "$dir/test" || return 2
     $limit "$dir/test" testdata "$dir/tmp" > "$dir/log" 2>&1 || return 1
 }
