@@ -19,7 +19,7 @@ VERBS    = main options progress csv signals info import features train predict 
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = engine ops network golden gradients files features train eval model blocks api simulate
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate
-SCRIPTS  = $(COMMANDS) cli_torch determinism aarch64 header symbols
+SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a
