@@ -3766,7 +3766,8 @@ typedef void cm_join_fn(CM_JOIN_PARAMS);
 typedef void cm_djoin_fn(CM_DJOIN_PARAMS);
 #define CM_SPREAD_PARAMS const cm_real *restrict v, cm_real *restrict y, int n, int C, int add
 typedef void cm_spread_fn(CM_SPREAD_PARAMS);
-/* Part of a sparse convolution: n hits of one muon and one plane of outputs (7.4). */
+
+/* Part of a sparse convolution: n hits of one muon and one plane of outputs (7.7). */
 typedef struct cm_sparse_job {
     const calomu_hit *hit;
     size_t n;
@@ -4047,6 +4048,7 @@ static void CM_KERNEL(wgrad)(CM_WGRAD_PARAMS)
     default: break;
     }
 }
+
 /* Sums and sums of squares of a row per channel and lane, added to s and q (C x L each). */
 static void CM_KERNEL(stats)(CM_STATS_PARAMS)
 {
