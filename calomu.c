@@ -4264,25 +4264,44 @@ static void CM_KERNEL(move)(CM_MOVE_PARAMS)
     }
 }
 
-/* Winograd's transforms (7.6) of rows of n lane vectors.  Inputs: the six rows d of a tile to
-   v[f] = (B' d)[f], `step` reals apart. */
-static void CM_KERNEL(wino_in)(CM_WINO_IN_PARAMS)
+/* Winograd's transforms (7.6) of rows of n lane vectors.  Two of the six points of inputs: v[f] =
+   (B' d)[f] of the rows d at i, pair 0 (f = 0, 5), 1 (1, 2) or 2 (3, 4). */
+CM_INLINE void CM_KERNEL(wino_pair)(const cm_real *const *d, int i, const int pair, cm_vec v[2])
 {
     const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, five = zero + 5;
-    int i;
-    for (i = 0; i < n * CM_LANES; i += CM_VECTOR, v += CM_VECTOR) {
-        cm_vec r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i), r3 = CM_LOAD(d[3] + i);
-        cm_vec r4 = CM_LOAD(d[4] + i), p, q;
-        CM_STORE(v, cm_vfma(four, CM_LOAD(d[0] + i), cm_vfma(-five, r2, r4)));
+    cm_vec r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i), r3 = CM_LOAD(d[3] + i);
+    cm_vec r4 = CM_LOAD(d[4] + i), p, q;
+    if (pair == 0) {
+        v[0] = cm_vfma(four, CM_LOAD(d[0] + i), cm_vfma(-five, r2, r4));
+        v[1] = cm_vfma(four, r1, cm_vfma(-five, r3, CM_LOAD(d[5] + i)));
+    } else if (pair == 1) {
         p = cm_vfma(-four, r2, r4);
         q = cm_vfma(-four, r1, r3);
-        CM_STORE(v + step, p + q);
-        CM_STORE(v + 2 * step, p - q);
+        v[0] = p + q;
+        v[1] = p - q;
+    } else {
         p = r4 - r2;
         q = r3 - r1;
-        CM_STORE(v + 3 * step, cm_vfma(two, q, p));
-        CM_STORE(v + 4 * step, cm_vfma(-two, q, p));
-        CM_STORE(v + 5 * step, cm_vfma(four, r1, cm_vfma(-five, r3, CM_LOAD(d[5] + i))));
+        v[0] = cm_vfma(two, q, p);
+        v[1] = cm_vfma(-two, q, p);
+    }
+}
+
+/* All six, `step` reals apart. */
+static void CM_KERNEL(wino_in)(CM_WINO_IN_PARAMS)
+{
+    int i;
+    for (i = 0; i < n * CM_LANES; i += CM_VECTOR, v += CM_VECTOR) {
+        cm_vec ends[2], ones[2], twos[2];        /* all are read before any is written */
+        CM_KERNEL(wino_pair)(d, i, 0, ends);
+        CM_KERNEL(wino_pair)(d, i, 1, ones);
+        CM_KERNEL(wino_pair)(d, i, 2, twos);
+        CM_STORE(v, ends[0]);
+        CM_STORE(v + step, ones[0]);
+        CM_STORE(v + 2 * step, ones[1]);
+        CM_STORE(v + 3 * step, twos[0]);
+        CM_STORE(v + 4 * step, twos[1]);
+        CM_STORE(v + 5 * step, ends[1]);
     }
 }
 
@@ -4307,28 +4326,15 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
     }
 }
 
-/* For the weights, pair 0 (f = 0, 5), 1 (1, 2) or 2 (3, 4) of f alone.  Inputs as wino_in. */
+/* For the weights, one pair alone. */
 static void CM_KERNEL(wino_v)(CM_WINO_V_PARAMS)
 {
-    const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, five = zero + 5;
     int i;
     for (i = 0; i < n * CM_LANES; i += CM_VECTOR, v += CM_VECTOR) {
-        cm_vec r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i), r3 = CM_LOAD(d[3] + i);
-        cm_vec r4 = CM_LOAD(d[4] + i), p, q;
-        if (pair == 0) {
-            CM_STORE(v, cm_vfma(four, CM_LOAD(d[0] + i), cm_vfma(-five, r2, r4)));
-            CM_STORE(v + step, cm_vfma(four, r1, cm_vfma(-five, r3, CM_LOAD(d[5] + i))));
-        } else if (pair == 1) {
-            p = cm_vfma(-four, r2, r4);
-            q = cm_vfma(-four, r1, r3);
-            CM_STORE(v, p + q);
-            CM_STORE(v + step, p - q);
-        } else {
-            p = r4 - r2;
-            q = r3 - r1;
-            CM_STORE(v, cm_vfma(two, q, p));
-            CM_STORE(v + step, cm_vfma(-two, q, p));
-        }
+        cm_vec t[2];
+        CM_KERNEL(wino_pair)(d, i, pair, t);
+        CM_STORE(v, t[0]);
+        CM_STORE(v + step, t[1]);
     }
 }
 

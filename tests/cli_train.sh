@@ -73,10 +73,20 @@ wait_rows()
 wait_for()
 {
     tries=0
-    while [ ! -s "$1" ] && [ $tries -lt 100 ]; do
+    while [ ! -s "$1" ] && [ $tries -lt 500 ]; do
         tries=$((tries + 1))
-        sleep 0.05
+        sleep 0.01
     done
+}
+# wait_end: until $pid has ended; $tries are the looks that it took
+wait_end()
+{
+    tries=0
+    while kill -0 $pid 2>/dev/null; do
+        tries=$((tries + 1))
+        sleep 0.01
+    done
+    wait $pid
 }
 
 # ---------------------------------------------------------------- options
@@ -195,18 +205,30 @@ absent "no model" nan.st
 # ---------------------------------------------------------------- signals
 
 # A training long enough to be hit, and what it gives when left alone: a hybrid, or only features
-# where sanitizers make the hybrid very slow.
+# where sanitizers make the hybrid very slow; as many epochs as take this machine 40 looks, half a
+# second.
 inputs=hybrid
 [ $seconds -ge 2 ] && inputs=features
+epochs=6
 long()
 {
     long_out=$1
     shift
     $RUN "$PROGRAM" train --data data.cmu --out "$long_out" ${long_inputs---inputs $inputs} \
-        --blocks 1 --growth 1.1 --body 8 --folds 4 --batch 16 --epochs 6 --cycle-epochs 3 \
-        --bins 4 --fit-bins 4 --threads $threads "$@"
+        --blocks 1 --growth 1.1 --body 8 --folds 4 --batch 16 --epochs $epochs --stop-after 1000 \
+        --cycle-epochs 3 --bins 4 --fit-bins 4 --threads $threads "$@"
 }
+start long ref.st
+wait_end
+while [ $tries -lt 40 ] && [ $epochs -lt 1000 ]; do
+    epochs=$((2 * epochs))
+    rm -f ref.st*
+    start long ref.st
+    wait_end
+done
+all_epochs="$(seq -s ' ' $epochs) "
 check "a training left alone" 0 "best epoch" long ref.st
+[ "$(rows ref.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat ref.st.log.csv)"
 for signal in INT TERM; do
     code=0
     for try in 1 2 3 4 5; do         # on a busy machine it may have ended before the signal
@@ -226,7 +248,7 @@ for signal in INT TERM; do
     check "a fresh start beside a checkpoint" 2 "give --resume" long s.st
     check "resume after SIG$signal" 0 "best epoch" long s.st --resume
     same "resumed after SIG$signal" ref.st s.st
-    [ "$(rows s.st.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(cat s.st.log.csv)"
+    [ "$(rows s.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat s.st.log.csv)"
 done
 
 # ---------------------------------------------------------------- kill -9
@@ -245,7 +267,7 @@ killed()
     done
     check "resumed after kill -9" 0 "" long k.st --resume
     same "resumed after kill -9 $2 s into an epoch" ref.st k.st
-    [ "$(rows k.st.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(cat k.st.log.csv)"
+    [ "$(rows k.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat k.st.log.csv)"
     cut -d, -f1-13 ref.st.log.csv >a
     cut -d, -f1-13 k.st.log.csv >b
     same "the log is that of one run" a b
@@ -298,7 +320,7 @@ same "options from the checkpoint" ref.st t.st
 restore
 printf '3,18,0.0' >>t.st.log.csv
 check "half a line in the log" 0 "" long t.st --resume
-[ "$(rows t.st.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(cat t.st.log.csv)"
+[ "$(rows t.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat t.st.log.csv)"
 restore
 echo "what is this" >t.st.log.csv
 check "a strange log" 3 "t.st.log.csv" long t.st --resume
@@ -327,7 +349,7 @@ same "checkpoint elsewhere" ref.st t.st
 team() { long "$1" --members 2 --resume; }
 check "an ensemble" 0 "members          2" team e.st
 absent "members are joined" e.st.member0 e.st.member1 e.st.checkpoint.members
-[ "$(rows e.st.member1.log.csv)" = "1 2 3 4 5 6 " ] && pass || fail "log" "$(ls e.st*)"
+[ "$(rows e.st.member1.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(ls e.st*)"
 check "info of the ensemble" 0 "" "$PROGRAM" info e.st
 for try in 1 2 3 4 5; do
     rm -f f.st*
