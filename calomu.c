@@ -3825,13 +3825,20 @@ CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_r
 {
     const int kernel = j->kernel, pad = j->pad;
     const unsigned nx = (unsigned)j->nx, ny = (unsigned)j->ny;
+    unsigned row = 0, end = 0;       /* cells of the row of the calorimeter: [row, end) */
     size_t i;
-    int kx, ky, c;
+    int kx, ky, c, ix = 0, kz = 0;
     for (i = 0; i < j->n; i++) {
-        unsigned column = j->hit[i].cell / ny;
-        int iy = (int)(j->hit[i].cell % ny) + pad, ix = (int)(column % nx) + pad;
-        int kz = (int)(column / nx) - j->low;
         cm_real e = (cm_real)j->hit[i].energy;
+        int iy;
+        if (j->hit[i].cell >= end) {             /* divisions are slow */
+            unsigned column = j->hit[i].cell / ny;
+            ix = (int)(column % nx) + pad;
+            kz = (int)(column / nx) - j->low;
+            row = column * ny;
+            end = row + ny;
+        }
+        iy = (int)(j->hit[i].cell - row) + pad;
         for (kx = ix % stride; kx < kernel && kx <= ix; kx += stride) {
             int x = (ix - kx) / stride;
             if (x >= j->jx) continue;
@@ -4403,7 +4410,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #define CM_MOST_IN 1
 #define CM_MOST_OUT 1
 #endif
-#include __FILE__
+#include "calomu.c"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CM_ISA avx2
@@ -4414,12 +4421,12 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #define CM_MOST_OUT 3
 #ifdef __clang__
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#include __FILE__
+#include "calomu.c"
 #pragma clang attribute pop
 #else
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
-#include __FILE__
+#include "calomu.c"
 #pragma GCC pop_options
 #endif
 
@@ -4432,12 +4439,12 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #ifdef __clang__
 #pragma clang attribute push( \
     __attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma"))), apply_to = function)
-#include __FILE__
+#include "calomu.c"
 #pragma clang attribute pop
 #else
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,prefer-vector-width=512")
-#include __FILE__
+#include "calomu.c"
 #pragma GCC pop_options
 #endif
 #endif
@@ -5618,16 +5625,18 @@ static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z,
     if (j.n > 0) g->k->sparse(&j, w, plane, forward);
 }
 
-/* Between [site][C] of lane l and the rows of a tensor. */
-static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, int l, cm_real *plane,
+/* Between the planes [site][C] of all lanes, which lie behind each other, and rows of a tensor. */
+static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, cm_real *plane,
                           int to_tensor)
 {
-    int x, i;
-    for (x = 0; x < t->nx; x++) {
-        cm_real *row = cm_row(t, base, k, z, x) + l;
-        for (i = 0; i < t->ny * t->nc; i++, plane++) {
-            if (to_tensor) row[i * CM_LANES] = *plane;
-            else *plane = row[i * CM_LANES];
+    int x, i, l, n = t->ny * t->nc, size = t->nx * n;
+    for (x = 0; x < t->nx; x++, plane += n) {
+        cm_real *row = cm_row(t, base, k, z, x);
+        for (i = 0; i < n; i++, row += CM_LANES) {
+            if (to_tensor)
+                CM_EACH_LANE(l) row[l] = plane[l * size + i];
+            else
+                CM_EACH_LANE(l) plane[l * size + i] = row[l];
         }
     }
 }
@@ -5640,14 +5649,13 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
     int units = t->groups * t->nz, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *plane = scratch + cm_plane_size(t) * (size_t)cm_thread();
+        size_t size = cm_plane_size(t);
+        cm_real *plane = scratch + size * (size_t)(CM_LANES * cm_thread());
         int k = u / t->nz, z = u % t->nz, l;
-        CM_EACH_LANE(l) {
-            memset(plane, 0, cm_plane_size(t) * sizeof *plane);
-            if (k * CM_LANES + l < t->muons)
-                cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane, 1);
-            cm_plane_copy(t, t->x, k, z, l, plane, 1);
-        }
+        memset(plane, 0, size * CM_LANES * sizeof *plane);
+        for (l = 0; l < CM_LANES && k * CM_LANES + l < t->muons; l++)
+            cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane + size * (size_t)l, 1);
+        cm_plane_copy(t, t->x, k, z, plane, 1);
     }
 }
 
@@ -5681,7 +5689,7 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
 {
     const cm_tensor *t = r->out;
     int units = t->groups, u, taps = r->kernel * r->kernel * r->kernel;
-    size_t nw = (size_t)taps * (size_t)t->nc, per = cm_plane_size(t) + nw;
+    size_t nw = (size_t)taps * (size_t)t->nc, size = cm_plane_size(t), per = CM_LANES * size + nw;
     cm_real *scratch, *partial;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
@@ -5690,14 +5698,14 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
-            cm_real *plane = scratch + per * (size_t)cm_thread(), *w = plane + cm_plane_size(t);
+            cm_real *plane = scratch + per * (size_t)cm_thread(), *w = plane + CM_LANES * size;
             int z, l;
             memset(w, 0, nw * sizeof *w);
-            for (z = 0; z < t->nz; z++)
-                for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++) {
-                    cm_plane_copy(t, t->dx, u, z, l, plane, 0);
-                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane, 0);
-                }
+            for (z = 0; z < t->nz; z++) {
+                cm_plane_copy(t, t->dx, u, z, plane, 0);
+                for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
+                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane + size * (size_t)l, 0);
+            }
             cm_transpose(w, taps, t->nc, partial + nw * (size_t)u);
         }
         cm_add_partials(g, partial, units, nw, r->w.dx);
@@ -5739,7 +5747,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
     t->blocks = blocks;
     r = cm_record_new(g, cm_sparse_backward, t, NULL, NULL);
     packed = cm_arena_take(g, (size_t)(kernel * kernel * kernel) * (size_t)out);
-    scratch = cm_arena_take(g, (size_t)(n[1] * t->ny * out) * (size_t)g->threads);
+    scratch = cm_arena_take(g, (size_t)(n[1] * t->ny * out) * (size_t)(CM_LANES * g->threads));
     if (!r || !packed || !scratch || (g->split && !blocks)) return NULL;
     r->w = w;
     r->hits = hits;

@@ -48,6 +48,12 @@ for cc in gcc clang "${CC:-cc}"; do
     check "the program without warnings, $cc" 0 "" $cc -std=c99 $strict $c_only program.c
 done
 [ -n "$found" ] && pass || fail "a C compiler"
+# The engine includes itself: from whatever folder it is compiled in, and by a file of the host's.
+mkdir -p vendor/calomu away && cp calomu.[ch] vendor/calomu
+printf '#include "../vendor/calomu/calomu.c"\n' >away/all.c
+cc=${command%% *}
+check "the engine in a folder of the host's" 0 "" "$cc" -fsyntax-only vendor/calomu/calomu.c
+check "the engine included by another file" 0 "" "$cc" -fsyntax-only away/all.c
 found=
 for cxx in g++ clang++; do
     command -v $cxx >/dev/null || continue

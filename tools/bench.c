@@ -829,7 +829,7 @@ typedef struct bench_part {
     const char *name, *part;
     int kernel, stride, in, out, size[3], uses;
     double flops;                    /* of one use and muon */
-    double now, least;               /* s per muon, all uses: of this step; of all */
+    double now, best;                /* s per muon, all uses: of this step; of the fastest */
 } bench_part;
 
 typedef struct bench_profile {
@@ -880,7 +880,6 @@ static void bench_lap(void *user, const cm_lap *l)
     if (i == BENCH_PARTS) i--;                   /* never: the network has fewer */
     if (i == p->n) {
         key.flops = bench_flops(l);
-        key.least = INFINITY;
         p->part[p->n++] = key;
     }
     p->part[i].uses++;
@@ -897,8 +896,9 @@ static calomu_status bench_profile_step(bench_profile *p, bench_training *t)
     for (i = 0; i < p->n; i++) p->part[i].now = p->part[i].uses = 0;
     p->at = tool_seconds();
     s = bench_update(t, &seconds);
-    p->total = fmin(p->total, seconds / p->muons);
-    for (i = 0; i < p->n; i++) p->part[i].least = fmin(p->part[i].least, p->part[i].now);
+    if (!(seconds / p->muons < p->total)) return s;
+    p->total = seconds / p->muons;
+    for (i = 0; i < p->n; i++) p->part[i].best = p->part[i].now;
     return s;
 }
 
@@ -915,7 +915,7 @@ static double bench_profile_sum(const bench_profile *p, const char *name, const 
     int i;
     for (i = 0; i < p->n; i++)
         if (bench_is(&p->part[i], name, part)) {
-            sum += p->part[i].least;
+            sum += p->part[i].best;
             if (flops) *flops += p->part[i].flops * p->part[i].uses;
         }
     return sum;
@@ -930,12 +930,12 @@ static void bench_profile_print(const bench_profile *p)
     for (i = 0; i < p->n; i++) {
         const bench_part *k = &p->part[i];
         char text[100], kind[32] = "";
-        double rate = k->flops * k->uses / fmax(k->least, 1e-12);
-        if (k->kernel < 2 && k->least < 0.001 * p->total) continue;
+        double rate = k->flops * k->uses / fmax(k->best, 1e-12);
+        if (k->kernel < 2 && k->best < 0.001 * p->total) continue;
         if (k->kernel) (void)snprintf(kind, sizeof kind, " %d/%d", k->kernel, k->stride);
         (void)snprintf(text, sizeof text, "%s%s %s %d > %d, %dx%dx%d", k->name, kind, k->part,
                        k->in, k->out, k->size[0], k->size[1], k->size[2]);
-        printf("%-46s%5d%10.4f", text, k->uses, 1e3 * k->least);
+        printf("%-46s%5d%10.4f", text, k->uses, 1e3 * k->best);
         if (rate > 0) printf("%10.1f%7.0f%%", 1e-9 * rate, 100 * rate / p->peak);
         printf("\n");
     }
