@@ -3228,6 +3228,8 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
    of activations.  A dry graph takes the same decisions without memory: its peak is the size that
    a real one needs.  */
 
+enum { CM_ROWS = 1, CM_GROUPS };
+
 typedef struct cm_record cm_record;
 struct cm_record {
     void (*backward)(cm_graph *g, cm_record *r);
@@ -3237,10 +3239,12 @@ struct cm_record {
     cm_norm norm;
     const cm_hits *hits;
     int kernel, stride, pad, first, swish, wino, cheap;
+    int first_reader;                /* 1: of in[0], so the last to add to its gradient */
+    int takes_late;                  /* backward can read a late gradient (7.4): CM_ROWS, CM_GROUPS */
     double scale;
     double *saved;                   /* what the forward pass keeps, in the small memory */
-    cm_real *column[3];              /* of batch norm's backward (7.4): a, b, mean, */
-    double *sums;                    /*   and its sums, once it has begun */
+    cm_real *column[5];              /* of batch norm (7.4): a, b, mean; backward e, f; */
+    double *sums;                    /*   and the sums of its first pass, once it has begun */
     const char *name;                /* of the operation, for a profile */
     cm_record *before;
 };
@@ -3502,8 +3506,8 @@ static void cm_zero_halo(const cm_graph *g, const cm_tensor *t, cm_real *x)
     }
 }
 
-/* A tensor of B muons with undefined interior and zero halo. */
-static cm_tensor *cm_tensor_new(cm_graph *g, int muons, const int size[3], int nc, int lo, int hi)
+/* A tensor of B muons without memory. */
+static cm_tensor *cm_tensor_shape(cm_graph *g, int muons, const int size[3], int nc, int lo, int hi)
 {
     cm_tensor *t = cm_small_take(g, sizeof *t);
     double reals;
@@ -3525,6 +3529,14 @@ static cm_tensor *cm_tensor_new(cm_graph *g, int muons, const int size[3], int n
         cm_graph_fail(g, CALOMU_EUSAGE, "a tensor without muons, or too large for any machine");
         return NULL;
     }
+    return t;
+}
+
+/* With undefined interior and zero halo. */
+static cm_tensor *cm_tensor_new(cm_graph *g, int muons, const int size[3], int nc, int lo, int hi)
+{
+    cm_tensor *t = cm_tensor_shape(g, muons, size, nc, lo, hi);
+    if (!t) return NULL;
     t->x = cm_arena_take(g, cm_total(t));
     if (!t->x) return NULL;
     cm_zero_halo(g, t, t->x);
@@ -3641,8 +3653,8 @@ static void cm_remember(cm_graph *g, cm_tensor *t)
         if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
 }
 
-/* The memory of every result goes back to the arena once its record is through; values and
-   gradients of inputs (cm_input) stay. */
+/* The memory of every result goes back to the arena once its record is through, or the one that
+   makes the gradient of its input (7.4); values and gradients of inputs (cm_input) stay. */
 void cm_backward(cm_graph *g)
 {
     cm_record *r;
@@ -3650,10 +3662,12 @@ void cm_backward(cm_graph *g)
         if (!r->out->written) continue;          /* reaches no result */
         r->backward(g, r);
         cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
-        cm_give_back(g, r->out->dx);
+        if (!r->in[0] || r->in[0]->late != r) cm_give_back(g, r->out->dx);
+        if (r->out->late) cm_give_back(g, r->out->late->out->dx);
         cm_give_back(g, r->out->x);
         cm_give_back(g, r->out->sums);
-        r->out->dx = r->out->x = NULL;
+        if (r->out->dx != NULL) r->out->dx = r->in[0] && r->in[0]->late == r ? r->out->dx : NULL;
+        r->out->x = NULL;
     }
     g->last = NULL;
 }
@@ -3746,8 +3760,8 @@ typedef void cm_affine_fn(CM_AFFINE_PARAMS);
     int swish, double *restrict s0, double *restrict s1
 typedef void cm_norm1_fn(CM_NORM1_PARAMS);
 #define CM_NORM2_PARAMS const cm_real *restrict x, const cm_real *restrict dv, \
-    cm_real *restrict dx, int n, int C, const cm_real *restrict a, const cm_real *restrict e, \
-    const cm_real *restrict f, const cm_real *restrict live, int add
+    const cm_real *from, cm_real *dx, int n, int C, const cm_real *restrict a, \
+    const cm_real *restrict e, const cm_real *restrict f, const cm_real *restrict live
 typedef void cm_norm2_fn(CM_NORM2_PARAMS);
 #define CM_POINT_PARAMS const cm_real *restrict x, cm_real *restrict y, int n, int what
 typedef void cm_point_fn(CM_POINT_PARAMS);
@@ -3911,6 +3925,7 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
 #define CM_EACH_VECTOR(h) for (h = 0; h < CM_LANES; h += CM_VECTOR)
 #define CM_LOAD(p) ((cm_vec)*(const cm_vec_at *)(const void *)(p))
 #define CM_STORE(p, v) (*(cm_vec_at *)(void *)(p) = (v))
+#define CM_AHEAD(p) __builtin_prefetch((p))
 
 /* Row of a convolution, A neighbouring outputs of C channels in registers:
    y[s][c] = (add ? y[s][c] : 0) + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
@@ -4066,6 +4081,7 @@ static void CM_KERNEL(stats)(CM_STATS_PARAMS)
             cm_vec a = zero, b = zero;
             for (s = 0; s < n; s++) {
                 cm_vec v = CM_LOAD(x + (s * C + c) * CM_LANES + h);
+                CM_AHEAD(x + (s * C + c) * CM_LANES + h + n * C * CM_LANES);
                 a = a + v;
                 b = cm_vfma(v, v, b);
             }
@@ -4098,6 +4114,7 @@ static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
             for (s = 0; s < n; s++) {
                 int i = (s * C + c) * CM_LANES + h;
                 cm_vec v = cm_vfma(va, CM_LOAD(x + i), vb);
+                CM_AHEAD(x + i + n * C * CM_LANES);
                 if (swish) v = cm_vswish(v);
                 CM_STORE(y + i, v);
             }
@@ -4116,6 +4133,8 @@ static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
             for (s = 0; s < n; s++) {
                 cm_real *at = dy + (s * C + c) * CM_LANES + h;
                 cm_vec v = CM_LOAD(x + (s * C + c) * CM_LANES + h), d = CM_LOAD(at);
+                CM_AHEAD(x + (s * C + c) * CM_LANES + h + n * C * CM_LANES);
+                CM_AHEAD(at + n * C * CM_LANES);
                 if (swish) {
                     d = d * cm_vdswish(cm_vfma(va, v, vb));
                     CM_STORE(at, d);
@@ -4130,7 +4149,8 @@ static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
         }
 }
 
-/* Second pass: dx = (add ? dx : 0) + live*(a*dv + e*x + f), a, e, f per channel. */
+/* Second pass: dx = (from ? from : 0) + live*(a*dv + e*x + f), a, e, f per channel; from may be
+   dx. */
 static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -4140,8 +4160,10 @@ static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
             cm_vec va = a[c] - zero, ve = e[c] - zero, vf = f[c] - zero, on = CM_LOAD(live + h);
             for (s = 0; s < n; s++) {
                 int i = (s * C + c) * CM_LANES + h;
+                CM_AHEAD(x + i + n * C * CM_LANES);
+                CM_AHEAD(dv + i + n * C * CM_LANES);
                 cm_vec d = cm_vfma(va, CM_LOAD(dv + i), cm_vfma(ve, CM_LOAD(x + i), vf));
-                d = add ? cm_vfma(on, d, CM_LOAD(dx + i)) : on * d;
+                d = from ? cm_vfma(on, d, CM_LOAD(from + i)) : on * d;
                 CM_STORE(dx + i, d);
             }
         }
@@ -4213,6 +4235,9 @@ static void CM_KERNEL(djoin)(CM_DJOIN_PARAMS)
             const cm_real *p = path + (s * C + c) * CM_LANES;
             cm_real *ds = dshortcut + (s * C + c) * CM_LANES;
             cm_real *dp = dpath + (s * C + c) * CM_LANES;
+            CM_AHEAD(d + n * (C + 1) * CM_LANES);
+            CM_AHEAD(p + n * C * CM_LANES);
+            CM_AHEAD(ds + n * C * CM_LANES);
             CM_EACH_LANE(l) {
                 a[l] = cm_fma(p[l], d[l], a[l]);
                 dp[l] = add & 2 ? cm_fma(w[l], d[l], dp[l]) : w[l] * d[l];
@@ -4638,6 +4663,7 @@ static double *cm_sums(cm_graph *g, cm_tensor *t)
        dx = w r dy + m (d sums + 2 x d squares). */
 
 enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
+enum { CM_NORM_E = 3, CM_NORM_F };   /* columns of the backward pass */
 #define CM_NORM_EPS 1e-5
 
 static void cm_norm_update(cm_graph *g, cm_tensor *x, cm_norm *n)
@@ -4686,14 +4712,19 @@ static cm_real *cm_norm_column(cm_graph *g, const double *saved, int kind, int n
     return v;
 }
 
+/* A row of the result. */
+static void cm_norm_value(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *to)
+{
+    const cm_tensor *x = r->in[0];
+    g->k->affine(cm_row(x, x->x, k, z, i), to, x->ny, x->nc, r->column[CM_NORM_A],
+                 r->column[CM_NORM_B], r->swish);
+}
+
 /* Backward, first pass: dy becomes the gradient before Swish, row by row, and is summed.  It may
    begin before its turn, in the operation that makes dy and has its rows in the cache. */
 static void cm_norm_begin(cm_graph *g, cm_record *r)
 {
-    int kind;
     cm_remember(g, r->in[0]);
-    for (kind = CM_NORM_A; kind <= CM_NORM_MEAN; kind++)
-        r->column[kind] = cm_norm_column(g, r->saved, kind, r->out->nc);
     r->sums = cm_plane_sums(g, r->out, 2);
 }
 
@@ -4708,8 +4739,9 @@ static void cm_norm_row(const cm_graph *g, const cm_record *r, int k, int z, int
 
 /* G0 and G1 into the gradients of bias and weight and, per channel, the e and f of the second
    pass (cm_norm2). */
-static void cm_norm_sums(cm_record *r, cm_real *e, cm_real *f)
+static void cm_norm_sums(cm_record *r)
 {
+    cm_real *e = r->column[CM_NORM_E], *f = r->column[CM_NORM_F];
     const cm_tensor *x = r->in[0];
     double m = 1 - 0.9 / sqrt(x->muons - 1 + CM_NORM_EPS), count = r->scale;
     int c, nc = x->nc;
@@ -4727,49 +4759,132 @@ static void cm_norm_sums(cm_record *r, cm_real *e, cm_real *f)
     }
 }
 
+/* Second pass, one row: r adds its part to `from`, a row of its input's gradient or NULL. */
+static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, int i,
+                         const cm_real *from, cm_real *to)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    cm_real live[CM_LANES];
+    int l;
+    CM_EACH_LANE(l) live[l] = k * CM_LANES + l < x->muons ? 1 : 0;
+    g->k->norm2(cm_row(x, x->x, k, z, i), cm_row(y, y->dx, k, z, i), from, to, x->ny, x->nc,
+                r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live);
+}
+
+/* Batch norms in front of convolutions are not kept: their values are made for one group after the
+   other in memory of the thread that reads them, and so are gradients with a second pass that is
+   late.  Only where there are groups for all threads. */
+static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
+{
+    return g->fast && !x->blocks && x->groups >= g->threads;
+}
+
+/* The second pass may be left to the operation that made x, which reads the gradient row by row or
+   group by group, if nothing else will be added. */
+static int cm_can_be_late(const cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    return g->fast && r->first_reader && x->made && x->made->takes_late
+        && (x->made->takes_late == CM_ROWS || cm_by_groups(g, x));
+}
+
 static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u, nc = x->nc, add = 0, begun = r->sums != NULL;
-    cm_real *e = cm_small_take(g, 2 * (size_t)nc * sizeof *e);
+    int units = x->groups * x->nz, u, add, begun = r->sums != NULL;
+    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e);
     if (!begun) cm_norm_begin(g, r);
-    if (x->needs) add = cm_grad_begin(g, x);
-    cm_give_back(g, r->sums);        /* nothing else is taken before the end */
-    if (!e || g->status != CALOMU_OK || cm_dry(g)) return;
-    if (!begun) {
+    cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
+    if (!e || g->status != CALOMU_OK) return;
+    r->column[CM_NORM_E] = e;
+    r->column[CM_NORM_F] = e + x->nc;
+    if (!begun && !cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
             int i;
             for (i = 0; i < x->nx; i++) cm_norm_row(g, r, u / x->nz, u % x->nz, i);
         }
     }
-    cm_norm_sums(r, e, e + nc);
+    if (!cm_dry(g)) cm_norm_sums(r);
     if (!x->needs) return;
+    if (cm_can_be_late(g, r)) {
+        x->late = r;
+        x->written = 1;
+        return;
+    }
+    add = cm_grad_begin(g, x);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz, l;
-        cm_real live[CM_LANES];
-        CM_EACH_LANE(l) live[l] = k * CM_LANES + l < x->muons ? 1 : 0;
-        for (i = 0; i < x->nx; i++)
-            g->k->norm2(cm_row(x, x->x, k, z, i), cm_row(y, y->dx, k, z, i),
-                        cm_row(x, x->dx, k, z, i), x->ny, nc, r->column[CM_NORM_A], e, e + nc,
-                        live, add);
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++) {
+            cm_real *row = cm_row(x, x->dx, k, z, i);
+            cm_norm_late(g, r, k, z, i, add ? row : NULL, row);
+        }
     }
+    (void)y;
+}
+
+/* Row of t's gradient: where it is or, with a second pass that is late, made in `room`. */
+static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
+                                      cm_real *room)
+{
+    const cm_real *row = t->dx ? cm_row(t, t->dx, k, z, i) : NULL;
+    if (!t->late) return row;
+    cm_norm_late(g, t->late, k, z, i, row, room);
+    return room;
+}
+
+/* Such memory, a group of t for each thread with a zero halo. */
+static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t)
+{
+    cm_tensor room = *t;
+    cm_real *x;
+    room.groups = g->threads;
+    x = cm_arena_take(g, cm_total(&room));
+    if (x) cm_zero_halo(g, &room, x);
+    return x;
+}
+
+/* x can be read by cm_group_values. */
+static void cm_group_ready(cm_graph *g, cm_tensor *x)
+{
+    if (x->by_groups) cm_remember(g, x->made->in[0]);
+    else cm_remember(g, x);
+}
+
+/* Group k of x's values, where it is or made in this thread's part of room. */
+static cm_real *cm_group_values(const cm_graph *g, const cm_tensor *x, int k, cm_real *room)
+{
+    int z, i;
+    if (x->x) return x->x + x->group * (size_t)k;
+    room += x->group * (size_t)cm_thread();
+    for (z = 0; z < x->nz; z++)
+        for (i = 0; i < x->nx; i++) cm_norm_value(g, x->made, k, z, i, cm_row(x, room, 0, z, i));
+    return room;
+}
+
+/* The same for its gradient. */
+static cm_real *cm_group_gradient(const cm_graph *g, const cm_tensor *x, int k, cm_real *room)
+{
+    int z, i;
+    if (!x->late) return x->dx + x->group * (size_t)k;
+    room += x->group * (size_t)cm_thread();
+    for (z = 0; z < x->nz; z++)
+        for (i = 0; i < x->nx; i++)
+            (void)cm_gradient_row(g, x, k, z, i, cm_row(x, room, 0, z, i));
+    return room;
 }
 
 static void cm_norm_apply(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    cm_real *a = cm_norm_column(g, r->saved, CM_NORM_A, x->nc);
-    cm_real *b = cm_norm_column(g, r->saved, CM_NORM_B, x->nc);
     int units = x->groups * x->nz, u;
-    if (!a || !b || cm_dry(g)) return;
+    if (cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++)
-            g->k->affine(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny, x->nc, a, b,
-                         r->swish);
+        for (i = 0; i < x->nx; i++) cm_norm_value(g, r, k, z, i, cm_row(y, y->x, k, z, i));
     }
 }
 
@@ -4804,8 +4919,10 @@ static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
     return g->status == CALOMU_OK && !cm_dry(g) ? r : NULL;
 }
 
-cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi)
+static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi,
+                              int by_groups)
 {
+    int size[3], kind;
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
@@ -4818,10 +4935,16 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
         cm_graph_fail(g, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
         return NULL;
     }
-    y = cm_tensor_like(g, x, x->nc, lo, hi);
+    size[0] = x->nz;
+    size[1] = x->nx;
+    size[2] = x->ny;
+    y = by_groups ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
+                  : cm_tensor_like(g, x, x->nc, lo, hi);
     if (!y) return NULL;
     r = cm_record_new(g, cm_norm_backward, y, x, NULL);
     if (!r) return NULL;
+    y->by_groups = by_groups;
+    r->first_reader = x->users == 1;
     r->again = cm_norm_apply;
     r->cheap = 1;
     r->norm = n;
@@ -4832,8 +4955,22 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
         cm_norm_transform(&n, x->nc, r->saved);
         r->scale = (double)*n.count;
     }
-    cm_norm_apply(g, r);
+    for (kind = CM_NORM_A; kind <= CM_NORM_MEAN; kind++)
+        r->column[kind] = cm_norm_column(g, r->saved, kind, x->nc);
+    if (g->status != CALOMU_OK) return NULL;
+    if (!by_groups) cm_norm_apply(g, r);
     return cm_done(g, r, "batch norm");
+}
+
+cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi)
+{
+    return cm_norm_new(g, x, n, swish, lo, hi, 0);
+}
+
+/* For one convolution, which makes the values itself. */
+static cm_tensor *cm_batchnorm_by_groups(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int halo)
+{
+    return cm_norm_new(g, x, n, swish, halo, halo, x && cm_by_groups(g, x));
 }
 
 /* 7.5 Convolution:  y[o](j) = bias[o] + sum over i, k:  w[o][i][k] * x[i](stride*j + k - pad)
@@ -4922,28 +5059,40 @@ static void cm_forward_taps(const cm_tensor *x, int kernel, cm_taps *taps)
         }
 }
 
-static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed)
+/* Plane z of group k, from the group's values. */
+static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_real *values,
+                          const cm_taps *taps, const cm_real *packed, int k, int z)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = y->groups * y->nz, u;
+    int i, j, c, l;
+    for (i = 0; i < y->nx; i++) {
+        const cm_real *from = cm_row(x, values, 0, z * r->stride - r->pad,
+                                     i * r->stride - r->pad)
+                            - (ptrdiff_t)r->pad * x->nc * CM_LANES;
+        cm_real *to = cm_row(y, y->x, k, z, i);
+        if (r->bias.x)
+            for (j = 0; j < y->ny; j++)
+                for (c = 0; c < y->nc; c++)
+                    CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
+        cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), taps, x->nc, packed, to,
+                       (size_t)(y->nc * CM_LANES), y->ny, y->nc, r->bias.x != NULL);
+        cm_conv_row_done(g, r, k, z, i);
+    }
+}
+
+/* A unit of work is a group where its values are made, else a plane. */
+static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed, cm_real *room)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int parts = room ? 1 : y->nz, units = y->groups * parts, u;
     cm_taps taps;
     cm_forward_taps(x, r->kernel, &taps);
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        int k = u / y->nz, z = u % y->nz, i, j, c, l;
-        for (i = 0; i < y->nx; i++) {
-            const cm_real *from = cm_row(x, x->x, k, z * r->stride - r->pad,
-                                         i * r->stride - r->pad)
-                                - (ptrdiff_t)r->pad * x->nc * CM_LANES;
-            cm_real *to = cm_row(y, y->x, k, z, i);
-            if (r->bias.x)
-                for (j = 0; j < y->ny; j++)
-                    for (c = 0; c < y->nc; c++)
-                        CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
-            cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed,
-                           to, (size_t)(y->nc * CM_LANES), y->ny, y->nc, r->bias.x != NULL);
-            cm_conv_row_done(g, r, k, z, i);
-        }
+        cm_real *values = cm_group_values(g, x, u / parts, room);
+        int z;
+        for (z = u % parts; z < y->nz; z += parts)
+            cm_conv_plane(g, r, values, &taps, packed, u / parts, z);
     }
 }
 
@@ -5023,12 +5172,13 @@ static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real 
     }
 }
 
-static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                          int kz, cm_real *acc, cm_real *partial)
+/* One kz of a group, from its values and gradients. */
+static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s,
+                          const cm_real *values, const cm_real *gradient, int kz, cm_real *acc,
+                          cm_real *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    const cm_real *xs = x->x + x->group * (size_t)k + x->origin;
-    const cm_real *ys = y->dx + y->group * (size_t)k + y->origin;
+    const cm_real *xs = values + x->origin, *ys = gradient + y->origin;
     int first;
     for (first = 0; first < s->n; first += s->block) {
         int n = s->n - first < s->block ? s->n - first : s->block;
@@ -5052,10 +5202,33 @@ static void cm_add_partials(const cm_graph *g, const cm_real *partial, int group
     }
 }
 
+/* Memory for groups of values and gradients that are made; a unit of work is then a group. */
+typedef struct cm_rooms {
+    cm_real *x, *dy;
+    int made;                        /* 1: either is */
+} cm_rooms;
+
+static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
+{
+    cm_rooms o = { NULL, NULL, 0 };
+    if (!r->in[0]->x) o.x = cm_group_room(g, r->in[0]);
+    if (r->out->late) o.dy = cm_group_room(g, r->out);
+    o.made = !r->in[0]->x || r->out->late;
+    return o;
+}
+
+static void cm_rooms_give_back(cm_graph *g, const cm_rooms *o)
+{
+    cm_give_back(g, o->x);
+    cm_give_back(g, o->dy);
+}
+
 static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = y->groups * r->kernel, u, sites = y->nz * y->nx * y->ny;
+    cm_rooms rooms = cm_rooms_take(g, r);
+    int parts = rooms.made ? 1 : r->kernel, units = y->groups * parts;
+    int u, sites = y->nz * y->nx * y->ny;
     size_t per_tap = (size_t)x->nc * (size_t)y->nc;
     size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
     size_t acc_size = per_tap * (size_t)(r->kernel * r->kernel) * CM_LANES;
@@ -5070,15 +5243,21 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
         s.dy = s.x + sites;
         cm_wgrad_fill(r, &s);
         CM_PARALLEL_FOR(g->threads)
-        for (u = 0; u < units; u++)
-            cm_wgrad_unit(g, r, &s, u / r->kernel, u % r->kernel,
-                          acc + acc_size * (size_t)cm_thread(),
-                          partial + per_tap * taps * (size_t)(u / r->kernel));
+        for (u = 0; u < units; u++) {
+            int k = u / parts, kz;
+            const cm_real *values = cm_group_values(g, x, k, rooms.x);
+            const cm_real *gradient = cm_group_gradient(g, y, k, rooms.dy);
+            for (kz = u % parts; kz < r->kernel; kz += parts)
+                cm_wgrad_unit(g, r, &s, values, gradient, kz,
+                              acc + acc_size * (size_t)cm_thread(),
+                              partial + per_tap * taps * (size_t)k);
+        }
         cm_add_partials(g, partial, y->groups, per_tap * taps, r->w.dx);
     }
     cm_give_back(g, s.x);
     cm_give_back(g, acc);
     cm_give_back(g, partial);
+    cm_rooms_give_back(g, &rooms);
 }
 
 /* dbias[o] = sum of dy[o] over sites, muons; the lanes behind the last muon hold zero gradients */
@@ -5186,14 +5365,14 @@ static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
     return p;
 }
 
-/* The rows of planes 4tz + first, ... at x; outside the grid a row of zeros. */
-static void cm_wino_rows(const cm_tensor *t, cm_real *base, int k, int z, int x, int n,
+/* The rows of planes 4tz + first, ... at x of a group; outside the grid a row of zeros. */
+static void cm_wino_rows(const cm_tensor *t, cm_real *group, int z, int x, int n,
                          const cm_real *zero, const cm_real **row)
 {
     int j;
     for (j = 0; j < n; j++, z++)
         row[j] = z < -t->lo || z >= t->nz + t->hi || x < -t->lo || x >= t->nx + t->hi
-               ? zero : cm_row(t, base, k, z, x);
+               ? zero : cm_row(t, group, 0, z, x);
 }
 
 /* Scratch of one thread: v of three neighbouring x (slot x % 3) with a zero before and behind
@@ -5252,12 +5431,13 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, c
         }
 }
 
-/* Planes 4tz to 4tz + 3 of y, group k, from x. */
+/* Planes 4tz to 4tz + 3 of y, group k, from the group of x. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
-                           cm_real *memory, int k, int tz, int add, const cm_record *norm)
+                           cm_real *memory, cm_real *from, int k, int tz, int add,
+                           const cm_record *norm)
 {
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
-    cm_real *from = turned ? x->dx : x->x, *to = turned ? y->dx : y->x;
+    cm_real *to = turned ? y->dx : y->x;
     cm_wino_room o = cm_wino_room_of(x, y, memory);
     int i, j;
     cm_wino_clear(&o, x);
@@ -5265,7 +5445,7 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
         const cm_real *d[6];
         cm_real *row[4];
         cm_real *v = o.v + (size_t)((i + 1) % 3) * o.slot;   /* slot 0: -1, outside the grid */
-        cm_wino_rows(x, from, k, 4 * tz - 1, i, 6, o.zero, d);
+        cm_wino_rows(x, from, 4 * tz - 1, i, 6, o.zero, d);
         g->k->wino_in(d, v + x->nc * CM_LANES, o.v_step, x->ny * x->nc);
         if (i < 1) continue;
         cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1);
@@ -5286,13 +5466,21 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     size_t room = cm_wino_room_of(x, y, NULL).per;
     const cm_real *u = cm_weights(g, r, turned);
     cm_real *memory = cm_arena_take(g, room * (size_t)g->threads);
-    int tiles = (y->nz + 3) / 4, units = y->groups * tiles, i;
-    if (!u || !memory) return;
+    int made = turned ? x->late != NULL : !x->x;
+    cm_real *group = made ? cm_group_room(g, x) : NULL;
+    int tiles = (y->nz + 3) / 4, parts = made ? 1 : tiles, units = y->groups * parts, i;
+    if (g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
-        for (i = 0; i < units; i++)
-            cm_wino_planes(g, r, turned, u, memory, i / tiles, i % tiles, add, norm);
+        for (i = 0; i < units; i++) {
+            int k = i / parts, tz;
+            cm_real *from = turned ? cm_group_gradient(g, x, k, group)
+                                   : cm_group_values(g, x, k, group);
+            for (tz = i % parts; tz < tiles; tz += parts)
+                cm_wino_planes(g, r, turned, u, memory, from, k, tz, add, norm);
+        }
     }
+    cm_give_back(g, group);
     cm_give_back(g, memory);
     cm_give_back(g, u);
 }
@@ -5318,9 +5506,10 @@ static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_
             }
 }
 
-/* v and dm of `n` tiles from tile `first` on. */
-static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sites *s, int k,
-                         int pair, int first, int n, cm_real *v, cm_real *dm, const cm_real *zero)
+/* v and dm of `n` tiles from tile `first` on, from the values and gradients of a group. */
+static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
+                         cm_real *values, cm_real *gradient, int pair, int first, int n,
+                         cm_real *v, cm_real *dm, const cm_real *zero)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *d[6];
@@ -5328,9 +5517,9 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_si
     for (t = 0; t < n; t++)
         for (i = 0; i < y->nx; i++) {
             size_t row = (size_t)((t * (x->nx + 2) + i + 1) * (x->ny + 2) + 1);
-            cm_wino_rows(x, x->x, k, 4 * (first + t) - 1, i, 6, zero, d);
+            cm_wino_rows(x, values, 4 * (first + t) - 1, i, 6, zero, d);
             g->k->wino_v(d, v + row * (size_t)(x->nc * CM_LANES), s->v_step, x->ny * x->nc, pair);
-            cm_wino_rows(y, y->dx, k, 4 * (first + t), i, 4, zero, d);
+            cm_wino_rows(y, gradient, 4 * (first + t), i, 4, zero, d);
             g->k->wino_dm(d, dm + (size_t)((t * y->nx + i) * y->ny * y->nc) * CM_LANES, s->m_step,
                           y->ny * y->nc, pair);
         }
@@ -5363,8 +5552,9 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
         }
 }
 
-static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sites *s, int k,
-                         int pair, cm_real *memory, cm_real *partial)
+static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
+                         cm_real *values, cm_real *gradient, int pair, cm_real *memory,
+                         cm_real *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
@@ -5374,7 +5564,7 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_si
     memset(zero, 0, (row + 2 * s->v_step) * sizeof *zero);
     for (first = 0; first < s->all; first += s->tiles) {
         int tiles = s->all - first < s->tiles ? s->all - first : s->tiles;
-        cm_wino_make(g, r, s, k, pair, first, tiles, v, dm, zero);
+        cm_wino_make(g, r, s, values, gradient, pair, first, tiles, v, dm, zero);
         for (at = 0; at < tiles * plane; at += s->most) {
             int n = tiles * plane - at < s->most ? tiles * plane - at : s->most;
             cm_wino_accumulate(g, r, s, v, dm, at, n, first + at > 0,
@@ -5410,7 +5600,8 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t pairs = (size_t)x->nc * (size_t)y->nc, v_tile, m_tile;
-    int units = y->groups * 3, u, plane = y->nx * y->ny;
+    cm_rooms rooms = cm_rooms_take(g, r);
+    int parts = rooms.made ? 1 : 3, units = y->groups * parts, u, plane = y->nx * y->ny;
     cm_real *partial, *memory;
     cm_wino_sites s = { NULL, NULL, 1, (y->nz + 3) / 4, 1, 0, 0, 0 };
     v_tile = (size_t)((x->nx + 2) * (x->ny + 2) * x->nc) * CM_LANES;
@@ -5429,51 +5620,75 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
         s.dy = s.x + s.tiles * plane;
         cm_wino_sites_fill(x, y, &s);
         CM_PARALLEL_FOR(g->threads)
-        for (u = 0; u < units; u++)
-            cm_wino_unit(g, r, &s, u / 3, u % 3, memory, partial + pairs * 18 * (size_t)u);
+        for (u = 0; u < units; u++) {
+            int k = u / parts, pair;
+            cm_real *values = cm_group_values(g, x, k, rooms.x);
+            cm_real *gradient = cm_group_gradient(g, y, k, rooms.dy);
+            for (pair = u % parts; pair < 3; pair += parts)
+                cm_wino_unit(g, r, &s, values, gradient, pair, memory,
+                             partial + pairs * 18 * (size_t)(3 * k + pair));
+        }
         cm_wino_add_partials(g, r, partial);
     }
     cm_give_back(g, s.x);
     cm_give_back(g, memory);
     cm_give_back(g, partial);
+    cm_rooms_give_back(g, &rooms);
+}
+
+/* Plane z of group k of the input's gradient, from the group of the result's. */
+static void cm_input_plane(const cm_graph *g, const cm_record *r, cm_real *gradient,
+                           const cm_real *packed, int k, int z, int add, const cm_record *norm)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    size_t site = (size_t)x->nc * CM_LANES;
+    cm_taps taps;
+    int m[3];
+    m[0] = z;
+    for (m[1] = 0; m[1] < x->nx; m[1]++) {
+        for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
+            int n = (x->ny - m[2] + r->stride - 1) / r->stride;
+            const cm_real *from = cm_row(y, gradient, 0, z / r->stride, m[1] / r->stride);
+            cm_real *to = cm_row(x, x->dx, k, z, m[1]) + (size_t)m[2] * site;
+            cm_backward_taps(y, r, m, &taps);
+            cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
+                           (size_t)r->stride * site, n, x->nc, add);
+        }
+        if (norm) cm_norm_row(g, norm, k, z, m[1]);
+    }
 }
 
 static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_record *norm)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *packed = cm_weights(g, r, 1);
-    int units = x->groups * x->nz, u;
-    size_t site = (size_t)x->nc * CM_LANES;
+    cm_real *room = y->late ? cm_group_room(g, y) : NULL;
+    int parts = y->late ? 1 : x->nz, units = x->groups * parts, u;
     cm_give_back(g, packed);         /* nothing else is taken before the end */
-    if (!packed || cm_dry(g)) return;
+    cm_give_back(g, room);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        int k = u / x->nz, m[3];
-        cm_taps taps;
-        m[0] = u % x->nz;
-        for (m[1] = 0; m[1] < x->nx; m[1]++) {
-            for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
-                int n = (x->ny - m[2] + r->stride - 1) / r->stride;
-                const cm_real *from = cm_row(y, y->dx, k, m[0] / r->stride, m[1] / r->stride);
-                cm_real *to = cm_row(x, x->dx, k, m[0], m[1]) + (size_t)m[2] * site;
-                cm_backward_taps(y, r, m, &taps);
-                cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
-                               (size_t)r->stride * site, n, x->nc, add);
-            }
-            if (norm) cm_norm_row(g, norm, k, m[0], m[1]);
-        }
+        cm_real *gradient = cm_group_gradient(g, y, u / parts, room);
+        int z;
+        for (z = u % parts; z < x->nz; z += parts)
+            cm_input_plane(g, r, gradient, packed, u / parts, z, add, norm);
     }
 }
 
 static void cm_conv_compute(cm_graph *g, cm_record *r)
 {
     const cm_real *packed;
+    cm_real *room;
+    cm_group_ready(g, r->in[0]);
     if (r->wino) {
         cm_wino(g, r, 0, 0, NULL);
         return;
     }
     packed = cm_weights(g, r, 0);
-    if (packed && !cm_dry(g)) cm_conv_forward(g, r, packed);
+    room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0]);
+    if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_forward(g, r, packed, room);
+    cm_give_back(g, room);
     cm_give_back(g, packed);
 }
 
@@ -5483,7 +5698,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
     cm_record *norm;
     int add;
     if (r->w.dx) {
-        cm_remember(g, x);
+        cm_group_ready(g, x);
         if (r->wino) cm_wino_to_weights(g, r);
         else cm_conv_to_weights(g, r);
         if (cm_cheap(x)) cm_forget(g, x);
@@ -5555,6 +5770,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->stride = stride;
     r->pad = pad;
     r->wino = wino;
+    r->takes_late = bias.x ? 0 : CM_GROUPS;
     if (norm) cm_norm_inline(g, r, norm, swish);
     if (norm && g->status != CALOMU_OK) return NULL;
     cm_sums_take(g, y);
@@ -6550,23 +6766,21 @@ static cm_tensor *cm_batchnorm_for(cm_graph *g, cm_tensor *x, cm_norm n, int swi
 {
     int halo = kernel == 4 ? 2 : 1;
     if (x && cm_conv_wino(g, cm_nz(x), kernel, kernel == 4 ? 2 : 1, halo)) halo = 0;
-    return cm_batchnorm(g, x, n, swish, halo, halo);
+    return cm_batchnorm_by_groups(g, x, n, swish, halo);
 }
 
-/* Convolution, batch norm and Swish in front of a convolution of kernel 3. */
+/* Convolution, batch norm and Swish in front of a convolution of kernel 3.  In training `before` is
+   the result of the convolution, which the batch norm needs as long as it lives. */
 static cm_tensor *cm_conv_norm(cm_graph *g, cm_tensor *x, cm_weight w, int out, int kernel,
-                               int stride, int pad, cm_norm n)
+                               int stride, int pad, cm_norm n, cm_tensor **before)
 {
-    cm_tensor *u, *t;
     if (!g->training) {
         int nz = x ? (cm_nz(x) + 2 * pad - kernel) / stride + 1 : 0;
         int halo = cm_conv_wino(g, nz, 3, 1, 1) ? 0 : 1;
         return cm_conv_then(g, x, w, cm_no_weight, out, kernel, stride, pad, halo, &n, 1);
     }
-    u = cm_conv(g, x, w, cm_no_weight, out, kernel, stride, pad, 0);
-    t = cm_batchnorm_for(g, u, n, 1, 3);
-    cm_drop(g, u);
-    return t;
+    *before = cm_conv(g, x, w, cm_no_weight, out, kernel, stride, pad, 0);
+    return cm_batchnorm_for(g, *before, n, 1, 3);
 }
 
 /* Fig. 4a: conv4, Swish, BN, conv3, Swish, BN beside pool, conv1; from the hits. */
@@ -6581,11 +6795,11 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     u = cm_swish(g, t);
     cm_drop(g, t);
     t = cm_batchnorm_for(g, u, n2, 0, 3);
-    cm_drop(g, u);
-    u = cm_conv(g, t, w3, cm_no_weight, out, 3, 1, 1, 0);
+    y = cm_conv(g, t, w3, cm_no_weight, out, 3, 1, 1, 0);
     cm_drop(g, t);
-    t = cm_swish(g, u);
     cm_drop(g, u);
+    t = cm_swish(g, y);
+    cm_drop(g, y);
     path = cm_batchnorm(g, t, n5, 0, 0, 0);
     cm_drop(g, t);
     gate = cm_squeeze(g, p, path);
@@ -6609,14 +6823,15 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
 {
     cm_norm n0 = cm_next_norm(p), n3;
     cm_weight wa = cm_next(p), wb, w1;
-    cm_tensor *t, *u, *path, *gate, *shortcut = x, *e = x, *y;
+    cm_tensor *t, *u, *before = NULL, *path, *gate, *shortcut = x, *e = x, *y;
     n3 = cm_next_norm(p);
     wb = cm_next(p);
     t = cm_batchnorm_for(g, x, n0, 1, s.down ? 4 : 3);
-    u = cm_conv_norm(g, t, wa, s.out, s.down ? 4 : 3, s.down ? 2 : 1, s.down ? 2 : 1, n3);
+    u = cm_conv_norm(g, t, wa, s.out, s.down ? 4 : 3, s.down ? 2 : 1, s.down ? 2 : 1, n3, &before);
     cm_drop(g, t);
     path = cm_conv(g, u, wb, cm_no_weight, s.out, 3, 1, 1, 0);
     cm_drop(g, u);
+    cm_drop(g, before);
     gate = cm_squeeze(g, p, path);
     if (s.down) {
         cm_norm n1 = cm_next_norm(p);

@@ -461,6 +461,8 @@ typedef struct cm_tensor {
     struct cm_record *made;          /* the operation that made it, or NULL */
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
+    int by_groups;                   /* 1: no memory, values are made where they are read (7.4) */
+    struct cm_record *late;          /* a batch norm whose part of dx is still to come, or NULL */
 } cm_tensor;
 
 /* A view of parameters: values and where their gradient is added (NULL: none is wanted). */
