@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 typedef struct tool_verb_entry {
     const char *name;
@@ -145,6 +148,15 @@ calomu_status tool_open_training(calomu **c, int threads, int recompute)
     if (threads > 1) tool_notice("this build has no OpenMP: one thread is used, not %d", threads);
 #endif
     return CALOMU_OK;
+}
+
+int tool_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
 }
 
 /* ---------------------------------------------------------------- help */

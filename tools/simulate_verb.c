@@ -4,9 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "electronics.h"
 #include "simulate.h"
@@ -104,13 +101,9 @@ static void simulate_chunk(simulate_job *job, uint64_t first, int n)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(job->threads)
 #endif
     for (i = 0; i < n; i++) {
-        int k = 0;
-#ifdef _OPENMP
-        k = omp_get_thread_num();
-#endif
         job->muon[i].done = 0;
         if (tool_stop) continue;
-        job->muon[i].status = simulate_one(job, &job->thread[k], first + (uint64_t)i,
+        job->muon[i].status = simulate_one(job, &job->thread[tool_thread()], first + (uint64_t)i,
                                            &job->muon[i]);
         job->muon[i].done = 1;
     }
