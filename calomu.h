@@ -139,10 +139,11 @@ enum {
     CALOMU_LOSSES                    /* how many they are */
 };
 
-/* One muon.  The pointers are borrowed.  A zeroed struct is no muon of unknown truth: set energy,
-   charge, x and y to CALOMU_ABSENT where they are not known.  Hits: any order where a function
-   takes an event from the caller; strictly rising cells where the library gives one.  A cell twice
-   is an error.  In a set either every muon has features or none, and the same with losses. */
+/* One muon.  The pointers are borrowed.  Start from a zeroed struct, which has no features and no
+   losses, but is no muon of unknown truth: set energy, charge, x and y to CALOMU_ABSENT where they
+   are not known.  Hits: any order where a function takes an event from the caller; strictly rising
+   cells where the library gives one.  A cell twice is an error.  In a set either every muon has
+   features or none, and the same with losses. */
 typedef struct calomu_event {
     const calomu_hit *hits;
     size_t n_hits;
@@ -186,7 +187,7 @@ typedef enum calomu_feature_state {
     CALOMU_FEATURES_STANDARDISED_UNKNOWN = 3 /* the authors' files: mean and deviation unknown */
 } calomu_feature_state;
 
-/* What a data file says of itself. */
+/* What a data file says of itself; start from a zeroed struct. */
 typedef struct calomu_data_info {
     uint64_t n_events, n_hits;               /* ignored by calomu_writer_open */
     calomu_geometry geometry;

@@ -182,6 +182,12 @@ check "no hits, no truth" 0 "0 muons, 0 hits" "$PROGRAM" import --hits zero.csv 
 check "info of zero muons" 0 "all 0 muons are verified" "$PROGRAM" info zero.cmu
 check "truth without rows" 0 "0 muons" import zero.csv zero_t.csv zero2.cmu
 same "both are the same" zero.cmu zero2.cmu
+printf 'event,lost,deposited,leaked,unseen\n' >zero_l.csv
+check "losses without rows" 0 "0 muons" "$PROGRAM" import --hits zero.csv --truth zero_t.csv \
+    --losses zero_l.csv --energy-unit GeV --out zero3.cmu
+check "info of zero muons with losses" 0 "all 0 muons are verified" "$PROGRAM" info zero3.cmu
+check "export of zero losses" 0 "" "$PROGRAM" export zero3.cmu --losses zero_l2.csv
+same "export of zero losses" zero_l.csv zero_l2.csv
 check "muons without hits" 0 "4 muons, 0 hits" import zero.csv truth.csv zero3.cmu
 
 # ------------------------------------------------------------------ bad CSV
