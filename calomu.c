@@ -1228,18 +1228,27 @@ static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const cal
     return CALOMU_OK;
 }
 
-/* Features are there exactly if the set says so. */
-static calomu_status cm_check_features(calomu *c, calomu_feature_state state, const float *f,
-                                       uint64_t number)
+/* Features and losses are there exactly if the set says so. */
+static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
+                                    const calomu_event *e, uint64_t number)
 {
+    const float *f = e->features;
+    const float *loss = e->losses;
     char text[32];
     int i;
-    if ((state == CALOMU_FEATURES_NONE) != !f)
+    if ((info->features == CALOMU_FEATURES_NONE) != !f)
         return cm_fail(c, CALOMU_EFORMAT, "%s: %s", cm_event_name(text, number),
                        f ? "has features in a set without" : "lacks its features");
     for (i = 0; f && i < CALOMU_FEATURES; i++)
         if (!isfinite(f[i]))
             return cm_fail(c, CALOMU_EFORMAT, "%s: feature %d (counted from 0) is not finite",
+                           cm_event_name(text, number), i);
+    if (!info->losses != !loss)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: %s", cm_event_name(text, number),
+                       loss ? "has losses in a set without" : "lacks its losses");
+    for (i = 0; loss && i < CALOMU_LOSSES; i++)
+        if (!isnan(loss[i]) && !isfinite(loss[i]))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: loss %d (counted from 0) is infinite",
                            cm_event_name(text, number), i);
     return CALOMU_OK;
 }
@@ -1254,6 +1263,8 @@ static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
     if ((int)info->features < CALOMU_FEATURES_NONE
         || (int)info->features > CALOMU_FEATURES_STANDARDISED_UNKNOWN)
         return cm_fail(c, CALOMU_EUSAGE, "feature state %d is not known", (int)info->features);
+    if (info->losses != 0 && info->losses != 1)
+        return cm_fail(c, CALOMU_EUSAGE, "losses %d: must be 0 or 1", (int)info->losses);
     if (info->features == CALOMU_FEATURES_NONE) return CALOMU_OK;
     if ((int)info->feature_options.convention < CALOMU_CONVENTION_TEXT
         || (int)info->feature_options.convention > CALOMU_CONVENTION_AUTHORS)
@@ -1288,7 +1299,7 @@ static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
       24  u32 convention of the features: 0 text, 1 authors; 0 without features
       28  f32 E_grow of the features; 0 without features
       32  i32 nz, nx, ny
-      44  u32 0
+      44  u32 1 if events have losses, else 0
       48   8  units: "GeV mm T"
       56  f64 pitch along z, x, y
       80  f64 origin along z, x, y
@@ -1302,6 +1313,8 @@ static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
        4  u32 number of hits n
        8  f32 true energy, x, y, charge; what is not known is the NaN 0x7FC00000
       24  f32 28 features, only if the state is not 0
+     then f32 lost, deposited, leaked, unseen, only if the header says that events have losses;
+              what is not known is the NaN 0x7FC00000
      then, only if n > 0:
        0  u32 base: the smallest bit pattern of an energy
        4  u8  shift: number of low zero bits that all (pattern - base) share
@@ -1355,6 +1368,7 @@ static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info
     cm_put32(h + 32, (uint32_t)g->nz);
     cm_put32(h + 36, (uint32_t)g->nx);
     cm_put32(h + 40, (uint32_t)g->ny);
+    cm_put32(h + 44, (uint32_t)info->losses);
     memcpy(h + 48, "GeV mm T", 8);
     for (i = 0; i < 3; i++) {
         cm_put64(h + 56 + 8 * i, cm_double_bits(g->pitch[i]));
@@ -1393,6 +1407,7 @@ static void cm_get_info(const unsigned char *h, calomu_data_info *info)
     g->nz = cm_get_size(h + 32);
     g->nx = cm_get_size(h + 36);
     g->ny = cm_get_size(h + 40);
+    info->losses = cm_get32(h + 44) == 1;
     for (i = 0; i < 3; i++) {
         g->pitch[i] = cm_double_from_bits(cm_get64(h + 56 + 8 * i));
         g->origin[i] = cm_double_from_bits(cm_get64(h + 80 + 8 * i));
@@ -1404,10 +1419,11 @@ static void cm_get_info(const unsigned char *h, calomu_data_info *info)
     }
 }
 
-/* Bytes of features in each event. */
-static size_t cm_feature_bytes(const calomu_data_info *info)
+/* How many floats each event has between its truth and its hits: features, then losses. */
+static size_t cm_extra(const calomu_data_info *info)
 {
-    return info->features == CALOMU_FEATURES_NONE ? 0 : 4 * CALOMU_FEATURES;
+    return (info->features == CALOMU_FEATURES_NONE ? 0u : CALOMU_FEATURES)
+         + (info->losses ? CALOMU_LOSSES : 0u);
 }
 
 /* ---- writing .cmu */
@@ -1489,9 +1505,11 @@ static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu
     cm_put32(start + 20, cm_truth_bits(e->charge));
     for (i = 0; e->features && i < CALOMU_FEATURES; i++, p += 4)
         cm_put32(p, cm_bits(e->features[i]));
+    for (i = 0; e->losses && i < CALOMU_LOSSES; i++, p += 4)
+        cm_put32(p, cm_truth_bits(e->losses[i]));
     if (e->n_hits) p = cm_put_hits(p, hits, e->n_hits);
     length = (size_t)(p - start) + 8;
-    cm_put32(start, (uint32_t)length);          /* below 164 + 8 * 2^24 */
+    cm_put32(start, (uint32_t)length);          /* at most 172 + 8 * 2^24 */
     cm_put64(p, cm_checksum(w->seed + w->info.n_events, start, length - 8));
     return length;
 }
@@ -1504,7 +1522,7 @@ static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
     uint64_t number = w->info.n_events;
     size_t n = e->n_hits, length, at = (size_t)number * 8;
     calomu_status s = cm_check_event(w->c, &w->info.geometry, e, number);
-    if (!s) s = cm_check_features(w->c, w->info.features, e->features, number);
+    if (!s) s = cm_check_extra(w->c, &w->info, e, number);
     if (s) return CALOMU_EFORMAT;    /* here also an impact point outside the face is bad data */
     if (!cm_hits_rising(hits, n)) {
         s = cm_need(w->c, &w->sorted, &w->sorted_size, 0, 2 * n * sizeof *hits);
@@ -1515,7 +1533,7 @@ static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
         hits = w->sorted;
     }
     s = cm_need(w->c, &w->block, &w->block_size, 0,
-                CM_EVENT + 4 * CALOMU_FEATURES + CM_PACKED + 8 * n + 8);
+                CM_EVENT + 4 * cm_extra(&w->info) + CM_PACKED + 8 * n + 8);
     if (!s) s = cm_need(w->c, &w->index, &w->index_size, at, at + 8);
     if (s) return s;
     length = cm_put_event(w, e, hits);
@@ -1654,8 +1672,8 @@ static calomu_status cm_data_header(calomu *c, calomu_data *d)
     if (cm_checksum(0, h, CM_HEADER - 8) != d->seed)
         return cm_data_fail(c, d, "damaged header: its checksum is wrong");
     cm_get_info(h, &d->info);
-    if (cm_get32(h + 16) != CM_HEADER || cm_get32(h + 44) || memcmp(h + 48, "GeV mm T", 8))
-        return cm_data_fail(c, d, "header of unknown size or units");
+    if (cm_get32(h + 16) != CM_HEADER || cm_get32(h + 44) > 1 || memcmp(h + 48, "GeV mm T", 8))
+        return cm_data_fail(c, d, "header of unknown size, contents or units: use a newer calomu");
     return cm_check_info(c, &d->info) ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
 }
 
@@ -1689,7 +1707,7 @@ static calomu_status cm_data_trailer(calomu *c, calomu_data *d, uint64_t *sum)
 static calomu_status cm_data_index(calomu *c, calomu_data *d, uint64_t sum)
 {
     size_t n = (size_t)d->info.n_events, i;
-    uint64_t least = CM_EVENT + cm_feature_bytes(&d->info) + 8;
+    uint64_t least = CM_EVENT + 4 * cm_extra(&d->info) + 8;
     uint64_t at = d->file.size - CM_TRAILER - 8 * d->info.n_events;
     calomu_status s;
     if (d->info.n_events >= SIZE_MAX / 16)
@@ -1751,7 +1769,7 @@ calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
     for (i = 0; !s && i < n; i++) {
         const calomu_event *e = events + i;
         s = cm_check_event(c, &info->geometry, e, i);
-        if (!s) s = cm_check_features(c, info->features, e->features, i);
+        if (!s) s = cm_check_extra(c, info, e, i);
         for (j = 1; !s && j < e->n_hits; j++)
             if (e->hits[j].cell <= e->hits[j - 1].cell)
                 s = cm_fail(c, CALOMU_EFORMAT, "event %zu, hit %zu: cells must be strictly rising",
@@ -1797,7 +1815,8 @@ typedef struct cm_packed {
     int shift, width;
 } cm_packed;
 
-/* p: length bytes behind truth and features, checksum included.  0 if they make no sense. */
+/* p: length bytes behind truth, features and losses, checksum included.  0 if they make no
+   sense. */
 static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t cells,
                      cm_packed *k)
 {
@@ -1863,17 +1882,17 @@ static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
 /* One event from its bytes: verified, then unpacked behind the `used` hits already in out.
    Preconditions: length is at least fixed + 8 (cm_data_index).  A file may be forged with right
    checksums, so sizes, cells, energies and truth are checked all the same.  Memory for hits is
-   taken only after cm_unpack has shown that the event has at least one byte for each. */
+   taken only after cm_unpack has shown that the event has at least one byte for each.  extra: room
+   for cm_extra floats. */
 static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t number,
                                    const unsigned char *p, size_t length, calomu_events *out,
-                                   size_t used, calomu_event *e, float *features)
+                                   size_t used, calomu_event *e, float *extra)
 {
-    size_t fixed = CM_EVENT + cm_feature_bytes(&d->info), n = cm_get32(p + 4);
+    size_t n = cm_get32(p + 4), n_extra = cm_extra(&d->info), fixed = CM_EVENT + 4 * n_extra, i;
     uint32_t cells = cm_cells(&d->info.geometry);
     calomu_hit *hits;
     cm_packed k;
     calomu_status s;
-    int i;
     if (cm_checksum(d->seed + number, p, length - 8) != cm_get64(p + length - 8))
         return cm_fail(c, CALOMU_EFORMAT, "%s: event %llu, at byte %llu, is damaged: its checksum "
                        "is wrong", d->path, (unsigned long long)number,
@@ -1893,11 +1912,11 @@ static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t num
     e->x = cm_from_bits(cm_get32(p + 12));
     e->y = cm_from_bits(cm_get32(p + 16));
     e->charge = cm_from_bits(cm_get32(p + 20));
-    e->features = features;
-    for (i = 0; features && i < CALOMU_FEATURES; i++)
-        features[i] = cm_from_bits(cm_get32(p + CM_EVENT + 4 * i));
+    for (i = 0; i < n_extra; i++) extra[i] = cm_from_bits(cm_get32(p + CM_EVENT + 4 * i));
+    e->features = d->info.features == CALOMU_FEATURES_NONE ? NULL : extra;
+    e->losses = d->info.losses ? extra + n_extra - CALOMU_LOSSES : NULL;
     s = cm_check_truth(c, &d->info.geometry, e, number);
-    if (!s) s = cm_check_features(c, d->info.features, features, number);
+    if (!s) s = cm_check_extra(c, &d->info, e, number);
     return s ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
 }
 
@@ -1907,13 +1926,13 @@ static uint64_t cm_number(uint64_t first, const uint64_t *numbers, size_t i)
     return numbers ? numbers[i] : first + i;
 }
 
-/* Checks the numbers asked for and takes the memory of everything but hits: events, features, and
-   `block` bytes for the longest packed event among them. */
+/* Checks the numbers asked for and takes the memory of everything but hits: events, features and
+   losses, and `block` bytes for the longest packed event among them. */
 static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t first,
                                      const uint64_t *numbers, size_t n, calomu_events *out)
 {
     uint64_t longest = 0, total = d->info.n_events;
-    size_t i, each = sizeof(calomu_event) + cm_feature_bytes(&d->info);
+    size_t i, each = sizeof(calomu_event) + cm_extra(&d->info) * sizeof(float);
     calomu_status s;
     if (n > SIZE_MAX / 4 / each)
         return cm_fail(c, CALOMU_EMEMORY, "no memory for %zu events at once", n);
@@ -1936,22 +1955,22 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
     return s ? cm_fail(c, s, "%s", calomu_message(out->owner_)) : CALOMU_OK;
 }
 
-/* One block of memory holds events, features and the packed bytes, another the hits, which grow
-   while events are unpacked; so pointers to hits are set at the end. */
+/* One block of memory holds events, features and losses, and the packed bytes, another the hits,
+   which grow while events are unpacked; so pointers to hits are set at the end. */
 calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
                                const uint64_t *numbers, size_t n, calomu_events *out)
 {
-    size_t used = 0, i, at, nf = cm_feature_bytes(&data->info) / 4;
+    size_t used = 0, i, at, n_extra = cm_extra(&data->info);
     calomu_event *event;
-    float *features;
+    float *extra;
     unsigned char *block;
     calomu_status s = cm_read_prepare(c, data, first, numbers, n, out);
     out->event = NULL;
     out->n = 0;
     if (s) return s;
     event = out->memory_[0];
-    features = (float *)(event + n);
-    block = (unsigned char *)(features + n * nf);
+    extra = (float *)(event + n);
+    block = (unsigned char *)(extra + n * n_extra);
     for (i = 0; i < n; i++) {
         uint64_t k = cm_number(first, numbers, i);
         if (data->event) {
@@ -1961,7 +1980,7 @@ calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t firs
         at = (size_t)(data->offset[k + 1] - data->offset[k]);
         s = cm_file_read(c, &data->file, data->path, data->offset[k], block, at);
         if (!s) s = cm_read_event(c, data, k, block, at, out, used, event + i,
-                                  nf ? features + i * nf : NULL);
+                                  extra + i * n_extra);
         if (s) return s;
         used += event[i].n_hits;
     }

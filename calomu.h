@@ -129,10 +129,21 @@ typedef struct calomu_hit {
 #define CALOMU_ABSENT calomu_absent()    /* a quiet NaN: the value of truth that is not known */
 float calomu_absent(void);
 
-/* One muon.  The pointers are borrowed.  A zeroed struct is no muon of unknown truth: set energy,
-   charge, x and y to CALOMU_ABSENT where they are not known.  Hits: any order where a function
-   takes an event from the caller; strictly rising cells where the library gives one.  A cell twice
-   is an error. */
+/* Where the muon's energy went, in GeV, if a simulation tells: values of an event's losses.  Each
+   is finite, or CALOMU_ABSENT; lost = deposited + leaked + unseen, but for rounding. */
+enum {
+    CALOMU_LOST,                     /* by the muon inside the calorimeter */
+    CALOMU_DEPOSITED,                /* in the sensitive part of cells, before any threshold */
+    CALOMU_LEAKED,                   /* carried out of the calorimeter by secondaries */
+    CALOMU_UNSEEN,                   /* nuclear binding, neutrinos; insensitive gaps */
+    CALOMU_LOSSES                    /* how many they are */
+};
+
+/* One muon.  The pointers are borrowed.  Start from a zeroed struct, which has no features and no
+   losses, but is no muon of unknown truth: set energy, charge, x and y to CALOMU_ABSENT where they
+   are not known.  Hits: any order where a function takes an event from the caller; strictly rising
+   cells where the library gives one.  A cell twice is an error.  In a set either every muon has
+   features or none, and the same with losses. */
 typedef struct calomu_event {
     const calomu_hit *hits;
     size_t n_hits;
@@ -140,6 +151,7 @@ typedef struct calomu_event {
     float energy;                    /* true energy, GeV, or CALOMU_ABSENT */
     float charge;                    /* +1, -1 or CALOMU_ABSENT */
     const float *features;           /* CALOMU_FEATURES values, or NULL */
+    const float *losses;             /* CALOMU_LOSSES values, or NULL */
 } calomu_event;
 
 /* ---------------------------------------------------------------- features (appendix 6) */
@@ -175,7 +187,7 @@ typedef enum calomu_feature_state {
     CALOMU_FEATURES_STANDARDISED_UNKNOWN = 3 /* the authors' files: mean and deviation unknown */
 } calomu_feature_state;
 
-/* What a data file says of itself. */
+/* What a data file says of itself; start from a zeroed struct. */
 typedef struct calomu_data_info {
     uint64_t n_events, n_hits;               /* ignored by calomu_writer_open */
     calomu_geometry geometry;
@@ -183,6 +195,7 @@ typedef struct calomu_data_info {
     calomu_feature_options feature_options;  /* where features are there */
     double mean[CALOMU_FEATURES];            /* where the state is STANDARDISED */
     double deviation[CALOMU_FEATURES];
+    int32_t losses;                          /* 1: every muon has its losses, 0: none has */
 } calomu_data_info;
 
 typedef struct calomu_writer calomu_writer;

@@ -41,6 +41,9 @@ check "operand too many" 2 "'x' is one argument too many" "$PROGRAM" import "$@"
 check "operand missing" 2 "FILE is missing" "$PROGRAM" info
 check "both standard input" 2 "cannot both be standard input" \
     "$PROGRAM" import --hits - --truth - --energy-unit GeV --out o.cmu
+check "both standard input" 2 "cannot both be standard input" \
+    "$PROGRAM" import --hits h --truth - --losses - --energy-unit GeV --out o.cmu
+check "losses without truth" 2 "--losses needs --truth" "$PROGRAM" import "$@" --losses l.csv
 check "junk behind a number" 2 "not a number" "$PROGRAM" features a --out b --grow 0.1x
 check "nan" 2 "not a number" "$PROGRAM" features a --out b --grow nan
 check "infinity" 2 "not a number" "$PROGRAM" features a --out b --grow 1e999
@@ -90,6 +93,49 @@ check "import again" 0 "" import h2.csv t2.csv b.cmu
 same "the same file again" a.cmu b.cmu
 check "export to standard output" 0 "3,7,8,9,0.100000001" "$PROGRAM" export a.cmu --hits -
 
+# Losses: a file with them, the same file without.
+cat >losses.csv <<END
+event,lost,deposited,leaked,unseen
+0,17.3280487,16.662323,0.665725589,0
+1,,,,
+2,3.40282347e+38,-1.40129846e-45,-0.5,
+3,,,2.5,
+END
+import_losses()
+{
+    "$PROGRAM" import --hits hits.csv --truth truth.csv --losses "$1" --energy-unit GeV --out "$2"
+}
+check "losses" 0 "4 muons, 6 hits" import_losses losses.csv l.cmu
+check "losses: export" 0 "" \
+    "$PROGRAM" export l.cmu --hits lh.csv --truth lt.csv --losses ll.csv
+same "losses come back" losses.csv ll.csv
+same "losses: hits come back" hits.csv lh.csv
+same "losses: truth comes back" truth.csv lt.csv
+check "losses: import again" 0 "" import_losses ll.csv l2.cmu
+same "losses: the same file again" l.cmu l2.cmu
+check "losses: info" 0 "all 4 muons are verified" "$PROGRAM" info l.cmu
+holds "losses: range" out "energy leaked       -0.5 to 2.5 GeV; unknown for 1 muons"
+holds "losses: one value" out "energy unseen       0 to 0 GeV; unknown for 3 muons"
+holds "losses: lost" out "energy lost         17.328 to 3.40282e+38 GeV; unknown for 2 muons"
+"$PROGRAM" info a.cmu >without.txt
+grep -q "energy lost" without.txt && fail "no losses: info has some" || pass
+check "no losses: export" 3 "a.cmu: the file has no losses" "$PROGRAM" export a.cmu --losses x.csv
+absent "no losses: no file" x.csv
+printf 'event,unseen,leaked,lost,deposited\n3,,2.5,,\n' >o.csv
+printf '2,,-0.5,3.40282347e38,-1.40129846e-45\n' >>o.csv
+printf '0,0.0,0.665725589,17.3280487,16.662323\n1,,,,\n' >>o.csv
+piped "losses from a pipe, in another order" 0 "" 'cat o.csv | import_losses - l3.cmu'
+same "losses in another order" l.cmu l3.cmu
+check "losses: features" 0 "4 muons with features" "$PROGRAM" features l.cmu --out lf.cmu
+check "losses: features keep them" 0 "" "$PROGRAM" export lf.cmu --losses ll.csv
+same "losses: features keep them" losses.csv ll.csv
+check "losses: perturb" 0 "" "$PROGRAM" perturb lf.cmu --zero 1000 --out lp.cmu
+check "losses: perturb keeps them" 0 "" "$PROGRAM" export lp.cmu --losses ll.csv
+same "losses: perturb keeps them" losses.csv ll.csv
+check "no losses: perturb adds none" 0 "" "$PROGRAM" perturb a.cmu --zero 1000 --out ap.cmu
+check "no losses: perturb adds none" 3 "no losses" "$PROGRAM" export ap.cmu --losses x.csv
+check "losses: clash" 2 "same name" "$PROGRAM" export l.cmu --hits x.csv --losses x.csv
+
 # Rows and columns in another order, CRLF, byte order mark, blanks, a column more, no last newline.
 printf '\357\273\277energy, iy ,ix,iz,remark,event\r\n0.1,9,8,7,a,3\r\n1.25,16,16,1,b,0\r\n' >r.csv
 printf '3.40282347e38,31,31,49,,0\r\n0,1,0,0,,2\r\n.03125,16,16,0,,0\r\n1e-45,0,0,0,,+2' >>r.csv
@@ -137,6 +183,12 @@ check "no hits, no truth" 0 "0 muons, 0 hits" "$PROGRAM" import --hits zero.csv 
 check "info of zero muons" 0 "all 0 muons are verified" "$PROGRAM" info zero.cmu
 check "truth without rows" 0 "0 muons" import zero.csv zero_t.csv zero2.cmu
 same "both are the same" zero.cmu zero2.cmu
+printf 'event,lost,deposited,leaked,unseen\n' >zero_l.csv
+check "losses without rows" 0 "0 muons" "$PROGRAM" import --hits zero.csv --truth zero_t.csv \
+    --losses zero_l.csv --energy-unit GeV --out zero3.cmu
+check "info of zero muons with losses" 0 "all 0 muons are verified" "$PROGRAM" info zero3.cmu
+check "export of zero losses" 0 "" "$PROGRAM" export zero3.cmu --losses zero_l2.csv
+same "export of zero losses" zero_l.csv zero_l2.csv
 check "muons without hits" 0 "4 muons, 0 hits" import zero.csv truth.csv zero3.cmu
 
 # ------------------------------------------------------------------ bad CSV
@@ -223,6 +275,26 @@ bad_truth "charge 2" "'charge' is 2, but must be 1, -1 or empty" "${T}0,1,,,2\n"
 bad_truth "y without x" "one of 'x' and 'y' is empty" "${T}0,1,,1,\n"
 bad_truth "x outside" "bad.csv:2: 'x' is 60 mm: outside the front face" "${T}0,1,60,0,1\n"
 bad_truth "y outside" "'y' is -60.01 mm: outside" "${T}0,1,0,-60.01,1\n"
+# bad_losses WHAT PATTERN TEXT
+bad_losses()
+{
+    printf "$3" >bad.csv
+    check "losses: $1" 3 "$2" import_losses bad.csv bad.cmu
+    absent "losses: $1: no file" bad.cmu
+}
+L='event,lost,deposited,leaked,unseen\n'
+bad_losses "column missing" "no column 'unseen'" 'event,lost,deposited,leaked\n0,1,1,0\n'
+bad_losses "too few" "bad.csv has 3 events, but truth.csv has 4" "${L}0,,,,\n1,,,,\n2,,,,\n"
+bad_losses "too many" "bad.csv has 5 events, but truth.csv has 4" \
+    "${L}0,,,,\n1,,,,\n2,,,,\n3,,,,\n4,,,,\n"
+bad_losses "none" "bad.csv has 0 events" "$L"
+bad_losses "twice" "bad.csv:3: event 0 was there before, in line 2" "${L}0,1,,,\n0,1,,,\n"
+bad_losses "gap" "bad.csv:3: event 2, but the file has 2 events" "${L}0,1,,,\n2,1,,,\n"
+bad_losses "absurd event" "bad.csv:2: 'event' is 4e18" "${L}4e18,1,,,\n"
+bad_losses "nan" "bad.csv:2: 'lost' is 'nan', which is not a number" "${L}0,nan,,,\n"
+bad_losses "too large" "bad.csv:2: 'leaked' is -1e+39, which is too large" "${L}0,,,-1e39,\n"
+bad_losses "text" "not a number" "${L}0,,,,much\n"
+check "losses missing" 4 "none.csv: cannot open" import_losses none.csv bad.cmu
 check "low edge is inside" 0 "" sh -c "printf '${T}0,1,-60,-60,1\n' >edge.csv
     '$PROGRAM' import --hits zero.csv --truth edge.csv --energy-unit GeV --out edge.cmu"
 
@@ -249,6 +321,7 @@ absent "export: the other is not written" x.csv
 if [ -c /dev/full ]; then
     check "import to a full disk" 4 "/dev/full" import hits.csv truth.csv /dev/full
     check "export to a full disk" 4 "/dev/full" "$PROGRAM" export a.cmu --truth /dev/full
+    check "losses to a full disk" 4 "/dev/full" "$PROGRAM" export l.cmu --losses /dev/full
     check "features to a full disk" 4 "/dev/full" "$PROGRAM" features g.cmu --out /dev/full
     piped "info to a full disk" 4 "standard output" '"$PROGRAM" info a.cmu >/dev/full'
     piped "help to a full disk" 4 "standard output" '"$PROGRAM" help >/dev/full'
@@ -286,15 +359,26 @@ damage()
     printf "\\$(printf %03o $((byte ^ 16)))" >>"$3"
     tail -c +$(($1 + 2)) "$2" >>"$3"
 }
-size=$(($(wc -c <a.cmu)))
-at=0
-while [ $at -lt $size ]; do
-    damage $at a.cmu broken.cmu
-    check "bit flipped in byte $at" 3 "broken.cmu" "$PROGRAM" info broken.cmu
-    head -c $at a.cmu >broken.cmu
-    check "cut off after $at bytes" 3 "broken.cmu" "$PROGRAM" info broken.cmu
-    at=$((at + 1 + size / 60))
+for file in a.cmu l.cmu; do          # without losses and with
+    size=$(($(wc -c <$file)))
+    at=0
+    while [ $at -lt $size ]; do
+        damage $at $file broken.cmu
+        check "$file: bit flipped in byte $at" 3 "broken.cmu" "$PROGRAM" info broken.cmu
+        head -c $at $file >broken.cmu
+        check "$file: cut off after $at bytes" 3 "broken.cmu" "$PROGRAM" info broken.cmu
+        at=$((at + 1 + size / 60))
+    done
 done
+at=592                               # the losses of muon 0: behind header and truth
+while [ $at -lt 608 ]; do
+    damage $at l.cmu broken.cmu
+    check "losses: bit flipped in byte $at" 3 "event 0, at byte 568, is damaged" \
+        "$PROGRAM" export broken.cmu --losses x.csv
+    at=$((at + 1))
+done
+absent "losses of a damaged file: no file" x.csv
+size=$(($(wc -c <a.cmu)))
 { cat a.cmu; echo; } >broken.cmu
 check "bytes behind the end" 3 "broken.cmu" "$PROGRAM" info broken.cmu
 damage $((size / 2)) a.cmu broken.cmu

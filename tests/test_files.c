@@ -84,6 +84,7 @@ typedef struct set {
     calomu_data_info info;
     calomu_event event[MAX_EVENTS];
     float features[MAX_EVENTS][CALOMU_FEATURES];
+    float losses[MAX_EVENTS][CALOMU_LOSSES];
     calomu_hit *hits[MAX_EVENTS];
     size_t n;
 } set;
@@ -154,6 +155,7 @@ static set *random_set(uint64_t seed, size_t n, size_t room)
         s->info.geometry = g;
     }
     s->info.features = (calomu_feature_state)(seed % 4);
+    s->info.losses = (int32_t)(seed / 4 % 2);
     if (s->info.features) {
         s->info.feature_options.convention = (calomu_convention)(seed / 4 % 2);
         s->info.feature_options.grow = 0.125f * (float)(seed % 3);
@@ -180,6 +182,9 @@ static set *random_set(uint64_t seed, size_t n, size_t room)
         }
         for (j = 0; j < CALOMU_FEATURES; j++) s->features[i][j] = (float)test_normal(&r);
         e->features = s->info.features ? s->features[i] : NULL;
+        for (j = 0; j < CALOMU_LOSSES; j++)
+            s->losses[i][j] = test_int(&r, 0, 3) ? (float)test_normal(&r) : CALOMU_ABSENT;
+        e->losses = s->info.losses ? s->losses[i] : NULL;
     }
     return s;
 }
@@ -190,7 +195,8 @@ static int same_event(const calomu_event *a, const calomu_event *b)
     size_t i;
     int same = a->n_hits == b->n_hits && float_bits(a->energy) == float_bits(b->energy)
         && float_bits(a->x) == float_bits(b->x) && float_bits(a->y) == float_bits(b->y)
-        && float_bits(a->charge) == float_bits(b->charge) && !a->features == !b->features;
+        && float_bits(a->charge) == float_bits(b->charge) && !a->features == !b->features
+        && !a->losses == !b->losses;
     for (i = 0; same && i < a->n_hits; i++) {
         uint32_t ea = float_bits(a->hits[i].energy), eb = float_bits(b->hits[i].energy);
         same = a->hits[i].cell == b->hits[i].cell
@@ -198,6 +204,7 @@ static int same_event(const calomu_event *a, const calomu_event *b)
     }
     if (same && a->features)
         same = !memcmp(a->features, b->features, CALOMU_FEATURES * sizeof(float));
+    if (same && a->losses) same = !memcmp(a->losses, b->losses, CALOMU_LOSSES * sizeof(float));
     return same;
 }
 
@@ -205,7 +212,7 @@ static int same_info(const calomu_data_info *a, const calomu_data_info *b)
 {
     int i, same = a->geometry.nz == b->geometry.nz && a->geometry.nx == b->geometry.nx
         && a->geometry.ny == b->geometry.ny && a->geometry.field == b->geometry.field
-        && a->features == b->features
+        && a->features == b->features && a->losses == b->losses
         && a->feature_options.convention == b->feature_options.convention
         && a->feature_options.grow == b->feature_options.grow
         && !memcmp(a->mean, b->mean, sizeof a->mean)
@@ -269,13 +276,15 @@ static int decodes_to(const unsigned char *f, size_t size, const set *s)
         && number_at(f + 16, 4) == HEADER && number_at(f + 20, 4) == (uint64_t)s->info.features
         && (int64_t)number_at(f + 32, 4) == s->info.geometry.nz
         && (int64_t)number_at(f + 40, 4) == s->info.geometry.ny
+        && (int64_t)number_at(f + 44, 4) == s->info.losses
         && h == cm_checksum(0, f, 560) && number_at(t + 8, 8) == s->n
         && number_at(t + 32, 8) == cm_checksum(h, f + index, 8 * s->n)
         && number_at(t + 40, 8) == cm_checksum(h, t, 40) && !memcmp(f + 48, "GeV mm T", 8)
         && !memcmp(t, "CMU-end\n", 8) && !memcmp(f, "\x89" "CMU\r\n\x1a\n", 8);
     for (i = 0; ok && i < s->n; i++) {
         const unsigned char *p = f + at;
-        const unsigned char *q = p + FIXED + (s->info.features ? 4 * CALOMU_FEATURES : 0);
+        const unsigned char *l = p + FIXED + (s->info.features ? 4 * CALOMU_FEATURES : 0);
+        const unsigned char *q = l + (s->info.losses ? 4 * CALOMU_LOSSES : 0);
         const calomu_event *e = s->event + i;
         uint64_t length = number_at(p, 4), n = number_at(p + 4, 4), cell = 0, bit = 0;
         ok = number_at(f + index + 8 * i, 8) == at && n == e->n_hits
@@ -285,6 +294,8 @@ static int decodes_to(const unsigned char *f, size_t size, const set *s)
             && number_at(p + 20, 4) == float_bits(e->charge);
         for (k = 0; k < CALOMU_FEATURES && s->info.features; k++)
             ok = ok && number_at(p + 24 + 4 * k, 4) == float_bits(e->features[k]);
+        for (k = 0; k < CALOMU_LOSSES && s->info.losses; k++)
+            ok = ok && number_at(l + 4 * k, 4) == float_bits(e->losses[k]);
         if (ok && n) {
             uint64_t base = number_at(q, 4), gaps = number_at(q + 8, 4);
             int shift = q[4], width = q[5];
@@ -502,8 +513,12 @@ static void test_memory_sets(calomu *c)
     CHECK_FAILS(c, calomu_data_from_memory(c, &s->info, s->event, s->n, &d), CALOMU_EFORMAT);
     CHECK(says(c, "event 3"), "names the event");
     s->event[3] = was;
+    s->event[4].losses = NULL;
+    CHECK_FAILS(c, calomu_data_from_memory(c, &s->info, s->event, s->n, &d), CALOMU_EFORMAT);
+    CHECK(says(c, "event 4: lacks its losses"), "losses");
     s->event[2].features = NULL;
     CHECK_FAILS(c, calomu_data_from_memory(c, &s->info, s->event, s->n, &d), CALOMU_EFORMAT);
+    CHECK(says(c, "event 2: lacks its features"), "features");
     CHECK(d == NULL, "nothing is made on failure");
     calomu_data_close(NULL);
     set_free(s);
@@ -537,10 +552,10 @@ static void test_refusals(calomu *c)
 {
     set *s = random_set(8, 2, 50);   /* no features */
     calomu_hit hits[3] = { { 10, 1 }, { 51199, 0 }, { 3, 2 } };
-    const calomu_event good = { hits, 3, 0.5f, -1.5f, 100, -1, NULL };
+    const calomu_event good = { hits, 3, 0.5f, -1.5f, 100, -1, NULL, NULL };
     calomu_event e = good;
     calomu_hit *many;
-    float f[CALOMU_FEATURES] = { 0 };
+    float f[CALOMU_FEATURES] = { 0 }, losses[CALOMU_LOSSES] = { 0 };
     int i;
     hits[1].cell = 51200; refuse(c, s, &e, "51200"); hits[1].cell = 51199;
     hits[2].cell = 10; refuse(c, s, &e, "iz 0, ix 0, iy 10) comes twice"); hits[2].cell = 3;
@@ -560,6 +575,7 @@ static void test_refusals(calomu *c)
     e.y = -1e30f; refuse(c, s, &e, "outside");
     e.y = CALOMU_ABSENT; refuse(c, s, &e, "y is not"); e = good;
     e.features = f; refuse(c, s, &e, "features"); e = good;
+    e.losses = losses; refuse(c, s, &e, "has losses in a set without"); e = good;
     many = calloc(51201, sizeof *many);
     e.hits = many;
     e.n_hits = 51201;
@@ -572,7 +588,16 @@ static void test_refusals(calomu *c)
     e.features = s->features[0];
     s->features[0][27] = (float)NAN; refuse(c, s, &e, "feature 27");
     set_free(s);
-    for (i = 0; i < 7; i++) {        /* bad descriptions */
+    s = random_set(4, 2, 50);        /* losses, no features */
+    s->info.geometry = calomu_geometry_default();
+    s->event[0] = e = good;
+    s->event[0].losses = losses;
+    refuse(c, s, &e, "lacks its losses");
+    e.losses = s->losses[1];
+    s->losses[1][0] = (float)INFINITY; refuse(c, s, &e, "loss 0"); s->losses[1][0] = 1;
+    s->losses[1][3] = -(float)INFINITY; refuse(c, s, &e, "loss 3");
+    set_free(s);
+    for (i = 0; i < 9; i++) {        /* bad descriptions */
         calomu_writer *w = NULL;
         s = random_set(2, 1, 1);
         s->info.geometry = calomu_geometry_default();
@@ -583,6 +608,8 @@ static void test_refusals(calomu *c)
         if (i == 4) s->info.feature_options.grow = -1;
         if (i == 5) s->info.mean[3] = (double)NAN;
         if (i == 6) s->info.deviation[3] = 0;
+        if (i == 7) s->info.losses = 2;
+        if (i == 8) s->info.losses = -1;
         CHECK_FAILS(c, calomu_writer_open(c, tmp_a, &s->info, &w), CALOMU_EUSAGE);
         CHECK(!w, "no writer on failure");
         set_free(s);
@@ -592,9 +619,9 @@ static void test_refusals(calomu *c)
 /* ---- .cmu: damage */
 
 /* Every truncation and every flipped bit of a small file is noticed. */
-static void test_damage(calomu *c)
+static void test_damage(calomu *c, uint64_t seed)
 {
-    set *s = random_set(1, 5, 12);
+    set *s = random_set(seed, 5, 12);
     unsigned char *a, *part;
     size_t n, i;
     int missed = 0;
@@ -655,9 +682,9 @@ static void repair(unsigned char *f, size_t size, const uint64_t *offset, size_t
 
 /* Damage behind right checksums: each field at extremes, and random bytes.  Nothing may crash, and
    what is accepted must obey the rules. */
-static void test_hostile(calomu *c)
+static void test_hostile(calomu *c, uint64_t seed)
 {
-    set *s = random_set(9, 4, 40);   /* with features */
+    set *s = random_set(seed, 4, 40);
     uint64_t offset[8], extreme[] = { 0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0x80000000u, UINT32_MAX,
                                       UINT64_MAX, (uint64_t)1 << 63, 0x7F800000 };
     test_random r = test_seed(77);
@@ -680,7 +707,7 @@ static void test_hostile(calomu *c)
             size_t at = (size_t)(test_bits(&r) % n);
             if (round % 3 == 1)      /* the fields of sizes */
                 at = (size_t)offset[test_int(&r, 0, 3)]
-                    + (size_t)(test_int(&r, 0, 1) ? test_int(&r, 0, 8) : test_int(&r, 130, 160));
+                    + (size_t)(test_int(&r, 0, 1) ? test_int(&r, 0, 8) : test_int(&r, 130, 180));
             if (round % 3 == 2) at = n - TRAILER - 32 + (size_t)test_int(&r, 0, 70);
             put_number(b + at, test_int(&r, 0, 1) ? extreme[test_int(&r, 0, 10)] : test_bits(&r),
                        1 << test_int(&r, 0, 3));
@@ -692,6 +719,8 @@ static void test_hostile(calomu *c)
             const calomu_geometry *g = &calomu_data_describe(d)->geometry;
             size_t j;
             status = calomu_data_read(c, d, i, NULL, 1, &e);
+            for (j = 0; !status && e.event->losses && j < CALOMU_LOSSES; j++)
+                wrong += !isnan(e.event->losses[j]) && !isfinite(e.event->losses[j]);
             for (j = 0; !status && j < e.event->n_hits; j++) {
                 const calomu_hit *hit = e.event->hits + j;
                 wrong += !(hit->energy >= 0 && hit->energy <= 3.4e38f)
@@ -826,6 +855,78 @@ static void test_forged(calomu *c)
     put_number(f.byte + 16, float_bits(60), 4); FORGED(f, bad);
     f = two[0]; put_number(f.byte + 20, float_bits(0), 4); FORGED(f, bad);
     f = two[0]; f.n = 30; FORGED(f, bad);
+}
+
+/* What is unknown is written in one way, whichever NaN it was: equal events give equal bytes. */
+static void test_unknown(calomu *c)
+{
+    set *s = random_set(4, 1, 30);   /* losses, no features */
+    unsigned char *a;
+    size_t n, k;
+    CHECK(s->info.losses && !s->info.features, "the set");
+    s->event[0].energy = s->event[0].charge = bits_float(0x7FC12345);
+    s->event[0].x = s->event[0].y = bits_float(0xFFC00000);
+    for (k = 0; k < CALOMU_LOSSES; k++)
+        s->losses[0][k] = bits_float(k % 2 ? 0x7FC12345 : 0xFFC00000);
+    CHECK_OK(c, write_set(c, tmp_a, s));
+    a = slurp(tmp_a, &n);
+    if (!a || n < HEADER + 40) exit(1);
+    for (k = 8; k < 40; k += 4)
+        CHECK(number_at(a + HEADER + k, 4) == 0x7FC00000, "byte %d of the event", (int)k);
+    free(a);
+    set_free(s);
+}
+
+/* The file tmp_a with byte `at` changed, behind right checksums, as tmp_b. */
+static calomu_status forge_losses(calomu *c, size_t at, uint64_t value, int bytes)
+{
+    uint64_t offset[3];
+    size_t n, i;
+    unsigned char *a = slurp(tmp_a, &n);
+    if (!a) exit(1);
+    for (i = 0; i < 3; i++)
+        offset[i] = i < 2 ? number_at(a + n - TRAILER - 8 * (2 - i), 8) : n - TRAILER - 16;
+    put_number(a + at, value, bytes);
+    repair(a, n, offset, 2);
+    spill(tmp_b, a, n);
+    free(a);
+    return read_all(c, tmp_b);
+}
+
+/* Losses in forged files, and next to files without: a batch that is used again keeps nothing. */
+static void test_losses(calomu *c)
+{
+    set *with = random_set(4, 2, 30), *without = random_set(0, 2, 30);
+    const size_t at = HEADER + FIXED;
+    calomu_data *d = NULL, *old = NULL;
+    calomu_events e = { 0 };
+    CHECK_OK(c, write_set(c, tmp_a, with));
+    CHECK_OK(c, write_set(c, tmp_b, without));
+    CHECK_OK(c, calomu_data_open(c, tmp_a, &d));
+    CHECK_OK(c, calomu_data_open(c, tmp_b, &old));
+    CHECK_OK(c, calomu_data_read(c, d, 0, NULL, 2, &e));
+    CHECK(same_event(e.event, with->event) && same_event(e.event + 1, with->event + 1), "new");
+    CHECK_OK(c, calomu_data_read(c, old, 0, NULL, 2, &e));
+    CHECK(same_event(e.event, without->event) && !e.event->losses, "old after new");
+    CHECK_OK(c, calomu_data_read(c, d, 1, NULL, 1, &e));
+    CHECK(same_event(e.event, with->event + 1), "new after old");
+    calomu_events_free(&e);
+    calomu_data_close(d);
+    calomu_data_close(old);
+    CHECK_OK(c, forge_losses(c, at, float_bits(-5), 4));         /* other codes may count so */
+    CHECK_OK(c, forge_losses(c, at + 12, 0xFFFFFFFF, 4));        /* any NaN is unknown */
+    CHECK_FAILS(c, forge_losses(c, at, 0x7F800000, 4), CALOMU_EFORMAT);
+    CHECK(says(c, tmp_b) && says(c, "event 0: loss 0"), "infinite");
+    CHECK_FAILS(c, forge_losses(c, at + 12, 0xFF800000, 4), CALOMU_EFORMAT);
+    CHECK(says(c, "loss 3"), "infinite");
+    CHECK_FAILS(c, forge_losses(c, 44, 0, 4), CALOMU_EFORMAT);   /* losses are taken for hits */
+    CHECK_FAILS(c, forge_losses(c, 44, 2, 4), CALOMU_EFORMAT);
+    CHECK(says(c, "contents") && says(c, "newer"), "contents of a version to come");
+    CHECK_FAILS(c, forge_losses(c, 44, 0x01000001, 4), CALOMU_EFORMAT);
+    CHECK_OK(c, write_set(c, tmp_a, without));
+    CHECK_FAILS(c, forge_losses(c, 44, 1, 4), CALOMU_EFORMAT);   /* hits are taken for losses */
+    set_free(with);
+    set_free(without);
 }
 
 /* Named faults, each with its own message. */
@@ -1406,7 +1507,7 @@ static calomu_status everything(calomu *c, const set *s)
 
 static void test_no_memory(void)
 {
-    set *s = random_set(9, 6, 80);
+    set *s = random_set(21, 6, 80);  /* features and losses */
     calomu_hit swap = s->hits[0][0];
     heap h = { 0, 0, 0 };
     calomu_options o = { 0 };
@@ -1465,9 +1566,14 @@ int main(int argc, char **argv)
     test_threads(c);
     test_memory_sets(c);
     test_refusals(c);
-    test_damage(c);
-    test_hostile(c);
+    test_damage(c, 1);               /* with features, */
+    test_damage(c, 12);              /*   with losses, */
+    test_damage(c, 5);               /*   with both */
+    test_hostile(c, 9);
+    test_hostile(c, 21);             /* the same with losses */
     test_forged(c);
+    test_unknown(c);
+    test_losses(c);
     test_faults(c);
     test_kinds(c);
     test_output(c);

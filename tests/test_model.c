@@ -325,7 +325,7 @@ static void check_bad_muons(calomu *c, const calomu_model *m, const test_batch *
 {
     calomu_hit hits[3] = { { 3, 1 }, { 5, 2 }, { 9, 3 } };
     const calomu_event good = { hits, 3, b->event[0].x, b->event[0].y, CALOMU_ABSENT,
-                                CALOMU_ABSENT, NULL };
+                                CALOMU_ABSENT, NULL, NULL };
     calomu_event e = good;
     calomu_hit *many;
 #define BAD(change, undo, status) change; bad_muon(c, m, b, &e, status, #change); undo; e = good

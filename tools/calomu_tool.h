@@ -74,6 +74,8 @@ void tool_notice(const char *format, ...) TOOL_PRINTF(1, 2);
 /* Opens a context whose notices go to tool_notice; threads 0: all cores.  Reports failures. */
 calomu_status tool_open(calomu **c, int threads);
 calomu_status tool_open_training(calomu **c, int threads, int recompute);
+/* Number of the calling thread in its team, from 0: which of the threads' contexts is its own. */
+int tool_thread(void);
 /* The word of n nearest to `word` by edits; NULL if none is near.  A NULL word is passed over. */
 const char *tool_nearest(const char *word, const char *const *words, size_t n);
 

@@ -4,9 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 enum { FEATURES_CHUNK = 512 };       /* muons read, computed and written together */
 
@@ -33,12 +30,8 @@ static void features_compute(features_job *job)
 #pragma omp parallel for schedule(dynamic, 4) num_threads(job->threads)
 #endif
     for (i = 0; i < n; i++) {
-        int k = 0;
-#ifdef _OPENMP
-        k = omp_get_thread_num();
-#endif
-        job->status[i] = calomu_features(job->worker[k], g, &job->batch.event[i], &job->options,
-                                         job->value[i]);
+        job->status[i] = calomu_features(job->worker[tool_thread()], g, &job->batch.event[i],
+                                         &job->options, job->value[i]);
     }
 }
 

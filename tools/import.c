@@ -1,8 +1,9 @@
 /* import.c - `calomu import` and `calomu export`: data files from and to CSV.
 
-   Hits are `event,iz,ix,iy,energy`, truth is `event,energy,x,y,charge`, features are `event` and
-   the 28 names; energies GeV (hits on import: as --energy-unit says), lengths mm.  Floats are
-   written with 9 significant digits, from which they come back to the same bits.  */
+   Hits are `event,iz,ix,iy,energy`, truth is `event,energy,x,y,charge`, losses are
+   `event,lost,deposited,leaked,unseen`, features are `event` and the 28 names; energies GeV (hits
+   on import: as --energy-unit says), lengths mm.  Floats are written with 9 significant digits,
+   from which they come back to the same bits.  */
 #include "calomu_tool.h"
 
 #include <float.h>
@@ -18,20 +19,25 @@ typedef struct import_hit {          /* row i of the hits is line i + 2 of its f
     float energy;
 } import_hit;
 
-typedef struct import_truth {
+typedef struct import_row {
     uint32_t event;
-    float energy, x, y, charge;
-} import_truth;
+    float value[4];                  /* of the columns behind `event` */
+} import_row;
+
+typedef struct import_table {        /* truth, or losses: a row for each event */
+    const char *path;                /* NULL: not given */
+    import_row *row;
+    size_t n, room;
+    size_t *row_of;                  /* per event: its row */
+} import_table;
 
 typedef struct import_job {
-    const char *hits_path, *truth_path, *out;
+    const char *hits_path, *out;
     calomu_geometry geometry;
     double scale;                    /* from the file's unit to GeV */
     import_hit *hit;
     size_t n_hits, room_hits;
-    import_truth *truth;             /* NULL without --truth */
-    size_t n_truth, room_truth;
-    size_t *row_of;                  /* per event: its row of truth */
+    import_table truth, losses;
     size_t n_events;
     size_t *start, *order;           /* hits of event i: rows order[start[i]] ... start[i + 1] */
     int sorted;                      /* 1: hits came by rising event; order is not needed */
@@ -54,9 +60,11 @@ static void *import_grow(void *array, size_t *room, size_t n, size_t size, const
     return more;
 }
 
+static int import_standard(const char *path) { return path && strcmp(path, "-") == 0; }
+
 static const char *import_name(const char *path)
 {
-    return strcmp(path, "-") == 0 ? "standard input" : path;
+    return import_standard(path) ? "standard input" : path;
 }
 
 /* A number of the file as a float.  The largest float, written with 9 digits, is a little more
@@ -88,9 +96,9 @@ static calomu_status import_hit_row(import_job *job, const tool_csv *csv, const 
     if (value[4] < 0)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'energy' is negative: %s",
                              tool_csv_text(csv, 4));
-    if (job->truth_path && event >= job->n_events)
+    if (job->truth.path && event >= job->n_events)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "event %llu, but %s has %zu events, numbered "
-                             "from 0", (unsigned long long)event, import_name(job->truth_path),
+                             "from 0", (unsigned long long)event, import_name(job->truth.path),
                              job->n_events);
     hit = import_grow(job->hit, &job->room_hits, job->n_hits, sizeof *hit,
                       import_name(job->hits_path));
@@ -138,7 +146,7 @@ static calomu_status import_read_hits(import_job *job)
     return status;
 }
 
-/* ---------------------------------------------------------------- import: truth */
+/* ---------------------------------------------------------------- import: truth, losses */
 
 /* Inside the face, by the rule of the library: the low edge belongs to the cell. */
 static int import_on_face(const calomu_geometry *g, int axis, double at)
@@ -147,62 +155,90 @@ static int import_on_face(const calomu_geometry *g, int axis, double at)
     return index >= 0 && index < (double)(axis == 1 ? g->nx : g->ny);
 }
 
-static calomu_status import_truth_row(import_job *job, const tool_csv *csv, const double value[5])
+/* What truth must obey; value: energy, x, y, charge, which are columns 1 to 4. */
+static calomu_status import_check_truth(const import_job *job, const tool_csv *csv,
+                                        const float value[4])
 {
-    static const char *const name[] = { "event", "energy", "x", "y", "charge" };
-    uint64_t event;
-    float number[5];
-    import_truth *t;
     int i;
-    calomu_status status = tool_csv_whole(csv, 0, value[0], 0, UINT32_MAX - 1, &event);
-    for (i = 1; i < 5 && status == CALOMU_OK; i++)
-        status = import_float(csv, name[i], value[i], &number[i]);
-    if (status != CALOMU_OK) return status;
-    if (number[1] <= 0)
+    if (value[0] <= 0)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'energy' is %s, but must be above 0 GeV",
                              tool_csv_text(csv, 1));
-    if (isnan(number[2]) != isnan(number[3]))
+    if (isnan(value[1]) != isnan(value[2]))
         return tool_csv_fail(csv, CALOMU_EFORMAT, "one of 'x' and 'y' is empty, the other not");
-    for (i = 2; i < 4; i++)
-        if (!isnan(number[i]) && !import_on_face(&job->geometry, i - 1, (double)number[i]))
+    for (i = 1; i < 3; i++)
+        if (!isnan(value[i]) && !import_on_face(&job->geometry, i, (double)value[i]))
             return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %s mm: outside the front face",
-                                 name[i], tool_csv_text(csv, i));
-    if (!isnan(number[4]) && fabs((double)number[4]) != 1)
+                                 i == 1 ? "x" : "y", tool_csv_text(csv, i + 1));
+    if (!isnan(value[3]) && fabs((double)value[3]) != 1)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'charge' is %s, but must be 1, -1 or empty",
                              tool_csv_text(csv, 4));
-    t = import_grow(job->truth, &job->room_truth, job->n_truth, sizeof *t,
-                    import_name(job->truth_path));
-    if (!t) return CALOMU_EMEMORY;
-    job->truth = t;
-    t += job->n_truth++;
-    t->event = (uint32_t)event;
-    t->energy = number[1];
-    t->x = number[2];
-    t->y = number[3];
-    t->charge = number[4];
     return CALOMU_OK;
 }
 
-/* n rows must be the events 0..n-1, each once: anything else leaves an event out. */
-static calomu_status import_number_truth(import_job *job)
+/* Appends a row; columns: `event` and four more. */
+static calomu_status import_table_row(import_table *t, const tool_csv *csv,
+                                      const tool_column *columns, const double value[5])
 {
-    const char *path = import_name(job->truth_path);
-    size_t i, event, n = job->n_truth;
-    job->n_events = n;
-    job->row_of = malloc((n ? n : 1) * sizeof *job->row_of);
-    if (!job->row_of) return tool_fail(CALOMU_EMEMORY, "%s: no memory", path);
-    for (i = 0; i < n; i++) job->row_of[i] = SIZE_MAX;
+    uint64_t event;
+    import_row *row;
+    int i;
+    calomu_status status = tool_csv_whole(csv, 0, value[0], 0, UINT32_MAX - 1, &event);
+    if (status != CALOMU_OK) return status;
+    row = import_grow(t->row, &t->room, t->n, sizeof *row, import_name(t->path));
+    if (!row) return CALOMU_EMEMORY;
+    t->row = row;
+    row += t->n;
+    row->event = (uint32_t)event;
+    for (i = 0; i < 4 && status == CALOMU_OK; i++)
+        status = import_float(csv, columns[i + 1].name, value[i + 1], &row->value[i]);
+    if (status == CALOMU_OK) t->n++;
+    return status;
+}
+
+/* n rows must be the events 0..n-1, each once: anything else leaves an event out. */
+static calomu_status import_number_rows(import_table *t)
+{
+    const char *path = import_name(t->path);
+    size_t i, event, n = t->n;
+    t->row_of = malloc((n ? n : 1) * sizeof *t->row_of);
+    if (!t->row_of) return tool_fail(CALOMU_EMEMORY, "%s: no memory", path);
+    for (i = 0; i < n; i++) t->row_of[i] = SIZE_MAX;
     for (i = 0; i < n; i++) {
-        event = job->truth[i].event;
+        event = t->row[i].event;
         if (event >= n)
             return tool_fail(CALOMU_EFORMAT, "%s:%zu: event %zu, but the file has %zu events, "
                              "which must be numbered from 0 to %zu", path, i + 2, event, n, n - 1);
-        if (job->row_of[event] != SIZE_MAX)
+        if (t->row_of[event] != SIZE_MAX)
             return tool_fail(CALOMU_EFORMAT, "%s:%zu: event %zu was there before, in line %zu",
-                             path, i + 2, event, job->row_of[event] + 2);
-        job->row_of[event] = i;
+                             path, i + 2, event, t->row_of[event] + 2);
+        t->row_of[event] = i;
     }
     return CALOMU_OK;
+}
+
+/* The values of an event; NULL if there is no such table. */
+static const float *import_values(const import_table *t, size_t event)
+{
+    return t->path ? t->row[t->row_of[event]].value : NULL;
+}
+
+static calomu_status import_read_table(const import_job *job, import_table *t,
+                                       const tool_column *columns)
+{
+    double value[5];
+    int more = 1;
+    tool_csv *csv;
+    calomu_status status = tool_csv_open(t->path, columns, 5, &csv);
+    if (status != CALOMU_OK) return status;
+    while (status == CALOMU_OK) {
+        status = tool_csv_next(csv, value, &more);
+        if (status != CALOMU_OK || !more) break;
+        status = import_table_row(t, csv, columns, value);
+        if (status == CALOMU_OK && t == &job->truth)
+            status = import_check_truth(job, csv, t->row[t->n - 1].value);
+    }
+    tool_csv_close(csv);
+    return status == CALOMU_OK ? import_number_rows(t) : status;
 }
 
 static calomu_status import_read_truth(import_job *job)
@@ -211,18 +247,24 @@ static calomu_status import_read_truth(import_job *job)
         { "event", TOOL_CELL_NUMBER, 0 }, { "energy", TOOL_CELL_MAYBE, 0 },
         { "x", TOOL_CELL_MAYBE, 0 }, { "y", TOOL_CELL_MAYBE, 0 }, { "charge", TOOL_CELL_MAYBE, 0 }
     };
-    double value[5];
-    int more = 1;
-    tool_csv *csv;
-    calomu_status status = tool_csv_open(job->truth_path, columns, 5, &csv);
-    if (status != CALOMU_OK) return status;
-    while (status == CALOMU_OK) {
-        status = tool_csv_next(csv, value, &more);
-        if (status != CALOMU_OK || !more) break;
-        status = import_truth_row(job, csv, value);
-    }
-    tool_csv_close(csv);
-    return status == CALOMU_OK ? import_number_truth(job) : status;
+    calomu_status status = import_read_table(job, &job->truth, columns);
+    job->n_events = job->truth.n;
+    return status;
+}
+
+static calomu_status import_read_losses(import_job *job)
+{
+    static const tool_column columns[] = {
+        { "event", TOOL_CELL_NUMBER, 0 }, { "lost", TOOL_CELL_MAYBE, 0 },
+        { "deposited", TOOL_CELL_MAYBE, 0 }, { "leaked", TOOL_CELL_MAYBE, 0 },
+        { "unseen", TOOL_CELL_MAYBE, 0 }
+    };
+    calomu_status status = import_read_table(job, &job->losses, columns);
+    if (status == CALOMU_OK && job->losses.n != job->n_events)
+        return tool_fail(CALOMU_EFORMAT, "%s has %zu events, but %s has %zu",
+                         import_name(job->losses.path), job->losses.n,
+                         import_name(job->truth.path), job->n_events);
+    return status;
 }
 
 /* ---------------------------------------------------------------- import: order, and out */
@@ -232,7 +274,7 @@ static calomu_status import_read_truth(import_job *job)
 static calomu_status import_number_hits(import_job *job)
 {
     uint64_t most = 1000000 + 100 * (uint64_t)job->n_hits;
-    if (job->truth_path) return CALOMU_OK;
+    if (job->truth.path) return CALOMU_OK;
     job->n_events = job->n_hits ? (size_t)job->largest + 1 : 0;
     if (job->n_events <= most) return CALOMU_OK;
     return tool_fail(CALOMU_EFORMAT, "%s:%zu: event %lu, but there are only %zu hits; if so many "
@@ -306,14 +348,15 @@ static calomu_status import_gather(const import_job *job, size_t event, import_c
 
 static void import_event(const import_job *job, size_t i, calomu_hit *hit, calomu_event *event)
 {
-    const import_truth *t = job->truth_path ? &job->truth[job->row_of[i]] : NULL;
+    const float *truth = import_values(&job->truth, i);
     memset(event, 0, sizeof *event);
     event->hits = hit;
     event->n_hits = job->start[i + 1] - job->start[i];
-    event->energy = t ? t->energy : CALOMU_ABSENT;
-    event->x = t ? t->x : CALOMU_ABSENT;
-    event->y = t ? t->y : CALOMU_ABSENT;
-    event->charge = t ? t->charge : CALOMU_ABSENT;
+    event->energy = truth ? truth[0] : CALOMU_ABSENT;
+    event->x = truth ? truth[1] : CALOMU_ABSENT;
+    event->y = truth ? truth[2] : CALOMU_ABSENT;
+    event->charge = truth ? truth[3] : CALOMU_ABSENT;
+    event->losses = import_values(&job->losses, i);
 }
 
 static calomu_status import_write_events(calomu *c, const import_job *job, calomu_writer *writer,
@@ -345,6 +388,7 @@ static calomu_status import_write(calomu *c, const import_job *job)
         if (job->start[i + 1] - job->start[i] > most) most = job->start[i + 1] - job->start[i];
     memset(&info, 0, sizeof info);
     info.geometry = job->geometry;
+    info.losses = job->losses.path != NULL;
     status = calomu_writer_open(c, job->out, &info, &writer);
     if (status != CALOMU_OK) return tool_report(c, status);
     cell = calloc(most, sizeof *cell);
@@ -367,15 +411,18 @@ static calomu_status import_run(import_job *job)
 {
     calomu *c = NULL;
     calomu_status status = tool_open(&c, 1);
-    if (status == CALOMU_OK && job->truth_path) status = import_read_truth(job);
+    if (status == CALOMU_OK && job->truth.path) status = import_read_truth(job);
+    if (status == CALOMU_OK && job->losses.path) status = import_read_losses(job);
     if (status == CALOMU_OK) status = import_read_hits(job);
     if (status == CALOMU_OK) status = import_number_hits(job);
     if (status == CALOMU_OK) status = import_sort(job);
     if (status == CALOMU_OK) status = import_write(c, job);
     calomu_close(c);
     free(job->hit);
-    free(job->truth);
-    free(job->row_of);
+    free(job->truth.row);
+    free(job->truth.row_of);
+    free(job->losses.row);
+    free(job->losses.row_of);
     free(job->start);
     free(job->order);
     if (tool_stop) tool_signals_obey();
@@ -389,10 +436,14 @@ int verb_import(int argc, char **argv)
     tool_option options[] = {
         { .name = "hits", .type = TOOL_STRING, .target = &job.hits_path, .value = "HITS.csv",
           .help = "hits: columns event,iz,ix,iy,energy; - is standard input", .needed = 1 },
-        { .name = "truth", .type = TOOL_STRING, .target = &job.truth_path, .value = "TRUTH.csv",
+        { .name = "truth", .type = TOOL_STRING, .target = &job.truth.path, .value = "TRUTH.csv",
           .help = "truth: columns event,energy,x,y,charge (GeV, mm); empty fields are unknown" },
+        { .name = "losses", .type = TOOL_STRING, .target = &job.losses.path, .value = "LOSSES.csv",
+          .help = "where the energy went: columns event,lost,deposited,leaked,unseen (GeV); empty "
+          "fields are unknown" },
         { .name = "energy-unit", .type = TOOL_CHOICE, .target = &unit, .value = "GeV|MeV",
-          .help = "unit of the energies of the hits; truth is in GeV always", .needed = 1 },
+          .help = "unit of the energies of the hits; truth and losses are in GeV always",
+          .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &job.out, .value = "FILE.cmu",
           .help = "data file to write", .needed = 1 },
         TOOL_OPTION_GEOMETRY(&job.geometry),
@@ -402,15 +453,18 @@ int verb_import(int argc, char **argv)
         .verb = "import",
         .purpose = "Makes a data file from CSV files.  Columns and rows may be in any order.",
         .options = options,
-        .notes = "Events are numbered from 0.  With --truth it names each event once; without, "
-                 "the largest\nevent of the hits is the last, and truth is unknown."
+        .notes = "Events are numbered from 0.  TRUTH.csv and LOSSES.csv name each event once.  "
+                 "Without --truth the\nlargest event of the hits is the last, and truth is unknown."
     };
-    int code;
+    int code, standard;
     job.geometry = calomu_geometry_default();
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    if (job.truth_path && strcmp(job.truth_path, "-") == 0 && strcmp(job.hits_path, "-") == 0)
-        return (int)tool_misuse("--hits and --truth cannot both be standard input");
+    if (job.losses.path && !job.truth.path) return (int)tool_misuse("--losses needs --truth");
+    standard = import_standard(job.hits_path) + import_standard(job.truth.path)
+             + import_standard(job.losses.path);
+    if (standard > 1)
+        return (int)tool_misuse("--hits, --truth and --losses cannot both be standard input");
     job.scale = unit == 1 ? 0.001 : 1.0;
     tool_signals_catch();
     return (int)import_run(&job);
@@ -419,13 +473,14 @@ int verb_import(int argc, char **argv)
 /* ---------------------------------------------------------------- export */
 
 enum { EXPORT_CHUNK = 256, EXPORT_DIGITS = 9 };
+enum { EXPORT_HITS, EXPORT_TRUTH, EXPORT_FEATURES, EXPORT_LOSSES, EXPORT_FILES };
 
 typedef struct export_job {
     calomu *c;
     calomu_data *data;
     calomu_events batch;
-    const char *path[3];             /* hits, truth, features; NULL: not wanted */
-    tool_writer *writer[3];
+    const char *path[EXPORT_FILES];  /* NULL: not wanted */
+    tool_writer *writer[EXPORT_FILES];
 } export_job;
 
 static void export_hits(tool_writer *w, const calomu_geometry *g, uint64_t number,
@@ -462,38 +517,44 @@ static void export_numbers(tool_writer *w, uint64_t number, const float *x, int 
 static void export_event(export_job *job, uint64_t number, const calomu_event *e)
 {
     const calomu_geometry *g = &calomu_data_describe(job->data)->geometry;
+    tool_writer *const *w = job->writer;
     float truth[4];
     truth[0] = e->energy;
     truth[1] = e->x;
     truth[2] = e->y;
     truth[3] = e->charge;
-    if (job->writer[0]) export_hits(job->writer[0], g, number, e);
-    if (job->writer[1]) export_numbers(job->writer[1], number, truth, 4);
-    if (job->writer[2]) export_numbers(job->writer[2], number, e->features, CALOMU_FEATURES);
+    if (w[EXPORT_HITS]) export_hits(w[EXPORT_HITS], g, number, e);
+    if (w[EXPORT_TRUTH]) export_numbers(w[EXPORT_TRUTH], number, truth, 4);
+    if (w[EXPORT_FEATURES])
+        export_numbers(w[EXPORT_FEATURES], number, e->features, CALOMU_FEATURES);
+    if (w[EXPORT_LOSSES]) export_numbers(w[EXPORT_LOSSES], number, e->losses, CALOMU_LOSSES);
 }
 
 static calomu_status export_open(export_job *job)
 {
+    static const char *const head[EXPORT_FILES] = {
+        "event,iz,ix,iy,energy", "event,energy,x,y,charge", "event",
+        "event,lost,deposited,leaked,unseen"
+    };
     calomu_status status = CALOMU_OK;
-    int i;
-    for (i = 0; i < 3 && status == CALOMU_OK; i++)
+    int i, k;
+    for (i = 0; i < EXPORT_FILES && status == CALOMU_OK; i++)
         if (job->path[i]) status = tool_writer_open(job->c, job->path[i], &job->writer[i]);
-    if (status != CALOMU_OK) return status;
-    if (job->writer[0]) tool_write_text(job->writer[0], "event,iz,ix,iy,energy\n");
-    if (job->writer[1]) tool_write_text(job->writer[1], "event,energy,x,y,charge\n");
-    if (!job->writer[2]) return CALOMU_OK;
-    tool_write_text(job->writer[2], "event");
-    for (i = 0; i < CALOMU_FEATURES; i++)
-        tool_write_format(job->writer[2], ",%s", calomu_feature_name(i));
-    tool_write_text(job->writer[2], "\n");
-    return CALOMU_OK;
+    for (i = 0; i < EXPORT_FILES && status == CALOMU_OK; i++) {
+        if (!job->writer[i]) continue;
+        tool_write_text(job->writer[i], head[i]);
+        for (k = 0; i == EXPORT_FEATURES && k < CALOMU_FEATURES; k++)
+            tool_write_format(job->writer[i], ",%s", calomu_feature_name(k));
+        tool_write_text(job->writer[i], "\n");
+    }
+    return status;
 }
 
 static calomu_status export_writers(const export_job *job)
 {
     calomu_status status;
     int i;
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < EXPORT_FILES; i++) {
         status = job->writer[i] ? tool_writer_status(job->writer[i]) : CALOMU_OK;
         if (status != CALOMU_OK) return status;
     }
@@ -523,7 +584,10 @@ static calomu_status export_loop(export_job *job)
 static calomu_status export_check(const export_job *job, const char *path)
 {
     const calomu_data_info *info = calomu_data_describe(job->data);
-    if (!job->path[2]) return CALOMU_OK;
+    if (job->path[EXPORT_LOSSES] && !info->losses)
+        return tool_fail(CALOMU_EFORMAT, "%s: the file has no losses; calomu simulate writes "
+                         "files that have", path);
+    if (!job->path[EXPORT_FEATURES]) return CALOMU_OK;
     if (info->features == CALOMU_FEATURES_NONE)
         return tool_fail(CALOMU_EFORMAT, "%s: the file has no features; calomu features adds them",
                          path);
@@ -540,7 +604,7 @@ static calomu_status export_close(export_job *job, calomu_status status)
     calomu_status closed;
     int i;
     if (status == CALOMU_OK && export_writers(job) != CALOMU_OK) {
-        for (i = 0; i < 3; i++) {
+        for (i = 0; i < EXPORT_FILES; i++) {
             if (job->writer[i] && tool_writer_status(job->writer[i]) != CALOMU_OK) {
                 status = tool_writer_close(job->writer[i]);
                 job->writer[i] = NULL;
@@ -548,7 +612,7 @@ static calomu_status export_close(export_job *job, calomu_status status)
             }
         }
     }
-    for (i = 0; i < 3; i++) {
+    for (i = 0; i < EXPORT_FILES; i++) {
         if (!job->writer[i]) continue;
         if (status != CALOMU_OK) {
             tool_writer_abandon(job->writer[i]);
@@ -583,7 +647,7 @@ static calomu_status export_run(export_job *job, const char *path)
 static int export_clash(const char *const *path)
 {
     int i, k;
-    for (i = 0; i < 3; i++)
+    for (i = 0; i < EXPORT_FILES; i++)
         for (k = 0; k < i; k++)
             if (path[i] && path[k] && strcmp(path[i], path[k]) == 0) return 1;
     return 0;
@@ -595,25 +659,33 @@ int verb_export(int argc, char **argv)
     const char *in = NULL;
     tool_operand operands[] = { { .name = "FILE.cmu", .target = &in }, { .name = NULL } };
     tool_option options[] = {
-        { .name = "hits", .type = TOOL_STRING, .target = &job.path[0], .value = "HITS.csv",
+        { .name = "hits", .type = TOOL_STRING, .target = &job.path[EXPORT_HITS],
+          .value = "HITS.csv",
           .help = "hits to write: event,iz,ix,iy,energy (GeV); - is standard output" },
-        { .name = "truth", .type = TOOL_STRING, .target = &job.path[1], .value = "TRUTH.csv",
+        { .name = "truth", .type = TOOL_STRING, .target = &job.path[EXPORT_TRUTH],
+          .value = "TRUTH.csv",
           .help = "truth to write: event,energy,x,y,charge (GeV, mm); unknown: empty" },
-        { .name = "features", .type = TOOL_STRING, .target = &job.path[2],
+        { .name = "features", .type = TOOL_STRING, .target = &job.path[EXPORT_FEATURES],
           .value = "FEATURES.csv", .help = "features to write: event and the 28, as in the file" },
+        { .name = "losses", .type = TOOL_STRING, .target = &job.path[EXPORT_LOSSES],
+          .value = "LOSSES.csv",
+          .help = "losses to write: event,lost,deposited,leaked,unseen (GeV); unknown: empty" },
         { .name = NULL }
     };
     tool_usage usage = {
         .verb = "export",
-        .purpose = "Writes hits, truth or features of a data file as CSV; at least one of them.",
+        .purpose = "Writes hits, truth, features or losses of a data file as CSV; at least one of "
+                   "them.",
         .operands = operands, .options = options,
         .notes = "Numbers have 9 significant digits: calomu import --energy-unit GeV makes the "
-                 "same file of\nhits and truth again (with --geometry if it is not the default)."
+                 "same file of\nhits, truth and losses again (with --geometry if it is not the "
+                 "default)."
     };
     int code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    if (!job.path[0] && !job.path[1] && !job.path[2])
-        return (int)tool_misuse("nothing to write: give --hits, --truth or --features");
+    if (!job.path[EXPORT_HITS] && !job.path[EXPORT_TRUTH] && !job.path[EXPORT_FEATURES]
+        && !job.path[EXPORT_LOSSES])
+        return (int)tool_misuse("nothing to write: give --hits, --truth, --features or --losses");
     if (export_clash(job.path)) return (int)tool_misuse("two outputs have the same name");
     tool_signals_catch();
     return (int)export_run(&job, in);

@@ -1412,6 +1412,7 @@ static calomu_status keeper_muon(keeper *k, const packet *p, int *more)
     event.energy = p->energy;
     event.charge = p->charge;
     event.features = p->features ? features : NULL;
+    event.losses = NULL;
     k->muons++;
     k->n_hits += p->n;
     tool_progress_at(&k->progress, k->muons, NULL);

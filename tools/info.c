@@ -65,6 +65,7 @@ typedef struct info_range {
 
 typedef struct info_totals {
     info_range energy, x, y, hits, cell;     /* truth; hits per muon; energy of a hit */
+    info_range losses[CALOMU_LOSSES];
     uint64_t positive, negative, empty, no_charge;
     double deposited;
 } info_totals;
@@ -82,6 +83,7 @@ static void info_add(info_range *r, double value)
 static void info_event(info_totals *t, const calomu_event *e)
 {
     size_t i;
+    for (i = 0; e->losses && i < CALOMU_LOSSES; i++) info_add(&t->losses[i], (double)e->losses[i]);
     info_add(&t->energy, (double)e->energy);
     info_add(&t->x, (double)e->x);
     info_add(&t->y, (double)e->y);
@@ -121,6 +123,14 @@ static void info_print_features(const calomu_data_info *info)
         info_standardisation(info->mean, info->deviation, CALOMU_FEATURES);
 }
 
+static void info_print_losses(const info_totals *t)
+{
+    info_print_range("energy lost", &t->losses[CALOMU_LOST], "GeV");
+    info_print_range("energy deposited", &t->losses[CALOMU_DEPOSITED], "GeV");
+    info_print_range("energy leaked", &t->losses[CALOMU_LEAKED], "GeV");
+    info_print_range("energy unseen", &t->losses[CALOMU_UNSEEN], "GeV");
+}
+
 static void info_print_data(const char *path, const calomu_data_info *info, const info_totals *t)
 {
     struct stat about;
@@ -139,6 +149,7 @@ static void info_print_data(const char *path, const calomu_data_info *info, cons
         printf("  %-20s+1: %llu, -1: %llu, unknown: %llu\n", "charge",
                (unsigned long long)t->positive, (unsigned long long)t->negative,
                (unsigned long long)t->no_charge);
+        if (info->losses) info_print_losses(t);
         info_print_range("hits per muon", &t->hits, "");
         info_whole("muons without hits", t->empty, "");
         info_print_range("energy of a hit", &t->cell, "GeV");
@@ -175,9 +186,11 @@ static calomu_status info_data(calomu *c, const char *path)
     const info_range none = { DBL_MAX, -DBL_MAX, 0 };
     info_totals totals;
     calomu_data *data;
+    int i;
     calomu_status status = calomu_data_open(c, path, &data);
     if (status != CALOMU_OK) return tool_report(c, status);
     memset(&totals, 0, sizeof totals);
+    for (i = 0; i < CALOMU_LOSSES; i++) totals.losses[i] = none;
     totals.energy = totals.x = totals.y = totals.hits = totals.cell = none;
     status = info_read_all(c, data, &totals);
     if (status == CALOMU_OK) {

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 typedef struct tool_verb_entry {
     const char *name;
@@ -16,8 +19,8 @@ typedef struct tool_verb_entry {
 
 static const tool_verb_entry tool_verbs[] = {
     { "info", verb_info, "describe and verify a data, model or checkpoint file" },
-    { "import", verb_import, "make a data file from CSV files of hits and truth" },
-    { "export", verb_export, "write hits, truth or features of a data file as CSV" },
+    { "import", verb_import, "make a data file from CSV files of hits, truth and losses" },
+    { "export", verb_export, "write hits, truth, features or losses of a data file as CSV" },
     { "simulate", verb_simulate, "make muons: a fast simulation of the calorimeter" },
     { "perturb", verb_perturb, "miscalibration, noise, thresholds on a data file" },
     { "features", verb_features, "add the 28 high-level features to a data file" },
@@ -145,6 +148,15 @@ calomu_status tool_open_training(calomu **c, int threads, int recompute)
     if (threads > 1) tool_notice("this build has no OpenMP: one thread is used, not %d", threads);
 #endif
     return CALOMU_OK;
+}
+
+int tool_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
 }
 
 /* ---------------------------------------------------------------- help */

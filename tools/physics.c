@@ -150,7 +150,7 @@ static void read_bin(calomu *c, const char *path, measured *to)
     if (!f) die(path);
     while (fread(head, 4, 4, f) == 4 && fread(&n, 4, 1, f) == 1 && n <= 51200) {
         calomu_hit *hits = malloc((n + 1) * sizeof *hits);
-        calomu_event event = { hits, n, head[1], head[2], head[0], head[3], NULL };
+        calomu_event event = { hits, n, head[1], head[2], head[0], head[3], NULL, NULL };
         if (!hits) die("no memory");
         for (i = 0; i < n; i++) {
             uint16_t cell;

@@ -2200,7 +2200,7 @@ static void sim_collect(sim_worker *w, calomu_event *event, sim_loss *loss, doub
     }
     event->hits = w->hits;
     event->n_hits = n;
-    event->features = NULL;
+    event->features = event->losses = NULL;
 }
 
 static void sim_begin(sim_worker *w, uint64_t number)

@@ -72,7 +72,8 @@ void sim_worker_free(sim_worker *w);         /* NULL is allowed */
 sim_muon sim_draw(const sim *s, uint64_t number, double low, double high, int charge);
 
 /* Simulates one muon.  The event's hits (above 1 keV, rising cells) stay valid until the next run
-   of the worker.  loss may be NULL.  EUSAGE: energy, charge or impact point out of range. */
+   of the worker; its features and losses are NULL.  loss may be NULL.  EUSAGE: energy, charge or
+   impact point out of range. */
 calomu_status sim_run(sim_worker *w, uint64_t number, const sim_muon *muon, calomu_event *event,
                       sim_loss *loss);
 

@@ -4,9 +4,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "electronics.h"
 #include "simulate.h"
@@ -25,15 +22,14 @@ typedef struct simulate_muon {
     int done;
     calomu_status status;
     calomu_event event;
-    sim_loss loss;
     calomu_hit *hits;
     size_t room;
-    float features[CALOMU_FEATURES];
+    float features[CALOMU_FEATURES], losses[CALOMU_LOSSES];
 } simulate_muon;
 
 typedef struct simulate_job {
     sim_options options;
-    const char *out, *losses;
+    const char *out;
     uint64_t n, first;
     double low, high;                /* GeV */
     double energies[SIMULATE_ENERGIES];
@@ -49,7 +45,6 @@ typedef struct simulate_job {
     simulate_thread *thread;
     simulate_muon *muon;             /* chunk */
     calomu_writer *writer;
-    calomu_output *table;            /* of --losses, or NULL */
     uint64_t written;
 } simulate_job;
 
@@ -70,6 +65,15 @@ static calomu_status simulate_keep(simulate_muon *m, const calomu_hit *hits, siz
     return CALOMU_OK;
 }
 
+static void simulate_losses(simulate_muon *m, const sim_loss *loss)
+{
+    m->losses[CALOMU_LOST] = (float)loss->lost;
+    m->losses[CALOMU_DEPOSITED] = (float)loss->deposited;
+    m->losses[CALOMU_LEAKED] = (float)loss->leaked;
+    m->losses[CALOMU_UNSEEN] = (float)loss->unseen;
+    m->event.losses = m->losses;
+}
+
 static calomu_status simulate_one(simulate_job *job, simulate_thread *t, uint64_t number,
                                   simulate_muon *m)
 {
@@ -77,11 +81,13 @@ static calomu_status simulate_one(simulate_job *job, simulate_thread *t, uint64_
     size_t n;
     double low = job->low, high = job->high;
     sim_muon muon;
+    sim_loss loss;
     if (job->n_energies > 0)
         low = high = job->energies[number % (uint64_t)job->n_energies];
     muon = sim_draw(job->s, number, low, high, job->charge);
-    status = sim_run(t->worker, number, &muon, &m->event, &m->loss);
+    status = sim_run(t->worker, number, &muon, &m->event, &loss);
     if (status != CALOMU_OK) return status;
+    simulate_losses(m, &loss);
     if (job->chain) {
         n = electronics_apply(job->chain, number, &m->event, t->hits);
         status = simulate_keep(m, t->hits, n);
@@ -104,34 +110,15 @@ static void simulate_chunk(simulate_job *job, uint64_t first, int n)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(job->threads)
 #endif
     for (i = 0; i < n; i++) {
-        int k = 0;
-#ifdef _OPENMP
-        k = omp_get_thread_num();
-#endif
         job->muon[i].done = 0;
         if (tool_stop) continue;
-        job->muon[i].status = simulate_one(job, &job->thread[k], first + (uint64_t)i,
+        job->muon[i].status = simulate_one(job, &job->thread[tool_thread()], first + (uint64_t)i,
                                            &job->muon[i]);
         job->muon[i].done = 1;
     }
 }
 
 /* ---------------------------------------------------------------- writing */
-
-static calomu_status simulate_write_loss(simulate_job *job, uint64_t number,
-                                         const simulate_muon *m)
-{
-    const double value[] = { (double)m->event.energy, (double)m->event.charge, (double)m->event.x,
-                             (double)m->event.y, m->loss.lost, m->loss.deposited, m->loss.leaked,
-                             m->loss.unseen };
-    char line[512], text[32];
-    int n = snprintf(line, sizeof line, "%llu", (unsigned long long)number);
-    size_t i;
-    for (i = 0; i < sizeof value / sizeof value[0]; i++)
-        n += snprintf(line + n, sizeof line - (size_t)n, ",%s", calomu_number(text, value[i], 8));
-    n += snprintf(line + n, sizeof line - (size_t)n, "\n");
-    return calomu_output_write(job->table, line, (size_t)n);
-}
 
 /* Writes the muons that are done, up to the first that is not; *more 0: one was not. */
 static calomu_status simulate_write(simulate_job *job, int n, int *more)
@@ -149,8 +136,6 @@ static calomu_status simulate_write(simulate_job *job, int n, int *more)
                              (unsigned long long)(job->first + job->written),
                              calomu_status_text(m->status));
         status = calomu_writer_add(job->writer, &m->event);
-        if (status == CALOMU_OK && job->table)
-            status = simulate_write_loss(job, job->first + job->written, m);
         if (status == CALOMU_OK) job->written++;
     }
     return status == CALOMU_OK ? status : tool_report(job->c, status);
@@ -175,36 +160,26 @@ static calomu_status simulate_loop(simulate_job *job)
 
 static calomu_status simulate_open(simulate_job *job)
 {
-    static const char head[] = "event,energy,charge,x,y,lost,deposited,leaked,unseen\n";
     calomu_data_info info;
     calomu_status status;
     memset(&info, 0, sizeof info);
     info.geometry = job->options.geometry;
     info.features = job->features ? CALOMU_FEATURES_RAW : CALOMU_FEATURES_NONE;
     info.feature_options = job->feature_options;
+    info.losses = 1;
     status = calomu_writer_open(job->c, job->out, &info, &job->writer);
-    if (status == CALOMU_OK && job->losses)
-        status = calomu_output_open(job->c, job->losses, &job->table);
-    if (status == CALOMU_OK && job->table)
-        status = calomu_output_write(job->table, head, sizeof head - 1);
     return status == CALOMU_OK ? status : tool_report(job->c, status);
 }
 
-/* Both files become complete, or neither. */
 static calomu_status simulate_close(simulate_job *job, calomu_status status)
 {
     calomu_writer *writer = job->writer;
-    calomu_output *table = job->table;
     job->writer = NULL;
-    job->table = NULL;
     if (status == CALOMU_OK && job->written > 0) {
         status = calomu_writer_close(writer);
-        if (status != CALOMU_OK) calomu_output_abandon(table);
-        else if (table) status = calomu_output_close(table);
         if (status != CALOMU_OK) return tool_report(job->c, status);
     } else {
         calomu_writer_abandon(writer);
-        calomu_output_abandon(table);
     }
     if (status != CALOMU_OK || !tool_stop) return status;
     if (job->written == 0) return tool_fail(CALOMU_STOPPED, "stopped; nothing is written");
@@ -392,8 +367,6 @@ int verb_simulate(int argc, char **argv)
               .help = "add the 28 high-level features" },
             TOOL_OPTION_CONVENTION(&convention),
             TOOL_OPTION_GROW(&job->feature_options.grow),
-            { .name = "losses", .type = TOOL_STRING, .target = &job->losses, .value = "FILE.csv",
-              .help = "also write what each muon lost, deposited and leaked (GeV)" },
             ELECTRONICS_OPTIONS(job->electronics),
             TOOL_OPTION_THREADS(&threads),
             { .name = "chunk", .type = TOOL_INT, .target = &chunk, .value = "N",
@@ -404,8 +377,9 @@ int verb_simulate(int argc, char **argv)
         tool_usage usage = {
             .verb = "simulate",
             .purpose = "Simulates muons in the calorimeter, filled with lead tungstate, and "
-                       "writes hits and truth.\nThe same seed gives the same file on any machine "
-                       "with any number of threads.",
+                       "writes hits, truth and\nenergy losses (lost, deposited, leaked, unseen).  "
+                       "The same seed gives the same file on\nany machine with any number of "
+                       "threads.",
             .notes = "A signal ends the work early: OUT.cmu then has the muons that were complete, "
                      "and the\nexit code is 85.  GEANT4 without hadronic processes compares with "
                      "--no-photonuclear.",
