@@ -4844,6 +4844,15 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     (void)y;
 }
 
+/* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
+static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
+                                   cm_real *room)
+{
+    if (t->x) return cm_row(t, t->x, k, z, i);
+    cm_norm_value(g, t->made, k, z, i, room);
+    return room;
+}
+
 /* Row of t's gradient: where it is or, with a second pass that is late, made in `room`. */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                       cm_real *room)
@@ -4852,6 +4861,21 @@ static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int
     if (!t->late) return row;
     cm_norm_late(g, t->late, k, z, i, row, room);
     return room;
+}
+
+/* Memory for such a row for each thread, returned to the arena at once: an operation takes it last.
+   NULL if none is late. */
+static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t)
+{
+    cm_real *room = NULL;
+    if (t->late) room = cm_arena_take(g, (size_t)(t->ny * t->nc * CM_LANES * g->threads));
+    cm_give_back(g, room);
+    return room;
+}
+
+static cm_real *cm_room_here(const cm_tensor *t, cm_real *room)
+{
+    return room ? room + (size_t)(t->ny * t->nc * CM_LANES) * (size_t)cm_thread() : NULL;
 }
 
 /* Such memory, a group of t for each thread with a zero halo. */
@@ -5384,20 +5408,20 @@ static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
     return p;
 }
 
-/* The rows of planes 4tz + first, ... at x of a group; outside the grid a row of zeros. */
+/* n rows of group k from plane z on at x; outside the grid a row of zeros. */
 static void cm_wino_rows(const cm_tensor *t, cm_real *group, int z, int x, int n,
                          const cm_real *zero, const cm_real **row)
 {
     int j;
     for (j = 0; j < n; j++, z++)
-        row[j] = z < -t->lo || z >= t->nz + t->hi || x < -t->lo || x >= t->nx + t->hi
-               ? zero : cm_row(t, group, 0, z, x);
+        row[j] = z < 0 || z >= t->nz || x < 0 || x >= t->nx ? zero : cm_row(t, group, 0, z, x);
 }
 
 /* Scratch of one thread: v of three neighbouring x (slot x % 3) with a zero before and behind
-   each row, m of one x, a row of zeros to read and one to write what is outside the grid. */
+   each row, m of one x, a row of zeros to read and one to write what is outside the grid, and
+   six rows for inputs that are made here. */
 typedef struct cm_wino_room {
-    cm_real *v, *m, *zero, *sink;
+    cm_real *v, *m, *zero, *sink, *made;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, x to x + 1; all */
 } cm_wino_room;
 
@@ -5407,13 +5431,14 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, cm_r
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = 6 * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + o.v_step + 7 * o.m_step;
-    o.v = o.zero = o.m = o.sink = NULL;
+    o.per = 3 * o.slot + 7 * o.v_step + 7 * o.m_step;
+    o.v = o.zero = o.m = o.sink = o.made = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)cm_thread();
     o.zero = o.v + 3 * o.slot;
     o.m = o.zero + o.v_step;
     o.sink = o.m + 6 * o.m_step;
+    o.made = o.sink + o.m_step;
     return o;
 }
 
@@ -5450,22 +5475,32 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, c
         }
 }
 
-/* Planes 4tz to 4tz + 3 of y, group k, from the group of x. */
+/* v at x = i of planes 4tz - 1 to 4tz + 4. */
+static void cm_wino_inputs(const cm_graph *g, const cm_wino_room *o, const cm_tensor *x, int turned,
+                           int k, int tz, int i, cm_real *v)
+{
+    const cm_real *d[6];
+    int j, z = 4 * tz - 1;
+    for (j = 0; j < 6; j++, z++) {
+        cm_real *room = o->made + (size_t)j * o->v_step;
+        d[j] = z < 0 || z >= x->nz || i >= x->nx ? o->zero
+             : turned ? cm_gradient_row(g, x, k, z, i, room) : cm_value_row(g, x, k, z, i, room);
+    }
+    g->k->wino_in(d, v + x->nc * CM_LANES, o->v_step, x->ny * x->nc);
+}
+
+/* Planes 4tz to 4tz + 3 of y, group k. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
-                           cm_real *memory, cm_real *from, int k, int tz, int add,
-                           const cm_record *norm)
+                           cm_real *memory, int k, int tz, int add, const cm_record *norm)
 {
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
     cm_real *to = turned ? y->dx : y->x;
     cm_wino_room o = cm_wino_room_of(x, y, memory);
     int i, j;
     cm_wino_clear(&o, x);
-    for (i = x->lo > 0 ? -1 : 0; i <= y->nx; i++) {      /* v of i, then y at i - 1 */
-        const cm_real *d[6];
+    for (i = 0; i <= y->nx; i++) {   /* v of i, then y at i - 1; slot 0 is x = -1 at first */
         cm_real *row[4];
-        cm_real *v = o.v + (size_t)((i + 1) % 3) * o.slot;   /* slot 0: -1, outside the grid */
-        cm_wino_rows(x, from, 4 * tz - 1, i, 6, o.zero, d);
-        g->k->wino_in(d, v + x->nc * CM_LANES, o.v_step, x->ny * x->nc);
+        cm_wino_inputs(g, &o, x, turned, k, tz, i, o.v + (size_t)((i + 1) % 3) * o.slot);
         if (i < 1) continue;
         cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1);
         for (j = 0; j < 4; j++)
@@ -5485,21 +5520,13 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     size_t room = cm_wino_room_of(x, y, NULL).per;
     const cm_real *u = cm_weights(g, r, turned);
     cm_real *memory = cm_arena_take(g, room * (size_t)g->threads);
-    int made = turned ? x->late != NULL : !x->x;
-    cm_real *group = made ? cm_group_room(g, x) : NULL;
-    int tiles = (y->nz + 3) / 4, parts = made ? 1 : tiles, units = y->groups * parts, i;
-    if (g->status != CALOMU_OK) return;
+    int tiles = (y->nz + 3) / 4, units = y->groups * tiles, i;
+    if (!u || !memory) return;
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
-        for (i = 0; i < units; i++) {
-            int k = i / parts, tz;
-            cm_real *from = turned ? cm_group_gradient(g, x, k, group)
-                                   : cm_group_values(g, x, k, group);
-            for (tz = i % parts; tz < tiles; tz += parts)
-                cm_wino_planes(g, r, turned, u, memory, from, k, tz, add, norm);
-        }
+        for (i = 0; i < units; i++)
+            cm_wino_planes(g, r, turned, u, memory, i / tiles, i % tiles, add, norm);
     }
-    cm_give_back(g, group);
     cm_give_back(g, memory);
     cm_give_back(g, u);
 }
@@ -6111,9 +6138,11 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     int units = x->groups * x->nz, u, add;
+    cm_real *room;
     if (!x->needs) return;
     cm_remember(g, x);
     add = cm_grad_begin(g, x);
+    room = cm_row_room(g, y);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -6121,8 +6150,8 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
         for (i = 0; i < x->nx; i++)
             g->k->dpoint(cm_row(x, x->x, k, z, i),
                          y->x ? cm_row(y, y->x, k, z, i) : NULL,     /* sigmoid reads it */
-                         cm_row(y, y->dx, k, z, i), cm_row(x, x->dx, k, z, i), x->ny * x->nc,
-                         r->first, add);
+                         cm_gradient_row(g, y, k, z, i, cm_room_here(y, room)),
+                         cm_row(x, x->dx, k, z, i), x->ny * x->nc, r->first, add);
     }
 }
 
@@ -6152,6 +6181,7 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
     r = cm_record_new(g, cm_point_backward, y, x, NULL);
     if (!r) return NULL;
     r->first = what;
+    r->takes_late = CM_ROWS;
     cm_sums_take(g, y);
     if (what == 0) r->again = cm_point_compute;
     cm_point_compute(g, r);
@@ -6415,18 +6445,21 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
     double *sum;
+    cm_real *room;
     int add, add_gate;
     cm_remember(g, p);
     sum = cm_plane_sums(g, p, 1);
     add = cm_grad_begin(g, s) | cm_grad_begin(g, p) << 1;
     add_gate = cm_grad_begin(g, gate);
+    room = cm_row_room(g, y);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++)
-            g->k->djoin(cm_row(y, y->dx, k, z, i), cm_row(p, p->x, k, z, i),
+            g->k->djoin(cm_gradient_row(g, y, k, z, i, cm_room_here(y, room)),
+                        cm_row(p, p->x, k, z, i),
                         cm_row(gate, gate->x, k, 0, 0), cm_row(s, s->dx, k, z, i),
                         cm_row(p, p->dx, k, z, i), y->ny, p->nc, add, sum + (size_t)(u * per));
     }
@@ -6466,6 +6499,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
     if (!r) return NULL;
     r->in[2] = path;
     r->in[3] = gate;
+    r->takes_late = CM_ROWS;
     path->users++;
     gate->users++;
     cm_sums_take(g, y);
