@@ -3264,6 +3264,7 @@ struct cm_record {
     double *saved;                   /* what the forward pass keeps, in the small memory */
     cm_real *column[5];              /* of batch norm (7.4): a, b, mean; backward e, f; */
     double *sums;                    /*   and the sums of its first pass, once it has begun */
+    cm_real *gate;                   /* of a join, kept for the late gradient of its path */
     const char *name;                /* of the operation, for a profile */
     cm_record *before;
 };
@@ -3624,11 +3625,14 @@ static cm_tensor *cm_done(const cm_graph *g, cm_record *r, const char *name)
     return r->out;
 }
 
+static void cm_settle(cm_graph *g, cm_tensor *t);            /* 7.4 */
+
 /* Makes t->dx ready for a backward step that writes every interior site: returns whether it must
    add to what is there. */
 static int cm_grad_begin(cm_graph *g, cm_tensor *t)
 {
     int add = t->written;
+    if (t->part) cm_settle(g, t);
     if (!t->dx) {
         t->dx = cm_arena_take(g, cm_total(t));
         if (!t->dx) return 0;
@@ -3672,8 +3676,24 @@ static void cm_remember(cm_graph *g, cm_tensor *t)
         if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
 }
 
-/* The memory of every result goes back to the arena once its record is through, or the one that
-   makes the gradient of its input (7.4); values and gradients of inputs (cm_input) stay. */
+/* What t's late gradient (7.4) is made of is not needed for it any more. */
+static void cm_late_end(cm_graph *g, cm_tensor *t)
+{
+    cm_tensor *of[3] = { NULL, NULL, NULL };
+    int i;
+    if (t->late) of[0] = t->late->out;
+    if (t->part) of[1] = t->part->out;
+    of[2] = t->spread;
+    for (i = 0; i < 3; i++)
+        if (of[i] && --of[i]->kept == 0) {
+            cm_give_back(g, of[i]->dx);
+            of[i]->dx = NULL;
+        }
+    t->late = t->part = NULL;
+    t->spread = NULL;
+}
+
+/* The memory of every result goes back to the arena once its record is through; values and gradients of inputs (cm_input) stay. */
 void cm_backward(cm_graph *g)
 {
     cm_record *r;
@@ -3681,11 +3701,11 @@ void cm_backward(cm_graph *g)
         if (!r->out->written) continue;          /* reaches no result */
         r->backward(g, r);
         cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
-        if (!r->in[0] || r->in[0]->late != r) cm_give_back(g, r->out->dx);
-        if (r->out->late) cm_give_back(g, r->out->late->out->dx);
+        cm_late_end(g, r->out);
+        cm_give_back(g, r->out->kept > 0 ? NULL : r->out->dx);
         cm_give_back(g, r->out->x);
         cm_give_back(g, r->out->sums);
-        if (r->out->dx != NULL) r->out->dx = r->in[0] && r->in[0]->late == r ? r->out->dx : NULL;
+        if (r->out->kept == 0) r->out->dx = NULL;
         r->out->x = NULL;
     }
     g->last = NULL;
@@ -3797,6 +3817,9 @@ typedef void cm_join_fn(CM_JOIN_PARAMS);
     const cm_real *restrict gate, cm_real *restrict dshortcut, cm_real *restrict dpath, int n, \
     int C, int add, double *restrict sum
 typedef void cm_djoin_fn(CM_DJOIN_PARAMS);
+#define CM_PART_PARAMS const cm_real *restrict dy, const cm_real *restrict gate, \
+    cm_real *restrict y, int n, int C
+typedef void cm_part_fn(CM_PART_PARAMS);
 #define CM_SPREAD_PARAMS const cm_real *restrict v, cm_real *restrict y, int n, int C, int add
 typedef void cm_spread_fn(CM_SPREAD_PARAMS);
 
@@ -3841,6 +3864,7 @@ struct cm_kernels {
     cm_box_fn *box;
     cm_join_fn *join;
     cm_djoin_fn *djoin;
+    cm_part_fn *part;
     cm_spread_fn *spread;
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
@@ -4241,29 +4265,40 @@ static void CM_KERNEL(join)(CM_JOIN_PARAMS)
     }
 }
 
-/* Backward: dshortcut (+)= dy, dpath (+)= gate*dy, and path*dy is added to sum.  add: bit 0 for
-   the shortcut, bit 1 for the path. */
+/* Backward: dshortcut (+)= dy, dpath (+)= gate*dy, each unless it is NULL, and path*dy is added to
+   sum.  add: bit 0 for the shortcut, bit 1 for the path. */
 static void CM_KERNEL(djoin)(CM_DJOIN_PARAMS)
 {
-    int s, c, l;
-    for (c = 0; c < C; c++) {
-        cm_real a[CM_LANES] = { 0 };
-        const cm_real *w = gate + c * CM_LANES;
-        for (s = 0; s < n; s++) {
-            const cm_real *d = dy + (s * (C + 1) + c + 1) * CM_LANES;
-            const cm_real *p = path + (s * C + c) * CM_LANES;
-            cm_real *ds = dshortcut + (s * C + c) * CM_LANES;
-            cm_real *dp = dpath + (s * C + c) * CM_LANES;
-            CM_AHEAD(d + n * (C + 1) * CM_LANES);
-            CM_AHEAD(p + n * C * CM_LANES);
-            CM_AHEAD(ds + n * C * CM_LANES);
-            CM_EACH_LANE(l) {
-                a[l] = cm_fma(p[l], d[l], a[l]);
-                dp[l] = add & 2 ? cm_fma(w[l], d[l], dp[l]) : w[l] * d[l];
-                ds[l] = add & 1 ? ds[l] + d[l] : d[l];
+    const cm_vec zero = { 0 };
+    int s, c, h, l;
+    for (c = 0; c < C; c++)
+        CM_EACH_VECTOR(h) {
+            cm_vec w = CM_LOAD(gate + c * CM_LANES + h), a = zero;
+            for (s = 0; s < n; s++) {
+                int i = (s * C + c) * CM_LANES + h, j = (s * (C + 1) + c + 1) * CM_LANES + h;
+                cm_vec d = CM_LOAD(dy + j);
+                CM_AHEAD(dy + j + n * (C + 1) * CM_LANES);
+                CM_AHEAD(path + i + n * C * CM_LANES);
+                a = cm_vfma(CM_LOAD(path + i), d, a);
+                if (dpath) CM_STORE(dpath + i, add & 2 ? cm_vfma(w, d, CM_LOAD(dpath + i)) : w * d);
+                if (dshortcut) CM_STORE(dshortcut + i, add & 1 ? CM_LOAD(dshortcut + i) + d : d);
             }
+            for (l = 0; l < CM_VECTOR; l++) sum[c * CM_LANES + h + l] += (double)CM_LANE(a, l);
         }
-        CM_EACH_LANE(l) sum[c * CM_LANES + l] += (double)a[l];
+}
+
+/* One part alone: y = gate*dy, or dy if gate is NULL. */
+static void CM_KERNEL(part)(CM_PART_PARAMS)
+{
+    int s, i;
+    for (s = 0; s < n; s++, y += C * CM_LANES) {
+        dy += CM_LANES;
+        for (i = 0; i < C * CM_LANES; i += CM_VECTOR) {
+            cm_vec d = CM_LOAD(dy + i);
+            if (gate) d = d * CM_LOAD(gate + i);
+            CM_STORE(y + i, d);
+        }
+        dy += C * CM_LANES;
     }
 }
 
@@ -4415,8 +4450,8 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_MOST_CONV, CM_MOST_IN, CM_MOST_OUT,
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
-    CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(spread), CM_KERNEL(sparse), CM_KERNEL(lanesum),
-    CM_KERNEL(move),
+    CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
+    CM_KERNEL(lanesum), CM_KERNEL(move),
     CM_KERNEL(wino_in), CM_KERNEL(wino_out), CM_KERNEL(wino_v), CM_KERNEL(wino_dm)
 };
 
@@ -4798,13 +4833,12 @@ static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
     return g->fast && !x->blocks && x->groups >= g->threads;
 }
 
-/* The second pass may be left to the operation that made x, which reads the gradient row by row or
-   group by group, if nothing else will be added. */
-static int cm_can_be_late(const cm_graph *g, const cm_record *r)
+/* A gradient may be late: not written but made, row by row or group by group, where the operation
+   that made the tensor reads it. */
+static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
 {
-    const cm_tensor *x = r->in[0];
-    return g->fast && r->first_reader && x->made && x->made->takes_late
-        && (x->made->takes_late == CM_ROWS || cm_by_groups(g, x));
+    return g->fast && t->made && t->made->takes_late
+        && (t->made->takes_late == CM_ROWS || cm_by_groups(g, t));
 }
 
 static void cm_norm_backward(cm_graph *g, cm_record *r)
@@ -4826,9 +4860,10 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     }
     if (!cm_dry(g)) cm_norm_sums(r);
     if (!x->needs) return;
-    if (cm_can_be_late(g, r)) {
+    if (r->first_reader && cm_takes_late(g, x)) {            /* nothing else will be added */
         x->late = r;
         x->written = 1;
+        y->kept++;
         return;
     }
     add = cm_grad_begin(g, x);
@@ -4841,7 +4876,6 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
             cm_norm_late(g, r, k, z, i, add ? row : NULL, row);
         }
     }
-    (void)y;
 }
 
 /* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
@@ -4853,14 +4887,44 @@ static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k,
     return room;
 }
 
-/* Row of t's gradient: where it is or, with a second pass that is late, made in `room`. */
+static int cm_is_late(const cm_tensor *t) { return t->late || t->part; }
+
+/* Row of t's gradient: where it is or, if it is late, made in `room`: what a join (7.12) and the
+   mean behind it hand back, or what is there; then a batch norm's second pass. */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                       cm_real *room)
 {
     const cm_real *row = t->dx ? cm_row(t, t->dx, k, z, i) : NULL;
+    if (t->part) {
+        const cm_tensor *y = t->part->out;
+        const cm_real *gate = t == t->part->in[2] ? t->part->gate : NULL;
+        if (gate) gate += (size_t)(k * t->nc) * CM_LANES;
+        g->k->part(cm_row(y, y->dx, k, z, i), gate, room, t->ny, t->nc);
+        row = room;
+    }
+    if (t->spread)
+        g->k->spread(cm_row(t->spread, t->spread->dx, k, 0, 0), room, t->ny, t->nc, 1);
     if (!t->late) return row;
     cm_norm_late(g, t->late, k, z, i, row, room);
     return room;
+}
+
+/* A late gradient is written after all. */
+static void cm_settle(cm_graph *g, cm_tensor *t)
+{
+    int units = t->groups * t->nz, u;
+    if (!t->dx) t->dx = cm_arena_take(g, cm_total(t));
+    if (!t->dx) return;
+    if (t->edge) cm_zero_halo(g, t, t->dx);
+    if (!cm_dry(g)) {
+        CM_PARALLEL_FOR(g->threads)
+        for (u = 0; u < units; u++) {
+            int i, k = u / t->nz, z = u % t->nz;
+            for (i = 0; i < t->nx; i++)
+                (void)cm_gradient_row(g, t, k, z, i, cm_row(t, t->dx, k, z, i));
+        }
+    }
+    cm_late_end(g, t);
 }
 
 /* Memory for such a row for each thread, returned to the arena at once: an operation takes it last.
@@ -4868,7 +4932,7 @@ static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int
 static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t)
 {
     cm_real *room = NULL;
-    if (t->late) room = cm_arena_take(g, (size_t)(t->ny * t->nc * CM_LANES * g->threads));
+    if (cm_is_late(t)) room = cm_arena_take(g, (size_t)(t->ny * t->nc * CM_LANES * g->threads));
     cm_give_back(g, room);
     return room;
 }
@@ -4911,7 +4975,7 @@ static cm_real *cm_group_values(const cm_graph *g, const cm_tensor *x, int k, cm
 static cm_real *cm_group_gradient(const cm_graph *g, const cm_tensor *x, int k, cm_real *room)
 {
     int z, i;
-    if (!x->late) return x->dx + x->group * (size_t)k;
+    if (!cm_is_late(x)) return x->dx + x->group * (size_t)k;
     room += x->group * (size_t)cm_thread();
     for (z = 0; z < x->nz; z++)
         for (i = 0; i < x->nx; i++)
@@ -5255,8 +5319,8 @@ static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
 {
     cm_rooms o = { NULL, NULL, 0 };
     if (!r->in[0]->x) o.x = cm_group_room(g, r->in[0]);
-    if (r->out->late) o.dy = cm_group_room(g, r->out);
-    o.made = !r->in[0]->x || r->out->late;
+    if (cm_is_late(r->out)) o.dy = cm_group_room(g, r->out);
+    o.made = !r->in[0]->x || cm_is_late(r->out);
     return o;
 }
 
@@ -5708,8 +5772,8 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *packed = cm_weights(g, r, 1);
-    cm_real *room = y->late ? cm_group_room(g, y) : NULL;
-    int parts = y->late ? 1 : x->nz, units = x->groups * parts, u;
+    cm_real *room = cm_is_late(y) ? cm_group_room(g, y) : NULL;
+    int parts = room ? 1 : x->nz, units = x->groups * parts, u;
     cm_give_back(g, packed);         /* nothing else is taken before the end */
     cm_give_back(g, room);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
@@ -6201,9 +6265,14 @@ static void cm_mean_backward(cm_graph *g, cm_record *r)
     int units = x->groups * x->nz, u, add;
     cm_real inverse = (cm_real)(1 / r->scale);
     if (!x->needs) return;
+    for (u = 0; !cm_dry(g) && u < y->groups * y->nc * CM_LANES; u++) y->dx[u] *= inverse;
+    if (x->part && !x->spread) {     /* it is late already */
+        x->spread = y;
+        y->kept++;
+        return;
+    }
     add = cm_grad_begin(g, x);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    for (u = 0; u < y->groups * y->nc * CM_LANES; u++) y->dx[u] *= inverse;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / x->nz;
@@ -6440,28 +6509,45 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
 /* 7.12 Join, the end of every block (Fig. 4): concat(e, shortcut + gate*path).  Energy sums e come
    from the hits with fixed weights, so no parameter is behind them and they get no gradient. */
 
+/* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;
+   add: whether it is added. */
+static int cm_join_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
+{
+    if (!t->written && cm_takes_late(g, t)) {
+        t->part = r;
+        t->written = 1;
+        r->out->kept++;
+        return 0;
+    }
+    *add = cm_grad_begin(g, t);
+    return 1;
+}
+
 static void cm_join_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
+    int add_s = 0, add_p = 0, add_gate, write_s, write_p;
     double *sum;
-    cm_real *room;
-    int add, add_gate;
     cm_remember(g, p);
     sum = cm_plane_sums(g, p, 1);
-    add = cm_grad_begin(g, s) | cm_grad_begin(g, p) << 1;
+    write_s = cm_join_writes(g, r, s, &add_s);
+    write_p = cm_join_writes(g, r, p, &add_p);
     add_gate = cm_grad_begin(g, gate);
-    room = cm_row_room(g, y);
+    if (!y->dx) y->dx = cm_arena_take(g, cm_total(y));
+    r->gate = cm_small_take(g, cm_total(gate) * sizeof *r->gate);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
+    memcpy(r->gate, gate->x, cm_total(gate) * sizeof *r->gate);
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++)
-            g->k->djoin(cm_gradient_row(g, y, k, z, i, cm_room_here(y, room)),
-                        cm_row(p, p->x, k, z, i),
-                        cm_row(gate, gate->x, k, 0, 0), cm_row(s, s->dx, k, z, i),
-                        cm_row(p, p->dx, k, z, i), y->ny, p->nc, add, sum + (size_t)(u * per));
+            g->k->djoin(cm_gradient_row(g, y, k, z, i, cm_row(y, y->dx, k, z, i)),
+                        cm_row(p, p->x, k, z, i), cm_row(gate, gate->x, k, 0, 0),
+                        write_s ? cm_row(s, s->dx, k, z, i) : NULL,
+                        write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc,
+                        add_s | add_p << 1, sum + (size_t)(u * per));
     }
     cm_plane_add(p, sum, 1);
     for (u = 0; u < y->groups * per; u++) {

@@ -475,7 +475,9 @@ typedef struct cm_tensor {
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
     int by_groups;                   /* 1: no memory, values are made where they are read (7.4) */
-    struct cm_record *late;          /* a batch norm whose part of dx is still to come, or NULL */
+    struct cm_record *late, *part;   /* a batch norm and a join whose parts of dx are still to come */
+    struct cm_tensor *spread;        /*   and the mean behind that join, or NULL (7.4) */
+    int kept;                        /* tensors whose late gradients are made from this dx */
 } cm_tensor;
 
 /* A view of parameters: values and where their gradient is added (NULL: none is wanted). */
