@@ -3810,8 +3810,8 @@ typedef void cm_dpoint_fn(CM_DPOINT_PARAMS);
 #define CM_BOX_PARAMS const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap, \
     int taps, cm_real *restrict y, size_t ystep, int n, int C, cm_real scale, int add
 typedef void cm_box_fn(CM_BOX_PARAMS);
-#define CM_JOIN_PARAMS const cm_real *restrict e, size_t estep, const cm_real *restrict shortcut, \
-    const cm_real *restrict path, const cm_real *restrict gate, cm_real *restrict y, int n, int C
+#define CM_JOIN_PARAMS const cm_real *restrict e, size_t estep, cm_real scale, \
+    const cm_real *restrict shortcut, const cm_real *restrict path, const cm_real *restrict gate, cm_real *restrict y, int n, int C
 typedef void cm_join_fn(CM_JOIN_PARAMS);
 #define CM_DJOIN_PARAMS const cm_real *restrict dy, const cm_real *restrict path, \
     const cm_real *restrict gate, cm_real *restrict dshortcut, cm_real *restrict dpath, int n, \
@@ -4249,13 +4249,13 @@ static void CM_KERNEL(box)(CM_BOX_PARAMS)
         }
 }
 
-/* Row of cm_join: y[0] = e[0], y[1 + c] = gate[c]*path[c] + shortcut[c].  The steps are the
-   channels per site of each. */
+/* Row of cm_join: y[0] = scale*e[0], y[1 + c] = gate[c]*path[c] + shortcut[c]; estep: reals from
+   one site of e to the next. */
 static void CM_KERNEL(join)(CM_JOIN_PARAMS)
 {
     int s, c, l;
     for (s = 0; s < n; s++, e += estep) {
-        CM_EACH_LANE(l) y[l] = e[l];
+        CM_EACH_LANE(l) y[l] = scale * e[l];
         y += CM_LANES;
         for (c = 0; c < C * CM_LANES; c += CM_LANES)
             CM_EACH_LANE(l) y[c + l] = cm_fma(gate[c + l], path[c + l], shortcut[c + l]);
@@ -6506,7 +6506,7 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
     return cm_done(g, g->last, "scale");
 }
 
-/* 7.12 Join, the end of every block (Fig. 4): concat(e, shortcut + gate*path).  Energy sums e come
+/* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Energy sums e come
    from the hits with fixed weights, so no parameter is behind them and they get no gradient. */
 
 /* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;
@@ -6565,7 +6565,7 @@ static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
         CM_EACH_LANE(l) gate->x[c * CM_LANES + l] = gate->x[c * CM_LANES];
 }
 
-cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *path,
+cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut, cm_tensor *path,
                    cm_tensor *gate, int halo)
 {
     int units, u;
@@ -6595,7 +6595,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *pa
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++) {
-            g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES),
+            g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES), (cm_real)scale,
                        cm_row(shortcut, shortcut->x, k, z, i), cm_row(path, path->x, k, z, i),
                        cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, path->nc);
             cm_sums_row(g, y, k, z, i);
@@ -6928,7 +6928,7 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     cm_weight w4 = cm_next(p);
     cm_norm n2 = cm_next_norm(p), n5;
     cm_weight w3 = cm_next(p), w1, b1;
-    cm_tensor *t, *u, *path, *gate, *pool, *shortcut, *e, *y;
+    cm_tensor *t, *u, *path, *gate, *pool, *shortcut, *y;
     n5 = cm_next_norm(p);
     t = cm_sparse_conv(g, hits, w4, out, 4, 2, 2, 0);
     u = cm_swish(g, t);
@@ -6945,13 +6945,11 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     w1 = cm_next(p);
     b1 = cm_next(p);
     (void)cm_next(p);                /* the energy sum's fixed weights are 1 */
-    pool = cm_sparse_sum(g, hits, 0.125, 0);
+    pool = cm_sparse_sum(g, hits, 0.125, 0);     /* the energy sums are 8 times that, exactly */
     shortcut = cm_conv(g, pool, w1, b1, out, 1, 1, 0, 0);
-    e = cm_sparse_sum(g, hits, 1, 0);
-    y = cm_join(g, e, shortcut, path, gate, halo);
+    y = cm_join(g, pool, 8, shortcut, path, gate, halo);
     cm_drop(g, pool);
     cm_drop(g, shortcut);
-    cm_drop(g, e);
     cm_drop(g, path);
     return y;
 }
@@ -6985,7 +6983,7 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
         cm_drop(g, t);
         e = cm_pool(g, x, 0, 1, 1, 0);
     }
-    y = cm_join(g, e, shortcut, path, gate, halo);
+    y = cm_join(g, e, 1, shortcut, path, gate, halo);
     cm_drop(g, path);
     cm_drop(g, x);
     if (s.down) {

@@ -557,9 +557,9 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x);            /* ties share the gradi
 cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate);     /* gate: one site */
 cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b);
 cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b);       /* channels */
-cm_tensor *cm_join(cm_graph *g, cm_tensor *e, cm_tensor *shortcut, cm_tensor *path,
+cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut, cm_tensor *path,
                    cm_tensor *gate, int halo);
-                                     /* concat(channel 0 of e, shortcut + gate*path) in one pass */
+                                /* concat(scale * channel 0 of e, shortcut + gate*path) in one pass */
 /* Runs the records in reverse; the gradient of the result must be set by the caller before
    (cm_gradient).  Afterwards only inputs (cm_input) and weights hold values and gradients: the
    memory of every result has been used again.  In inference too, results that the network builder

@@ -284,8 +284,8 @@ static void ref_point(state *s, int b, int c, int z, int x, int y, grid *out, co
         break;
     default:                         /* JOIN: e, shortcut, path, gate */
         if (c == 0) {
-            v = *at(a, b, 0, z, x, y);
-            if (dy) *at(&s->din[0], b, 0, z, x, y) += d;
+            v = s->j.scale * *at(a, b, 0, z, x, y);
+            if (dy) *at(&s->din[0], b, 0, z, x, y) += s->j.scale * d;
             break;
         }
         p = *at(&s->in[2], b, c - 1, z, x, y);
@@ -575,7 +575,7 @@ static cm_tensor *call(cm_graph *g, const state *s, cm_tensor **in, run *u, int 
     case SCALE: return cm_scale(g, in[0], in[1]);
     case ADD: return cm_add(g, in[0], in[1]);
     case CONCAT: return cm_concat(g, in[0], in[1]);
-    default: return cm_join(g, in[0], in[1], in[2], in[3], j->halo);
+    default: return cm_join(g, in[0], j->scale, in[1], in[2], in[3], j->halo);
     }
 }
 
@@ -1146,7 +1146,8 @@ static job random_job(int op, test_random *r)
     j.bias = op == CONV || op == LINEAR ? test_int(r, 0, 1) : 0;
     j.first = op == POOL ? test_int(r, 0, j.c - 1) : 0;
     j.n = op == POOL ? test_int(r, 1, j.c - j.first) : test_int(r, 1, 13);
-    j.scale = op == POOL || op == SPARSE_SUM ? test_int(r, 0, 1) ? 0.125 : 1 : 1;
+    j.scale = op == POOL || op == SPARSE_SUM ? test_int(r, 0, 1) ? 0.125 : 1
+            : op == JOIN && test_int(r, 0, 1) ? 8 : 1;
     j.same = (op == ADD || op == CONCAT || op == JOIN) && test_int(r, 0, 2) == 0;
     if (j.same) j.n = j.c;
     if (op == NORM) {
