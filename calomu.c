@@ -3802,7 +3802,7 @@ typedef void cm_norm1_fn(CM_NORM1_PARAMS);
     const cm_real *from, cm_real *dx, int n, int C, const cm_real *restrict a, \
     const cm_real *restrict e, const cm_real *restrict f, const cm_real *restrict live
 typedef void cm_norm2_fn(CM_NORM2_PARAMS);
-#define CM_POINT_PARAMS const cm_real *restrict x, cm_real *restrict y, int n, int what
+#define CM_POINT_PARAMS const cm_real *x, cm_real *y, int n, int what
 typedef void cm_point_fn(CM_POINT_PARAMS);
 #define CM_DPOINT_PARAMS const cm_real *restrict x, const cm_real *restrict y, \
     const cm_real *restrict dy, cm_real *restrict dx, int n, int what, int add
@@ -4212,7 +4212,8 @@ static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
         }
 }
 
-/* Pointwise: what 0 Swish, 1 sigmoid; backward dx (+)= dy * derivative; y is the result. */
+/* Pointwise: what 0 Swish, 1 sigmoid; y may be x.  Backward dx (+)= dy * derivative; y is the
+   result. */
 static void CM_KERNEL(point)(CM_POINT_PARAMS)
 {
     int i;
@@ -4737,6 +4738,13 @@ static void cm_norm_update(cm_graph *g, cm_tensor *x, cm_norm *n)
     *n->batch += (cm_real)x->muons;
 }
 
+static int cm_norm_trained(cm_graph *g, const cm_norm *n)
+{
+    if (cm_dry(g) || *n->count > 0) return 1;
+    cm_graph_fail(g, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
+    return 0;
+}
+
 /* The transform y = A x + B of every channel, from the buffers. */
 static void cm_norm_transform(const cm_norm *n, int nc, double *saved)
 {
@@ -4995,10 +5003,14 @@ static void cm_norm_apply(cm_graph *g, cm_record *r)
     }
 }
 
-/* In inference batch norm and Swish are applied to the rows of the convolution before them. */
+/* In inference batch norm and Swish, before or behind it, are applied to the rows of the convolution
+   before them. */
+enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE };
+
 static void cm_norm_inline(cm_graph *g, cm_record *r, const cm_norm *n, int swish)
 {
     int c = r->out->nc;
+    if (!cm_norm_trained(g, n)) return;
     r->swish = swish;
     r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * c) * sizeof *r->saved);
     if (!r->saved) return;
@@ -5012,8 +5024,10 @@ static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z
 {
     const cm_tensor *y = r->out;
     cm_real *row = cm_row(y, y->x, k, z, x);
+    if (r->swish == CM_SWISH_BEFORE) g->k->point(row, row, y->ny * y->nc, 0);
     if (r->column[CM_NORM_A])
-        g->k->affine(row, row, y->ny, y->nc, r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+        g->k->affine(row, row, y->ny, y->nc, r->column[CM_NORM_A], r->column[CM_NORM_B],
+                     r->swish == CM_SWISH_BEHIND);
     cm_sums_row(g, y, k, z, x);
 }
 
@@ -5038,10 +5052,7 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
         return NULL;
     }
     if (g->training) cm_norm_update(g, x, &n);
-    if (!cm_dry(g) && !(*n.count > 0)) {
-        cm_graph_fail(g, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
-        return NULL;
-    }
+    if (!cm_norm_trained(g, &n)) return NULL;
     size[0] = x->nz;
     size[1] = x->nx;
     size[2] = x->ny;
@@ -5539,15 +5550,21 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, c
         }
 }
 
+/* Rows outside x that are read: only those of a muon in blocks (6.2) are not zero. */
+static int cm_wino_halo(const cm_tensor *x, int turned)
+{
+    return !turned && x->x && x->lo > 0 && x->hi > 0;
+}
+
 /* v at x = i of planes 4tz - 1 to 4tz + 4. */
 static void cm_wino_inputs(const cm_graph *g, const cm_wino_room *o, const cm_tensor *x, int turned,
                            int k, int tz, int i, cm_real *v)
 {
     const cm_real *d[6];
-    int j, z = 4 * tz - 1;
+    int j, z = 4 * tz - 1, halo = cm_wino_halo(x, turned);
     for (j = 0; j < 6; j++, z++) {
         cm_real *room = o->made + (size_t)j * o->v_step;
-        d[j] = z < 0 || z >= x->nz || i >= x->nx ? o->zero
+        d[j] = z < -halo || z >= x->nz + halo || i >= x->nx + halo ? o->zero
              : turned ? cm_gradient_row(g, x, k, z, i, room) : cm_value_row(g, x, k, z, i, room);
     }
     g->k->wino_in(d, v + x->nc * CM_LANES, o->v_step, x->ny * x->nc);
@@ -5562,7 +5579,7 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
     cm_wino_room o = cm_wino_room_of(x, y, memory);
     int i, j;
     cm_wino_clear(&o, x);
-    for (i = 0; i <= y->nx; i++) {   /* v of i, then y at i - 1; slot 0 is x = -1 at first */
+    for (i = -cm_wino_halo(x, turned); i <= y->nx; i++) {        /* v of i, then y at i - 1 */
         cm_real *row[4];
         cm_wino_inputs(g, &o, x, turned, k, tz, i, o.v + (size_t)((i + 1) % 3) * o.slot);
         if (i < 1) continue;
@@ -5982,6 +5999,7 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
         for (l = 0; l < CM_LANES && k * CM_LANES + l < t->muons; l++)
             cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane + size * (size_t)l, 1);
         cm_plane_copy(t, t->x, k, z, plane, 1);
+        for (l = 0; l < t->nx; l++) cm_conv_row_done(g, r, k, z, l);
     }
 }
 
@@ -6001,6 +6019,7 @@ static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_rea
             for (i = 0; i < n; i++) row[i * CM_LANES] = plane[x * n + i];
         }
     }
+    for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
 }
 
 /* [out][taps] to [taps][out] and back. */
@@ -6047,7 +6066,7 @@ static void cm_no_backward(cm_graph *g, cm_record *r)
 }
 
 static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
-                            int stride, int pad, int halo)
+                            int stride, int pad, int halo, const cm_norm *norm, int swish)
 {
     int size[3], n[3], hi, back_lo, back_hi;
     const cm_blocks *blocks = NULL;
@@ -6080,6 +6099,8 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
     r->kernel = kernel;
     r->stride = stride;
     r->pad = pad;
+    if (norm) cm_norm_inline(g, r, norm, swish);
+    if (g->status != CALOMU_OK) return NULL;
     if (!cm_dry(g)) {
         cm_transpose(w.x, out, kernel * kernel * kernel, packed);
         if (blocks) cm_sparse_blocks(g, r, packed, scratch);
@@ -6094,7 +6115,7 @@ cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out
                           int stride, int pad, int halo)
 {
     if (!hits || g->status != CALOMU_OK) return NULL;
-    return cm_sparse(g, hits, w, out, kernel, stride, pad, halo);
+    return cm_sparse(g, hits, w, out, kernel, stride, pad, halo, NULL, 0);
 }
 
 /* Sums over 2x2x2 cells, stride 2, padding 1, times scale: the first energy sum (scale 1) and the
@@ -6108,7 +6129,7 @@ cm_tensor *cm_sparse_sum(cm_graph *g, const cm_hits *hits, double scale, int hal
     if (!hits || g->status != CALOMU_OK) return NULL;
     for (i = 0; i < 8; i++) w[i] = (cm_real)scale;
     fixed.x = w;
-    t = cm_sparse(g, hits, fixed, 1, 2, 2, 1, halo);
+    t = cm_sparse(g, hits, fixed, 1, 2, 2, 1, halo, NULL, 0);
     if (!t) return NULL;
     g->last->w.x = NULL;             /* w ends with this call */
     g->last->backward = cm_no_backward;
@@ -6900,12 +6921,15 @@ static cm_tensor *cm_squeeze(cm_graph *g, cm_cursor *p, cm_tensor *path)
     return cm_sigmoid(g, cm_linear(g, cm_swish(g, s), b, b0, c));
 }
 
-/* Batch norm in front of a convolution of kernel 3 (stride 1) or 4 (stride 2). */
+/* Halo in front of a convolution of kernel 3 (stride 1) or 4 (stride 2), for nz planes. */
+static int cm_halo_for(const cm_graph *g, int nz, int kernel)
+{
+    return kernel == 4 ? 2 : !cm_conv_wino(g, nz, 3, 1, 1);
+}
+
 static cm_tensor *cm_batchnorm_for(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int kernel)
 {
-    int halo = kernel == 4 ? 2 : 1;
-    if (x && cm_conv_wino(g, cm_nz(x), kernel, kernel == 4 ? 2 : 1, halo)) halo = 0;
-    return cm_batchnorm_by_groups(g, x, n, swish, halo);
+    return cm_batchnorm_by_groups(g, x, n, swish, x ? cm_halo_for(g, cm_nz(x), kernel) : 0);
 }
 
 /* Convolution, batch norm and Swish in front of a convolution of kernel 3.  In training `before` is
@@ -6915,8 +6939,8 @@ static cm_tensor *cm_conv_norm(cm_graph *g, cm_tensor *x, cm_weight w, int out, 
 {
     if (!g->training) {
         int nz = x ? (cm_nz(x) + 2 * pad - kernel) / stride + 1 : 0;
-        int halo = cm_conv_wino(g, nz, 3, 1, 1) ? 0 : 1;
-        return cm_conv_then(g, x, w, cm_no_weight, out, kernel, stride, pad, halo, &n, 1);
+        return cm_conv_then(g, x, w, cm_no_weight, out, kernel, stride, pad,
+                            cm_halo_for(g, nz, 3), &n, CM_SWISH_BEHIND);
     }
     *before = cm_conv(g, x, w, cm_no_weight, out, kernel, stride, pad, 0);
     return cm_batchnorm_for(g, *before, n, 1, 3);
@@ -6930,16 +6954,22 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     cm_weight w3 = cm_next(p), w1, b1;
     cm_tensor *t, *u, *path, *gate, *pool, *shortcut, *y;
     n5 = cm_next_norm(p);
-    t = cm_sparse_conv(g, hits, w4, out, 4, 2, 2, 0);
-    u = cm_swish(g, t);
-    cm_drop(g, t);
-    t = cm_batchnorm_for(g, u, n2, 0, 3);
-    y = cm_conv(g, t, w3, cm_no_weight, out, 3, 1, 1, 0);
-    cm_drop(g, t);
-    cm_drop(g, u);
-    t = cm_swish(g, y);
-    cm_drop(g, y);
-    path = cm_batchnorm(g, t, n5, 0, 0, 0);
+    if (g->training) {
+        t = cm_sparse_conv(g, hits, w4, out, 4, 2, 2, 0);
+        u = cm_swish(g, t);
+        cm_drop(g, t);
+        t = cm_batchnorm_for(g, u, n2, 0, 3);
+        y = cm_conv(g, t, w3, cm_no_weight, out, 3, 1, 1, 0);
+        cm_drop(g, t);
+        cm_drop(g, u);
+        t = cm_swish(g, y);
+        cm_drop(g, y);
+        path = cm_batchnorm(g, t, n5, 0, 0, 0);
+    } else {
+        t = cm_sparse(g, hits, w4, out, 4, 2, 2, cm_halo_for(g, hits->nz / 2 + 1, 3), &n2,
+                      CM_SWISH_BEFORE);
+        path = cm_conv_then(g, t, w3, cm_no_weight, out, 3, 1, 1, 0, &n5, CM_SWISH_BEFORE);
+    }
     cm_drop(g, t);
     gate = cm_squeeze(g, p, path);
     w1 = cm_next(p);
@@ -6975,7 +7005,7 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
         w1 = cm_next(p);
         (void)cm_next(p);            /* the energy sum's fixed weights */
         t = cm_swish(g, x);
-        u = cm_batchnorm(g, t, n1, 0, 2, 2);
+        u = cm_batchnorm(g, t, n1, 0, 1, 1);
         cm_drop(g, t);
         t = cm_pool(g, u, 0, s.in, 0.125, 0);
         cm_drop(g, u);
@@ -7007,7 +7037,7 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
     }
     for (i = 0; i < cm_stages(&net->arch); i++) {
         cm_stage s = cm_stage_of(&net->arch, i);
-        int halo = (i + 1) % net->arch.blocks == 0 ? 2 : 0;      /* the next one halves the grid */
+        int halo = (i + 1) % net->arch.blocks == 0;              /* the next one halves the grid */
         h = s.first ? cm_first_block(g, &p, hits, s.out, halo)
                     : cm_later_block(g, &p, h, s, halo);
     }
