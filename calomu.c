@@ -4961,34 +4961,45 @@ static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t)
     return x;
 }
 
-/* x can be read by cm_group_values. */
+/* x can be read group by group. */
 static void cm_group_ready(cm_graph *g, cm_tensor *x)
 {
     if (x->by_groups) cm_remember(g, x->made->in[0]);
     else cm_remember(g, x);
 }
 
-/* Group k of x's values, where it is or made in this thread's part of room. */
-static cm_real *cm_group_values(const cm_graph *g, const cm_tensor *x, int k, cm_real *room)
+/* Values or gradients of group k: where they are or made in this thread's part of room, plane by
+   plane, so that they are still in the cache when they are read. */
+typedef struct cm_group {
+    const cm_tensor *t;
+    int gradient, k;
+    int planes;                      /* that are there */
+    cm_real *at;                     /* as cm_row(t, at, 0, z, x) */
+} cm_group;
+
+static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room)
 {
-    int z, i;
-    if (x->x) return x->x + x->group * (size_t)k;
-    room += x->group * (size_t)cm_thread();
-    for (z = 0; z < x->nz; z++)
-        for (i = 0; i < x->nx; i++) cm_norm_value(g, x->made, k, z, i, cm_row(x, room, 0, z, i));
-    return room;
+    cm_group o;
+    int made = gradient ? cm_is_late(t) : !t->x;
+    o.t = t;
+    o.gradient = gradient;
+    o.k = k;
+    o.planes = made ? 0 : t->nz;
+    o.at = made ? room + t->group * (size_t)cm_thread()
+                : (gradient ? t->dx : t->x) + t->group * (size_t)k;
+    return o;
 }
 
-/* The same for its gradient. */
-static cm_real *cm_group_gradient(const cm_graph *g, const cm_tensor *x, int k, cm_real *room)
+/* Makes the planes below `end`. */
+static void cm_group_until(const cm_graph *g, cm_group *o, int end)
 {
-    int z, i;
-    if (!cm_is_late(x)) return x->dx + x->group * (size_t)k;
-    room += x->group * (size_t)cm_thread();
-    for (z = 0; z < x->nz; z++)
-        for (i = 0; i < x->nx; i++)
-            (void)cm_gradient_row(g, x, k, z, i, cm_row(x, room, 0, z, i));
-    return room;
+    int i;
+    for (; o->planes < end && o->planes < o->t->nz; o->planes++)
+        for (i = 0; i < o->t->nx; i++) {
+            cm_real *row = cm_row(o->t, o->at, 0, o->planes, i);
+            if (o->gradient) (void)cm_gradient_row(g, o->t, o->k, o->planes, i, row);
+            else (void)cm_value_row(g, o->t, o->k, o->planes, i, row);
+        }
 }
 
 static void cm_norm_apply(cm_graph *g, cm_record *r)
@@ -5178,13 +5189,14 @@ static void cm_forward_taps(const cm_tensor *x, int kernel, cm_taps *taps)
 }
 
 /* Plane z of group k, from the group's values. */
-static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_real *values,
+static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *values,
                           const cm_taps *taps, const cm_real *packed, int k, int z)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int i, j, c, l;
+    cm_group_until(g, values, z * r->stride - r->pad + r->kernel);
     for (i = 0; i < y->nx; i++) {
-        const cm_real *from = cm_row(x, values, 0, z * r->stride - r->pad,
+        const cm_real *from = cm_row(x, values->at, 0, z * r->stride - r->pad,
                                      i * r->stride - r->pad)
                             - (ptrdiff_t)r->pad * x->nc * CM_LANES;
         cm_real *to = cm_row(y, y->x, k, z, i);
@@ -5207,10 +5219,10 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
     cm_forward_taps(x, r->kernel, &taps);
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *values = cm_group_values(g, x, u / parts, room);
+        cm_group values = cm_group_begin(x, 0, u / parts, room);
         int z;
         for (z = u % parts; z < y->nz; z += parts)
-            cm_conv_plane(g, r, values, &taps, packed, u / parts, z);
+            cm_conv_plane(g, r, &values, &taps, packed, u / parts, z);
     }
 }
 
@@ -5363,10 +5375,12 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
             int k = u / parts, kz;
-            const cm_real *values = cm_group_values(g, x, k, rooms.x);
-            const cm_real *gradient = cm_group_gradient(g, y, k, rooms.dy);
+            cm_group values = cm_group_begin(x, 0, k, rooms.x);
+            cm_group gradient = cm_group_begin(y, 1, k, rooms.dy);
+            cm_group_until(g, &values, x->nz);
+            cm_group_until(g, &gradient, y->nz);
             for (kz = u % parts; kz < r->kernel; kz += parts)
-                cm_wgrad_unit(g, r, &s, values, gradient, kz,
+                cm_wgrad_unit(g, r, &s, values.at, gradient.at, kz,
                               acc + acc_size * (size_t)cm_thread(),
                               partial + per_tap * taps * (size_t)k);
         }
@@ -5619,8 +5633,8 @@ typedef struct cm_wino_sites {
     ptrdiff_t *x, *dy;               /* offsets of the sites of all tiles in v and dm */
     int tiles, all;                  /* tiles made together, tiles along z */
     int most;
-    size_t v_step, m_step, per;      /* reals from the first f to the second; of a thread */
-} cm_wino_sites;
+    size_t v_step, m_step, acc, per; /* reals from the first f to the second; accumulators of a */
+} cm_wino_sites;                     /*   pair; all of a thread */
 
 static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_wino_sites *s)
 {
@@ -5635,8 +5649,8 @@ static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_
 
 /* v and dm of `n` tiles from tile `first` on, from the values and gradients of a group. */
 static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
-                         cm_real *values, cm_real *gradient, int pair, int first, int n,
-                         cm_real *v, cm_real *dm, const cm_real *zero)
+                         const cm_group *values, const cm_group *gradient, int pair, int first,
+                         int n, cm_real *v, cm_real *dm, const cm_real *zero)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *d[6];
@@ -5644,9 +5658,9 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_si
     for (t = 0; t < n; t++)
         for (i = 0; i < y->nx; i++) {
             size_t row = (size_t)((t * (x->nx + 2) + i + 1) * (x->ny + 2) + 1);
-            cm_wino_rows(x, values, 4 * (first + t) - 1, i, 6, zero, d);
+            cm_wino_rows(x, values->at, 4 * (first + t) - 1, i, 6, zero, d);
             g->k->wino_v(d, v + row * (size_t)(x->nc * CM_LANES), s->v_step, x->ny * x->nc, pair);
-            cm_wino_rows(y, gradient, 4 * (first + t), i, 4, zero, d);
+            cm_wino_rows(y, gradient->at, 4 * (first + t), i, 4, zero, d);
             g->k->wino_dm(d, dm + (size_t)((t * y->nx + i) * y->ny * y->nc) * CM_LANES, s->m_step,
                           y->ny * y->nc, pair);
         }
@@ -5679,23 +5693,30 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
         }
 }
 
+/* Pairs part, part + parts, ... of one group. */
 static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
-                         cm_real *values, cm_real *gradient, int pair, cm_real *memory,
-                         cm_real *partial)
+                         cm_group *values, cm_group *gradient, int part, int parts,
+                         cm_real *memory, cm_real *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
-    int first, at, plane = y->nx * y->ny;
+    int first, at, pair, plane = y->nx * y->ny;
     cm_real *zero = memory + s->per * (size_t)cm_thread(), *v = zero + row;
     cm_real *dm = v + 2 * s->v_step, *acc = dm + 2 * s->m_step;
     memset(zero, 0, (row + 2 * s->v_step) * sizeof *zero);
     for (first = 0; first < s->all; first += s->tiles) {
         int tiles = s->all - first < s->tiles ? s->all - first : s->tiles;
-        cm_wino_make(g, r, s, values, gradient, pair, first, tiles, v, dm, zero);
-        for (at = 0; at < tiles * plane; at += s->most) {
-            int n = tiles * plane - at < s->most ? tiles * plane - at : s->most;
-            cm_wino_accumulate(g, r, s, v, dm, at, n, first + at > 0,
-                               first + tiles == s->all && at + n == tiles * plane, acc, partial);
+        cm_group_until(g, values, 4 * (first + tiles) + 1);
+        cm_group_until(g, gradient, 4 * (first + tiles));
+        for (pair = part; pair < 3; pair += parts) {
+            cm_wino_make(g, r, s, values, gradient, pair, first, tiles, v, dm, zero);
+            for (at = 0; at < tiles * plane; at += s->most) {
+                int n = tiles * plane - at < s->most ? tiles * plane - at : s->most;
+                cm_wino_accumulate(g, r, s, v, dm, at, n, first + at > 0,
+                                   first + tiles == s->all && at + n == tiles * plane,
+                                   acc + (size_t)(pair / parts) * s->acc,
+                                   partial + (size_t)pair * s->acc / CM_LANES);
+            }
         }
     }
 }
@@ -5730,14 +5751,15 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
     cm_rooms rooms = cm_rooms_take(g, r);
     int parts = rooms.made ? 1 : 3, units = y->groups * parts, u, plane = y->nx * y->ny;
     cm_real *partial, *memory;
-    cm_wino_sites s = { NULL, NULL, 1, (y->nz + 3) / 4, 1, 0, 0, 0 };
+    cm_wino_sites s = { NULL, NULL, 1, (y->nz + 3) / 4, 1, 0, 0, 0, 0 };
     v_tile = (size_t)((x->nx + 2) * (x->ny + 2) * x->nc) * CM_LANES;
     m_tile = (size_t)(plane * y->nc) * CM_LANES;
     while (s.tiles < s.all && (v_tile + m_tile) * (size_t)(s.tiles + 1) <= 1 << 17) s.tiles++;
     s.most = y->ny * cm_larger(1, 48 / y->ny);
     s.v_step = v_tile * (size_t)s.tiles;
     s.m_step = m_tile * (size_t)s.tiles;
-    s.per = 2 * (s.v_step + s.m_step) + 18 * pairs * CM_LANES
+    s.acc = 18 * pairs * CM_LANES;
+    s.per = 2 * (s.v_step + s.m_step) + (size_t)(3 / parts) * s.acc
           + (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
     partial = cm_arena_take(g, pairs * 54 * (size_t)y->groups);
     memory = cm_arena_take(g, s.per * (size_t)g->threads);
@@ -5748,12 +5770,11 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
         cm_wino_sites_fill(x, y, &s);
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
-            int k = u / parts, pair;
-            cm_real *values = cm_group_values(g, x, k, rooms.x);
-            cm_real *gradient = cm_group_gradient(g, y, k, rooms.dy);
-            for (pair = u % parts; pair < 3; pair += parts)
-                cm_wino_unit(g, r, &s, values, gradient, pair, memory,
-                             partial + pairs * 18 * (size_t)(3 * k + pair));
+            int k = u / parts;
+            cm_group values = cm_group_begin(x, 0, k, rooms.x);
+            cm_group gradient = cm_group_begin(y, 1, k, rooms.dy);
+            cm_wino_unit(g, r, &s, &values, &gradient, u % parts, parts, memory,
+                         partial + pairs * 54 * (size_t)k);
         }
         cm_wino_add_partials(g, r, partial);
     }
@@ -5764,18 +5785,19 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
 }
 
 /* Plane z of group k of the input's gradient, from the group of the result's. */
-static void cm_input_plane(const cm_graph *g, const cm_record *r, cm_real *gradient,
+static void cm_input_plane(const cm_graph *g, const cm_record *r, cm_group *gradient,
                            const cm_real *packed, int k, int z, int add, const cm_record *norm)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t site = (size_t)x->nc * CM_LANES;
     cm_taps taps;
     int m[3];
+    cm_group_until(g, gradient, (z + r->pad) / r->stride + 1);
     m[0] = z;
     for (m[1] = 0; m[1] < x->nx; m[1]++) {
         for (m[2] = 0; m[2] < r->stride && m[2] < x->ny; m[2]++) {
             int n = (x->ny - m[2] + r->stride - 1) / r->stride;
-            const cm_real *from = cm_row(y, gradient, 0, z / r->stride, m[1] / r->stride);
+            const cm_real *from = cm_row(y, gradient->at, 0, z / r->stride, m[1] / r->stride);
             cm_real *to = cm_row(x, x->dx, k, z, m[1]) + (size_t)m[2] * site;
             cm_backward_taps(y, r, m, &taps);
             cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
@@ -5796,10 +5818,10 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *gradient = cm_group_gradient(g, y, u / parts, room);
+        cm_group gradient = cm_group_begin(y, 1, u / parts, room);
         int z;
         for (z = u % parts; z < x->nz; z += parts)
-            cm_input_plane(g, r, gradient, packed, u / parts, z, add, norm);
+            cm_input_plane(g, r, &gradient, packed, u / parts, z, add, norm);
     }
 }
 
