@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define SIM_VERSION 1                /* changes whenever the same seed gives other events */
+#define SIM_VERSION 2                /* changes whenever the same seed gives other events */
 
 typedef struct sim_options {         /* start from sim_options_default() */
     calomu_geometry geometry;        /* a full block of PbWO4 in vacuum; field along +y */
