@@ -420,6 +420,15 @@ static void test_steps(const sim *s)
         CHECK_NEAR(tally_mean(&along), 0.82350 * 1.00113 / 0.99887, 5 * tally_error(&along));
     }
     CHECK(out == 0, "%d displacements into another cell", out);
+    for (i = bent = 0; i < 200; i++) {       /* 1 TeV, 0.3 mm before a wall: its share on each side */
+        sim_particle p = { SIM_ELECTRON, 1e6, { 0.345, 0.2, 0.2 }, { 1, 0, 0 }, 0 };
+        const sim_electron_node *n = &s->electron[0][sim_find(1e6).i];
+        sim_begin(w, (uint64_t)i);
+        if (sim_fly(w, &p) && p.at.x > 0.3751)
+            bent += !(fabs((double)w->grid[0] / (0.03 * n->dedx) - 1) <= 1e-3);
+        memset(w->grid, 0, sim_cells(s) * sizeof *w->grid);
+    }
+    CHECK(bent == 0, "%d steps are not split at a wall", bent);
     CHECK_NEAR(sim_next_wall(w, &z, &z), 4.064 - 1, 1e-12);
     sim_worker_free(w);
 }
@@ -627,6 +636,7 @@ static void test_showers(const sim *m, const sim *l)
     check_share(c.r2, 1.95, 0.05 + 4 * 0.06 / sqrt(n), "L 10 GeV r2");
     check_share(d.n01, 39.4, 0.05 + more, "L 100 MeV photon, cells above 0.1 MeV");
     check_share(p.deposit, 1.072, 0.01, "L 10 MeV positron, deposit with its rest energy");
+    check_share(p.n01, 6.52, 0.04 + 4 * 0.07 / sqrt(n), "L 10 MeV positron, above 0.1 MeV");
     /* 40,000 and 20,000 electrons of GEANT4's; with fine steps and no walls 2.384 and 0.505 */
     check_share(e.n1, 2.258, 0.01 + 4 * 0.042 / sqrt(n), "M 10 MeV cells above 1 MeV");
     check_share(f.n10, 0.572, 0.02 + 4 * 0.14 / sqrt(n), "M 30 MeV cells above 10 MeV");
@@ -682,6 +692,24 @@ static void test_muons(const sim *s)
     sim_worker_free(w);
 }
 
+/* The same muon with another seed. */
+static void test_seeds(void)
+{
+    uint64_t hash[2];
+    int i;
+    for (i = 0; i < 2; i++) {
+        sim_muon muon = { 100, 1, 2, 1 };
+        sim *s = make(0, 1, (uint64_t)i + 1);
+        sim_worker *w = worker_of(s);
+        calomu_event event;
+        CHECK(sim_run(w, 0, &muon, &event, NULL) == CALOMU_OK, "run");
+        hash[i] = event_hash(&event);
+        sim_worker_free(w);
+        sim_free(s);
+    }
+    CHECK(hash[0] != hash[1], "seeds 1 and 2 give the same");
+}
+
 static void test_reproducible(const sim *s)
 {
     sim_options o = s->options;
@@ -692,6 +720,12 @@ static void test_reproducible(const sim *s)
     uint64_t hash[6];
     int i;
     threads.threads = 2;
+    for (i = 0; i < 3; i++) {        /* the same muon: other numbers, other histories */
+        sim_muon muon = { 1000, 1, 2, 1 };
+        CHECK(sim_run(w, (uint64_t)i, &muon, &event, NULL) == CALOMU_OK, "run");
+        hash[i] = event_hash(&event);
+        CHECK(i == 0 || hash[i] != hash[0], "event %d is event 0", i);
+    }
     for (i = 0; i < 6; i++) {
         sim_muon muon = sim_draw(s, (uint64_t)i, 500, 2000, 0);
         CHECK(sim_run(w, (uint64_t)i, &muon, &event, NULL) == CALOMU_OK, "run");
@@ -743,6 +777,16 @@ static void test_options(void)
     CHECK_NEAR(sum.unseen / (sum.unseen + sum.deposited), 0.25, 0.03);
     sim_worker_free(w);
     sim_free(s);
+}
+
+/* Gaps take their share of library showers too; showers() checks the balance. */
+static void test_gaps(sim *l)
+{
+    double whole = showers(l, SIM_PHOTON, 5, 10).deposit, share;
+    l->options.active = 0.75;
+    share = showers(l, SIM_PHOTON, 5, 10).deposit / whole;
+    l->options.active = 1;
+    CHECK_NEAR(share, 0.75, 0.1);
 }
 
 static void test_photonuclear(const sim *s)
@@ -871,7 +915,9 @@ int main(int argc, char **argv)
     test_showers(m, l);
     test_muons(l);
     test_reproducible(l);
+    test_seeds();
     test_options();
+    test_gaps(l);
     test_photonuclear(l);
     test_misuse(m);
     test_memory();

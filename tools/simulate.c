@@ -380,10 +380,12 @@ struct sim_worker {
     calomu_hit *hits;                /* of the last event: room for all cells */
 };
 
-static void *sim_allocate(const sim *s, size_t size)
+static void *sim_allocate_from(const calomu_options *m, size_t size)
 {
-    return s->memory.allocate ? s->memory.allocate(s->memory.user, size) : malloc(size);
+    return m->allocate ? m->allocate(m->user, size) : malloc(size);
 }
+
+static void *sim_allocate(const sim *s, size_t size) { return sim_allocate_from(&s->memory, size); }
 
 static void sim_release(const sim *s, void *memory)
 {
@@ -2187,15 +2189,15 @@ calomu_status sim_new(const calomu_options *memory, const sim_options *options, 
     static const calomu_options none = { 0 };
     const char *fault = sim_options_fault(options);
     calomu_status status = CALOMU_OK;
-    sim start, *s;
+    sim *s;
     *out = NULL;
     if (why) *why = fault ? fault : "no memory";
     if (fault) return CALOMU_EUSAGE;
-    start.memory = memory ? *memory : none;
-    s = sim_allocate(&start, sizeof *s);
+    if (!memory) memory = &none;
+    s = sim_allocate_from(memory, sizeof *s);
     if (!s) return CALOMU_EMEMORY;
     memset(s, 0, sizeof *s);
-    s->memory = start.memory;
+    s->memory = *memory;
     if (s->memory.threads < 1) s->memory.threads = 1;
     s->options = *options;
     sim_set_block(s);
