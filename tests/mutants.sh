@@ -88,7 +88,8 @@ while [ $i -lt "$subset" ]; do
     name=$(cat "$entry.name")
     test=$(cat "$entry.test")
     file=$(cat "$entry.file")
-    [ "$file" != calomu.c ] || test_object "$test" || { echo "mutants: test $test does not compile" >&2; exit 1; }
+    [ "$file" != calomu.c ] || test_object "$test" ||
+        { echo "mutants: test $test does not compile" >&2; exit 1; }
     case $clean in
     *" $test "*) ;;
     *)

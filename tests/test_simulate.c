@@ -407,7 +407,7 @@ static void test_steps(const sim *s)
             }
             from = p.at;
             sim_displace(w, &p, &z, 0.1, 0.08);
-            d = sqrt((p.at.x - from.x) * (p.at.x - from.x) + (p.at.y - from.y) * (p.at.y - from.y));
+            d = hypot(p.at.x - from.x, p.at.y - from.y);
             d = fabs(d - most) + fabs(p.at.z - from.z);
             worst = d > worst || isnan(d) ? d : worst;
             tally_add(&along, (p.at.x - from.x) / most);
@@ -420,7 +420,7 @@ static void test_steps(const sim *s)
         CHECK_NEAR(tally_mean(&along), 0.82350 * 1.00113 / 0.99887, 5 * tally_error(&along));
     }
     CHECK(out == 0, "%d displacements into another cell", out);
-    for (i = bent = 0; i < 200; i++) {       /* 1 TeV, 0.3 mm before a wall: its share on each side */
+    for (i = bent = 0; i < 200; i++) {       /* 1 TeV, 0.3 mm before a wall: loss on each side */
         sim_particle p = { SIM_ELECTRON, 1e6, { 0.345, 0.2, 0.2 }, { 1, 0, 0 }, 0 };
         const sim_electron_node *n = &s->electron[0][sim_find(1e6).i];
         sim_begin(w, (uint64_t)i);
