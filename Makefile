@@ -40,7 +40,7 @@ help:
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
 	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
-	@echo "make valgrind      a short training under valgrind"
+	@echo "make valgrind      a short training and a simulation under valgrind"
 	@echo "make testdata REF=DIR   remakes testdata from the reference folder"
 	@echo "make clean         variables: CC CFLAGS OPENMP= HDF5= B=folder"
 
@@ -111,7 +111,7 @@ sanitize:
 	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O2 -g $(SAN)" SCRIPTS="$(COMMANDS)" DOUBLES= test
 	$(MAKE) clean-programs
 
-TSAN_TESTS = ops train network model
+TSAN_TESTS = ops train network model simulate
 # gcc's libgomp is not known to the thread sanitizer; clang's libomp is, through Archer.
 tsan:
 	$(MAKE) B=build/tsan CC=clang CFLAGS="-O2 -g -fsanitize=thread" \
@@ -119,7 +119,7 @@ tsan:
 	cd build/tsan && for t in $(TSAN_TESTS); do TEST_BRIEF=1 \
 	  TSAN_OPTIONS="ignore_noninstrumented_modules=1" ./test_$$t ../../testdata ../tmp || exit 1; done
 
-# A short training of a small hybrid network on a small calorimeter, and its predictions.
+# A short training of a small hybrid network on a small calorimeter, its predictions, two muons.
 VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
 V = $(B)/tmp/valgrind
 valgrind: calomu
@@ -131,6 +131,8 @@ valgrind: calomu
 	$(VALGRIND) ./calomu train --data $V.cmu --out $V.safetensors --blocks 1 --body 16 --batch 2 \
 	  --folds 5 --holdout no --epochs 1 --cycle-epochs 1 --threads 1
 	$(VALGRIND) ./calomu predict --model $V.safetensors --threads 1 --data $V.cmu --out $V.pred.csv
+	$(VALGRIND) ./calomu simulate --n 2 --no-library --energy 10:20 --losses $V.loss.csv --features \
+	  --noise 0.1 --zero 1 --out $V.sim.cmu --threads 1
 
 testdata: all
 	$(PYTHON) tools/make_testdata.py $(REF)

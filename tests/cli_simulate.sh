@@ -208,5 +208,11 @@ if grep -q __asan_init "$PROGRAM" || grep -q __tsan_init "$PROGRAM"; then
     skip "a limit on memory under a sanitizer"
 else
     piped "200 MB" 0 "" 'ulimit -v 200000 && "$PROGRAM" simulate --n 5 --out m.cmu --threads 1'
+    # muons go to the file as they are made: with noise in every cell these are 82 MB of hits
+    for n in 40 400; do
+        piped "80 MB for $n muons" 0 "$n muons" 'ulimit -v 80000 && "$PROGRAM" simulate \
+            --no-library --energy 10:10 --n $n --noise 0.1 --out m.cmu --threads 1'
+    done
+    rm -f m.cmu
 fi
 cli_end

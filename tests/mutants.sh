@@ -3,7 +3,7 @@
 #
 #   sh tests/mutants.sh [--subset N] [--only TEXT]
 #
-# Reads tests/mutants.txt.  For each entry calomu.c is copied with the one change, built into
+# Reads tests/mutants.txt.  For each entry its file is copied with the one change, built into
 # build/mutants, and the named test is run: a mutant that passes it has survived, and the
 # script fails.  So it does if a fragment is not found exactly once, if a mutant does not compile,
 # or if a test fails without any change.  --subset N takes every k-th entry, N in all.
@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 dir=build/mutants
-mkdir -p "$dir/tmp" || exit 1
+mkdir -p "$dir/tmp" "$dir/tools" "$dir/tests" || exit 1
 openmp=
 echo 'int main(void) { return 0; }' > "$dir/try.c"
 $CC -fopenmp -include omp.h "$dir/try.c" -o "$dir/try" 2> /dev/null && openmp=-fopenmp
@@ -43,10 +43,20 @@ test_object() {                      # builds the object of test $1 once
     $CC $flags -O1 $(real "$1") -c "tests/test_${1%_double}.c" -o "$dir/$1.o"
 }
 
-try() {                              # engine source $1 and test $2: 0 passed, 1 failed, 2 no build
+# Builds test $2 with the copy of file $1 and runs it: 0 passed, 1 failed, 2 no build.  A test
+# includes a file of tools itself: it is compiled from a copy beside the copy.
+try() {
     # shellcheck disable=SC2046
-    $CC $flags -O2 $(real "$2") -c "$1" -o "$dir/library.o" &&
-    $CC $openmp "$dir/$2.o" "$dir/library.o" -lm -o "$dir/test" || return 2
+    case $1 in
+    calomu.c)
+        $CC $flags -O2 $(real "$2") -c "$dir/calomu.c" -o "$dir/library.o" &&
+        $CC $openmp "$dir/$2.o" "$dir/library.o" -lm -o "$dir/test" || return 2 ;;
+    *)
+        [ -f "$dir/plain.o" ] || $CC $flags -O2 -c calomu.c -o "$dir/plain.o" || return 2
+        cp "tests/test_$2.c" "$dir/tests" &&
+        $CC $flags -Itests -Itools -O2 "$dir/tests/test_$2.c" "$dir/plain.o" -lm -o "$dir/test" ||
+            return 2 ;;
+    esac
     $limit "$dir/test" testdata "$dir/tmp" > "$dir/log" 2>&1 || return 1
 }
 
@@ -54,11 +64,12 @@ try() {                              # engine source $1 and test $2: 0 passed, 1
 # of a fragment.
 rm -rf "$dir/list" "$dir"/*.o
 mkdir -p "$dir/list" || exit 1
-awk -v to="$dir/list/" -v only="$only" '
+awk -v to="$dir/list/" -v only="$only" -v file=calomu.c '
+    /^@ / { file = $2 }
     /^= / { keep = only == "" || index($0, only) > 0
             if (keep) { n++; name = $0; test = $0; sub(/^= /, "", name); sub(/: [^:]*$/, "", name)
                         sub(/^.*: /, "", test); print name > (to n ".name")
-                        print test > (to n ".test") } }
+                        print test > (to n ".test"); print file > (to n ".file") } }
     /^- / && keep { print substr($0, 3) > (to n ".old") }
     /^\+ / && keep { print substr($0, 3) > (to n ".new") }
     END { print n + 0 > (to "count") }' tests/mutants.txt
@@ -76,12 +87,14 @@ while [ $i -lt "$subset" ]; do
     entry="$dir/list/$k"
     name=$(cat "$entry.name")
     test=$(cat "$entry.test")
-    test_object "$test" || { echo "mutants: test $test does not compile" >&2; exit 1; }
+    file=$(cat "$entry.file")
+    [ "$file" != calomu.c ] || test_object "$test" ||
+        { echo "mutants: test $test does not compile" >&2; exit 1; }
     case $clean in
     *" $test "*) ;;
     *)
-        cp calomu.c "$dir/calomu.c"
-        try "$dir/calomu.c" "$test" || {
+        cp "$file" "$dir/$file"
+        try "$file" "$test" || {
             echo "mutants: test $test fails without any change:" >&2
             tail -5 "$dir/log" >&2
             exit 1
@@ -91,7 +104,7 @@ while [ $i -lt "$subset" ]; do
     found=$(awk 'NR == FNR { old = $0; next }
                  { line = $0; while ((p = index(line, old)) > 0) {
                        n++; line = substr(line, p + length(old)) } }
-                 END { print n + 0 }' "$entry.old" calomu.c)
+                 END { print n + 0 }' "$entry.old" "$file")
     if [ "$found" -ne 1 ]; then
         echo "BROKEN    $name: found $found times: $(cat "$entry.old")"
         bad=$((bad + 1))
@@ -102,8 +115,8 @@ while [ $i -lt "$subset" ]; do
         NR == FNR { old = $0; next }
         { p = index($0, old)
           if (p) print substr($0, 1, p - 1) new substr($0, p + length(old))
-          else print }' "$entry.old" calomu.c > "$dir/calomu.c"
-    try "$dir/calomu.c" "$test"
+          else print }' "$entry.old" "$file" > "$dir/$file"
+    try "$file" "$test"
     case $? in
     0) echo "SURVIVED  $name ($test)"; bad=$((bad + 1)) ;;
     1) echo "caught    $name ($test)"; killed=$((killed + 1)) ;;

@@ -3,8 +3,8 @@
    A fast Monte Carlo of what GEANT4 does in minutes per hundred muons.  To use it in a program of
    your own compile simulate.c beside calomu.c; it needs calomu.h and nothing else.
 
-       sim *s;
-       sim_worker *w;
+       sim *s = NULL;
+       sim_worker *w = NULL;
        sim_muon muon = { 1000, 1.5, -3, 1 };               // GeV, mm, mm, charge
        calomu_event event;
        sim_options o = sim_options_default();
@@ -26,7 +26,7 @@
 extern "C" {
 #endif
 
-#define SIM_VERSION 1                /* changes whenever the same seed gives other events */
+#define SIM_VERSION 2                /* changes whenever the same seed gives other events */
 
 typedef struct sim_options {         /* start from sim_options_default() */
     calomu_geometry geometry;        /* a full block of PbWO4 in vacuum; field along +y */
