@@ -1102,6 +1102,101 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
     free_state(&c.b);
 }
 
+/* ---------------------------------------------------------------- late gradients
+
+   Where a gradient is made by its reader instead of being written, nothing may change: the result of
+   a convolution read by a batch norm, a Swish and a join with the mean for its gate, in every order
+   and with two of each, against a context with `direct`, which writes all gradients. */
+
+enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_READERS, LATE_C = 5, LATE_W = LATE_C * LATE_C };
+
+typedef struct late {
+    int order[2 * LATE_READERS], n;  /* the readers */
+    cm_real w[2 * LATE_W], dw[2 * LATE_W], norm[4 * LATE_C], dnorm[2 * LATE_C];
+    cm_real buffer[2 * LATE_C + 2];
+    uint64_t hash;
+} late;
+
+static cm_tensor *late_join(cm_graph *g, late *l, cm_tensor *x, cm_tensor *c, cm_tensor *e)
+{
+    cm_weight w, none = { NULL, NULL };
+    w.x = l->w + LATE_W; w.dx = l->dw + LATE_W;
+    return cm_join(g, e, 1, cm_conv(g, x, w, none, LATE_C, 1, 1, 0, 0), c,
+                   cm_sigmoid(g, cm_mean(g, c)), 0);
+}
+
+static int go_late(cm_graph *g, void *user, int dry)
+{
+    late *l = user;
+    cm_weight w, none = { NULL, NULL };
+    cm_norm n;
+    cm_tensor *x = cm_input(g, 40, 3, 4, 5, LATE_C, 0, 0, 1), *e, *c, *y[2 * LATE_READERS];
+    test_random r = test_seed(7);
+    size_t i;
+    int k;
+    w.x = l->w; w.dx = l->dw;
+    n.weight.x = l->norm; n.weight.dx = l->dnorm;
+    n.bias.x = l->norm + LATE_C; n.bias.dx = l->dnorm + LATE_C;
+    n.sums = l->buffer; n.squares = l->buffer + LATE_C;
+    n.count = l->buffer + 2 * LATE_C; n.batch = n.count + 1;
+    if (!x) return 0;
+    for (i = 0; !dry && i < x->group * 3; i++) x->x[i] = (cm_real)test_uniform(&r, -1, 1);
+    e = cm_input(g, 40, 3, 4, 5, 1, 0, 0, 0);
+    c = cm_conv(g, x, w, none, LATE_C, 1, 1, 0, 0);
+    for (k = 0; k < l->n; k++) {
+        y[k] = l->order[k] == LATE_NORM ? cm_batchnorm(g, c, n, 1, 0, 0)
+             : l->order[k] == LATE_SWISH ? cm_swish(g, c) : late_join(g, l, x, c, e);
+        if (!y[k]) return 0;
+    }
+    for (k = 0; k < l->n; k++) {
+        cm_real *d = cm_gradient(g, y[k]);
+        for (i = 0; d && !dry && i < y[k]->group * 3; i++)
+            if (i / y[k]->group < 2 || i % CM_LANES < 8) d[i] = (cm_real)test_uniform(&r, -1, 1);
+    }
+    cm_backward(g);
+    if (dry || cm_graph_status(g) != CALOMU_OK || !x->dx) return 1;
+    l->hash = cm_checksum(cm_checksum(0, x->dx, x->group * 2 * sizeof(cm_real)), l->dw,
+                          sizeof l->dw);
+    l->hash = cm_checksum(l->hash, l->dnorm, sizeof l->dnorm);
+    return 1;
+}
+
+static uint64_t late_run(late *l, int threads, int direct)
+{
+    calomu *c = open_engine(CALOMU_ISA_BEST, direct);
+    test_random r = test_seed(8);
+    int i;
+    if (!CHECK(c != NULL, "no context")) return 0;
+    for (i = 0; i < 2 * LATE_W; i++) l->w[i] = (cm_real)test_uniform(&r, -1, 1);
+    for (i = 0; i < 4 * LATE_C; i++) l->norm[i] = (cm_real)test_uniform(&r, 0.5, 1.5);
+    memset(l->dw, 0, sizeof l->dw);
+    memset(l->dnorm, 0, sizeof l->dnorm);
+    memset(l->buffer, 0, sizeof l->buffer);
+    l->hash = 0;
+    (void)in_arena(c, "late gradients", threads, 1, go_late, l);
+    calomu_close(c);
+    return l->hash;
+}
+
+static void late_gradients(void)
+{
+    static const int threads[] = { 1, 3, 7 };        /* groups for all of them, and not */
+    late l;
+    int code, i, k;
+    for (code = 0; code < 3 + 27 + 81; code++) {
+        int rest = code < 3 ? code : code < 30 ? code - 3 : code - 30;
+        uint64_t written;
+        l.n = code < 3 ? 1 : code < 30 ? 3 : 4;
+        for (k = 0; k < l.n; k++, rest /= 3) l.order[k] = rest % 3;
+        written = late_run(&l, 1, 1);
+        CHECK(written != 0, "late gradients %d: no result", code);
+        for (i = 0; i < 3; i++)
+            CHECK(late_run(&l, threads[i], 0) == written,
+                  "late gradients %d with %d threads: other bits than written ones", code,
+                  threads[i]);
+    }
+}
+
 /* ---------------------------------------------------------------- sweeps */
 
 static const int muons[] = { 1, 2, 15, 16, 17, 33 };
@@ -1334,6 +1429,7 @@ int main(int argc, char **argv)
     large_jobs(&r);
     wino_jobs(&r);
     chain_jobs(&r);
+    late_gradients();
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) refusals(c);
     calomu_close(c);
     printf("test_ops: seed %llu, hash of all results %016llx\n", (unsigned long long)seed,
