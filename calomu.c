@@ -4833,16 +4833,19 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
                 r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live);
 }
 
-/* Batch norms in front of convolutions are not kept: their values are made for one group after the
-   other in memory of the thread that reads them, and so are gradients with a second pass that is
-   late.  Only where there are groups for all threads. */
+/* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in front
+   of a convolution is not kept; the convolution makes it, in forward and in backward, row by row or
+   plane by plane in memory of its thread.  And a gradient may be late: its last parts, which would
+   go through memory once more (the second pass of a batch norm that read the tensor first; what a
+   join and the mean behind it hand back, 7.12), are made by the operation that made the tensor as
+   it reads them.  The bits are those of writing all, which `direct` does. */
+
+/* Whether a thread can have a group: there are groups for all of them. */
 static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
 {
     return g->fast && !x->blocks && x->groups >= g->threads;
 }
 
-/* A gradient may be late: not written but made, row by row or group by group, where the operation
-   that made the tensor reads it. */
 static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
 {
     return g->fast && t->made && t->made->takes_late
