@@ -3259,7 +3259,7 @@ struct cm_record {
     const cm_hits *hits;
     int kernel, stride, pad, first, swish, wino, cheap;
     int first_reader;                /* 1: of in[0], so the last to add to its gradient */
-    int takes_late;                  /* backward can read a late gradient (7.4): CM_ROWS, CM_GROUPS */
+    int takes_late;                  /* CM_ROWS, CM_GROUPS: backward can read a late gradient (7.4) */
     double scale;
     double *saved;                   /* what the forward pass keeps, in the small memory */
     cm_real *column[5];              /* of batch norm (7.4): a, b, mean; backward e, f; */
@@ -3693,7 +3693,8 @@ static void cm_late_end(cm_graph *g, cm_tensor *t)
     t->spread = NULL;
 }
 
-/* The memory of every result goes back to the arena once its record is through; values and gradients of inputs (cm_input) stay. */
+/* The memory of every result goes back to the arena once its record is through and nothing late
+   (7.4) is made from it; values and gradients of inputs (cm_input) stay. */
 void cm_backward(cm_graph *g)
 {
     cm_record *r;
@@ -3811,7 +3812,8 @@ typedef void cm_dpoint_fn(CM_DPOINT_PARAMS);
     int taps, cm_real *restrict y, size_t ystep, int n, int C, cm_real scale, int add
 typedef void cm_box_fn(CM_BOX_PARAMS);
 #define CM_JOIN_PARAMS const cm_real *restrict e, size_t estep, cm_real scale, \
-    const cm_real *restrict shortcut, const cm_real *restrict path, const cm_real *restrict gate, cm_real *restrict y, int n, int C
+    const cm_real *restrict shortcut, const cm_real *restrict path, \
+    const cm_real *restrict gate, cm_real *restrict y, int n, int C
 typedef void cm_join_fn(CM_JOIN_PARAMS);
 #define CM_DJOIN_PARAMS const cm_real *restrict dy, const cm_real *restrict path, \
     const cm_real *restrict gate, cm_real *restrict dshortcut, cm_real *restrict dpath, int n, \
@@ -4833,9 +4835,9 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
                 r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live);
 }
 
-/* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in front
-   of a convolution is not kept; the convolution makes it, in forward and in backward, row by row or
-   plane by plane in memory of its thread.  And a gradient may be late: its last parts, which would
+/* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in
+   front of a convolution is not kept; the convolution makes it, in forward and in backward, row by
+   row or plane by plane in memory of its thread.  And a gradient may be late: its last parts, which would
    go through memory once more (the second pass of a batch norm that read the tensor first; what a
    join and the mean behind it hand back, 7.12), are made by the operation that made the tensor as
    it reads them.  The bits are those of writing all, which `direct` does. */
@@ -5017,8 +5019,8 @@ static void cm_norm_apply(cm_graph *g, cm_record *r)
     }
 }
 
-/* In inference batch norm and Swish, before or behind it, are applied to the rows of the convolution
-   before them. */
+/* In inference batch norm and Swish, before or behind it, are applied to the rows of the
+   convolution before them. */
 enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE };
 
 static void cm_norm_inline(cm_graph *g, cm_record *r, const cm_norm *n, int swish)
@@ -6552,7 +6554,7 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
     return cm_done(g, g->last, "scale");
 }
 
-/* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Energy sums e come
+/* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Sums e come
    from the hits with fixed weights, so no parameter is behind them and they get no gradient. */
 
 /* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;

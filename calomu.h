@@ -475,7 +475,7 @@ typedef struct cm_tensor {
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
     int by_groups;                   /* 1: no memory, values are made where they are read (7.4) */
-    struct cm_record *late, *part;   /* a batch norm and a join whose parts of dx are still to come */
+    struct cm_record *late, *part;   /* a batch norm and a join whose parts of dx are to come */
     struct cm_tensor *spread;        /*   and the mean behind that join, or NULL (7.4) */
     int kept;                        /* tensors whose late gradients are made from this dx */
 } cm_tensor;
@@ -559,7 +559,7 @@ cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b);
 cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b);       /* channels */
 cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut, cm_tensor *path,
                    cm_tensor *gate, int halo);
-                                /* concat(scale * channel 0 of e, shortcut + gate*path) in one pass */
+                                /* concat(scale * channel 0 of e, shortcut + gate*path), one pass */
 /* Runs the records in reverse; the gradient of the result must be set by the caller before
    (cm_gradient).  Afterwards only inputs (cm_input) and weights hold values and gradients: the
    memory of every result has been used again.  In inference too, results that the network builder
