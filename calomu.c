@@ -3259,7 +3259,7 @@ struct cm_record {
     const cm_hits *hits;
     int kernel, stride, pad, first, swish, wino, cheap;
     int first_reader;                /* 1: of in[0], so the last to add to its gradient */
-    int takes_late;                  /* CM_ROWS, CM_GROUPS: backward can read a late gradient (7.4) */
+    int takes_late;                  /* CM_ROWS, CM_GROUPS: backward reads late gradients (7.4) */
     double scale;
     double *saved;                   /* what the forward pass keeps, in the small memory */
     cm_real *column[5];              /* of batch norm (7.4): a, b, mean; backward e, f; */
@@ -4837,10 +4837,10 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
 
 /* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in
    front of a convolution is not kept; the convolution makes it, in forward and in backward, row by
-   row or plane by plane in memory of its thread.  And a gradient may be late: its last parts, which would
-   go through memory once more (the second pass of a batch norm that read the tensor first; what a
-   join and the mean behind it hand back, 7.12), are made by the operation that made the tensor as
-   it reads them.  The bits are those of writing all, which `direct` does. */
+   row or plane by plane in memory of its thread.  And a gradient may be late: its last parts, which
+   would go through memory once more (the second pass of a batch norm that read the tensor first;
+   what a join and the mean behind it hand back, 7.12), are made by the operation that made the
+   tensor as it reads them.  The bits are those of writing all, which `direct` does. */
 
 /* Whether a thread can have a group: there are groups for all of them. */
 static int cm_by_groups(const cm_graph *g, const cm_tensor *x)

@@ -817,9 +817,10 @@ static calomu_status bench_host_job(bench *b, int batch) { return bench_model_jo
    Every operation of the network tells when a part of it has ended.  The parts are those of the
    fastest step.  Batch norms in front of convolutions, and parts of gradients, are made by the
    convolutions that read them, in their time.  Rates are the multiply-adds of the direct method
-   over time: 2 x out x in x kernel^3 x sites of the result (padding counted), in all three directions; of the convolution of
-   the hits, what the hits need.  That one works on a list, not a grid, so the share of the peak
-   leaves it out; it is a convolution for the share of everything else. */
+   over time: 2 x out x in x kernel^3 x sites of the result (padding counted), in all three
+   directions; of the convolution of the hits, what the hits need.  That one works on a list, not a
+   grid, so the share of the peak leaves it out; it is a convolution for the share of everything
+   else. */
 
 enum { BENCH_PARTS = 400, BENCH_DIRECTIONS = 3 };
 
