@@ -131,7 +131,7 @@ valgrind: calomu
 	$(VALGRIND) ./calomu train --data $V.cmu --out $V.safetensors --blocks 1 --body 16 --batch 2 \
 	  --folds 5 --holdout no --epochs 1 --cycle-epochs 1 --threads 1
 	$(VALGRIND) ./calomu predict --model $V.safetensors --threads 1 --data $V.cmu --out $V.pred.csv
-	$(VALGRIND) ./calomu simulate --n 2 --no-library --energy 10:20 --losses $V.loss.csv --features \
+	$(VALGRIND) ./calomu simulate --n 2 --no-library --energy 10:20 --features \
 	  --noise 0.1 --zero 1 --out $V.sim.cmu --threads 1
 
 testdata: all
