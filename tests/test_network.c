@@ -485,6 +485,17 @@ static void check_runs(calomu *c, test_random *r)
         check_bits(&a, &b);
         test_muons_free(&b);
     }
+    /* So large that the sites of a weight gradient go by in several parts; one group is enough for
+       one thread to make values and gradients where they are read, but not for two. */
+    a.geometry.nz = 22; a.geometry.nx = a.geometry.ny = 34;
+    {
+        test_batch b = test_muons(&a.geometry, 3, a.n_features, test_bits(r));
+        double pred[3];
+        uint64_t h = train(&a, 1, CALOMU_ISA_BEST, &b, 1, NULL, pred);
+        CHECK(h && h == train(&a, 2, CALOMU_ISA_BEST, &b, 1, NULL, pred),
+              "a large grid: other bits with two threads");
+        test_muons_free(&b);
+    }
     a.head = 0;
     for (i = 0; i < 2; i++) {
         test_batch b;
