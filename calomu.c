@@ -3631,8 +3631,9 @@ static void cm_settle(cm_graph *g, cm_tensor *t);            /* 7.4 */
    add to what is there. */
 static int cm_grad_begin(cm_graph *g, cm_tensor *t)
 {
-    int add = t->written;
+    int add;
     if (t->part) cm_settle(g, t);
+    add = t->written;
     if (!t->dx) {
         t->dx = cm_arena_take(g, cm_total(t));
         if (!t->dx) return 0;
@@ -3699,7 +3700,7 @@ void cm_backward(cm_graph *g)
 {
     cm_record *r;
     for (r = g->last; r && g->status == CALOMU_OK; r = r->before) {
-        if (!r->out->written) continue;          /* reaches no result */
+        if (!r->out->written && !r->out->late && !r->out->part) continue;    /* reaches no result */
         r->backward(g, r);
         cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
         cm_late_end(g, r->out);
@@ -4857,7 +4858,7 @@ static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
 static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u, add, begun = r->sums != NULL;
+    int units = x->groups * x->nz, u, begun = r->sums != NULL;
     cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e);
     if (!begun) cm_norm_begin(g, r);
     cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
@@ -4873,22 +4874,9 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     }
     if (!cm_dry(g)) cm_norm_sums(r);
     if (!x->needs) return;
-    if (r->first_reader && cm_takes_late(g, x)) {            /* nothing else will be added */
-        x->late = r;
-        x->written = 1;
-        y->kept++;
-        return;
-    }
-    add = cm_grad_begin(g, x);
-    if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++) {
-            cm_real *row = cm_row(x, x->dx, k, z, i);
-            cm_norm_late(g, r, k, z, i, add ? row : NULL, row);
-        }
-    }
+    x->late = r;
+    y->kept++;
+    if (!r->first_reader || !cm_takes_late(g, x)) cm_settle(g, x);       /* more may be added */
 }
 
 /* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
@@ -4907,7 +4895,7 @@ static int cm_is_late(const cm_tensor *t) { return t->late || t->part; }
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                       cm_real *room)
 {
-    const cm_real *row = t->dx ? cm_row(t, t->dx, k, z, i) : NULL;
+    const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
     if (t->part) {
         const cm_tensor *y = t->part->out;
         const cm_real *gate = t == t->part->in[2] ? t->part->gate : NULL;
@@ -4937,6 +4925,7 @@ static void cm_settle(cm_graph *g, cm_tensor *t)
                 (void)cm_gradient_row(g, t, k, z, i, cm_row(t, t->dx, k, z, i));
         }
     }
+    t->written = 1;
     cm_late_end(g, t);
 }
 
@@ -6561,9 +6550,8 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
    add: whether it is added. */
 static int cm_join_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
 {
-    if (!t->written && cm_takes_late(g, t)) {
+    if (!t->written && !t->part && cm_takes_late(g, t)) {
         t->part = r;
-        t->written = 1;
         r->out->kept++;
         return 0;
     }

@@ -1105,15 +1105,16 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
 /* ---------------------------------------------------------------- late gradients
 
    Where a gradient is made by its reader instead of being written, nothing may change: the result
-   of a convolution read by a batch norm, a Swish and a join with the mean for its gate, in every
-   order and with two of each, against a context with `direct`, which writes all gradients. */
+   of a convolution read by a batch norm, a Swish and a join with the mean for its gate (whose own
+   result a batch norm may read), in every order and with two of each, against a context with `direct`, which writes all gradients. */
 
-enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_READERS, LATE_C = 5, LATE_W = LATE_C * LATE_C };
+enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_READERS, LATE_C = 5,
+       LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
 
 typedef struct late {
     int order[2 * LATE_READERS], n;  /* the readers */
-    cm_real w[2 * LATE_W], dw[2 * LATE_W], norm[4 * LATE_C], dnorm[2 * LATE_C];
-    cm_real buffer[2 * LATE_C + 2];
+    cm_real w[2 * LATE_W], dw[2 * LATE_W], norm[2 * LATE_N], dnorm[2 * LATE_N];
+    cm_real buffer[2 * LATE_N + 2];
     uint64_t hash;
 } late;
 
@@ -1136,9 +1137,9 @@ static int go_late(cm_graph *g, void *user, int dry)
     int k;
     w.x = l->w; w.dx = l->dw;
     n.weight.x = l->norm; n.weight.dx = l->dnorm;
-    n.bias.x = l->norm + LATE_C; n.bias.dx = l->dnorm + LATE_C;
-    n.sums = l->buffer; n.squares = l->buffer + LATE_C;
-    n.count = l->buffer + 2 * LATE_C; n.batch = n.count + 1;
+    n.bias.x = l->norm + LATE_N; n.bias.dx = l->dnorm + LATE_N;
+    n.sums = l->buffer; n.squares = l->buffer + LATE_N;
+    n.count = l->buffer + 2 * LATE_N; n.batch = n.count + 1;
     if (!x) return 0;
     for (i = 0; !dry && i < x->group * 3; i++) x->x[i] = (cm_real)test_uniform(&r, -1, 1);
     e = cm_input(g, 40, 3, 4, 5, 1, 0, 0, 0);
@@ -1146,6 +1147,7 @@ static int go_late(cm_graph *g, void *user, int dry)
     for (k = 0; k < l->n; k++) {
         y[k] = l->order[k] == LATE_NORM ? cm_batchnorm(g, c, n, 1, 0, 0)
              : l->order[k] == LATE_SWISH ? cm_swish(g, c) : late_join(g, l, x, c, e);
+        if (l->order[k] == LATE_JOIN_NORM) y[k] = cm_batchnorm(g, y[k], n, 1, 0, 0);
         if (!y[k]) return 0;
     }
     for (k = 0; k < l->n; k++) {
@@ -1168,7 +1170,7 @@ static uint64_t late_run(late *l, int threads, int direct)
     int i;
     if (!CHECK(c != NULL, "no context")) return 0;
     for (i = 0; i < 2 * LATE_W; i++) l->w[i] = (cm_real)test_uniform(&r, -1, 1);
-    for (i = 0; i < 4 * LATE_C; i++) l->norm[i] = (cm_real)test_uniform(&r, 0.5, 1.5);
+    for (i = 0; i < 2 * LATE_N; i++) l->norm[i] = (cm_real)test_uniform(&r, 0.5, 1.5);
     memset(l->dw, 0, sizeof l->dw);
     memset(l->dnorm, 0, sizeof l->dnorm);
     memset(l->buffer, 0, sizeof l->buffer);
@@ -1183,11 +1185,11 @@ static void late_gradients(void)
     static const int threads[] = { 1, 3, 7 };        /* groups for all of them, and not */
     late l;
     int code, i, k;
-    for (code = 0; code < 3 + 27 + 81; code++) {
-        int rest = code < 3 ? code : code < 30 ? code - 3 : code - 30;
+    for (code = 0; code < 4 + 64 + 256; code++) {
+        int rest = code < 4 ? code : code < 68 ? code - 4 : code - 68;
         uint64_t written;
-        l.n = code < 3 ? 1 : code < 30 ? 3 : 4;
-        for (k = 0; k < l.n; k++, rest /= 3) l.order[k] = rest % 3;
+        l.n = code < 4 ? 1 : code < 68 ? 3 : 4;
+        for (k = 0; k < l.n; k++, rest /= LATE_READERS) l.order[k] = rest % LATE_READERS;
         written = late_run(&l, 1, 1);
         CHECK(written != 0, "late gradients %d: no result", code);
         for (i = 0; i < 3; i++)
