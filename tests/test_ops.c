@@ -1106,7 +1106,8 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
 
    Where a gradient is made by its reader instead of being written, nothing may change: the result
    of a convolution read by a batch norm, a Swish and a join with the mean for its gate (whose own
-   result a batch norm may read), in every order and with two of each, against a context with `direct`, which writes all gradients. */
+   result a batch norm may read), in every order and with two of each, against a context with
+   `direct`, which writes all gradients. */
 
 enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_READERS, LATE_C = 5,
        LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
