@@ -64,6 +64,11 @@ struct calomu {
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
     int recompute;
+    const calomu_device *device;     /* NULL: the processor */
+    int device_number;
+    calomu_math math;
+    struct cm_place *place;          /* what predictions keep on the device, or NULL */
+    calomu_status failure;           /* of the last cm_fail */
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
@@ -90,6 +95,7 @@ calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(c->message, sizeof c->message, format, args);
     va_end(args);
+    c->failure = s;
     return s;
 }
 
@@ -227,6 +233,9 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     if (!out) return CALOMU_EUSAGE;
     *out = NULL;
     if (!o->allocate != !o->release || o->threads < 0 || o->threads > 4096) return CALOMU_EUSAGE;
+    if (o->device_number < 0 || (o->math != CALOMU_MATH_EQUAL && o->math != CALOMU_MATH_FAST)
+        || (o->math == CALOMU_MATH_FAST && !o->device)
+        || (o->device && sizeof(cm_real) != sizeof(float))) return CALOMU_EUSAGE;
     if (isa < CALOMU_ISA_BEST || isa > CALOMU_ISA_AVX512) return CALOMU_EUSAGE;
     if (isa == CALOMU_ISA_BEST) {
         isa = CALOMU_ISA_AVX512;
@@ -247,14 +256,20 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->isa = isa;
     c->direct = o->direct != 0;
     c->recompute = o->recompute != 0;
+    c->device = o->device;
+    c->device_number = o->device_number;
+    c->math = o->math;
     cm_describe_build(c);
     *out = c;
     return CALOMU_OK;
 }
 
+static void cm_place_free(calomu *c, struct cm_place *p);    /* 9 */
+
 void calomu_close(calomu *c)
 {
     if (!c) return;
+    cm_place_free(c, c->place);
     if (c->kept) c->release(c->user, c->kept);
     c->release(c->user, c);
 }
@@ -264,6 +279,7 @@ calomu *cm_clone(calomu *c)
     calomu *own = cm_allocate(c, 1, sizeof *own);
     if (!own) return NULL;
     *own = *c;
+    own->place = NULL;
     own->kept = NULL;
     own->kept_size = 0;
     own->message[0] = 0;
@@ -295,6 +311,7 @@ const char *calomu_status_text(calomu_status status)
     case CALOMU_EIO: return "input/output error";
     case CALOMU_EMEMORY: return "out of memory";
     case CALOMU_ENOTFINITE: return "not finite";
+    case CALOMU_EDEVICE: return "the device failed";
     case CALOMU_STOPPED: return "stopped on request";
     }
     return "unknown status";
@@ -3247,56 +3264,12 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
    of activations.  A dry graph takes the same decisions without memory: its peak is the size that
    a real one needs.  */
 
-enum { CM_ROWS = 1, CM_GROUPS };
-
-typedef struct cm_record cm_record;
-struct cm_record {
-    void (*backward)(cm_graph *g, cm_record *r);
-    void (*again)(cm_graph *g, cm_record *r);    /* makes out->x from the inputs, or NULL */
-    cm_tensor *out, *in[4];
-    cm_weight w, bias;
-    cm_norm norm;
-    const cm_hits *hits;
-    int kernel, stride, pad, first, swish, wino, cheap;
-    int first_reader;                /* 1: of in[0], so the last to add to its gradient */
-    int takes_late;                  /* CM_ROWS, CM_GROUPS: backward reads late gradients (7.4) */
-    double scale;
-    double *saved;                   /* what the forward pass keeps, in the small memory */
-    cm_real *column[5];              /* of batch norm (7.4): a, b, mean; backward e, f; */
-    double *sums;                    /*   and the sums of its first pass, once it has begun */
-    cm_real *gate;                   /* of a join, kept for the late gradient of its path */
-    const char *name;                /* of the operation, for a profile */
-    cm_record *before;
-};
-
-typedef struct cm_block {            /* of the arena */
-    size_t offset, size;
-    int free;
-} cm_block;
-
 typedef struct cm_small {            /* small memory: records, tensors, saved numbers */
     struct cm_small *next;
     size_t used, size;
 } cm_small;
 
-typedef struct cm_kernels cm_kernels;
-
 enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at least 16 reals */
-
-struct cm_graph {
-    calomu *c;
-    unsigned char *memory;           /* NULL: dry */
-    size_t size, used, peak;
-    cm_block *block;
-    int n_blocks, room;
-    cm_small *small;
-    cm_record *last;
-    int threads, training, fast, split, recompute;
-    calomu_status status;
-    const cm_kernels *k;
-    const cm_packs *packs;           /* packed weights to use, or NULL */
-    cm_packs *packing;               /* to fill in a dry graph, or NULL */
-};
 
 #define CM_EACH_LANE(l) for (l = 0; l < CM_LANES; l++)
 
@@ -3325,11 +3298,16 @@ static void cm_graph_fail(cm_graph *g, calomu_status s, const char *text)
     if (text) cm_fail(g->c, s, "%s", text);
 }
 
-cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training)
+static const cm_operations cm_processor;                     /* the one table, section 7 */
+
+cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int threads,
+                      int training)
 {
     cm_graph *g = cm_allocate(c, 1, sizeof *g);
     if (!g) return NULL;
     g->c = c;
+    g->unit = unit;
+    g->o = unit ? &unit->device->o : &cm_processor;
     g->memory = memory;
     g->size = memory ? size : SIZE_MAX / 2;
     g->used = CM_GUARD;
@@ -3339,6 +3317,11 @@ cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int tr
     g->fast = !c->direct;
     g->recompute = c->recompute;
     return g;
+}
+
+cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training)
+{
+    return cm_graph_on(c, NULL, memory, size, threads, training);
 }
 
 void cm_graph_reset(cm_graph *g)
@@ -3367,7 +3350,7 @@ void cm_graph_free(cm_graph *g)
 size_t cm_graph_peak(const cm_graph *g) { return g->peak + CM_GUARD; }
 calomu_status cm_graph_status(const cm_graph *g) { return g->status; }
 
-static int cm_dry(const cm_graph *g) { return g->memory == NULL; }
+int cm_dry(const cm_graph *g) { return g->memory == NULL; }
 
 /* Zeroed small memory until the next reset. */
 static void *cm_small_take(cm_graph *g, size_t bytes)
@@ -3453,7 +3436,7 @@ static int cm_block_append(cm_graph *g, size_t bytes)
 
 /* A block of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
    address that is never read: the arena's imagined start is 64. */
-static cm_real *cm_arena_take(cm_graph *g, size_t count)
+cm_real *cm_arena_take(cm_graph *g, size_t count)
 {
     size_t bytes = count > 0 ? (count * sizeof(cm_real) + 63) / 64 * 64 : 64;
     int i;
@@ -3471,7 +3454,7 @@ static cm_real *cm_arena_take(cm_graph *g, size_t count)
 }
 
 /* Frees the block at x; free neighbours become one. */
-static void cm_give_back(cm_graph *g, const void *x)
+void cm_give_back(cm_graph *g, const void *x)
 {
     uintptr_t start = cm_dry(g) ? 64 : (uintptr_t)g->memory;
     size_t offset;
@@ -3490,6 +3473,37 @@ static void cm_give_back(cm_graph *g, const void *x)
     }
 }
 
+/* A dry graph's address of what is kept elsewhere. */
+static cm_real *cm_nowhere(void) { return (cm_real *)(uintptr_t)8; }
+
+cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh)
+{
+    cm_keeper *k = g->keeper;
+    int i;
+    *fresh = 1;
+    if (!k || g->training) return cm_arena_take(g, count);
+    *fresh = 0;
+    if (cm_dry(g)) return cm_nowhere();
+    for (i = 0; i < k->n; i++)
+        if (k->one[i].w == key) return k->one[i].p;
+    if (k->n == k->room) {
+        cm_pack_of *more = cm_allocate(g->c, (size_t)(2 * k->room + 64), sizeof *more);
+        if (more && k->n) memcpy(more, k->one, (size_t)k->n * sizeof *more);
+        if (more) cm_release(g->c, k->one);
+        if (more) k->one = more;
+        if (more) k->room = 2 * k->room + 64;
+    }
+    if (k->n < k->room)
+        k->one[k->n].p = g->unit->device->allocate(g->unit, count * sizeof(cm_real));
+    if (k->n == k->room || !k->one[k->n].p) {
+        cm_graph_fail(g, CALOMU_EMEMORY, "no memory on the device for packed weights");
+        return NULL;
+    }
+    *fresh = 1;
+    k->one[k->n].w = key;
+    return k->one[k->n++].p;
+}
+
 /* The same for numbers of another type, zeroed: `bytes` of them; goes back with cm_give_back. */
 static void *cm_scratch(cm_graph *g, size_t bytes)
 {
@@ -3501,8 +3515,13 @@ static void *cm_scratch(cm_graph *g, size_t bytes)
 /* Reals of a whole tensor. */
 static size_t cm_total(const cm_tensor *t) { return t->group * (size_t)t->groups; }
 
+static void cm_zero(cm_graph *g, void *at, size_t bytes)
+{
+    if (!cm_dry(g)) memset(at, 0, bytes);
+}
+
 /* Sites of one group with the halo, in their order, tell the halo from the interior. */
-static void cm_zero_halo(const cm_graph *g, const cm_tensor *t, cm_real *x)
+static void cm_zero_halo(cm_graph *g, const cm_tensor *t, cm_real *x)
 {
     size_t site = (size_t)t->nc * CM_LANES, row = t->row_x * site;
     int units = t->groups * (t->nz + t->lo + t->hi), u;
@@ -3559,7 +3578,7 @@ static cm_tensor *cm_tensor_new(cm_graph *g, int muons, const int size[3], int n
     if (!t) return NULL;
     t->x = cm_arena_take(g, cm_total(t));
     if (!t->x) return NULL;
-    cm_zero_halo(g, t, t->x);
+    g->o->zero_halo(g, t, t->x);
     return t;
 }
 
@@ -3603,10 +3622,11 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
 }
 
 /* For a profile: this part of the operation has just ended. */
-static void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part)
+void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part)
 {
     cm_lap lap;
     if (!g->c->lap || cm_dry(g)) return;
+    if (g->unit) (void)g->unit->device->wait(g->unit);
     lap.name = r->name;
     lap.part = part;
     lap.in = r->in[0];
@@ -3629,7 +3649,7 @@ static void cm_settle(cm_graph *g, cm_tensor *t);            /* 7.4 */
 
 /* Makes t->dx ready for a backward step that writes every interior site: returns whether it must
    add to what is there. */
-static int cm_grad_begin(cm_graph *g, cm_tensor *t)
+int cm_grad_begin(cm_graph *g, cm_tensor *t)
 {
     int add;
     if (t->part) cm_settle(g, t);
@@ -3637,7 +3657,7 @@ static int cm_grad_begin(cm_graph *g, cm_tensor *t)
     if (!t->dx) {
         t->dx = cm_arena_take(g, cm_total(t));
         if (!t->dx) return 0;
-        if (t->edge) cm_zero_halo(g, t, t->dx);
+        if (t->edge) g->o->zero_halo(g, t, t->dx);
     }
     t->written = 1;
     return add;
@@ -3645,24 +3665,23 @@ static int cm_grad_begin(cm_graph *g, cm_tensor *t)
 
 cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
 {
-    if (!cm_grad_begin(g, t) && t->dx && !cm_dry(g))
-        memset(t->dx, 0, cm_total(t) * sizeof *t->dx);
+    if (!cm_grad_begin(g, t) && t->dx) g->o->zero(g, t->dx, cm_total(t) * sizeof *t->dx);
     return t->dx;
 }
 
 /* A result that can be made again from the inputs of its operation may be forgotten until backward
    asks for it: always where that is cheap, a batch norm that one operation reads, and anything if
    `recompute` asks for less memory. */
-static int cm_cheap(const cm_tensor *t) { return t->made && t->made->cheap && t->users == 1; }
+int cm_cheap(const cm_tensor *t) { return t->made && t->made->cheap && t->users == 1; }
 
-static void cm_forget(cm_graph *g, cm_tensor *t)
+void cm_forget(cm_graph *g, cm_tensor *t)
 {
     if (!g->training || !t->made || !t->made->again || !(g->recompute || cm_cheap(t))) return;
     cm_give_back(g, t->x);
     t->x = NULL;
 }
 
-static void cm_remember(cm_graph *g, cm_tensor *t)
+void cm_remember(cm_graph *g, cm_tensor *t)
 {
     int k;
     if (t->x || !t->made || !t->made->again || g->status != CALOMU_OK) return;
@@ -3670,7 +3689,7 @@ static void cm_remember(cm_graph *g, cm_tensor *t)
         if (t->made->in[k]) cm_remember(g, t->made->in[k]);
     t->x = cm_arena_take(g, cm_total(t));
     if (!t->x) return;
-    cm_zero_halo(g, t, t->x);
+    g->o->zero_halo(g, t, t->x);
     t->made->again(g, t->made);
     cm_lap_end(g, t->made, "again");
     for (k = 0; k < 4; k++)
@@ -3719,7 +3738,7 @@ cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int 
     const int size[3] = { nz, nx, ny };
     cm_tensor *t = cm_tensor_new(g, muons, size, nc, lo, hi);
     if (!t) return NULL;
-    if (!cm_dry(g)) memset(t->x, 0, cm_total(t) * sizeof *t->x);
+    g->o->zero(g, t->x, cm_total(t) * sizeof *t->x);
     t->needs = needs;
     return t;
 }
@@ -3731,7 +3750,10 @@ cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int 
    rows that their results need from wherever they are (cm_reblock), zeros outside the grid.  Every
    result is the same sum in the same order as with muons in lanes, so the bits are the same. */
 
-void cm_graph_split(cm_graph *g, int split) { g->split = split && !g->training; }
+void cm_graph_split(cm_graph *g, int split)
+{
+    g->split = split && !g->training && !g->unit;
+}
 
 /* Rows of the whole grid. */
 static int cm_nz(const cm_tensor *t) { return t->blocks ? t->blocks->nz : t->nz; }
@@ -4548,7 +4570,9 @@ static int cm_larger(int a, int b) { return a > b ? a : b; }
    the grid. */
 static int cm_conv_wino(const cm_graph *g, int nz, int kernel, int stride, int pad)
 {
-    return g->fast && kernel == 3 && stride == 1 && pad == 1 && (nz + 3) / 4 * 6 <= 2 * nz;
+    int tensor = g->unit && g->unit->math == CALOMU_MATH_FAST;   /* cores take direct sums */
+    return g->fast && !tensor && kernel == 3 && stride == 1 && pad == 1
+        && (nz + 3) / 4 * 6 <= 2 * nz;
 }
 
 /* Blocks of a result of these sites, which becomes the size of one block. */
@@ -4678,7 +4702,7 @@ static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int
    the batch norm or the mean behind them.  A row at (z, x) of group k is complete: */
 static void cm_sums_take(cm_graph *g, cm_tensor *t)
 {
-    if (g->training && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
+    if (g->training && !g->unit && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
 static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, int x)
@@ -4720,11 +4744,9 @@ static double *cm_sums(cm_graph *g, cm_tensor *t)
        dmean = -w r G0 - 2 mean dvar,  d sums = dmean/count,  d squares = dvar/count,
        dx = w r dy + m (d sums + 2 x d squares). */
 
-enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
-enum { CM_NORM_E = 3, CM_NORM_F };   /* columns of the backward pass */
 #define CM_NORM_EPS 1e-5
 
-static void cm_norm_update(cm_graph *g, cm_tensor *x, cm_norm *n)
+static void cm_norm_update(cm_graph *g, cm_tensor *x, const cm_norm *n)
 {
     double m = 1 - 0.9 / sqrt(x->muons - 1 + CM_NORM_EPS);
     double count = (double)x->muons * x->nz * x->nx * x->ny;
@@ -4743,7 +4765,7 @@ static void cm_norm_update(cm_graph *g, cm_tensor *x, cm_norm *n)
 
 static int cm_norm_trained(cm_graph *g, const cm_norm *n)
 {
-    if (cm_dry(g) || *n->count > 0) return 1;
+    if (cm_dry(g) || g->unit || *n->count > 0) return 1;
     cm_graph_fail(g, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
     return 0;
 }
@@ -4775,6 +4797,21 @@ static cm_real *cm_norm_column(cm_graph *g, const double *saved, int kind, int n
     if (v)
         for (c = 0; c < nc; c++) v[c] = (cm_real)saved[kind * nc + c];
     return v;
+}
+
+static void cm_norm_prepare(cm_graph *g, cm_record *r)
+{
+    int c = r->out->nc, kind;
+    if (g->training) cm_norm_update(g, r->in[0], &r->norm);
+    if (!cm_norm_trained(g, &r->norm)) return;
+    r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * c) * sizeof *r->saved);
+    if (!r->saved) return;
+    if (!cm_dry(g)) {
+        cm_norm_transform(&r->norm, c, r->saved);
+        r->scale = (double)*r->norm.count;
+    }
+    for (kind = CM_NORM_A; kind <= CM_NORM_MEAN; kind++)
+        r->column[kind] = cm_norm_column(g, r->saved, kind, c);
 }
 
 /* A row of the result. */
@@ -4846,12 +4883,12 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
 /* Whether a thread can have a group: there are groups for all of them. */
 static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
 {
-    return g->fast && !x->blocks && x->groups >= g->threads;
+    return g->fast && !g->unit && !x->blocks && x->groups >= g->threads;
 }
 
 static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
 {
-    return g->fast && t->made && t->made->takes_late
+    return g->fast && !g->unit && t->made && t->made->takes_late
         && (t->made->takes_late == CM_ROWS || cm_by_groups(g, t));
 }
 
@@ -5010,18 +5047,12 @@ static void cm_norm_apply(cm_graph *g, cm_record *r)
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
    convolution before them. */
-enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE };
 
 static void cm_norm_inline(cm_graph *g, cm_record *r, const cm_norm *n, int swish)
 {
-    int c = r->out->nc;
-    if (!cm_norm_trained(g, n)) return;
+    r->norm = *n;
     r->swish = swish;
-    r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * c) * sizeof *r->saved);
-    if (!r->saved) return;
-    if (!cm_dry(g)) cm_norm_transform(n, c, r->saved);
-    r->column[CM_NORM_A] = cm_norm_column(g, r->saved, CM_NORM_A, c);
-    r->column[CM_NORM_B] = cm_norm_column(g, r->saved, CM_NORM_B, c);
+    g->o->norm_prepare(g, r);
 }
 
 /* A row of the result of a convolution is complete. */
@@ -5048,7 +5079,7 @@ static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi,
                               int by_groups)
 {
-    int size[3], kind;
+    int size[3];
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
@@ -5056,32 +5087,23 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
         cm_graph_fail(g, CALOMU_EUSAGE, "training needs batches of at least 2 muons");
         return NULL;
     }
-    if (g->training) cm_norm_update(g, x, &n);
-    if (!cm_norm_trained(g, &n)) return NULL;
     size[0] = x->nz;
     size[1] = x->nx;
     size[2] = x->ny;
     y = by_groups ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
                   : cm_tensor_like(g, x, x->nc, lo, hi);
     if (!y) return NULL;
-    r = cm_record_new(g, cm_norm_backward, y, x, NULL);
+    r = cm_record_new(g, g->o->norm.backward, y, x, NULL);
     if (!r) return NULL;
     y->by_groups = by_groups;
     r->first_reader = x->users == 1;
-    r->again = cm_norm_apply;
+    r->again = g->o->norm.forward;
     r->cheap = 1;
     r->norm = n;
     r->swish = swish;
-    r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * x->nc) * sizeof *r->saved);
-    if (!r->saved) return NULL;
-    if (!cm_dry(g)) {
-        cm_norm_transform(&n, x->nc, r->saved);
-        r->scale = (double)*n.count;
-    }
-    for (kind = CM_NORM_A; kind <= CM_NORM_MEAN; kind++)
-        r->column[kind] = cm_norm_column(g, r->saved, kind, x->nc);
+    g->o->norm_prepare(g, r);
     if (g->status != CALOMU_OK) return NULL;
-    if (!by_groups) cm_norm_apply(g, r);
+    if (!by_groups) g->o->norm.forward(g, r);
     return cm_done(g, r, "batch norm");
 }
 
@@ -5905,7 +5927,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (!y || !x) return NULL;
     y->blocks = blocks;
     y->edge = 1;                     /* with a halo that Winograd's method does not need, too */
-    r = cm_record_new(g, cm_conv_backward, y, x, NULL);
+    r = cm_record_new(g, g->o->conv.backward, y, x, NULL);
     if (!r) return NULL;
     r->w = w;
     r->bias = bias;
@@ -5917,8 +5939,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (norm) cm_norm_inline(g, r, norm, swish);
     if (norm && g->status != CALOMU_OK) return NULL;
     cm_sums_take(g, y);
-    r->again = cm_conv_compute;
-    cm_conv_compute(g, r);
+    r->again = g->o->conv.forward;
+    g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
@@ -6075,20 +6097,30 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     cm_give_back(g, scratch);
 }
 
-static void cm_no_backward(cm_graph *g, cm_record *r)
+static void cm_sparse_compute(cm_graph *g, cm_record *r)
 {
-    (void)g;
-    (void)r;
+    const cm_tensor *t = r->out;
+    int taps = r->kernel * r->kernel * r->kernel, i;
+    cm_real *packed = cm_arena_take(g, (size_t)(taps * t->nc));
+    cm_real *scratch = cm_arena_take(g, (size_t)(cm_nx(t) * t->ny * t->nc)
+                                            * (size_t)(CM_LANES * g->threads));
+    cm_give_back(g, scratch);        /* nothing else is taken before the end */
+    cm_give_back(g, packed);
+    if (!packed || !scratch || cm_dry(g)) return;
+    if (r->w.x) cm_transpose(r->w.x, t->nc, taps, packed);
+    else for (i = 0; i < taps * t->nc; i++) packed[i] = (cm_real)r->scale;
+    if (t->blocks) cm_sparse_blocks(g, r, packed, scratch);
+    else cm_sparse_forward(g, r, packed, scratch);
 }
 
-static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
-                            int stride, int pad, int halo, const cm_norm *norm, int swish)
+static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, double scale, int out,
+                            int kernel, int stride, int pad, int halo, const cm_norm *norm,
+                            int swish)
 {
     int size[3], n[3], hi, back_lo, back_hi;
     const cm_blocks *blocks = NULL;
     cm_tensor *t;
     cm_record *r;
-    cm_real *scratch, *packed;
     n[0] = hits->nz;
     n[1] = hits->nx;
     n[2] = hits->ny;
@@ -6097,59 +6129,44 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, int o
         cm_graph_fail(g, CALOMU_EUSAGE, "sparse convolution: sizes do not fit");
         return NULL;
     }
-    n[0] = size[0];
-    n[1] = size[1];
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
+        if (!blocks) return NULL;
         halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
     t->blocks = blocks;
-    r = cm_record_new(g, cm_sparse_backward, t, NULL, NULL);
-    packed = cm_arena_take(g, (size_t)(kernel * kernel * kernel) * (size_t)out);
-    scratch = cm_arena_take(g, (size_t)(n[1] * t->ny * out) * (size_t)(CM_LANES * g->threads));
-    if (!r || !packed || !scratch || (g->split && !blocks)) return NULL;
+    r = cm_record_new(g, g->o->sparse.backward, t, NULL, NULL);
+    if (!r) return NULL;
     r->w = w;
+    r->scale = scale;
     r->hits = hits;
     r->kernel = kernel;
     r->stride = stride;
     r->pad = pad;
     if (norm) cm_norm_inline(g, r, norm, swish);
     if (g->status != CALOMU_OK) return NULL;
-    if (!cm_dry(g)) {
-        cm_transpose(w.x, out, kernel * kernel * kernel, packed);
-        if (blocks) cm_sparse_blocks(g, r, packed, scratch);
-        else cm_sparse_forward(g, r, packed, scratch);
-    }
-    cm_give_back(g, scratch);
-    cm_give_back(g, packed);
-    return cm_done(g, r, "sparse convolution");
+    g->o->sparse.forward(g, r);
+    return g->status == CALOMU_OK ? cm_done(g, r, "sparse convolution") : NULL;
 }
 
 cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
                           int stride, int pad, int halo)
 {
     if (!hits || g->status != CALOMU_OK) return NULL;
-    return cm_sparse(g, hits, w, out, kernel, stride, pad, halo, NULL, 0);
+    return cm_sparse(g, hits, w, 0, out, kernel, stride, pad, halo, NULL, 0);
 }
 
 /* Sums over 2x2x2 cells, stride 2, padding 1, times scale: the first energy sum (scale 1) and the
    first average pooling (1/8).  No gradient goes to the hits. */
 cm_tensor *cm_sparse_sum(cm_graph *g, const cm_hits *hits, double scale, int halo)
 {
-    cm_real w[8];
-    cm_weight fixed = { NULL, NULL };
+    cm_weight none = { NULL, NULL };
     cm_tensor *t;
-    int i;
     if (!hits || g->status != CALOMU_OK) return NULL;
-    for (i = 0; i < 8; i++) w[i] = (cm_real)scale;
-    fixed.x = w;
-    t = cm_sparse(g, hits, fixed, 1, 2, 2, 1, halo, NULL, 0);
-    if (!t) return NULL;
-    g->last->w.x = NULL;             /* w ends with this call */
-    g->last->backward = cm_no_backward;
-    t->needs = 0;
+    t = cm_sparse(g, hits, none, scale, 1, 2, 2, 1, halo, NULL, 0);
+    if (t) t->needs = 0;
     return t;
 }
 
@@ -6183,10 +6200,30 @@ static void cm_pool_backward(cm_graph *g, cm_record *r)
     }
 }
 
+static void cm_pool_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int units = y->groups * y->nz, u, t;
+    cm_tap tap[8];
+    if (cm_dry(g)) return;
+    for (t = 0; t < 8; t++) {
+        tap[t].x = cm_site_offset(x, t / 4, t / 2 % 2, t % 2);
+        tap[t].w = 0;
+    }
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int k = u / y->nz, z = u % y->nz, i;
+        for (i = 0; i < y->nx; i++)
+            g->k->box(cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1)
+                          - (ptrdiff_t)(x->nc - r->first) * CM_LANES,
+                      (size_t)(2 * x->nc * CM_LANES), tap, 8, cm_row(y, y->x, k, z, i),
+                      (size_t)(y->nc * CM_LANES), y->ny, y->nc, (cm_real)r->scale, 0);
+    }
+}
+
 cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, int halo)
 {
-    int size[3], in[3], hi, lo, back, u, t, units;
-    cm_tap tap[8];
+    int size[3], in[3], hi, lo, back;
     cm_tensor *y, *own = NULL;
     const cm_blocks *blocks = NULL;
     cm_record *r;
@@ -6209,27 +6246,13 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
     y->blocks = blocks;
-    r = cm_record_new(g, cm_pool_backward, y, x, NULL);
+    r = cm_record_new(g, g->o->pool.backward, y, x, NULL);
     if (!r) return NULL;
     r->first = first;
     r->scale = scale;
     y->needs = x->needs;
-    if (own) cm_give_back(g, own->x);            /* nothing else is taken before the end */
-    if (cm_dry(g)) return y;
-    for (t = 0; t < 8; t++) {
-        tap[t].x = cm_site_offset(x, t / 4, t / 2 % 2, t % 2);
-        tap[t].w = 0;
-    }
-    units = y->groups * y->nz;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int k = u / y->nz, z = u % y->nz, i;
-        for (i = 0; i < y->nx; i++)
-            g->k->box(cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1)
-                          - (ptrdiff_t)(x->nc - first) * CM_LANES,
-                      (size_t)(2 * x->nc * CM_LANES), tap, 8, cm_row(y, y->x, k, z, i),
-                      (size_t)(n * CM_LANES), y->ny, n, (cm_real)scale, 0);
-    }
+    g->o->pool.forward(g, r);
+    if (own) cm_give_back(g, own->x);
     return cm_done(g, r, "pooling");
 }
 
@@ -6279,13 +6302,13 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
     if (!x || g->status != CALOMU_OK) return NULL;
     y = cm_tensor_like(g, x, x->nc, 0, 0);
     if (!y) return NULL;
-    r = cm_record_new(g, cm_point_backward, y, x, NULL);
+    r = cm_record_new(g, g->o->point.backward, y, x, NULL);
     if (!r) return NULL;
     r->first = what;
     r->takes_late = CM_ROWS;
     cm_sums_take(g, y);
-    if (what == 0) r->again = cm_point_compute;
-    cm_point_compute(g, r);
+    if (what == 0) r->again = g->o->point.forward;
+    g->o->point.forward(g, r);
     return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
 }
 
@@ -6343,31 +6366,34 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
     }
 }
 
+static void cm_mean_compute(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    int per = x->nc * CM_LANES, u;
+    double *sum;
+    if (x->blocks) {
+        cm_mean_blocks(g, x, y);
+        return;
+    }
+    sum = cm_sums(g, x);
+    cm_give_back(g, sum);            /* nothing else is taken before the end */
+    for (u = 0; sum && !cm_dry(g) && u < y->groups * per; u++)
+        y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per)]
+                            / r->scale);
+}
+
 cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
 {
     cm_tensor *y;
     cm_record *r;
-    double *sum;
-    int u;
     if (!x || g->status != CALOMU_OK) return NULL;
     y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
     if (!y) return NULL;
-    r = cm_record_new(g, cm_mean_backward, y, x, NULL);
-    if (x->blocks) {
-        cm_mean_blocks(g, x, y);
-        return r ? cm_done(g, r, "mean") : NULL;
-    }
-    sum = cm_sums(g, x);
-    if (!r || !sum) return NULL;
+    r = cm_record_new(g, g->o->mean.backward, y, x, NULL);
+    if (!r) return NULL;
     r->scale = (double)x->nz * x->nx * x->ny;
-    cm_give_back(g, sum);            /* nothing else is taken before the end */
-    if (cm_dry(g)) return y;
-    for (u = 0; u < y->groups * x->nc * CM_LANES; u++) {
-        int per = x->nc * CM_LANES;
-        y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per)]
-                            / r->scale);
-    }
-    return cm_done(g, r, "mean");
+    g->o->mean.forward(g, r);
+    return g->status == CALOMU_OK ? cm_done(g, r, "mean") : NULL;
 }
 
 /* Sites that share the maximum share its gradient, as PyTorch's amax does. */
@@ -6394,21 +6420,12 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     }
 }
 
-cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
+static void cm_max_compute(cm_graph *g, cm_record *r)
 {
-    int k, z, i, j, per;
-    cm_tensor *y;
-    cm_record *r;
-    if (!x || g->status != CALOMU_OK) return NULL;
-    if (x->blocks) x = cm_whole(g, x);
-    if (!x) return NULL;
-    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
-    if (!y) return NULL;
-    r = cm_record_new(g, cm_max_backward, y, x, NULL);
-    if (!r) return NULL;
-    per = x->nc * CM_LANES;
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int k, z, i, j, per = x->nc * CM_LANES;
     r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
-    if (!r->saved || cm_dry(g)) return r->saved ? y : NULL;
+    if (!r->saved || cm_dry(g)) return;
     for (k = 0; k < x->groups; k++) {
         cm_real *top = cm_row(y, y->x, k, 0, 0);
         double *ties = r->saved + (size_t)k * (size_t)per;
@@ -6424,7 +6441,21 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
                 }
             }
     }
-    return cm_done(g, r, "maximum");
+}
+
+cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
+{
+    cm_tensor *y;
+    cm_record *r;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    if (x->blocks) x = cm_whole(g, x);
+    if (!x) return NULL;
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    if (!y) return NULL;
+    r = cm_record_new(g, g->o->max.backward, y, x, NULL);
+    if (!r) return NULL;
+    g->o->max.forward(g, r);
+    return g->status == CALOMU_OK ? cm_done(g, r, "maximum") : NULL;
 }
 
 /* 7.11 Plain combinations: add, scale, concatenate.  The network uses cm_join, which does all
@@ -6462,20 +6493,32 @@ static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
         && !a->blocks == !b->blocks;
 }
 
-/* A zeroed result of nc channels with the sites of a, and its record. */
-static cm_tensor *cm_combination(cm_graph *g, void (*backward)(cm_graph *, cm_record *),
+/* A result of nc channels with the sites of a. */
+static cm_tensor *cm_combination(cm_graph *g, const cm_operation *o, const char *name,
                                  cm_tensor *a, cm_tensor *b, int nc, int fits)
 {
     cm_tensor *y;
+    cm_record *r;
     if (!a || !b || g->status != CALOMU_OK) return NULL;
     if (!fits) {
         cm_graph_fail(g, CALOMU_EUSAGE, "tensors of different shapes");
         return NULL;
     }
     y = cm_tensor_like(g, a, nc, 0, 0);
-    if (!y || !cm_record_new(g, backward, y, a, b)) return NULL;
-    if (!cm_dry(g)) memset(y->x, 0, cm_total(y) * sizeof *y->x);
-    return y;
+    r = y ? cm_record_new(g, o->backward, y, a, b) : NULL;
+    if (!r) return NULL;
+    o->forward(g, r);
+    return cm_done(g, r, name);
+}
+
+/* Inputs a and b to channels 0 and c1 of a zeroed result. */
+static void cm_put_two(cm_graph *g, cm_record *r, int c1)
+{
+    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
+    if (cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
+    cm_add_tensor(b, b->x, 0, y, y->x, c1, b->nc, NULL);
 }
 
 /* Adds y's gradient, channels c1 .. c1 + C - 1, to all channels of an input. */
@@ -6486,6 +6529,8 @@ static void cm_pass_back(cm_graph *g, cm_tensor *to, const cm_tensor *y, int c1,
     cm_add_tensor(y, y->dx, c1, to, to->dx, 0, to->nc, f);
 }
 
+static void cm_add_compute(cm_graph *g, cm_record *r) { cm_put_two(g, r, 0); }
+
 static void cm_add_backward(cm_graph *g, cm_record *r)
 {
     cm_pass_back(g, r->in[0], r->out, 0, NULL);
@@ -6494,13 +6539,11 @@ static void cm_add_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b)
 {
-    cm_tensor *y = cm_combination(g, cm_add_backward, a, b, a ? a->nc : 0,
-                              a && b && cm_same_sites(a, b) && a->nc == b->nc);
-    if (!y || cm_dry(g)) return y;
-    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
-    cm_add_tensor(b, b->x, 0, y, y->x, 0, b->nc, NULL);
-    return cm_done(g, g->last, "sum");
+    return cm_combination(g, &g->o->add, "sum", a, b, a ? a->nc : 0,
+                          a && b && cm_same_sites(a, b) && a->nc == b->nc);
 }
+
+static void cm_concat_compute(cm_graph *g, cm_record *r) { cm_put_two(g, r, r->in[0]->nc); }
 
 static void cm_concat_backward(cm_graph *g, cm_record *r)
 {
@@ -6510,12 +6553,16 @@ static void cm_concat_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b)
 {
-    cm_tensor *y = cm_combination(g, cm_concat_backward, a, b, a && b ? a->nc + b->nc : 0,
-                              a && b && cm_same_sites(a, b));
-    if (!y || cm_dry(g)) return y;
-    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
-    cm_add_tensor(b, b->x, 0, y, y->x, a->nc, b->nc, NULL);
-    return cm_done(g, g->last, "concatenation");
+    return cm_combination(g, &g->o->concat, "concatenation", a, b, a && b ? a->nc + b->nc : 0,
+                          a && b && cm_same_sites(a, b));
+}
+
+static void cm_scale_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    if (cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, r->in[1]);
 }
 
 static void cm_scale_backward(cm_graph *g, cm_record *r)
@@ -6535,12 +6582,9 @@ static void cm_scale_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
 {
-    cm_tensor *y = cm_combination(g, cm_scale_backward, x, gate, x ? x->nc : 0,
-                              x && gate && x->muons == gate->muons && x->nc == gate->nc
-                                  && gate->nz * gate->nx * gate->ny == 1);
-    if (!y || cm_dry(g)) return y;
-    cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, gate);
-    return cm_done(g, g->last, "scale");
+    return cm_combination(g, &g->o->scale, "scale", x, gate, x ? x->nc : 0,
+                          x && gate && x->muons == gate->muons && x->nc == gate->nc
+                              && gate->nz * gate->nx * gate->ny == 1);
 }
 
 /* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Sums e come
@@ -6601,10 +6645,27 @@ static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
         CM_EACH_LANE(l) gate->x[c * CM_LANES + l] = gate->x[c * CM_LANES];
 }
 
+static void cm_join_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
+    int units = y->groups * y->nz, u;
+    if (p->blocks) cm_gate_spread(g, gate);
+    if (cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++) {
+            g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES), (cm_real)r->scale,
+                       cm_row(s, s->x, k, z, i), cm_row(p, p->x, k, z, i),
+                       cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, p->nc);
+            cm_sums_row(g, y, k, z, i);
+        }
+    }
+}
+
 cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut, cm_tensor *path,
                    cm_tensor *gate, int halo)
 {
-    int units, u;
     cm_tensor *y;
     cm_record *r;
     if (!e || !shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
@@ -6614,31 +6675,37 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
         cm_graph_fail(g, CALOMU_EUSAGE, "join: tensors of different shapes");
         return NULL;
     }
-    if (path->blocks) cm_gate_spread(g, gate);
     y = cm_tensor_like(g, path, path->nc + 1, halo, halo);
     if (!y) return NULL;
-    r = cm_record_new(g, cm_join_backward, y, e, shortcut);
+    r = cm_record_new(g, g->o->join.backward, y, e, shortcut);
     if (!r) return NULL;
     r->in[2] = path;
     r->in[3] = gate;
     r->takes_late = CM_ROWS;
+    r->scale = scale;
     path->users++;
     gate->users++;
     cm_sums_take(g, y);
-    if (cm_dry(g)) return y;
-    units = y->groups * y->nz;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / y->nz, z = u % y->nz;
-        for (i = 0; i < y->nx; i++) {
-            g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES), (cm_real)scale,
-                       cm_row(shortcut, shortcut->x, k, z, i), cm_row(path, path->x, k, z, i),
-                       cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, path->nc);
-            cm_sums_row(g, y, k, z, i);
-        }
-    }
+    g->o->join.forward(g, r);
     return cm_done(g, r, "join");
 }
+
+/* 7.13 The one table of operations, the processor's */
+
+static const cm_operations cm_processor = {
+    { cm_sparse_compute, cm_sparse_backward },
+    { cm_conv_compute, cm_conv_backward },
+    { cm_pool_compute, cm_pool_backward },
+    { cm_point_compute, cm_point_backward },
+    { cm_norm_apply, cm_norm_backward },
+    { cm_mean_compute, cm_mean_backward },
+    { cm_max_compute, cm_max_backward },
+    { cm_add_compute, cm_add_backward },
+    { cm_concat_compute, cm_concat_backward },
+    { cm_scale_compute, cm_scale_backward },
+    { cm_join_compute, cm_join_backward },
+    cm_norm_prepare, cm_zero, cm_zero_halo
+};
 
 /* ============================================================================================
    8 Parameters: the table
@@ -6981,7 +7048,7 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
         cm_drop(g, y);
         path = cm_batchnorm(g, t, n5, 0, 0, 0);
     } else {
-        t = cm_sparse(g, hits, w4, out, 4, 2, 2, cm_halo_for(g, hits->nz / 2 + 1, 3), &n2,
+        t = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, cm_halo_for(g, hits->nz / 2 + 1, 3), &n2,
                       CM_SWISH_BEFORE);
         path = cm_conv_then(g, t, w3, cm_no_weight, out, 3, 1, 1, 0, &n5, CM_SWISH_BEFORE);
     }
@@ -7067,6 +7134,193 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
         if (i < 3) t = cm_swish(g, t);
     }
     return t;
+}
+
+/* ---------------------------------------------------------------- networks on a device
+
+   A copy of the weights of one network or more, an arena, and two batches of muons: one that is
+   computed and the next, which comes while it is. */
+
+typedef struct cm_place {
+    cm_unit *unit;
+    int number, math, direct, recompute;         /* of the context that it was made for */
+    cm_net *net;                     /* tables of the host, blocks of the device */
+    int members;
+    int room, batch;                 /* muons: that fit into inputs and outputs, and the arena */
+    unsigned char *arena;
+    size_t arena_size;
+    size_t taken;                    /* bytes in all, but for the hits */
+    cm_hits hits[2];
+    cm_real *inputs[2];              /* features, as a tensor of one site holds them */
+    cm_real *outputs;                /* of the members, one behind the other */
+    cm_real *home, *result;          /* on the host: inputs of a batch, outputs */
+    cm_real *known;                  /* on the host: weights that are there; NULL: they change */
+    cm_keeper kept;                  /* what is made of them, while they do not */
+} cm_place;
+
+static void cm_place_free(calomu *c, cm_place *p)
+{
+    const calomu_device *d;
+    int i;
+    if (!p) return;
+    d = p->unit ? p->unit->device : NULL;
+    for (i = 0; d && p->net && i < p->members; i++) d->release(p->unit, p->net[i].trained);
+    for (i = 0; d && i < 2; i++) {
+        if (p->hits[i].resident) d->hits_free(p->unit, p->hits[i].resident);
+        d->release(p->unit, p->inputs[i]);
+    }
+    for (i = 0; d && i < p->kept.n; i++) d->release(p->unit, p->kept.one[i].p);
+    if (d) d->release(p->unit, p->arena);
+    if (d) d->release(p->unit, p->outputs);
+    if (d) d->close(p->unit);
+    cm_release(c, p->net);
+    cm_release(c, p->home);
+    cm_release(c, p->result);
+    cm_release(c, p->known);
+    cm_release(c, p->kept.one);
+    cm_release(c, p);
+}
+
+/* The device's first failure, if there was one, as the context's. */
+static calomu_status cm_place_status(calomu *c, const cm_place *p)
+{
+    if (p->unit->status == CALOMU_OK) return CALOMU_OK;
+    return cm_fail(c, p->unit->status, "%s", p->unit->message);
+}
+
+/* Memory of the device; NULL: a failure is set. */
+static void *cm_place_take(calomu *c, cm_place *p, size_t bytes)
+{
+    void *memory = p->unit->device->allocate(p->unit, bytes > 0 ? bytes : 64);
+    if (memory) p->taken += bytes;
+    if (!memory && cm_place_status(c, p) == CALOMU_OK)
+        cm_fail(c, CALOMU_EMEMORY, "no memory for %zu bytes on the device", bytes);
+    return memory;
+}
+
+static size_t cm_inputs_size(const cm_net *net, int muons)
+{
+    size_t groups = ((size_t)muons + CM_LANES - 1) / CM_LANES;
+    return groups * (size_t)net->arch.n_features * CM_LANES;
+}
+
+/* Outputs of a member: a tensor of one site and one channel. */
+static size_t cm_outputs_size(int muons)
+{
+    return ((size_t)muons + CM_LANES - 1) / CM_LANES * CM_LANES;
+}
+
+/* Whether the context still wants what p was made for. */
+static int cm_place_fits(const calomu *c, const cm_place *p)
+{
+    return c->device == p->unit->device && c->device_number == p->number
+        && (int)c->math == p->math && c->direct == p->direct && c->recompute == p->recompute;
+}
+
+/* Opens the context's device for networks like this one, without an arena. */
+static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, int room,
+                                  cm_place **place)
+{
+    size_t reals = like->n_trained + like->n_fixed + like->n_buffers;
+    cm_place *p = cm_allocate(c, 1, sizeof *p);
+    calomu_status s;
+    int i;
+    *place = p;
+    if (!p) return CALOMU_EMEMORY;
+    p->number = c->device_number;
+    p->math = (int)c->math;
+    p->direct = c->direct;
+    p->recompute = c->recompute;
+    p->room = p->batch = room;
+    s = c->device->open(c, c->device_number, c->math, &p->unit);
+    if (s != CALOMU_OK) return s;
+    p->net = cm_allocate(c, (size_t)members, sizeof *p->net);
+    p->home = cm_allocate(c, cm_inputs_size(like, room), sizeof *p->home);
+    p->result = cm_allocate(c, cm_outputs_size(room) * (size_t)members, sizeof *p->result);
+    if (!p->net || !p->home || !p->result) return CALOMU_EMEMORY;
+    p->members = members;
+    p->outputs = cm_place_take(c, p, cm_outputs_size(room) * (size_t)members * sizeof(cm_real));
+    if (!p->outputs) return c->failure;
+    for (i = 0; i < members; i++) {
+        p->net[i] = *like;
+        p->net[i].trained = cm_place_take(c, p, reals * sizeof(cm_real));
+        if (!p->net[i].trained) return c->failure;
+        p->net[i].fixed = p->net[i].trained + like->n_trained;
+        p->net[i].buffers = p->net[i].fixed + like->n_fixed;
+    }
+    for (i = 0; i < 2; i++) {
+        p->hits[i].nz = like->arch.geometry.nz;
+        p->hits[i].nx = like->arch.geometry.nx;
+        p->hits[i].ny = like->arch.geometry.ny;
+        p->inputs[i] = cm_place_take(c, p, cm_inputs_size(like, room) * sizeof(cm_real));
+        p->hits[i].resident = p->unit->device->hits_new(p->unit);
+        if (!p->inputs[i]) return c->failure;
+        if (!p->hits[i].resident) return cm_fail(c, CALOMU_EMEMORY, "no memory for a device");
+    }
+    return CALOMU_OK;
+}
+
+/* Values of a network to its copy. */
+static void cm_place_put(cm_place *p, int member, const cm_net *net)
+{
+    const cm_net *to = p->net + member;
+    const calomu_device *d = p->unit->device;
+    d->put(p->unit, to->trained, net->trained, net->n_trained * sizeof(cm_real));
+    d->put(p->unit, to->fixed, net->fixed, net->n_fixed * sizeof(cm_real));
+    d->put(p->unit, to->buffers, net->buffers, net->n_buffers * sizeof(cm_real));
+}
+
+/* The n events and the inputs in p->home become batch `slot`, which nothing computes any more. */
+static void cm_place_load(cm_place *p, int slot, const calomu_event *event, int n)
+{
+    const calomu_device *d = p->unit->device;
+    p->hits[slot].event = event;
+    p->hits[slot].muons = n;
+    if (p->net->arch.head) d->hits_put(p->unit, p->hits[slot].resident, &p->hits[slot]);
+    p->hits[slot].event = NULL;      /* the hits are there now */
+    d->put(p->unit, p->inputs[slot], p->home, cm_inputs_size(p->net, n) * sizeof(cm_real));
+}
+
+/* A member's forward pass of batch `slot`, of `muons` muons. */
+static cm_tensor *cm_place_forward(cm_graph *g, cm_place *p, int member, int slot, int muons,
+                                   cm_real *gradient)
+{
+    const cm_net *net = p->net + member;
+    cm_tensor *x = NULL;
+    p->hits[slot].muons = muons;
+    if (net->arch.n_features > 0) {
+        x = cm_input(g, muons, 1, 1, 1, net->arch.n_features, 0, 0, 0);
+        if (x && !cm_dry(g))
+            p->unit->device->copy(p->unit, x->x, p->inputs[slot],
+                                  cm_inputs_size(net, muons) * sizeof(cm_real));
+    }
+    return cm_net_forward(g, net, net->arch.head ? &p->hits[slot] : NULL, x, gradient);
+}
+
+/* An arena that is large enough for `muons`, in training with gradients too. */
+static calomu_status cm_place_arena(calomu *c, cm_place *p, int muons, cm_real *gradient)
+{
+    size_t most = 0;
+    int training;
+    for (training = 0; training <= (gradient != NULL); training++) {
+        cm_graph *g = cm_graph_on(c, p->unit, NULL, 0, 1, training);
+        cm_tensor *y;
+        calomu_status s;
+        if (!g) return CALOMU_EMEMORY;
+        if (p->known) g->keeper = &p->kept;
+        y = cm_place_forward(g, p, 0, 0, muons, training ? gradient : NULL);
+        if (y && training && cm_gradient(g, y)) cm_backward(g);
+        s = cm_graph_status(g);
+        if (cm_graph_peak(g) > most) most = cm_graph_peak(g);
+        cm_graph_free(g);
+        if (s != CALOMU_OK) return s;
+    }
+    if (p->arena && most <= p->arena_size) return CALOMU_OK;
+    p->unit->device->release(p->unit, p->arena);
+    p->taken -= p->arena_size;
+    p->arena = cm_place_take(c, p, most);
+    p->arena_size = p->arena ? most : 0;
+    return p->arena ? CALOMU_OK : c->failure;
 }
 
 /* ============================================================================================
@@ -7170,12 +7424,22 @@ static double cm_power(double b, uint64_t t)
     return p;
 }
 
+#define CM_BETA2 0.999
+
+/* What corrects the moments of update `step` for their start at zero. */
+static void cm_adam_rates(double lr, double beta1, uint64_t step, double *rate, double *root)
+{
+    *rate = lr / (1 - cm_power(beta1, step));
+    *root = sqrt(1 - cm_power(CM_BETA2, step));
+}
+
 void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
              double beta1, uint64_t step)
 {
-    const double beta2 = 0.999, eps = 1e-8;
-    double rate = lr / (1 - cm_power(beta1, step)), root = sqrt(1 - cm_power(beta2, step));
+    const double beta2 = CM_BETA2, eps = 1e-8;
+    double rate, root;
     size_t i;
+    cm_adam_rates(lr, beta1, step, &rate, &root);
     for (i = 0; i < n; i++) {
         double d = (double)dw[i];
         m[i] = (cm_real)fma(beta1, (double)m[i], (1 - beta1) * d);
@@ -7510,7 +7774,10 @@ struct calomu_trainer {
     unsigned char *arena;            /* NULL: not made yet */
     size_t arena_size, arena_skip;   /* bytes from start on, to the next multiple of 64 */
     int arena_threads;               /* that it was measured for */
+    struct cm_remote *remote;        /* the training on a device, or NULL */
 };
+
+static void cm_remote_free(calomu *c, struct cm_remote *r);
 
 void calomu_trainer_free(calomu_trainer *t)
 {
@@ -7530,6 +7797,7 @@ void calomu_trainer_free(calomu_trainer *t)
     cm_release(own, t->order);
     cm_release(own, t->batch);
     cm_release(own, t->arena);
+    cm_remote_free(own, t->remote);
     cm_release(own, t);
     cm_clone_free(own);
 }
@@ -7580,7 +7848,6 @@ static void cm_moments_copy(const calomu_trainer *t, const cm_moments *to, const
 
 const calomu_train_options *calomu_trainer_options(const calomu_trainer *t) { return &t->options; }
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t) { return &t->arch; }
-size_t calomu_trainer_memory(const calomu_trainer *t) { return t->arena_size; }
 
 /* ---------------------------------------------------------------- muons */
 
@@ -7979,10 +8246,13 @@ static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *byte
 }
 
 /* Threads have sums of their own in the arena, so another context may need another one. */
+static calomu_status cm_remote_ready(calomu *c, calomu_trainer *t);
+
 static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
 {
     size_t bytes;
-    calomu_status s;
+    calomu_status s = cm_remote_ready(c, t);
+    if (s != CALOMU_OK || t->remote) return s;
     if (t->arena && t->arena_threads == c->threads) return CALOMU_OK;
     s = cm_arena_measure(c, t, &bytes);
     if (s != CALOMU_OK) return s;
@@ -8006,6 +8276,13 @@ static int cm_all_finite(const cm_real *x, size_t n)
     for (i = 0; i < n; i++)
         if (!isfinite(x[i])) return 0;
     return 1;
+}
+
+static calomu_status cm_train_not_finite(calomu *c, const calomu_trainer *t, const char *what)
+{
+    return cm_fail(c, CALOMU_ENOTFINITE, "%s of update %llu in epoch %d is not finite: a smaller"
+                   " learning rate may help; the best state so far is kept", what,
+                   (unsigned long long)t->state.updates + 1, (int)t->state.plan.epoch);
 }
 
 /* Loss and gradient of one training batch; changes the norms' buffers and the thresholds. */
@@ -8032,10 +8309,7 @@ static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint6
     cm_graph_free(g);
     if (s != CALOMU_OK) return s;
     if (finite && cm_all_finite(t->gradient, t->net->n_trained)) return CALOMU_OK;
-    return cm_fail(c, CALOMU_ENOTFINITE, "%s of update %llu in epoch %d is not finite: a smaller"
-                   " learning rate may help; the best state so far is kept",
-                   finite ? "a gradient" : "the loss",
-                   (unsigned long long)t->state.updates + 1, (int)t->state.plan.epoch);
+    return cm_train_not_finite(c, t, finite ? "a gradient" : "the loss");
 }
 
 calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
@@ -8074,9 +8348,9 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
 
 /* ---------------------------------------------------------------- steps */
 
-/* The muons of the update that comes next: the order of folds changes with the epoch, that of
+/* The muons of an update of this epoch: the order of folds changes with the epoch, that of
    the muons of a fold too; "batches never cross folds", a last short one is dropped. */
-static const uint64_t *cm_train_numbers(calomu_trainer *t)
+static const uint64_t *cm_train_numbers(calomu_trainer *t, uint64_t update)
 {
     uint64_t batches = t->fold_size / (uint64_t)t->options.batch, i;
     uint64_t seed = cm_train_seed(&t->options);
@@ -8086,54 +8360,54 @@ static const uint64_t *cm_train_numbers(calomu_trainer *t)
                         (uint64_t)t->n_training);
         t->fold_epoch = epoch;
     }
-    fold = t->training[t->fold_order[t->state.update / batches]];
+    fold = t->training[t->fold_order[update / batches]];
     if (t->order_epoch != epoch || t->order_fold != fold) {
         cm_plan_shuffle(seed, cm_shuffle_stream(epoch, fold), t->order, t->fold_size);
         for (i = 0; i < t->fold_size; i++) t->order[i] += (uint64_t)fold * t->fold_size;
         t->order_epoch = epoch;
         t->order_fold = fold;
     }
-    return t->order + t->state.update % batches * (uint64_t)t->options.batch;
+    return t->order + update % batches * (uint64_t)t->options.batch;
 }
 
-/* One update.  On failure everything is as before it. */
-static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
+/* Learning rate and beta1 of the update that comes next. */
+static void cm_train_rate(const calomu_trainer *t, double *lr, double *beta1)
 {
-    const calomu_train_options *o = &t->options;
-    cm_state *state = &t->state;
-    const uint64_t *numbers = cm_train_numbers(t);
+    const cm_plan *plan = &t->state.plan;
+    *lr = plan->lr;
+    *beta1 = plan->beta1;
+    if (plan->epoch <= t->options.cycle_epochs)
+        cm_plan_rate(&t->options, t->per_epoch, (uint64_t)(plan->epoch - 1) * t->per_epoch
+                     + t->state.update, lr, beta1);
+}
+
+/* One update of weights, buffers and thresholds.  On failure they are as before it. */
+static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
+{
+    const uint64_t *numbers = cm_train_numbers(t, t->state.update);
     size_t bytes = t->net->n_buffers * sizeof(cm_real);
-    double thresholds[16], loss = 0;
-    calomu_status s = calomu_data_read(c, t->data, 0, numbers, (size_t)o->batch, &t->events);
+    double thresholds[16], lr, beta1;
+    calomu_status s = calomu_data_read(c, t->data, 0, numbers, (size_t)t->options.batch,
+                                       &t->events);
     if (s != CALOMU_OK) return s;
     memcpy(thresholds, t->thresholds, sizeof thresholds);
     memcpy(t->kept, t->live.buffers, bytes);
-    s = cm_train_gradient(c, t, numbers, &loss);
+    s = cm_train_gradient(c, t, numbers, loss);
     if (s != CALOMU_OK) {
         memcpy(t->thresholds, thresholds, sizeof thresholds);
         memcpy(t->live.buffers, t->kept, bytes);
         return s;
     }
-    if (state->plan.epoch <= o->cycle_epochs)
-        cm_plan_rate(o, t->per_epoch, (uint64_t)(state->plan.epoch - 1) * t->per_epoch
-                     + state->update, &state->plan.lr, &state->plan.beta1);
-    state->step++;
-    cm_adam(t->live.w, t->gradient, t->live.m, t->live.v, t->net->n_trained, state->plan.lr,
-            state->plan.beta1, state->step);
-    state->updates++;
-    state->update++;
-    state->loss_sum += loss;
-    state->batch_loss = loss;
+    cm_train_rate(t, &lr, &beta1);
+    cm_adam(t->live.w, t->gradient, t->live.m, t->live.v, t->net->n_trained, lr, beta1,
+            t->state.step + 1);
     return CALOMU_OK;
 }
 
-/* One batch of the monitored fold, all of whose muons count.  Thresholds and the norms' buffers
+/* One batch of the monitored fold: n muons from `first` on.  Thresholds and the norms' buffers
    stay as they are. */
-static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
+static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t first, int n)
 {
-    uint64_t left = t->fold_size - t->state.validated;
-    uint64_t first = (uint64_t)(t->options.member + 1) * t->fold_size + t->state.validated;
-    int n = left < (uint64_t)t->options.batch ? (int)left : t->options.batch;
     cm_hits hits;
     cm_graph *g;
     calomu_status s = calomu_data_read(c, t->data, first, NULL, (size_t)n, &t->events);
@@ -8144,8 +8418,318 @@ static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
     (void)cm_train_forward(g, t, &hits, first, NULL, NULL, t->prediction + t->state.validated);
     s = cm_graph_status(g);
     cm_graph_free(g);
-    if (s == CALOMU_OK) t->state.validated += (uint64_t)n;
     return s;
+}
+
+/* ---------------------------------------------------------------- the same on a device
+
+   Weights, moments, buffers and thresholds live there; what the host holds is as old as the last
+   cm_remote_fetch, which is where a failure of the device takes the training back to. */
+
+typedef struct cm_remote_batch { int there, validation, epoch; uint64_t at; } cm_remote_batch;
+
+enum { CM_REMOTE_LOSS, CM_REMOTE_THRESHOLDS, CM_REMOTE_FLAGS = 17, CM_REMOTE_NUMBERS };
+
+typedef struct cm_remote {
+    cm_place *place;
+    cm_moments live;                 /* there */
+    cm_real *gradient, *kept;        /* there; kept: the norms' buffers before an update */
+    double *truth[2];                /* there, of the two batches */
+    double *work, *numbers;          /* there; numbers: loss, 16 thresholds, two ints */
+    cm_remote_batch batch[2];        /* which they are: of an epoch, update or first muon `at` */
+    cm_real *home;                   /* room to fetch `live` */
+    cm_state state;                  /* when it was fetched */
+    double thresholds[16];
+    int ahead;                       /* 1: updates since then */
+} cm_remote;
+
+static void cm_remote_free(calomu *c, cm_remote *r)
+{
+    if (!r) return;
+    if (r->place && r->place->unit) {
+        r->place->unit->device->release(r->place->unit, r->live.m);
+        r->place->unit->device->release(r->place->unit, r->numbers);
+    }
+    cm_place_free(c, r->place);
+    cm_release(c, r->home);
+    cm_release(c, r);
+}
+
+/* Weights, moments, buffers and thresholds from the host to the device. */
+static void cm_remote_put(const calomu_trainer *t)
+{
+    cm_remote *r = t->remote;
+    cm_unit *u = r->place->unit;
+    size_t n = t->net->n_trained * sizeof(cm_real);
+    cm_place_put(r->place, 0, t->net);
+    u->device->put(u, r->live.m, t->live.m, n);
+    u->device->put(u, r->live.v, t->live.v, n);
+    u->device->put(u, r->numbers + CM_REMOTE_THRESHOLDS, t->thresholds, sizeof t->thresholds);
+    r->state = t->state;
+    memcpy(r->thresholds, t->thresholds, sizeof r->thresholds);
+    r->ahead = 0;
+}
+
+/* And back, all or nothing. */
+static calomu_status cm_remote_fetch(calomu *c, const calomu_trainer *t)
+{
+    cm_remote *r = t->remote;
+    cm_unit *u;
+    size_t n = t->net->n_trained, b = t->net->n_buffers;
+    if (!r || !r->ahead) return CALOMU_OK;
+    u = r->place->unit;
+    u->device->get(u, r->home, r->live.w, n * sizeof *r->home);
+    u->device->get(u, r->home + n, r->live.m, 2 * n * sizeof *r->home);
+    u->device->get(u, r->home + 3 * n, r->live.buffers, b * sizeof *r->home);
+    if (cm_place_status(c, r->place) != CALOMU_OK) return c->failure;
+    memcpy(t->live.w, r->home, n * sizeof *r->home);
+    memcpy(t->live.m, r->home + n, n * sizeof *r->home);
+    memcpy(t->live.v, r->home + 2 * n, n * sizeof *r->home);
+    memcpy(t->live.buffers, r->home + 3 * n, b * sizeof *r->home);
+    r->state = t->state;
+    memcpy(r->thresholds, t->thresholds, sizeof r->thresholds);
+    r->ahead = 0;
+    return CALOMU_OK;
+}
+
+/* Memory for a training there. */
+static calomu_status cm_remote_new(calomu *c, calomu_trainer *t)
+{
+    size_t n = t->net->n_trained, b = t->net->n_buffers, batch = (size_t)t->options.batch;
+    cm_remote *r = t->remote = cm_allocate(t->own, 1, sizeof *r);
+    calomu_status s;
+    if (!r) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
+    r->home = cm_allocate(t->own, 3 * n + b, sizeof *r->home);
+    if (!r->home) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
+    s = cm_place_new(c, t->net, 1, t->options.batch, &r->place);
+    if (s != CALOMU_OK) return s;
+    r->live.m = cm_place_take(c, r->place, (3 * n + b) * sizeof(cm_real));
+    r->numbers = cm_place_take(c, r->place, (CM_REMOTE_NUMBERS + 6 * batch + 64) * sizeof(double));
+    if (!r->live.m || !r->numbers) return c->failure;
+    r->live.w = r->place->net->trained;
+    r->live.buffers = r->place->net->buffers;
+    r->live.v = r->live.m + n;
+    r->gradient = r->live.v + n;
+    r->kept = r->gradient + n;
+    r->truth[0] = r->numbers + CM_REMOTE_NUMBERS;
+    r->truth[1] = r->truth[0] + batch;
+    r->work = r->truth[1] + batch;
+    s = cm_place_arena(c, r->place, t->options.batch, r->gradient);
+    if (s == CALOMU_EMEMORY)
+        return cm_fail(c, s, "no memory on the device for a batch of %d muons: a smaller batch"
+                       " needs less", (int)t->options.batch);
+    if (s == CALOMU_OK) cm_remote_put(t);
+    return s == CALOMU_OK ? cm_place_status(c, r->place) : s;
+}
+
+/* The training is where the context wants it. */
+static calomu_status cm_remote_ready(calomu *c, calomu_trainer *t)
+{
+    calomu_status s = CALOMU_OK;
+    if (t->remote && c->device && cm_place_fits(c, t->remote->place))
+        return cm_place_status(c, t->remote->place);
+    s = cm_remote_fetch(c, t);
+    if (s != CALOMU_OK) return s;
+    cm_remote_free(t->own, t->remote);
+    t->remote = NULL;
+    if (!c->device) return CALOMU_OK;
+    s = cm_remote_new(c, t);
+    if (s != CALOMU_OK) {
+        cm_remote_free(t->own, t->remote);
+        t->remote = NULL;
+    }
+    return s;
+}
+
+/* The slot that holds update `at` of this epoch, or the monitored fold's muons from `at` on; -1:
+   none. */
+static int cm_remote_find(const calomu_trainer *t, int validation, uint64_t at)
+{
+    const cm_remote_batch *b = t->remote->batch;
+    int i;
+    for (i = 0; i < 2; i++)
+        if (b[i].there && b[i].validation == validation && b[i].epoch == t->state.plan.epoch
+            && b[i].at == at) return i;
+    return -1;
+}
+
+/* Brings it into a slot that nothing computes. */
+static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int validation,
+                                    uint64_t at)
+{
+    cm_remote *r = t->remote;
+    cm_place *p = r->place;
+    uint64_t first = (uint64_t)(t->options.member + 1) * t->fold_size + at;
+    uint64_t left = t->fold_size - at;
+    int i, batch = t->options.batch, n = validation && left < (uint64_t)batch ? (int)left : batch;
+    const uint64_t *numbers = validation ? NULL : cm_train_numbers(t, at);
+    cm_tensor x;
+    calomu_status s = calomu_data_read(c, t->data, first, numbers, (size_t)n, &t->events);
+    if (s != CALOMU_OK) return s;
+    r->batch[slot].there = 0;
+    memset(&x, 0, sizeof x);
+    x.x = p->home;
+    x.nc = t->arch.n_features;
+    x.group = (size_t)x.nc * CM_LANES;
+    memset(p->home, 0, cm_inputs_size(t->net, n) * sizeof *p->home);
+    if (x.nc > 0) cm_train_inputs(t, &x, first, numbers, n);
+    cm_place_load(p, slot, t->events.event, n);
+    for (i = 0; i < n; i++) t->batch[i] = (double)t->events.event[i].energy;
+    p->unit->device->put(p->unit, r->truth[slot], t->batch, (size_t)n * sizeof *t->batch);
+    s = cm_place_status(c, p);
+    if (s != CALOMU_OK) return s;
+    r->batch[slot].there = 1;
+    r->batch[slot].validation = validation;
+    r->batch[slot].epoch = t->state.plan.epoch;
+    r->batch[slot].at = at;
+    return CALOMU_OK;
+}
+
+/* While a batch is computed, the next one comes.  A failure is found again when it is wanted. */
+static void cm_remote_next(calomu *c, calomu_trainer *t, int slot)
+{
+    const cm_state *state = &t->state;
+    uint64_t at = state->update + 1, batch = (uint64_t)t->options.batch;
+    int validation = at >= t->per_epoch;
+    if (validation) at = state->update < t->per_epoch ? 0 : state->validated + batch;
+    if (validation && at >= t->fold_size) return;
+    if (cm_remote_find(t, validation, at) < 0)
+        (void)cm_remote_load(c, t, 1 - slot, validation, at);
+}
+
+/* All of an update, asked of the device. */
+static void cm_remote_launch(cm_graph *g, calomu_trainer *t, int slot)
+{
+    cm_remote *r = t->remote;
+    cm_place *p = r->place;
+    const calomu_device *d = p->unit->device;
+    size_t bytes = t->net->n_buffers * sizeof(cm_real);
+    int *flags = (int *)(void *)(r->numbers + CM_REMOTE_FLAGS);
+    cm_loss_job loss;
+    cm_adam_job adam;
+    double lr, beta1;
+    d->fill(p->unit, r->gradient, t->net->n_trained * sizeof(cm_real));
+    d->copy(p->unit, r->kept, r->live.buffers, bytes);
+    loss.options = &t->options;
+    loss.y = cm_place_forward(g, p, 0, slot, t->options.batch, r->gradient);
+    if (!loss.y || !cm_gradient(g, loss.y)) return;
+    loss.truth = r->truth[slot];
+    loss.thresholds = r->numbers + CM_REMOTE_THRESHOLDS;
+    loss.work = r->work;
+    loss.loss = r->numbers + CM_REMOTE_LOSS;
+    loss.finite = flags;
+    d->loss(p->unit, &loss);
+    cm_backward(g);
+    cm_train_rate(t, &lr, &beta1);
+    adam.w = r->live.w;
+    adam.m = r->live.m;
+    adam.v = r->live.v;
+    adam.dw = r->gradient;
+    adam.n = t->net->n_trained;
+    adam.beta1 = beta1;
+    cm_adam_rates(lr, beta1, t->state.step + 1, &adam.rate, &adam.root);
+    adam.finite = flags;
+    adam.gradient_finite = flags + 1;
+    d->adam(p->unit, &adam);
+}
+
+static calomu_status cm_remote_update(calomu *c, calomu_trainer *t, double *loss)
+{
+    cm_remote *r = t->remote;
+    cm_place *p = r->place;
+    double numbers[CM_REMOTE_NUMBERS] = { 0 };
+    int flags[2], slot = cm_remote_find(t, 0, t->state.update);
+    calomu_status s = slot < 0 ? cm_remote_load(c, t, slot = 0, 0, t->state.update) : CALOMU_OK;
+    cm_graph *g = s == CALOMU_OK ? cm_graph_on(c, p->unit, p->arena, p->arena_size, 1, 1) : NULL;
+    if (!g) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
+    cm_remote_launch(g, t, slot);
+    s = cm_graph_status(g);
+    cm_graph_free(g);
+    if (s == CALOMU_OK) cm_remote_next(c, t, slot);
+    p->unit->device->get(p->unit, numbers, r->numbers, sizeof numbers);
+    if (s == CALOMU_OK) s = cm_place_status(c, p);
+    if (s != CALOMU_OK) return s;
+    memcpy(flags, numbers + CM_REMOTE_FLAGS, sizeof flags);
+    if (!flags[0] || !flags[1]) {
+        p->unit->device->copy(p->unit, r->live.buffers, r->kept,
+                              t->net->n_buffers * sizeof(cm_real));
+        p->unit->device->put(p->unit, r->numbers + CM_REMOTE_THRESHOLDS, t->thresholds,
+                             sizeof t->thresholds);
+        return cm_train_not_finite(c, t, flags[0] ? "a gradient" : "the loss");
+    }
+    *loss = numbers[CM_REMOTE_LOSS];
+    memcpy(t->thresholds, numbers + CM_REMOTE_THRESHOLDS, sizeof t->thresholds);
+    r->ahead = 1;
+    return CALOMU_OK;
+}
+
+static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
+{
+    cm_place *p = t->remote->place;
+    uint64_t at = t->state.validated;
+    int i, slot = cm_remote_find(t, 1, at);
+    calomu_status s = slot < 0 ? cm_remote_load(c, t, slot = 0, 1, at) : CALOMU_OK;
+    cm_graph *g = s == CALOMU_OK ? cm_graph_on(c, p->unit, p->arena, p->arena_size, 1, 0) : NULL;
+    cm_tensor *y;
+    if (!g) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
+    y = cm_place_forward(g, p, 0, slot, n, NULL);
+    s = cm_graph_status(g);
+    if (s == CALOMU_OK) cm_remote_next(c, t, slot);
+    if (s == CALOMU_OK) p->unit->device->get(p->unit, p->result, y->x,
+                                             cm_total(y) * sizeof *p->result);
+    if (s == CALOMU_OK) s = cm_place_status(c, p);
+    for (i = 0; s == CALOMU_OK && i < n; i++)
+        t->prediction[at + (uint64_t)i] = (double)p->result[cm_lane(y, i, 0)];
+    cm_graph_free(g);
+    return s;
+}
+
+size_t calomu_trainer_memory(const calomu_trainer *t)
+{
+    return t->remote ? t->remote->place->taken : t->arena_size;
+}
+
+/* ---------------------------------------------------------------- steps of either */
+
+/* A failure of the device takes the training back to where the host knows it. */
+static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
+{
+    cm_remote *r = t->remote;
+    if (!r || r->place->unit->status == CALOMU_OK) return s;
+    t->state = r->state;
+    memcpy(t->thresholds, r->thresholds, sizeof r->thresholds);
+    r->ahead = 0;
+    return s;
+}
+
+/* One update.  On failure everything is as before it. */
+static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
+{
+    cm_state *state = &t->state;
+    double loss = 0, lr, beta1;
+    calomu_status s = t->remote ? cm_remote_update(c, t, &loss) : cm_local_update(c, t, &loss);
+    if (s != CALOMU_OK) return cm_remote_lost(t, s);
+    cm_train_rate(t, &lr, &beta1);
+    state->plan.lr = lr;
+    state->plan.beta1 = beta1;
+    state->step++;
+    state->updates++;
+    state->update++;
+    state->loss_sum += loss;
+    state->batch_loss = loss;
+    return CALOMU_OK;
+}
+
+/* One batch of the monitored fold, all of whose muons count. */
+static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
+{
+    uint64_t left = t->fold_size - t->state.validated;
+    uint64_t first = (uint64_t)(t->options.member + 1) * t->fold_size + t->state.validated;
+    int n = left < (uint64_t)t->options.batch ? (int)left : t->options.batch;
+    calomu_status s = t->remote ? cm_remote_validate(c, t, n) : cm_local_validate(c, t, first, n);
+    if (s != CALOMU_OK) return cm_remote_lost(t, s);
+    t->state.validated += (uint64_t)n;
+    return CALOMU_OK;
 }
 
 /* Mean improvement and worst point on the monitored fold, debiased on itself; NaN where it is too
@@ -8209,6 +8793,8 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     calomu_train_report r;
     calomu_status s;
     int what;
+    s = cm_remote_fetch(c, t);
+    if (s != CALOMU_OK) return cm_remote_lost(t, s);
     cm_train_report(t, CALOMU_TRAIN_EPOCH, &r);
     r.validation_loss = cm_loss(&t->options, t->truth, t->prediction, (int)t->fold_size,
                                 t->thresholds, 0, NULL);
@@ -8231,6 +8817,8 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     state->last = r;
     state->update = state->validated = 0;
     state->loss_sum = 0;
+    if (t->remote && what & CM_PLAN_RELOAD) cm_remote_put(t);
+    if (t->remote) t->remote->state = *state;
     return CALOMU_OK;
 }
 
@@ -8581,8 +9169,10 @@ calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char
     calomu_trainer copy = *t;        /* the list of parts serves reading too */
     cm_entry entry[CM_ENTRIES];
     cm_part *part;
-    int n = cm_checkpoint_parts(c, &copy, &part);
-    calomu_status s;
+    int n;
+    calomu_status s = cm_remote_fetch(c, t);
+    if (s != CALOMU_OK) return s;
+    n = cm_checkpoint_parts(c, &copy, &part);
     if (!part) return CALOMU_EMEMORY;
     s = cm_checkpoint_write(c, path, part, n, entry, cm_checkpoint_entries(t, entry));
     cm_release(c, part);
@@ -9393,46 +9983,36 @@ static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
     return CALOMU_OK;
 }
 
-/* Hits of one event, sorted if they are the caller's. */
-static calomu_status cm_predict_sort(cm_predictor *w, const cm_prediction *p, size_t i,
-                                     size_t *used, calomu_event *e)
-{
-    calomu_status s;
-    *e = p->event[i];
-    if (p->info) return CALOMU_OK;
-    s = cm_sort_hits(w->own, &p->model->info.architecture.geometry, e->hits, e->n_hits,
-                     w->hits + *used, w->hits + *used + e->n_hits, CM_NO_NUMBER);
-    e->hits = w->hits + *used;
-    *used += e->n_hits;
-    return s;
-}
-
+/* n events from `first` on, checked; the caller's hits are sorted into `to`, or into memory of w if
+   that is NULL. */
 static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, size_t first,
-                                       int n, calomu_event *e)
+                                       int n, calomu_event *e, calomu_hit *to)
 {
-    size_t used = 0, total = 0, most = 0;
+    const calomu_geometry *geometry = &p->model->info.architecture.geometry;
+    size_t total = 0, most = 0, need;
     calomu_status s = CALOMU_OK;
     int i;
     for (i = 0; i < n && s == CALOMU_OK; i++) {
-        const calomu_event *from = p->event + first + i;
-        s = cm_check_event(w->own, &p->model->info.architecture.geometry, from, CM_NO_NUMBER);
-        total += from->n_hits;
-        if (from->n_hits > most) most = from->n_hits;
+        e[i] = p->event[first + (size_t)i];
+        s = cm_check_event(w->own, geometry, &e[i], CM_NO_NUMBER);
+        total += e[i].n_hits;
+        if (e[i].n_hits > most) most = e[i].n_hits;
     }
-    if (s != CALOMU_OK) {
-        calomu_status first_bad = s;
-        cm_fail_at(w->own, first + (size_t)i - 1);
-        return first_bad;
-    }
-    if (!p->info && total + most > w->room) {
+    if (s != CALOMU_OK) cm_fail_at(w->own, first + (size_t)i - 1);
+    if (s != CALOMU_OK || p->info) return s;
+    need = to ? most : total + most;
+    if (need > w->room || !w->hits) {
         cm_release(w->own, w->hits);
-        w->hits = cm_allocate(w->own, total + most, sizeof *w->hits);
-        w->room = w->hits ? total + most : 0;
+        w->hits = cm_allocate(w->own, need, sizeof *w->hits);
+        w->room = w->hits ? need : 0;
         if (!w->hits) return CALOMU_EMEMORY;
     }
+    if (!to) to = w->hits + most;
     for (i = 0; i < n && s == CALOMU_OK; i++) {
-        s = cm_predict_sort(w, p, first + (size_t)i, &used, &e[i]);
+        s = cm_sort_hits(w->own, geometry, e[i].hits, e[i].n_hits, to, w->hits, CM_NO_NUMBER);
         if (s != CALOMU_OK) cm_fail_at(w->own, first + (size_t)i);
+        e[i].hits = to;
+        to += e[i].n_hits;
     }
     return s;
 }
@@ -9453,27 +10033,62 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
     return s;
 }
 
+/* Standardised features of n muons. */
+static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_tensor *x)
+{
+    int i, k;
+    for (i = 0; i < n; i++)
+        for (k = 0; k < x->nc; k++) {
+            int j = cm_feature_of_input(x->nc, k);
+            x->x[cm_lane(x, i, k)] = (cm_real)(((double)rows[i * CALOMU_FEATURES + j]
+                                                - info->mean[j]) / info->deviation[j]);
+        }
+}
+
 /* One member on one group. */
 static calomu_status cm_predict_member(cm_predictor *w, const cm_prediction *p, const cm_net *net,
                                        const cm_hits *hits, const float *rows, double *out)
 {
     const calomu_model_info *info = &p->model->info;
-    int n_features = info->architecture.n_features, i, k, j;
+    int n_features = info->architecture.n_features, i;
     cm_tensor *x = NULL, *y;
     cm_graph_reset(w->g);
     cm_graph_split(w->g, hits->muons == 1);
     if (n_features > 0) {
         x = cm_input(w->g, hits->muons, 1, 1, 1, n_features, 0, 0, 0);
-        for (i = 0; x && i < hits->muons; i++)
-            for (k = 0; k < n_features; k++) {
-                j = cm_feature_of_input(n_features, k);
-                x->x[cm_lane(x, i, k)] = (cm_real)(((double)rows[i * CALOMU_FEATURES + j]
-                                                    - info->mean[j]) / info->deviation[j]);
-            }
+        if (x) cm_predict_inputs(info, rows, hits->muons, x);
     }
     y = cm_net_forward(w->g, net, info->architecture.head ? hits : NULL, x, NULL);
     for (i = 0; y && i < hits->muons; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
     return cm_graph_status(w->g);
+}
+
+/* Events and, if the model wants them, features of a group of at most 16 muons. */
+static calomu_status cm_predict_group(cm_predictor *w, const cm_prediction *p, size_t first, int n,
+                                      calomu_event *e, float *rows, calomu_hit *to)
+{
+    calomu_status s = cm_predict_events(w, p, first, n, e, to);
+    int i;
+    for (i = 0; i < n && s == CALOMU_OK && p->source != CM_SOURCE_NONE; i++)
+        s = cm_predict_features(w, p, first + (size_t)i, &e[i], rows + i * CALOMU_FEATURES);
+    return s;
+}
+
+/* A member's predictions of n muons from `first` on. */
+static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t first, int n,
+                                     int member, const double *pred, double *sum)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        size_t at = (first + (size_t)i) * (size_t)p->model->info.members + (size_t)member;
+        if (!isfinite(pred[i]))
+            return cm_fail(own, CALOMU_ENOTFINITE, "muon %zu: the prediction is not finite:"
+                           " its hits or features are far outside anything physical",
+                           first + (size_t)i);
+        sum[i] = fma(p->weight[member], pred[i], member ? sum[i] : 0);
+        if (p->members) p->members[at] = pred[i];
+    }
+    return CALOMU_OK;
 }
 
 static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
@@ -9481,36 +10096,24 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
     const calomu_geometry *geometry = &p->model->info.architecture.geometry;
     calomu_event e[CM_LANES];
     float rows[CM_LANES * CALOMU_FEATURES];
-    double pred[CM_LANES], sum[CM_LANES] = { 0 };
+    double pred[CM_LANES];
     cm_hits hits;
     int i, k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
-    calomu_status s = cm_predict_events(w, p, first, n, e);
-    for (i = 0; i < n && s == CALOMU_OK && p->source != CM_SOURCE_NONE; i++)
-        s = cm_predict_features(w, p, first + (size_t)i, &e[i], rows + i * CALOMU_FEATURES);
-    if (s != CALOMU_OK) return s;
+    calomu_status s = cm_predict_group(w, p, first, n, e, rows, NULL);
+    hits.resident = NULL;
     hits.nz = geometry->nz;
     hits.nx = geometry->nx;
     hits.ny = geometry->ny;
-    for (k = 0; k < p->model->info.members; k++) {
+    for (k = 0; s == CALOMU_OK && k < p->model->info.members; k++) {
         hits.muons = n < CM_SPLIT_BELOW ? 1 : n;         /* the same bits either way */
-        for (i = 0; i < n; i += hits.muons) {
+        for (i = 0; i < n && s == CALOMU_OK; i += hits.muons) {
             hits.event = e + i;
             s = cm_predict_member(w, p, p->model->net[k], &hits, rows + i * CALOMU_FEATURES,
                                   pred + i);
-            if (s != CALOMU_OK) return s;
         }
-        for (i = 0; i < n; i++) {
-            size_t at = (first + (size_t)i) * (size_t)p->model->info.members + (size_t)k;
-            if (!isfinite(pred[i]))
-                return cm_fail(w->own, CALOMU_ENOTFINITE, "muon %zu: the prediction is not finite:"
-                               " its hits or features are far outside anything physical",
-                               first + (size_t)i);
-            sum[i] = fma(p->weight[k], pred[i], sum[i]);
-            if (p->members) p->members[at] = pred[i];
-        }
+        if (s == CALOMU_OK) s = cm_predict_take(w->own, p, first, n, k, pred, p->out + first);
     }
-    for (i = 0; i < n; i++) p->out[first + (size_t)i] = sum[i];
-    return CALOMU_OK;
+    return s;
 }
 
 /* Weights 1/(validation loss), normalised; equal where a loss is unknown.  A loss so small that
@@ -9551,10 +10154,12 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
+/* For n threads; with graphs, unless a device has them. */
 static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
 {
-    size_t bytes = m->arena;
-    calomu_status s = cm_packs_fit(c, m) ? CALOMU_OK : cm_predict_measure(c, m, &bytes);
+    size_t bytes = c->device ? 0 : m->arena;
+    calomu_status s = c->device || cm_packs_fit(c, m) ? CALOMU_OK
+                                                      : cm_predict_measure(c, m, &bytes);
     cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
     unsigned char *memory = w ? cm_keep(c, bytes * (size_t)n) : NULL;
     int i;
@@ -9563,9 +10168,10 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
     for (i = 0; i < n; i++) {
         calomu *own = w[i].own = cm_clone(c);
         if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-        if (own && memory) w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
+        if (own && memory && !c->device)
+            w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
         if (w[i].g && cm_packs_fit(c, m)) w[i].g->packs = &m->packs;
-        if (!own || !w[i].scratch || !w[i].g) {
+        if (!own || !w[i].scratch || (!w[i].g && !c->device)) {
             cm_predictors_free(c, w, n);
             return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
                            bytes);
@@ -9573,6 +10179,228 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
     }
     *out = w;
     return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- the same on a device
+
+   In batches of up to CM_DEVICE_BATCH muons: while one is computed the processor prepares the
+   next.  The context keeps the place, so that the next call finds the weights there. */
+
+enum { CM_DEVICE_BATCH = 1024 };
+
+static size_t cm_net_size(const cm_net *net)
+{
+    return net->n_trained + net->n_fixed + net->n_buffers;
+}
+
+/* Copies the values of a network to `known`, or tells whether they are the same. */
+static int cm_known(cm_real *known, const cm_net *net, int copy)
+{
+    cm_real *block[3];
+    size_t n[3];
+    int i, same = 1;
+    block[0] = net->trained;
+    block[1] = net->fixed;
+    block[2] = net->buffers;
+    n[0] = net->n_trained;
+    n[1] = net->n_fixed;
+    n[2] = net->n_buffers;
+    for (i = 0; i < 3; known += n[i++])
+        if (copy) memcpy(known, block[i], n[i] * sizeof *known);
+        else same = same && memcmp(known, block[i], n[i] * sizeof *known) == 0;
+    return same;
+}
+
+static int cm_place_has(const calomu *c, const cm_place *p, const calomu_model *m, int room)
+{
+    int k, same = p && p->unit && p->known && p->unit->status == CALOMU_OK && cm_place_fits(c, p)
+               && p->room >= room && p->members == m->info.members
+               && cm_same_architecture(&p->net->arch, &m->info.architecture)
+               && cm_net_size(p->net) == cm_net_size(m->net[0]);
+    for (k = 0; same && k < p->members; k++)
+        same = cm_known(p->known + (size_t)k * cm_net_size(p->net), m->net[k], 0);
+    return same;
+}
+
+static int cm_trained_net(const cm_net *net)
+{
+    int i;
+    for (i = 0; i < net->n_params; i++)
+        if (net->param[i].role == CM_BUFFER && strstr(net->param[i].name, ".count")
+            && !(*cm_net_values(net, &net->param[i]) > 0)) return 0;
+    return 1;
+}
+
+/* The model on the context's device, with room for a batch. */
+static calomu_status cm_place_for(calomu *c, const calomu_model *m, int room)
+{
+    calomu_status s;
+    int k;
+    if (cm_place_has(c, c->place, m, room)) return CALOMU_OK;
+    for (k = 0; k < m->info.members; k++)
+        if (!cm_trained_net(m->net[k]))
+            return cm_fail(c, CALOMU_EFORMAT, "the network was never trained: a batch norm is"
+                           " empty");
+    cm_place_free(c, c->place);
+    c->place = NULL;
+    s = cm_place_new(c, m->net[0], m->info.members, room, &c->place);
+    if (s != CALOMU_OK) return s;
+    c->place->known = cm_allocate(c, cm_net_size(m->net[0]) * (size_t)m->info.members,
+                                  sizeof *c->place->known);
+    if (!c->place->known) return CALOMU_EMEMORY;
+    for (k = 0; k < m->info.members; k++) {
+        cm_place_put(c->place, k, m->net[k]);
+        (void)cm_known(c->place->known + (size_t)k * cm_net_size(m->net[0]), m->net[k], 1);
+    }
+    while ((s = cm_place_arena(c, c->place, c->place->batch, NULL)) == CALOMU_EMEMORY
+           && c->place->batch > CM_LANES)        /* smaller batches give the same bits */
+        c->place->batch = (int)cm_outputs_size(c->place->batch / 2);
+    return s == CALOMU_OK ? cm_place_status(c, c->place) : s;
+}
+
+typedef struct cm_shipment {         /* a batch on its way to the device */
+    size_t first;
+    int n;
+    calomu_event *event;             /* [room] */
+    float *rows;                     /* [room][28] */
+    calomu_hit *hits;                /* sorted, of the caller's events */
+    size_t hits_room;
+} cm_shipment;
+
+/* Room for the caller's hits of the batch; *at[u]: where those of group u begin. */
+static calomu_status cm_ship_room(calomu *c, const cm_prediction *p, cm_shipment *b, size_t *at)
+{
+    size_t total = 0;
+    int i;
+    for (i = 0; i < b->n; i++) {
+        if (i % CM_LANES == 0) at[i / CM_LANES] = total;
+        total += p->info ? 0 : p->event[b->first + (size_t)i].n_hits;
+    }
+    if (total <= b->hits_room && b->hits) return CALOMU_OK;
+    cm_release(c, b->hits);
+    b->hits = cm_allocate(c, total, sizeof *b->hits);
+    b->hits_room = b->hits ? total : 0;
+    return b->hits ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+static calomu_status cm_ship_group(cm_predictor *w, const cm_prediction *p, cm_shipment *b,
+                                   const size_t *at, int u)
+{
+    int i = u * CM_LANES, n = b->n - i < CM_LANES ? b->n - i : CM_LANES;
+    return cm_predict_group(w, p, b->first + (size_t)i, n, b->event + i,
+                            b->rows + (size_t)i * CALOMU_FEATURES, b->hits + at[u]);
+}
+
+/* Prepares n muons from `first` on and sends them to slot. */
+static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w, int threads,
+                             cm_shipment *b, size_t first, int slot)
+{
+    size_t at[CM_DEVICE_BATCH / CM_LANES];
+    cm_tensor x;
+    int u, units, failed;
+    calomu_status s;
+    b->first = first;
+    b->n = p->n - first < (size_t)c->place->batch ? (int)(p->n - first) : c->place->batch;
+    failed = units = (b->n + CM_LANES - 1) / CM_LANES;
+    s = cm_ship_room(c, p, b, at);
+    if (s != CALOMU_OK) return s;
+    CM_PARALLEL_FOR(threads)
+    for (u = 0; u < units; u++) {
+        if (cm_ship_group(w + cm_thread(), p, b, at, u) == CALOMU_OK) continue;
+        CM_CRITICAL
+        if (u < failed) failed = u;
+    }
+    if (failed < units) {            /* again, for the message of the first failure */
+        s = cm_ship_group(w, p, b, at, failed);
+        return s == CALOMU_OK ? cm_fail(c, CALOMU_EMEMORY, "no memory for inference")
+                              : cm_fail(c, s, "%s", calomu_message(w->own));
+    }
+    memset(&x, 0, sizeof x);
+    x.x = c->place->home;
+    x.nc = p->model->info.architecture.n_features;
+    x.group = (size_t)x.nc * CM_LANES;
+    memset(x.x, 0, cm_inputs_size(p->model->net[0], b->n) * sizeof *x.x);
+    if (x.nc > 0) cm_predict_inputs(&p->model->info, b->rows, b->n, &x);
+    cm_place_load(c->place, slot, b->event, b->n);
+    return cm_place_status(c, c->place);
+}
+
+/* All members on the batch in slot, asked of the device. */
+static calomu_status cm_predict_launch(calomu *c, const cm_prediction *p, int slot, int n)
+{
+    cm_place *o = c->place;
+    cm_graph *g;
+    calomu_status s = cm_place_arena(c, o, n, NULL);
+    int k;
+    if (s != CALOMU_OK) return s;
+    g = cm_graph_on(c, o->unit, o->arena, o->arena_size, 1, 0);
+    if (!g) return CALOMU_EMEMORY;
+    g->keeper = &o->kept;
+    for (k = 0; k < p->model->info.members && s == CALOMU_OK; k++) {
+        cm_tensor *y;
+        cm_graph_reset(g);
+        y = cm_place_forward(g, o, k, slot, n, NULL);
+        s = cm_graph_status(g);
+        if (s == CALOMU_OK)
+            o->unit->device->copy(o->unit, o->outputs + cm_outputs_size(n) * (size_t)k, y->x,
+                                  cm_outputs_size(n) * sizeof *o->outputs);
+    }
+    cm_graph_free(g);
+    return s;
+}
+
+static calomu_status cm_predict_fetch(calomu *c, const cm_prediction *p, size_t first, int n)
+{
+    cm_place *o = c->place;
+    size_t per = cm_outputs_size(n);
+    int i, k, members = p->model->info.members;
+    calomu_status s;
+    o->unit->device->get(o->unit, o->result, o->outputs, per * (size_t)members * sizeof *o->result);
+    s = cm_place_status(c, o);
+    for (k = 0; k < members && s == CALOMU_OK; k++)
+        for (i = 0; i < n && s == CALOMU_OK; i++) {
+            double pred = (double)o->result[per * (size_t)k + (size_t)i];
+            s = cm_predict_take(c, p, first + (size_t)i, 1, k, &pred, p->out + first + i);
+        }
+    return s;
+}
+
+static calomu_status cm_predict_batches(calomu *c, const cm_prediction *p, cm_predictor *w,
+                                        int threads, cm_shipment *b)
+{
+    calomu_status s = cm_ship(c, p, w, threads, b, 0, 0), next = CALOMU_OK;
+    int slot = 0;
+    while (s == CALOMU_OK) {
+        size_t first = b->first, end = first + (size_t)b->n;
+        int n = b->n;
+        s = cm_predict_launch(c, p, slot, n);
+        if (s == CALOMU_OK && end < p->n) next = cm_ship(c, p, w, threads, b, end, 1 - slot);
+        if (next != CALOMU_OK) return next;
+        if (s == CALOMU_OK) s = cm_predict_fetch(c, p, first, n);
+        if (s != CALOMU_OK || end == p->n) break;
+        slot = 1 - slot;
+    }
+    return s;
+}
+
+static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
+{
+    int room = p->n < CM_DEVICE_BATCH ? (int)cm_outputs_size((int)p->n) : CM_DEVICE_BATCH;
+    int groups = room / CM_LANES, threads = groups < c->threads ? groups : c->threads;
+    cm_predictor *w = NULL;
+    cm_shipment b;
+    calomu_status s = cm_place_for(c, p->model, room);
+    memset(&b, 0, sizeof b);
+    if (s == CALOMU_OK) s = cm_predictors_new(c, p->model, threads, &w);
+    if (s != CALOMU_OK) return s;
+    b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
+    b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
+    s = b.event && b.rows ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
+    cm_release(c, b.event);
+    cm_release(c, b.rows);
+    cm_release(c, b.hits);
+    cm_predictors_free(c, w, threads);
+    return s;
 }
 
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
@@ -9618,7 +10446,7 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
     s = p.weight && p.out && (p.members || !members) ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK) {
         cm_member_weights(model, p.weight);
-        s = cm_predict_all(c, &p);
+        s = c->device ? cm_predict_on_device(c, &p) : cm_predict_all(c, &p);
     }
     if (s == CALOMU_OK) memcpy(out, p.out, n * sizeof *out);
     if (s == CALOMU_OK && members) memcpy(members, p.members, n * width);

@@ -39,7 +39,7 @@
    environment or keeps mutable globals.  A context serves one thread at a time; use one per
    thread.  A loaded model and an open data file are read-only: any number of contexts may use them
    at once.  Results are the same to the last bit for any number of threads, any split of a batch
-   at inference, and any instruction set.  */
+   at inference, any instruction set, and on a GPU (cuda/calomu_cuda.h).  */
 #ifndef CALOMU_H
 #define CALOMU_H
 
@@ -67,6 +67,7 @@ typedef enum calomu_status {
     CALOMU_EIO = 4,          /* the operating system failed to read or write (disk full, ...) */
     CALOMU_EMEMORY = 5,      /* no memory */
     CALOMU_ENOTFINITE = 6,   /* a loss or prediction is not finite */
+    CALOMU_EDEVICE = 7,      /* no such device, its driver is too old, or a kernel failed */
     CALOMU_STOPPED = 85      /* stopped on request, state kept */
 } calomu_status;
 
@@ -77,6 +78,14 @@ typedef enum calomu_isa {
     CALOMU_ISA_AVX2 = 2,
     CALOMU_ISA_AVX512 = 3
 } calomu_isa;
+
+/* Where the network is computed other than on the processor: calomu_cuda of cuda/calomu_cuda.h. */
+typedef struct calomu_device calomu_device;
+
+typedef enum calomu_math {
+    CALOMU_MATH_EQUAL = 0,   /* the bits of the processor */
+    CALOMU_MATH_FAST = 1     /* tensor cores: other bits, the same from run to run; devices only */
+} calomu_math;
 
 /* Options of a context; a zero-initialised struct means the defaults. */
 typedef struct calomu_options {
@@ -89,12 +98,18 @@ typedef struct calomu_options {
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
-} calomu_options;            /*   a third less memory, a quarter more time */
+                             /*   a third less memory, a quarter more time */
+    const calomu_device *device;     /* NULL: the processor */
+    int device_number;               /* of several, from 0 */
+    calomu_math math;
+} calomu_options;
 
 typedef struct calomu calomu;        /* a context: allocator, threads, message of the last error */
 
 /* Makes a context; options may be NULL.  EUSAGE: bad options or an instruction set that the
-   machine lacks.  EMEMORY.  On failure *c is NULL. */
+   machine lacks.  EMEMORY.  On failure *c is NULL.  A device is opened by the first call that
+   computes there, which fails with EDEVICE or EMEMORY if it cannot; the processor never steps in
+   silently. */
 calomu_status calomu_open(calomu **c, const calomu_options *options);
 void calomu_close(calomu *c);                          /* NULL is allowed */
 const char *calomu_message(const calomu *c);           /* of the last failure; never NULL */
@@ -493,12 +508,15 @@ typedef struct cm_norm {
     cm_real *sums, *squares, *count, *batch;
 } cm_norm;
 
+typedef struct cm_resident cm_resident;      /* hits in the memory of a device */
+
 /* Hits of a batch, borrowed: event i of B.  A graph that records keeps the pointer until
    cm_backward or the reset. */
 typedef struct cm_hits {
     const calomu_event *event;
     int muons;
     int nz, nx, ny;
+    cm_resident *resident;           /* on a device: the hits there, and event is not read */
 } cm_hits;
 
 /* Weights as the kernels of one instruction set want them, kept for inference. */
@@ -514,7 +532,141 @@ typedef struct cm_packs {
     int n, room;
 } cm_packs;
 
+typedef struct cm_keeper {           /* the same in the memory of a device */
+    cm_pack_of *one;
+    int n, room;
+} cm_keeper;
+
 typedef struct cm_graph cm_graph;    /* tape and arena */
+typedef struct cm_record cm_record;  /* one operation on the tape */
+typedef struct cm_kernels cm_kernels;
+
+enum { CM_ROWS = 1, CM_GROUPS };
+enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
+enum { CM_NORM_E = 3, CM_NORM_F };   /* columns of the backward pass */
+enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE };
+
+struct cm_record {
+    void (*backward)(cm_graph *g, cm_record *r);
+    void (*again)(cm_graph *g, cm_record *r);    /* makes out->x from the inputs, or NULL */
+    cm_tensor *out, *in[4];
+    cm_weight w, bias;               /* w.x NULL: every weight is `scale` (sums of hits) */
+    cm_norm norm;
+    const cm_hits *hits;
+    int kernel, stride, pad, first, swish, wino, cheap;
+    int first_reader;                /* 1: of in[0], so the last to add to its gradient */
+    int takes_late;                  /* CM_ROWS, CM_GROUPS: backward reads late gradients (7.4) */
+    double scale;
+    double *saved;                   /* what forward keeps; of a batch norm its transform (7.4), */
+    cm_real *column[5];              /*   [kind][channel], and in reals: a, b, mean; */
+    double *sums;                    /*   backward e, f; sums of its first pass, once begun */
+    cm_real *gate;                   /* of a join, kept for the late gradient of its path */
+    const char *name;                /* of the operation, for a profile */
+    cm_record *before;
+};
+
+/* What computes an operation on whole tensors.  forward: the values of r->out (without its halo),
+   from those of the inputs.  backward: adds to the gradients of inputs and weights. */
+typedef struct cm_operation {
+    void (*forward)(cm_graph *g, cm_record *r);
+    void (*backward)(cm_graph *g, cm_record *r);
+} cm_operation;
+
+/* The one table of operations: the processor's, or a device's. */
+typedef struct cm_operations {
+    cm_operation sparse, conv, pool, point, norm, mean, max, add, concat, scale, join;
+    void (*norm_prepare)(cm_graph *g, cm_record *r);     /* updates the buffers from in[0], in */
+                                     /*   training; then saved and columns A, B, MEAN */
+    void (*zero)(cm_graph *g, void *at, size_t bytes);
+    void (*zero_halo)(cm_graph *g, const cm_tensor *t, cm_real *x);
+} cm_operations;
+
+typedef struct cm_block {            /* of the arena */
+    size_t offset, size;
+    int free;
+} cm_block;
+
+struct cm_graph {
+    calomu *c;
+    struct cm_unit *unit;            /* the device whose memory the arena is, or NULL */
+    const cm_operations *o;
+    unsigned char *memory;           /* NULL: dry */
+    size_t size, used, peak;
+    cm_block *block;
+    int n_blocks, room;
+    struct cm_small *small;
+    cm_record *last;
+    int threads, training, fast, split, recompute;
+    calomu_status status;
+    const cm_kernels *k;
+    const cm_packs *packs;           /* packed weights to use, or NULL */
+    cm_packs *packing;               /* to fill in a dry graph, or NULL */
+    cm_keeper *keeper;               /* on a device: weights do not change; or NULL */
+};
+
+/* What the operations of a device need of the graph.  cm_kept: memory for what is made of weights
+   alone, found again under its key from call to call if the weights do not change; *fresh becomes
+   1 if it must be filled.  Else it is the arena's; cm_give_back takes either. */
+cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh);
+int cm_dry(const cm_graph *g);                           /* 1: take memory, compute nothing */
+cm_real *cm_arena_take(cm_graph *g, size_t count);       /* undefined contents; NULL: failed */
+void cm_give_back(cm_graph *g, const void *x);
+int cm_grad_begin(cm_graph *g, cm_tensor *t);            /* t->dx is there; 1: add to it */
+int cm_cheap(const cm_tensor *t);
+void cm_forget(cm_graph *g, cm_tensor *t);               /* t->x may go and be made again: */
+void cm_remember(cm_graph *g, cm_tensor *t);
+void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
+
+/* A device that is open: its own struct begins with this. */
+typedef struct cm_unit {
+    const calomu_device *device;
+    calomu_math math;
+    calomu_status status;            /* of the first failure; all calls after it do nothing */
+    char message[256];
+} cm_unit;
+
+typedef struct cm_loss_job {         /* the loss of a batch; all memory is the device's */
+    const calomu_train_options *options;
+    cm_tensor *y;                    /* predictions; y->dx gets the gradient */
+    const double *truth;             /* GeV, B values */
+    double *thresholds;              /* updated */
+    double *work;                    /* 4 B + 64 values */
+    double *loss;
+    int *finite;                     /* becomes 1: loss and predictions are finite, or 0 */
+} cm_loss_job;
+
+typedef struct cm_adam_job {         /* cm_adam, unless something is not finite */
+    cm_real *w, *m, *v;
+    const cm_real *dw;
+    size_t n;
+    double rate, root, beta1;        /* lr/(1 - beta1^t), sqrt(1 - beta2^t) */
+    const int *finite;               /* of the loss */
+    int *gradient_finite;            /* becomes 1 or 0; 0 and no update if either is 0 */
+} cm_adam_job;
+
+/* A device: its operations, memory and services.  Work is done in the order of the calls, which
+   return before it is done unless they say so. */
+struct calomu_device {
+    const char *name;
+    int plain;                       /* 1: the plain kernels, one result a thread */
+    cm_operations o;
+    calomu_status (*open)(calomu *c, int number, calomu_math math, cm_unit **unit);
+    void (*close)(cm_unit *u);
+    void *(*allocate)(cm_unit *u, size_t bytes);         /* 256-byte aligned; NULL: none */
+    void (*release)(cm_unit *u, void *memory);           /* waits; NULL is allowed */
+    void (*put)(cm_unit *u, void *to, const void *from, size_t bytes);   /* `from` may change */
+    void (*get)(cm_unit *u, void *to, const void *from, size_t bytes);   /* waits */
+    void (*copy)(cm_unit *u, void *to, const void *from, size_t bytes);  /* within the device */
+    void (*fill)(cm_unit *u, void *at, size_t bytes);    /* with zeros */
+    calomu_status (*wait)(cm_unit *u);                   /* the first failure, or OK */
+    cm_resident *(*hits_new)(cm_unit *u);
+    void (*hits_free)(cm_unit *u, cm_resident *h);
+    void (*hits_put)(cm_unit *u, cm_resident *h, const cm_hits *hits);   /* beside the work that */
+                                     /*   is under way; `event` may change */
+    void (*loss)(cm_unit *u, const cm_loss_job *job);
+    void (*adam)(cm_unit *u, const cm_adam_job *job);
+    double (*peak)(cm_unit *u);      /* FLOP/s of fused products in registers, measured; 0: unknown */
+};
 
 /* A profile: `lap` is called, by the thread that works with the context, when a part of an
    operation has ended.  All the time since the call before belongs to it.  NULL: no profile. */
@@ -530,6 +682,8 @@ void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *use
    it records and counts but does not compute.  training: operations are recorded for backward and
    batch norms update their buffers. */
 cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training);
+cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int threads,
+                      int training);           /* the same in a device's memory; NULL: processor */
 void cm_graph_free(cm_graph *g);
 void cm_graph_split(cm_graph *g, int split);   /* 1: hits of one muon go into blocks; inference */
 void cm_graph_reset(cm_graph *g);              /* forgets tensors and records; keeps the memory */
