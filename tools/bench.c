@@ -11,6 +11,9 @@
    one.  */
 #define CALOMU_INTERNALS             /* the profile; everything else is public interface */
 #include "calomu_tool.h"
+#ifdef CALOMU_CUDA
+#include "../cuda/calomu_cuda.h"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,7 +71,22 @@ static const bench_row bench_rows[] = {
     { "start_ms", "calomu predict on one muon, whole process", "ms", 30, 1 },
     { "two_threads", "2 threads against 1, training or inference", "times", 1.85, 0 }
 };
-enum { BENCH_ROWS = sizeof bench_rows / sizeof bench_rows[0] };
+
+/* On a GPU, in equal and in fast math. */
+#define BENCH_GPU_ROWS(train, infer, one) \
+    { "gpu_train_256", "training, batch 256", "1/s", train, 0 }, \
+    { "gpu_train_best", "training, its best batch", "1/s", train, 0 }, \
+    { "gpu_infer_1024", "inference, batch 1024", "1/s", infer, 0 }, \
+    { "gpu_one_muon_ms", "one muon alone, hits to GeV", "ms", one, 1 }, \
+    { "gpu_train_gb", "memory of training on the device, batch 256", "GB", 3, 1 }, \
+    { "gpu_train_vs_torch", "training against PyTorch there, each at its best", "times", 1, 0 }, \
+    { "gpu_infer_vs_torch", "inference against PyTorch there, each at its best", "times", 1, 0 }
+static const bench_row bench_equal_rows[] = { BENCH_GPU_ROWS(8000, 40000, 2) };
+static const bench_row bench_fast_rows[] = { BENCH_GPU_ROWS(16000, 80000, 1) };
+enum {
+    BENCH_ROWS = sizeof bench_rows / sizeof bench_rows[0],
+    BENCH_DEVICE_ROWS = sizeof bench_equal_rows / sizeof bench_equal_rows[0]
+};
 
 typedef struct bench bench;
 typedef calomu_status (*bench_job)(bench *b, int batch);
@@ -87,10 +105,14 @@ typedef struct bench_side {
 struct bench {
     const char *data_path, *model_path, *csv_path, *program, *yardstick, *newest, *batches;
     const char *scaling_path;
-    int32_t batch, threads;
+    int32_t batch;
+    tool_machine machine;
     int profile;
     double seconds;
     calomu *c;                       /* the parent's; a child opens its own */
+    const bench_row *row;            /* what is measured: those of the processor or of a GPU */
+    int rows;
+    double told;                     /* in a child: MB of a device's memory; 0: none */
     double value[BENCH_ROWS];        /* NaN: left out, for this reason: */
     const char *why[BENCH_ROWS];
     bench_side side[BENCH_SIDES];    /* the group */
@@ -103,22 +125,22 @@ struct bench {
     int job_threads;                 /* in a child */
 };
 
-static int bench_row_find(const char *name)
-{
-    int i = 0;
-    while (i < BENCH_ROWS - 1 && strcmp(bench_rows[i].name, name) != 0) i++;
-    return i;
-}
-
+/* Sets the row of this name, if this machine has it. */
 static void bench_set(bench *b, const char *name, double value)
 {
-    b->value[bench_row_find(name)] = value;
+    int i;
+    for (i = 0; i < b->rows; i++)
+        if (strcmp(b->row[i].name, name) == 0) b->value[i] = value;
 }
 
 static void bench_leave(bench *b, const char *name, const char *why)
 {
-    b->why[bench_row_find(name)] = why;
+    int i;
+    for (i = 0; i < b->rows; i++)
+        if (strcmp(b->row[i].name, name) == 0) b->why[i] = why;
 }
+
+static int bench_on_device(const bench *b) { return strcmp(b->machine.device, "cpu") != 0; }
 
 static int bench_met(const bench_row *row, double value)
 {
@@ -129,8 +151,8 @@ static void bench_print(const bench *b)
 {
     int i;
     printf("\n%-52s%10s%12s  %s\n", "", "measured", "target", "met");
-    for (i = 0; i < BENCH_ROWS; i++) {
-        const bench_row *r = &bench_rows[i];
+    for (i = 0; i < b->rows; i++) {
+        const bench_row *r = &b->row[i];
         if (isnan(b->value[i]))
             printf("%-52s  LEFT OUT: %s\n", r->text, b->why[i]);
         else
@@ -146,8 +168,8 @@ static calomu_status bench_csv(const bench *b)
     calomu_status s = tool_writer_open(b->c, b->csv_path, &w);
     if (s != CALOMU_OK) return s;
     tool_write_text(w, "row,value,unit,target,met\n");
-    for (i = 0; i < BENCH_ROWS; i++) {
-        const bench_row *r = &bench_rows[i];
+    for (i = 0; i < b->rows; i++) {
+        const bench_row *r = &b->row[i];
         if (isnan(b->value[i])) continue;
         tool_write_format(w, "%s,", r->name);
         tool_write_number(w, b->value[i], 6);
@@ -203,7 +225,7 @@ static int bench_turn(const bench *b)
 
 static void bench_tell(const bench *b, double seconds)
 {
-    bench_say(b, "%.17g %.6g\n", seconds, bench_resident());
+    bench_say(b, "%.17g %.6g\n", seconds, b->told > 0 ? b->told : bench_resident());
 }
 
 /* ---------------------------------------------------------------- sides: the parent's part */
@@ -302,7 +324,7 @@ static bench_side *bench_peer_add(bench *b, const char *command, const char *job
                                   const char *batches)
 {
     (void)snprintf(b->command, sizeof b->command, "exec %s --job %s --batch %s --threads %d",
-                   command, job, batches, (int)b->threads);
+                   command, job, batches, (int)b->machine.threads);
     return bench_side_add(b, bench_peer_job, 0, 0, command);
 }
 
@@ -706,9 +728,11 @@ static calomu_status bench_training_begin(const bench *b, bench_training *t, int
 {
     calomu_train_options o = calomu_train_options_default();
     calomu_architecture a = calomu_architecture_default();
+    tool_machine machine = b->machine;
     calomu_status s;
     memset(t, 0, sizeof *t);
-    s = tool_open_training(&t->c, threads, recompute);
+    machine.threads = threads;
+    s = tool_open_on(&t->c, &machine, recompute);
     if (s == CALOMU_OK) s = bench_muons_load(b, t->c, &a.feature_options, &t->muons);
     if (s != CALOMU_OK) return s;
     t->event = bench_batch(&t->muons, batch, BENCH_FOLDS);
@@ -748,6 +772,7 @@ static calomu_status bench_updates(bench *b, int batch, int recompute)
     (void)snprintf(text, sizeof text, "training step, batch %d, %d thread%s%s", batch,
                    b->job_threads, b->job_threads > 1 ? "s" : "",
                    recompute ? ", --recompute" : "");
+    if (s == CALOMU_OK && bench_on_device(b)) b->told = 1e-6 * (double)calomu_trainer_memory(t.trainer);
     if (s == CALOMU_OK) bench_ready(b, batch, text);
     while (s == CALOMU_OK && bench_turn(b)) {
         s = bench_update(&t, &seconds);
@@ -796,7 +821,10 @@ static calomu_status bench_model_job(bench *b, int batch, int alone)
     calomu *c = NULL;
     calomu_model *model = NULL;
     bench_muons m = { 0 };
-    calomu_status s = tool_open(&c, b->job_threads);
+    tool_machine machine = b->machine;
+    calomu_status s;
+    machine.threads = b->job_threads;
+    s = tool_open_on(&c, &machine, 0);
     if (s != CALOMU_OK) return s;
     s = calomu_model_load(c, b->model_path, &model);
     if (s != CALOMU_OK) (void)tool_report(c, s);
@@ -972,6 +1000,23 @@ static void bench_profile_rows(bench *b, const bench_profile *p)
     bench_set(b, "other_share", 100 * (1 - fmin(conv / p->total, 1)));
 }
 
+/* FLOP/s of the cores, or of the device. */
+static double bench_peak_of(const bench *b)
+{
+#ifdef CALOMU_CUDA
+    cm_unit *u = NULL;
+    double rate = 0;
+    if (bench_on_device(b)
+        && calomu_cuda.open(b->c, tool_device_number(&b->machine), CALOMU_MATH_EQUAL, &u)
+               == CALOMU_OK) {
+        rate = calomu_cuda.peak(u);
+        calomu_cuda.close(u);
+    }
+    if (bench_on_device(b)) return rate;
+#endif
+    return bench_peak_rate((int)b->machine.threads);
+}
+
 /* In this process: the last of all measurements. */
 static calomu_status bench_profile_run(bench *b)
 {
@@ -979,21 +1024,22 @@ static calomu_status bench_profile_run(bench *b)
     bench_training t;
     double began = tool_seconds(), seconds;
     int round;
-    calomu_status s = bench_training_begin(b, &t, b->batch, (int)b->threads, 0);
+    calomu_status s = bench_training_begin(b, &t, b->batch, (int)b->machine.threads, 0);
     memset(&p, 0, sizeof p);
     p.muons = b->batch;
     p.total = INFINITY;
-    p.peak = bench_peak_rate((int)b->threads);
+    p.peak = bench_peak_of(b);
     if (s == CALOMU_OK) s = bench_update(&t, &seconds);
     if (s == CALOMU_OK) cm_lap_set(t.c, bench_lap, &p);
     for (round = 0; s == CALOMU_OK && !tool_stop
          && (round < BENCH_LEAST || tool_seconds() - began < b->seconds); round++) {
-        p.peak = fmax(p.peak, bench_peak_rate((int)b->threads));
+        p.peak = fmax(p.peak, bench_peak_of(b));
         s = bench_profile_step(&p, &t);
     }
     bench_training_end(&t);
     if (s != CALOMU_OK) return s;
-    printf("%-52s%10.4g GFLOP/s\n", "multiply-adds in registers, all threads", 1e-9 * p.peak);
+    printf("%-52s%10.4g GFLOP/s\n", bench_on_device(b) ? "fused products in registers, the GPU"
+           : "multiply-adds in registers, all threads", 1e-9 * p.peak);
     if (b->profile) bench_profile_print(&p);
     bench_profile_rows(b, &p);
     return CALOMU_OK;
@@ -1090,7 +1136,7 @@ static calomu_status bench_against(bench *b, bench_job job, const char *name, co
     calomu_status s;
     (void)snprintf(batch, sizeof batch, "%d", (int)b->batch);
     if (same) at_same = bench_peer_add(b, command, name, batch);
-    own = bench_side_add(b, job, b->batch, (int)b->threads, name);
+    own = bench_side_add(b, job, b->batch, (int)b->machine.threads, name);
     s = bench_group(b);
     if (s == CALOMU_OK) s = bench_lost(own);
     if (s != CALOMU_OK) return s;
@@ -1123,7 +1169,7 @@ static calomu_status bench_threads(bench *b)
 {
     static const bench_job job[2] = { bench_training_job, bench_infer_job };
     double least = INFINITY;
-    int i, both = b->threads >= 2;
+    int i, both = b->machine.threads >= 2;
     for (i = 0; i < 2; i++) {
         bench_side *many = bench_side_add(b, job[i], b->batch, both ? 2 : 1, "2 threads");
         bench_side *one = bench_side_add(b, job[i], b->batch, 1, "1 thread");
@@ -1175,12 +1221,70 @@ static calomu_status bench_all(bench *b)
     return s == CALOMU_OK && tool_stop ? CALOMU_STOPPED : s;
 }
 
+/* ---------------------------------------------------------------- the run on a GPU */
+
+/* The fastest of several batches, muons/s; one that does not fit into the memory is left out. */
+static calomu_status bench_device_job(bench *b, bench_job job, const int *batch, int n,
+                                      double *first, double *most, double *memory)
+{
+    bench_side *side[BENCH_SIDES];
+    calomu_status s;
+    int i;
+    for (i = 0; i < n; i++) {
+        side[i] = bench_side_add(b, job, batch[i], (int)b->machine.threads, "on the device");
+        if (side[i]->status == CALOMU_EDEVICE) return CALOMU_EDEVICE;        /* said */
+    }
+    s = bench_group(b);
+    *most = 0;
+    for (i = 0; i < n && s == CALOMU_OK; i++) {
+        if (i > 0 && side[i]->status == CALOMU_EMEMORY) continue;
+        s = bench_lost(side[i]);
+        *most = fmax(*most, 1 / bench_best(side[i]));
+    }
+    *first = 1 / bench_best(side[0]);
+    *memory = 1e-3 * side[0]->memory;
+    return s;
+}
+
+static calomu_status bench_device_peer(bench *b, const char *name, const char *row, double ours)
+{
+    bench_side *peer = bench_peer_add(b, b->yardstick, name, "64,128,256,512,1024");
+    calomu_status s = bench_group(b);
+    bench_set(b, row, ours * bench_best(peer));
+    bench_leave(b, row, "the peer did not run, see above");
+    return s;
+}
+
+static calomu_status bench_device(bench *b)
+{
+    static const int train[] = { 256, 128, 512, 1024 }, infer[] = { 1024, 256 }, one[] = { 1 };
+    double train_first, train_most, infer_first, infer_most, rate, memory, none;
+    calomu_status s;
+    printf("%-52s%10s%10s%9s\n", "ms per muon", "least", "median", "MB");
+    s = bench_device_job(b, bench_training_job, train, 4, &train_first, &train_most, &memory);
+    if (s == CALOMU_OK)
+        s = bench_device_job(b, bench_infer_job, infer, 2, &infer_first, &infer_most, &none);
+    if (s == CALOMU_OK) s = bench_device_job(b, bench_host_job, one, 1, &rate, &none, &none);
+    if (s != CALOMU_OK) return s;
+    bench_set(b, "gpu_train_256", train_first);
+    bench_set(b, "gpu_train_best", train_most);
+    bench_set(b, "gpu_infer_1024", infer_first);
+    bench_set(b, "gpu_one_muon_ms", 1e3 / rate);
+    bench_set(b, "gpu_train_gb", memory);
+    if (b->yardstick) s = bench_device_peer(b, "training", "gpu_train_vs_torch", train_most);
+    if (s == CALOMU_OK && b->yardstick)
+        s = bench_device_peer(b, "inference", "gpu_infer_vs_torch", infer_most);
+    b->profile = 1;                  /* the share of the peak of every operation */
+    if (s == CALOMU_OK) s = bench_profile_run(b);
+    return s == CALOMU_OK && tool_stop ? CALOMU_STOPPED : s;
+}
+
 /* ---------------------------------------------------------------- scaling */
 
 /* ms per muon of a job, alone; NaN where it fails for want of memory. */
 static calomu_status bench_alone(bench *b, bench_job job, int batch, double *ms)
 {
-    bench_side *side = bench_side_add(b, job, batch, (int)b->threads, "scaling");
+    bench_side *side = bench_side_add(b, job, batch, (int)b->machine.threads, "scaling");
     calomu_status s = bench_group(b);
     *ms = 1e3 * bench_best(side);
     if (s != CALOMU_OK || side->status == CALOMU_EMEMORY) return s;
@@ -1269,21 +1373,27 @@ static calomu_status bench_check(bench *b)
 
 static calomu_status bench_run(bench *b)
 {
-    int i;
+    int i, profile = b->profile;
     calomu_status s = bench_check(b);
     if (s != CALOMU_OK) return s;
-    for (i = 0; i < BENCH_ROWS; i++) {
+    b->row = bench_rows;
+    b->rows = BENCH_ROWS;
+    if (bench_on_device(b)) {
+        b->row = b->machine.math == CALOMU_MATH_FAST ? bench_fast_rows : bench_equal_rows;
+        b->rows = BENCH_DEVICE_ROWS;
+    }
+    for (i = 0; i < b->rows; i++) {
         b->value[i] = (double)CALOMU_ABSENT;
-        b->why[i] = strstr(bench_rows[i].name, "_torch_") ? "no --yardstick is given"
-            : strstr(bench_rows[i].name, "_newest") ? "no --newest is given" : "";
+        b->why[i] = strstr(b->row[i].name, "_torch") ? "no --yardstick is given"
+            : strstr(b->row[i].name, "_newest") ? "no --newest is given" : "";
     }
     bench_leave(b, "two_threads", "there is one thread");
     printf("%s\nmuons: %s\n\n", calomu_build_info(b->c), b->data_path);
     if (b->scaling_path) return bench_scaling(b);
-    if (b->profile) s = bench_profile_run(b);
-    else s = bench_all(b);
+    if (profile) s = bench_profile_run(b);
+    else s = bench_on_device(b) ? bench_device(b) : bench_all(b);
     if (s != CALOMU_OK) return s;
-    if (!b->profile) bench_print(b);
+    if (!profile) bench_print(b);
     return b->csv_path ? bench_csv(b) : CALOMU_OK;
 }
 
@@ -1297,7 +1407,7 @@ int verb_bench(int argc, char **argv)
           .help = "model for the inference runs" },
         { .name = "batch", .type = TOOL_INT, .target = &b.batch, .value = "N",
           .help = "muons in a batch", .low = 2, .high = 65536 },
-        TOOL_OPTION_THREADS(&b.threads),
+        TOOL_OPTIONS_MACHINE(b.machine),
         { .name = "seconds", .type = TOOL_DOUBLE, .target = &b.seconds, .value = "S",
           .help = "time for each measurement, at least (s)", .low = 0.01, .high = 3600 },
         { .name = "profile", .type = TOOL_FLAG, .target = &b.profile,
@@ -1333,10 +1443,11 @@ int verb_bench(int argc, char **argv)
     b.batches = "16,32,64,256";
     b.batch = 256;
     b.seconds = 3;
+    b.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    if (b.threads == 0) b.threads = calomu_threads_available();
-    code = (int)tool_open(&b.c, (int)b.threads);
+    if (b.machine.threads == 0) b.machine.threads = calomu_threads_available();
+    code = (int)tool_open_on(&b.c, &b.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
     code = (int)bench_run(&b);

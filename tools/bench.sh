@@ -8,6 +8,8 @@
 #   PEER_PYTHON=FILE     a Python with the newest torch and onnxruntime, of a venv say:
 #                        pip install torch onnxruntime onnx numpy
 #   BENCH_DATA=FILE.cmu  muons (testdata/muons.cmu)
+#   DEVICE=cuda[:N]      measures on a GPU, PyTorch too, with MATH=equal or fast; results in
+#                        build/bench_cuda.csv, the program is that of `make cuda`
 #   BENCH_OPTIONS=...    more for calomu bench
 #
 # bench.sh --check       (`make bench-check`) measures, and fails where a ratio is 15% worse than in
@@ -45,6 +47,8 @@ fi
 REF=${REF:-}
 PYTHON=${PYTHON:-python3}
 PEER_PYTHON=${PEER_PYTHON:-}
+DEVICE=${DEVICE:-cpu}
+MATH=${MATH:-equal}
 DATA=${BENCH_DATA:-testdata/muons.cmu}
 B=${B:-build}
 OUT=$B/bench
@@ -65,12 +69,21 @@ else
     grid=$(./calomu info "$OUT/muons.cmu" |
         sed -n 's/^ *cells *\([0-9]*\) x \([0-9]*\) x \([0-9]*\).*/\1,\2,\3/p')
     peer="tools/bench_torch.py --oracle '$REF/oracle' --muons '$OUT' --grid $grid"
-    for p in "$PYTHON" /usr/bin/python3; do
-        [ -z "$yardstick" ] && has "$p" torch,numpy && yardstick="'$p' $peer"
+    if [ "$DEVICE" != cpu ]; then
+        peer="$peer --device $DEVICE --layouts contiguous,channels_last_3d"
+        [ "$MATH" = fast ] && peer="$peer --tf32"
+    fi
+    for p in "$PYTHON" "${PEER_PYTHON:-/usr/bin/python3}" /usr/bin/python3; do
+        [ -n "$yardstick" ] || ! has "$p" torch,numpy || {
+            [ "$DEVICE" != cpu ] &&
+                ! "$p" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
+        } || yardstick="'$p' $peer"
     done
     [ -n "$yardstick" ] ||
         left_out "PyTorch: neither $PYTHON nor /usr/bin/python3 has torch and numpy"
-    if [ -n "$PEER_PYTHON" ] && has "$PEER_PYTHON" torch,numpy,onnx,onnxruntime; then
+    if [ "$DEVICE" != cpu ]; then
+        :                            # the yardstick is the newest that is there
+    elif [ -n "$PEER_PYTHON" ] && has "$PEER_PYTHON" torch,numpy,onnx,onnxruntime; then
         newest="'$PEER_PYTHON' $peer --layouts contiguous,channels_last_3d"
         newest="$newest --engines torch,onnxruntime"
     else
@@ -81,7 +94,9 @@ fi
 
 sed -n 's/^model name[^:]*: */machine: /p' /proc/cpuinfo 2>/dev/null | head -n 1
 load
-./calomu bench --data "$DATA" --csv "$B/bench.csv" ${yardstick:+--yardstick "$yardstick"} \
+csv=$B/bench.csv
+[ "$DEVICE" = cpu ] || csv=$B/bench_cuda.csv
+./calomu bench --data "$DATA" --csv "$csv" --device "$DEVICE" --math "$MATH" ${yardstick:+--yardstick "$yardstick"} \
     ${newest:+--newest "$newest"} ${BENCH_OPTIONS:-} || exit $?
 load
 [ "${1:-}" = --check ] || exit 0

@@ -56,9 +56,9 @@ def batch(events, n, grid):
 def torch_work(a, layout, data):
     """A training step or the inference of one batch in PyTorch, as a function, and the network."""
     import torch_model
-    x, f, y = data
+    x, f, y = (t.to(a.device) for t in data)
     torch.manual_seed(1)
-    net, loss = torch_model.Net(), torch_model.BinnedHuberMFSE()
+    net, loss = torch_model.Net().to(a.device), torch_model.BinnedHuberMFSE().to(a.device)
     if layout == 'channels_last_3d':
         x = x.to(memory_format=torch.channels_last_3d)
         for m in net.modules():
@@ -67,14 +67,20 @@ def torch_work(a, layout, data):
     adam = torch.optim.Adam(net.parameters(), lr=1e-5, betas=(0.95, 0.999))
     weight = torch_model.weight(y)
 
+    def wait():
+        if a.device != 'cpu':
+            torch.cuda.synchronize()
+
     def step():
         adam.zero_grad()
         loss(net(x, f), y, weight).backward()
         adam.step()
+        wait()
 
     def infer():
         with torch.no_grad():
             net(x, f)
+        wait()
 
     if a.job == 'training':
         return step, net
@@ -110,6 +116,8 @@ def seconds(work):
 def enough_memory(a, n):
     """7 GB at 256 in training; /proc/meminfo in kB."""
     need = n * (28 if a.job == 'training' else 8) + 500
+    if a.device != 'cpu':
+        return torch.cuda.mem_get_info()[0] / 1e6 > need
     try:
         with open('/proc/meminfo') as f:
             free = next(int(s.split()[1]) / 1024 for s in f if s.startswith('MemAvailable'))
@@ -147,12 +155,15 @@ def main():
     p.add_argument('--layouts', default='contiguous', help='contiguous,channels_last_3d')
     p.add_argument('--engines', default='torch', help='torch,onnxruntime (for inference)')
     p.add_argument('--threads', type=int, default=2)
+    p.add_argument('--device', default='cpu', help='cpu or cuda; there in TF32 too with --tf32')
+    p.add_argument('--tf32', action='store_true', help='tensor cores, as --math fast has them')
     p.add_argument('--grid', default='50,32,32', help='cells in z, x, y')
     a = p.parse_args()
     sys.dont_write_bytecode = True
     warnings.simplefilter('ignore')
     sys.path.insert(0, a.oracle)
     torch.set_num_threads(a.threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = a.tf32
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)                    # what libraries print is no answer
     events = muons(a.muons)
@@ -175,7 +186,8 @@ def main():
         if line.strip() != 'go':
             break
         t = seconds(work)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        peak = (torch.cuda.max_memory_allocated() if a.device != 'cpu'
+                else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) / 1e6
         print('%.9g %.6g' % (t, peak), file=answers, flush=True)
 
 

@@ -65,6 +65,12 @@ int verb_perturb(int argc, char **argv);
 
 /* ---------------------------------------------------------------- messages, context */
 
+typedef struct tool_machine {        /* where a network is computed */
+    int32_t threads;                 /* 0: all cores */
+    const char *device;              /* "cpu", "cuda", "cuda:N" */
+    int math;                        /* a calomu_math */
+} tool_machine;
+
 /* Prints `calomu VERB: text` to stderr and returns the status. */
 calomu_status tool_fail(calomu_status status, const char *format, ...) TOOL_PRINTF(2, 3);
 /* Prints the context's last failure in the same way and returns the status. */
@@ -73,7 +79,9 @@ calomu_status tool_report(const calomu *c, calomu_status status);
 void tool_notice(const char *format, ...) TOOL_PRINTF(1, 2);
 /* Opens a context whose notices go to tool_notice; threads 0: all cores.  Reports failures. */
 calomu_status tool_open(calomu **c, int threads);
-calomu_status tool_open_training(calomu **c, int threads, int recompute);
+/* The same where the person wants it: --device and --math, which are checked here. */
+calomu_status tool_open_on(calomu **c, const tool_machine *machine, int recompute);
+int tool_device_number(const tool_machine *machine);     /* N of cuda:N, checked already */
 /* Number of the calling thread in its team, from 0: which of the threads' contexts is its own. */
 int tool_thread(void);
 /* The word of n nearest to `word` by edits; NULL if none is near.  A NULL word is passed over. */
@@ -136,6 +144,12 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 #define TOOL_OPTION_THREADS(pointer_to_int32) \
     { .name = "threads", .type = TOOL_INT, .target = (pointer_to_int32), .value = "N", \
       .help = "threads", .preset = "all cores", .low = 1, .high = 4096 }
+#define TOOL_OPTIONS_MACHINE(machine) \
+    { .name = "device", .type = TOOL_STRING, .target = &(machine).device, \
+      .value = "cpu|cuda[:N]", .help = "where the network is computed; N: which GPU" }, \
+    { .name = "math", .type = TOOL_CHOICE, .target = &(machine).math, .value = "equal|fast", \
+      .help = "on a GPU: the bits of the processor, or tensor cores" }, \
+    TOOL_OPTION_THREADS(&(machine).threads)
 #define TOOL_OPTION_GEOMETRY(pointer_to_geometry) \
     { .name = "geometry", .type = TOOL_GEOMETRY, .target = (pointer_to_geometry), \
       .value = "nz,nx,ny,pz,px,py[,z0,x0,y0[,B]]", \

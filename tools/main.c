@@ -132,12 +132,60 @@ static void tool_log(void *user, const char *line)
     tool_notice("%s", line);
 }
 
-calomu_status tool_open(calomu **c, int threads) { return tool_open_training(c, threads, 0); }
+#ifdef CALOMU_CUDA
+#include "../cuda/calomu_cuda.h"
+#define TOOL_CUDA &calomu_cuda
+#define TOOL_CUDA_TEXT ", CUDA"
+#else
+#define TOOL_CUDA NULL
+#define TOOL_CUDA_TEXT ""
+#endif
 
-calomu_status tool_open_training(calomu **c, int threads, int recompute)
+int tool_device_number(const tool_machine *m)
+{
+    double number = 0;
+    if (strlen(m->device) > 5) (void)calomu_parse(m->device + 5, &number);
+    return (int)number;
+}
+
+/* --device cpu, cuda or cuda:N. */
+static calomu_status tool_device(const tool_machine *m, calomu_options *options)
+{
+    const char *name = m->device;
+    if (strcmp(name, "cpu") == 0) {
+        if (m->math != CALOMU_MATH_EQUAL)
+            return tool_misuse("--math fast is for a GPU: add --device cuda");
+        return CALOMU_OK;
+    }
+    if (strncmp(name, "cuda", 4) != 0 || (name[4] && name[4] != ':'))
+        return tool_misuse("--device %s: there are cpu, cuda and cuda:N", name);
+    if (name[4]) {
+        size_t digits = strspn(name + 5, "0123456789");
+        if (digits == 0 || digits > 4 || name[5 + digits])
+            return tool_misuse("--device %s: the number of a GPU is 0, 1, ...", name);
+    }
+    options->device = TOOL_CUDA;
+    options->device_number = tool_device_number(m);
+    options->math = (calomu_math)m->math;
+    if (options->device) return CALOMU_OK;
+    return tool_misuse("--device %s: this calomu was built without CUDA; `make cuda` builds one"
+                       " with it", name);
+}
+
+calomu_status tool_open(calomu **c, int threads)
+{
+    tool_machine m = { 0 };
+    m.threads = threads;
+    m.device = "cpu";
+    return tool_open_on(c, &m, 0);
+}
+
+calomu_status tool_open_on(calomu **c, const tool_machine *m, int recompute)
 {
     calomu_options options = { 0 };
-    calomu_status status;
+    int threads = (int)m->threads;
+    calomu_status status = tool_device(m, &options);
+    if (status != CALOMU_OK) return status;
     options.log = tool_log;
     options.recompute = recompute;
     options.threads = threads > 0 ? threads : calomu_threads_available();
@@ -176,8 +224,8 @@ static void tool_print_more(FILE *file)
     fprintf(file, "\ncalomu VERB --help lists the options of a verb; calomu --version says how this"
                   "\nprogram was built.  Energies are in GeV, lengths in mm.\n\n"
                   "Exit codes: 0 done, 2 usage, 3 bad or inconsistent file, 4 reading or writing"
-                  "\nfailed, 5 no memory, 6 a loss or prediction is not finite, 85 stopped by a"
-                  "\nsignal after a checkpoint was written.\n");
+                  "\nfailed, 5 no memory, 6 a loss or prediction is not finite, 7 the GPU failed,"
+                  "\n85 stopped by a signal after a checkpoint was written.\n");
 }
 
 static int tool_version(void)
@@ -185,7 +233,7 @@ static int tool_version(void)
     calomu *c = NULL;
     int code = (int)tool_open(&c, 0);
     if (code != CALOMU_OK) return code;
-    printf("%s\n", calomu_build_info(c));
+    printf("%s%s\n", calomu_build_info(c), TOOL_CUDA_TEXT);
     calomu_close(c);
     return 0;
 }

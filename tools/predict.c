@@ -7,7 +7,7 @@
 
 /* Muons per call of the engine: whole groups of 16 lanes, and enough of them for every core.
    Predictions do not depend on the split. */
-enum { PREDICT_CHUNK = 256 };
+enum { PREDICT_CHUNK = 256, PREDICT_MOST = 1024 };   /* muons at once; on a device */
 
 typedef struct predict_job {
     calomu *c;
@@ -16,7 +16,9 @@ typedef struct predict_job {
     calomu_model *model;
     calomu_data *data;
     int members;
-    double *prediction, *member;     /* PREDICT_CHUNK values, and those of each member */
+    tool_machine machine;
+    size_t chunk;                    /* muons that are predicted at once */
+    double *prediction, *member;     /* chunk values, and those of each member */
     int computed;                    /* 1: features are computed on the fly */
     uint64_t no_impact;              /* muons without an impact point */
 } predict_job;
@@ -98,7 +100,7 @@ static calomu_status predict_stream(predict_job *j, tool_writer *w)
     tool_progress_begin(&progress, "predict", "muons", j->count);
     while (s == CALOMU_OK && done < j->count && !tool_stop) {
         uint64_t left = j->count - done;
-        size_t n = left < PREDICT_CHUNK ? (size_t)left : PREDICT_CHUNK;
+        size_t n = left < j->chunk ? (size_t)left : j->chunk;
         s = predict_chunk(j, w, j->first + done, n, &events);
         if (s != CALOMU_OK) break;
         done += n;
@@ -156,10 +158,11 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
     s = predict_range(j, usage);
     if (s != CALOMU_OK) return s;
     j->members = calomu_model_describe(j->model)->members;
-    j->prediction = malloc(PREDICT_CHUNK * sizeof *j->prediction);
-    j->member = calloc((size_t)j->members, PREDICT_CHUNK * sizeof *j->member);
+    j->chunk = strcmp(j->machine.device, "cpu") == 0 ? PREDICT_CHUNK : PREDICT_MOST;
+    j->prediction = malloc(j->chunk * sizeof *j->prediction);
+    j->member = calloc((size_t)j->members, j->chunk * sizeof *j->member);
     if (!j->prediction || !j->member)
-        return tool_fail(CALOMU_EMEMORY, "no memory for %d predictions", (int)PREDICT_CHUNK);
+        return tool_fail(CALOMU_EMEMORY, "no memory for %d predictions", (int)j->chunk);
     predict_features(j);
     return predict_write(j);
 }
@@ -167,7 +170,6 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
 int verb_predict(int argc, char **argv)
 {
     predict_job j;
-    int32_t threads = 0;
     int code;
     tool_option options[] = {
         { .name = "model", .type = TOOL_STRING, .target = &j.model_path,
@@ -180,7 +182,7 @@ int verb_predict(int argc, char **argv)
           .help = "number of the first muon" },
         { .name = "count", .type = TOOL_U64, .target = &j.count, .value = "N",
           .help = "how many muons", .preset = "all" },
-        TOOL_OPTION_THREADS(&threads),
+        TOOL_OPTIONS_MACHINE(j.machine),
         { .name = NULL }
     };
     tool_usage usage = {
@@ -191,9 +193,10 @@ int verb_predict(int argc, char **argv)
                  "`calomu evaluate` does that) and, for an ensemble, pred0, pred1 ... of members."
     };
     memset(&j, 0, sizeof j);
+    j.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    code = (int)tool_open(&j.c, (int)threads);
+    code = (int)tool_open_on(&j.c, &j.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
     code = (int)predict_run(&j, &usage);

@@ -30,7 +30,8 @@ typedef struct train_job {           /* the command line, and what all members s
     int argc;
     char **argv;
     const char *data_path, *out, *log, *checkpoint, *plots;
-    int32_t threads, members;        /* members 0: a single network */
+    tool_machine machine;
+    int32_t members;                 /* members 0: a single network */
     int inputs, holdout, unique, convention, resume, recompute;
     float grow;
     double range[2], loss_range[2], minutes;
@@ -934,6 +935,7 @@ static void train_defaults(train_job *j)
     j->loss_range[0] = j->options.bin_low;
     j->loss_range[1] = j->options.bin_high;
     j->minutes = 10;
+    j->machine.device = "cpu";
 }
 
 /* The options, in the order of --help: each function fills some and says how many. */
@@ -1048,7 +1050,7 @@ static size_t train_file_options(train_job *j, tool_option *to)
           .help = "go on from the checkpoint, if there is one" },
         { .name = "recompute", .type = TOOL_FLAG, .target = &j->recompute,
           .help = "keep less and compute it again: two thirds of the memory, a quarter more time" },
-        TOOL_OPTION_THREADS(&j->threads)
+        TOOL_OPTIONS_MACHINE(j->machine)
     };
     memcpy(to, options, sizeof options);
     return sizeof options / sizeof options[0];
@@ -1056,7 +1058,7 @@ static size_t train_file_options(train_job *j, tool_option *to)
 
 int verb_train(int argc, char **argv)
 {
-    enum { MOST = 64 };              /* there are 37 */
+    enum { MOST = 64 };              /* there are 39 */
     train_job j;
     tool_option options[MOST];
     size_t n = 0;
@@ -1084,7 +1086,7 @@ int verb_train(int argc, char **argv)
     if (code >= 0) return code;
     code = (int)train_check(&j);
     if (code != CALOMU_OK) return code;
-    code = (int)tool_open_training(&j.c, (int)j.threads, j.recompute);
+    code = (int)tool_open_on(&j.c, &j.machine, j.recompute);
     if (code != CALOMU_OK) return code;
     code = (int)train_job_run(&j);
     free(j.checkpoint_path);
