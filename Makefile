@@ -17,8 +17,9 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = engine ops network golden gradients files features train eval model blocks api simulate
-COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate
+TESTS    = engine ops network golden gradients files features train eval model blocks api simulate \
+           cuda device golden_device
+COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
 SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -34,15 +35,17 @@ help:
 	@echo "make demo          the main job on GEANT4 muons in testdata, about two minutes"
 	@echo "make bench         speed against the targets, into $(B)/bench.csv; against PyTorch with"
 	@echo "                   REF=DIR, against the newest torch and onnxruntime with PEER_PYTHON=FILE"
+	@echo "make bench DEVICE=cuda  the same on a GPU, with MATH=fast on its tensor cores"
 	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
 	@echo "make scaling       cost per muon against batch, hits and cells, into testdata/scaling.svg"
 	@echo "make physics REF=DIR  calomu simulate side by side with GEANT4"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
-	@echo "make sanitize      the tests under address and undefined-behaviour sanitizers"
-	@echo "make tsan          a subset under the thread sanitizer (clang, libomp)"
-	@echo "make valgrind      a short training and a simulation under valgrind"
+	@echo "make sanitize tsan valgrind   the tests under the sanitizers of addresses and undefined"
+	@echo "                   behaviour; a subset under that of threads; short runs under valgrind"
+	@echo "make cuda          the program calomu for NVIDIA GPUs too; ARCHS=\"80 90\" for some only"
+	@echo "make test-cuda     its kernels on the GPU against the processor; needs a GPU"
 	@echo "make testdata REF=DIR   remakes testdata from the reference folder"
-	@echo "make clean         variables: CC CFLAGS OPENMP= HDF5= B=folder"
+	@echo "make clean         variables: CC CFLAGS OPENMP= HDF5= B=folder NVCC ARCHS"
 
 calomu: $(B)/calomu.o $(VERBS:%=$(B)/tools/%.o)
 	$(LINK) -o $@ $^ -lm
@@ -72,11 +75,22 @@ $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu.o
 
 $(B)/test_simulate: tools/simulate.c tools/simulate.h
 
+# The CUDA kernels as C; fused products must be instructions, or they take minutes.
+$(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(B)/tools
+	$(CC) $(ALL_C) -march=native -c -o $@ cuda/emulated.c
+
+EMULATED = tests/test.h tests/test_net.h $(B)/calomu.o $(B)/emulated.o
+$(B)/test_cuda $(B)/test_device: $(B)/test_%: tests/test_%.c $(EMULATED)
+	$(CC) $(ALL_C) -o $@ $< $(filter %.o,$^) -lm $(LDFLAGS)
+
+$(B)/test_golden_device: tests/test_golden.c $(EMULATED)
+	$(CC) $(ALL_C) -DTEST_DEVICE=calomu_emulated -o $@ $< $(filter %.o,$^) -lm $(LDFLAGS)
+
 $(B)/test_%_double: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu_double.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -DCALOMU_REAL=double -o $@ $< $(B)/calomu_double.o \
 	  -lm $(LDFLAGS)
 
-$(B)/tools:
+$(B)/tools $(B)/cuda:
 	@mkdir -p $@
 
 DOUBLES  = ops golden gradients
@@ -95,9 +109,9 @@ $(B)/physics: tools/physics.c calomu.h $(B)/calomu.o
 physics: all $(B)/physics
 	@B=$(B) REF="$(REF)" sh tools/physics.sh
 
-bench bench-check: all
-	@B=$(B) REF="$(REF)" PYTHON="$(PYTHON)" PEER_PYTHON="$(PEER_PYTHON)" \
-	  sh tools/bench.sh $(if $(filter bench-check,$@),--check)
+bench bench-check: $(if $(filter cuda%,$(DEVICE)),cuda,all)
+	@B=$(B) REF="$(REF)" PYTHON="$(PYTHON)" PEER_PYTHON="$(PEER_PYTHON)" DEVICE="$(DEVICE)" \
+	  MATH="$(MATH)" sh tools/bench.sh $(if $(filter bench-check,$@),--check)
 
 scaling: all
 	@sh tools/scaling.sh
@@ -119,29 +133,16 @@ tsan:
 	cd build/tsan && for t in $(TSAN_TESTS); do TEST_BRIEF=1 \
 	  TSAN_OPTIONS="ignore_noninstrumented_modules=1" ./test_$$t ../../testdata ../tmp || exit 1; done
 
-# A short training of a small hybrid network on a small calorimeter, its predictions, two muons.
-VALGRIND = valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite
-V = $(B)/tmp/valgrind
 valgrind: calomu
-	@mkdir -p $(B)/tmp && rm -f $V*
-	awk -F, 'NR == 1; $$2 < 12 && $$3 > 9 && $$3 < 22 && $$4 > 9 && $$4 < 22 { \
-	  print $$1 "," $$2 "," $$3 - 10 "," $$4 - 10 "," $$5 }' testdata/cut_geant4_hits.csv >$V.csv
-	$(VALGRIND) ./calomu import --hits $V.csv --truth testdata/cut_geant4_truth.csv --out $V.cmu \
-	  --energy-unit GeV --geometry 12,12,12,40.64,3.75,3.75
-	$(VALGRIND) ./calomu train --data $V.cmu --out $V.safetensors --blocks 1 --body 16 --batch 2 \
-	  --folds 5 --holdout no --epochs 1 --cycle-epochs 1 --threads 1
-	$(VALGRIND) ./calomu predict --model $V.safetensors --threads 1 --data $V.cmu --out $V.pred.csv
-	$(VALGRIND) ./calomu simulate --n 2 --no-library --energy 10:20 --features \
-	  --noise 0.1 --zero 1 --out $V.sim.cmu --threads 1
+	@B=$(B) sh tests/valgrind.sh
 
 testdata: all
 	$(PYTHON) tools/make_testdata.py $(REF)
 
-clean-programs:
-	rm -f calomu calomu-import-h5
+clean-programs clean:
+	rm -rf calomu calomu-import-h5 $(if $(filter clean,$@),$(B))
 
-clean: clean-programs
-	rm -rf $(B)
+include cuda/cuda.mk
 
 .PHONY: all help test demo physics bench bench-check scaling mutants sanitize tsan valgrind testdata \
-        clean clean-programs
+        clean clean-programs cuda test-cuda

@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 dir=build/mutants
-mkdir -p "$dir/tmp" "$dir/tools" "$dir/tests" || exit 1
+mkdir -p "$dir/tmp" "$dir/tools" "$dir/tests" "$dir/cuda" || exit 1
 openmp=
 echo 'int main(void) { return 0; }' > "$dir/try.c"
 $CC -fopenmp -include omp.h "$dir/try.c" -o "$dir/try" 2> /dev/null && openmp=-fopenmp
@@ -44,13 +44,24 @@ test_object() {                      # builds the object of test $1 once
 }
 
 # Builds test $2 with the copy of file $1 and runs it: 0 passed, 1 failed, 2 no build.  A test
-# includes a file of tools itself: it is compiled from a copy beside the copy.
+# includes a file of tools itself: it is compiled from a copy beside the copy.  Kernels of cuda run
+# on the processor.
 try() {
     # shellcheck disable=SC2046
     case $1 in
     calomu.c)
+        beside=
+        case $2 in cuda | device) beside=$dir/kernels.o ;; esac
+        [ -z "$beside" ] || [ -f "$beside" ] ||
+            $CC $flags -O2 -march=native -c cuda/emulated.c -o "$beside" || return 2
         $CC $flags -O2 $(real "$2") -c "$dir/calomu.c" -o "$dir/library.o" &&
-        $CC $openmp "$dir/$2.o" "$dir/library.o" -lm -o "$dir/test" || return 2 ;;
+        $CC $openmp "$dir/$2.o" "$dir/library.o" $beside -lm -o "$dir/test" || return 2 ;;
+    cuda/*)
+        [ -f "$dir/plain.o" ] || $CC $flags -O2 -c calomu.c -o "$dir/plain.o" || return 2
+        for f in calomu.h cuda/*.[ch]; do [ "$f" = "$1" ] || cp "$f" "$dir/$f"; done
+        $CC $flags -O2 -march=native -c "$dir/cuda/emulated.c" -o "$dir/emulated.o" &&
+        $CC $flags -O1 "tests/test_$2.c" "$dir/plain.o" "$dir/emulated.o" -lm -o "$dir/test" ||
+            return 2 ;;
     *)
         [ -f "$dir/plain.o" ] || $CC $flags -O2 -c calomu.c -o "$dir/plain.o" || return 2
         cp "tests/test_$2.c" "$dir/tests" &&

@@ -6,8 +6,16 @@
    features (standardised), target (GeV), parameters before and after, predictions, loss, running
    thresholds, gradients of the first step and the buffers of the batch norms after each.
 
-   usage: test_golden [TESTDATA [TMP [REF]]]    REF/golden/full: the paper's network, 8 muons */
+   usage: test_golden [TESTDATA [TMP [REF]]]    REF/golden/full: the paper's network, 8 muons
+   Compiled with TEST_DEVICE it runs on that device of cuda/, in either math. */
 #include "test_net.h"
+#ifdef TEST_DEVICE
+#include "../cuda/calomu_cuda.h"
+static const calomu_device *const device = &TEST_DEVICE;
+#else
+static const calomu_device *const device = NULL;
+#endif
+static calomu_math math = CALOMU_MATH_EQUAL;
 
 typedef struct array {
     char name[80];
@@ -197,6 +205,8 @@ static double run_net(trial *t, int training)
     s.thresholds = t->thresholds;
     s.gradient = t->gradient;
     s.pred = t->pred;
+    s.device = device;
+    s.math = math;
     loss = test_step(&s, &t->batch);
     CHECK(!isnan(loss), "the network does not run: %s", calomu_message(t->c));
     return loss;
@@ -325,7 +335,8 @@ static void reproduce(const char *folder, int blocks)
         t.m = test_memory(t.net->n_trained, sizeof(cm_real));
         t.v = test_memory(t.net->n_trained, sizeof(cm_real));
         two_steps(&t);
-        printf("test_golden: %s, worst relative distances:", folder);
+        printf("test_golden: %s%s%s, worst relative distances:", folder, device ? ", " : "",
+               device ? math == CALOMU_MATH_FAST ? "fast math" : device->name : "");
         for (i = 0; i < 7; i++) printf(" %s %.1e%s", kinds[i], worst[i], i < 6 ? "," : "\n");
     }
     free(t.g.list); free(t.g.bytes); free(t.gradient); free(t.m); free(t.v); free(t.pred);
@@ -337,14 +348,22 @@ static void reproduce(const char *folder, int blocks)
 int main(int argc, char **argv)
 {
     char path[1024];
+    int k;
     test_begin(argc, argv);
     bound_value = real64 ? 1e-9 : 2e-5;
     bound_gradient = real64 ? 1e-9 : 2e-4;
     bound_buffer = real64 ? 1e-9 : 2e-5;
     bound_update = real64 ? 1e-8 : 5e-2;
     bound_later = real64 ? 1 : 20;
-    reproduce(test_path(path, sizeof path, test.data, "golden_small"), 1);
-    if (argc > 3) reproduce(test_path(path, sizeof path, argv[3], "golden/full"), 3);
-    else SKIP("no reference folder given: the paper's full network is not compared");
+    if (device && test.brief) {      /* emulated, it is slow */
+        SKIP("the golden numbers on a device");
+        return test_end("test_golden");
+    }
+    for (k = 0; k <= (device != NULL); k++) {
+        math = k ? CALOMU_MATH_FAST : CALOMU_MATH_EQUAL;
+        reproduce(test_path(path, sizeof path, test.data, "golden_small"), 1);
+        if (argc > 3) reproduce(test_path(path, sizeof path, argv[3], "golden/full"), 3);
+    }
+    if (argc <= 3) SKIP("no reference folder given: the paper's full network is not compared");
     return test_end("test_golden");
 }

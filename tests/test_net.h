@@ -20,6 +20,10 @@ typedef struct test_stepper {        /* how to run it */
     double *thresholds;
     cm_real *gradient;               /* training: n_trained values to add to */
     double *pred;                    /* n */
+    const calomu_device *device;     /* NULL: the processor */
+    calomu_math math;
+    cm_unit *unit;                   /* set by test_step, as what follows */
+    cm_resident *resident;
 } test_stepper;
 
 static TEST_UNUSED void *test_memory(size_t count, size_t size)
@@ -38,6 +42,34 @@ static TEST_UNUSED size_t test_place(const cm_tensor *t, int i, int c)
     return (size_t)(i / CM_LANES) * t->group + t->origin + (size_t)(c * CM_LANES + i % CM_LANES);
 }
 
+static TEST_UNUSED void test_put(const test_stepper *s, cm_real *to, const cm_real *from, size_t n)
+{
+    if (s->unit) s->device->put(s->unit, to, from, n * sizeof *to);
+    else memcpy(to, from, n * sizeof *to);
+}
+
+static TEST_UNUSED void test_get(const test_stepper *s, cm_real *to, const cm_real *from, size_t n)
+{
+    if (s->unit) s->device->get(s->unit, to, from, n * sizeof *to);
+    else memcpy(to, from, n * sizeof *to);
+}
+
+/* Between doubles [muon][channel] and the values or gradient of a tensor of one site. */
+static TEST_UNUSED void test_lanes(const test_stepper *s, const cm_tensor *t, cm_real *at,
+                                   double *values, int put)
+{
+    size_t n = t->group * (size_t)t->groups;
+    cm_real *x = test_memory(n, sizeof *x);
+    int i, k;
+    if (!put) test_get(s, x, at, n);
+    for (i = 0; i < t->muons; i++)
+        for (k = 0; k < t->nc; k++)
+            if (put) x[test_place(t, i, k)] = (cm_real)values[i * t->nc + k];
+            else values[i * t->nc + k] = (double)x[test_place(t, i, k)];
+    if (put) test_put(s, at, x, n);
+    free(x);
+}
+
 /* Forward, and in training loss and backward, on graph g.  A dry graph only counts. */
 static TEST_UNUSED double test_pass(const test_stepper *s, const test_batch *b, cm_graph *g,
                                     int dry)
@@ -47,24 +79,21 @@ static TEST_UNUSED double test_pass(const test_stepper *s, const test_batch *b, 
     cm_hits hits;
     double loss = 0, *dp;
     cm_real *d;
-    int i, k;
     hits.event = b->event;
     hits.muons = b->n;
     hits.nz = a->geometry.nz; hits.nx = a->geometry.nx; hits.ny = a->geometry.ny;
+    hits.resident = s->resident;
     if (b->n_features) features = cm_input(g, b->n, 1, 1, 1, b->n_features, 0, 0, 0);
-    for (i = 0; i < b->n && features && !dry; i++)
-        for (k = 0; k < b->n_features; k++)
-            features->x[test_place(features, i, k)] =
-                (cm_real)b->features[i * b->n_features + k];
+    if (features && !dry) test_lanes(s, features, features->x, b->features, 1);
     out = cm_net_forward(g, s->net, a->head ? &hits : NULL, features,
                          s->training ? s->gradient : NULL);
     if (!out) return (double)NAN;
     d = s->training ? cm_gradient(g, out) : NULL;
-    for (i = 0; i < b->n && !dry; i++) s->pred[i] = (double)out->x[test_place(out, i, 0)];
+    if (!dry) test_lanes(s, out, out->x, s->pred, 0);
     if (s->options && !dry) {
         dp = test_memory((size_t)b->n, sizeof *dp);
         loss = cm_loss(s->options, b->truth, s->pred, b->n, s->thresholds, s->update, dp);
-        for (i = 0; i < b->n && d; i++) d[test_place(out, i, 0)] = (cm_real)dp[i];
+        if (d) test_lanes(s, out, d, dp, 1);
         free(dp);
     }
     if (s->training && !s->no_backward) cm_backward(g);
@@ -73,27 +102,64 @@ static TEST_UNUSED double test_pass(const test_stepper *s, const test_batch *b, 
 
 /* One step in an arena of exactly the size that a dry graph asks for; NaN if the network cannot be
    run, with the reason in the context. */
-static TEST_UNUSED double test_step(const test_stepper *s, const test_batch *b)
+static TEST_UNUSED double test_step_here(const test_stepper *s, const test_batch *b)
 {
-    cm_graph *g = cm_graph_new(s->c, NULL, 0, s->threads, s->training);
+    cm_graph *g = cm_graph_on(s->c, s->unit, NULL, 0, s->threads, s->training);
     double loss;
     size_t size;
-    char *memory;
+    char *memory, *arena;
     if (!g) return (double)NAN;
     (void)test_pass(s, b, g, 1);
     size = cm_graph_peak(g);
     cm_graph_free(g);
-    memory = test_memory(size + 64, 1);
-    g = cm_graph_new(s->c, memory + (64 - (uintptr_t)memory % 64) % 64, size, s->threads,
-                     s->training);
-    if (!g) {
-        free(memory);
-        return (double)NAN;
-    }
-    loss = test_pass(s, b, g, 0);
-    if (cm_graph_status(g) != CALOMU_OK) loss = (double)NAN;
+    memory = s->unit ? s->device->allocate(s->unit, size) : test_memory(size + 64, 1);
+    arena = s->unit ? memory : memory + (64 - (uintptr_t)memory % 64) % 64;
+    g = memory ? cm_graph_on(s->c, s->unit, arena, size, s->threads, s->training) : NULL;
+    loss = g ? test_pass(s, b, g, 0) : (double)NAN;
+    if (!g || cm_graph_status(g) != CALOMU_OK) loss = (double)NAN;
     cm_graph_free(g);
-    free(memory);
+    if (s->unit) s->device->release(s->unit, memory);
+    else free(memory);
+    return loss;
+}
+
+/* The same on s->device, if there is one: weights go there and gradient and buffers come back. */
+static TEST_UNUSED double test_step(const test_stepper *from, const test_batch *b)
+{
+    const cm_net *net = from->net;
+    test_stepper s = *from;
+    cm_net there = *net;
+    cm_hits hits;
+    double loss;
+    if (!s.device) return test_step_here(&s, b);
+    if (s.device->open(s.c, 0, s.math, &s.unit) != CALOMU_OK) return (double)NAN;
+    there.trained = s.device->allocate(s.unit, (2 * net->n_trained + net->n_fixed
+                                                + net->n_buffers) * sizeof(cm_real));
+    there.fixed = there.trained + net->n_trained;
+    there.buffers = there.fixed + net->n_fixed;
+    test_put(&s, there.trained, net->trained, net->n_trained);
+    test_put(&s, there.fixed, net->fixed, net->n_fixed);
+    test_put(&s, there.buffers, net->buffers, net->n_buffers);
+    s.net = &there;
+    s.gradient = there.buffers + net->n_buffers;
+    if (s.training) test_put(&s, s.gradient, from->gradient, net->n_trained);
+    hits.event = b->event;
+    hits.muons = b->n;
+    hits.nz = net->arch.geometry.nz;
+    hits.nx = net->arch.geometry.nx;
+    hits.ny = net->arch.geometry.ny;
+    s.resident = s.device->hits_new(s.unit);
+    s.device->hits_put(s.unit, s.resident, &hits);
+    loss = test_step_here(&s, b);
+    if (s.training) test_get(&s, from->gradient, s.gradient, net->n_trained);
+    test_get(&s, net->buffers, there.buffers, net->n_buffers);
+    if (s.device->wait(s.unit) != CALOMU_OK) {
+        cm_fail(s.c, s.unit->status, "%s", s.unit->message);
+        loss = (double)NAN;
+    }
+    s.device->hits_free(s.unit, s.resident);
+    s.device->release(s.unit, there.trained);
+    s.device->close(s.unit);
     return loss;
 }
 
