@@ -17,8 +17,8 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = engine ops network golden gradients files features train eval model blocks api simulate \
-           cuda device golden_device
+TESTS    = device golden_device cuda engine ops network golden gradients files features train eval \
+           model blocks api simulate
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
 SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
