@@ -77,7 +77,7 @@ $(B)/test_simulate: tools/simulate.c tools/simulate.h
 
 # The CUDA kernels as C; fused products must be instructions, or they take minutes.
 $(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(B)/tools
-	$(CC) $(ALL_C) -march=native -c -o $@ cuda/emulated.c
+	$(CC) $(ALL_C) -O3 -march=native -c -o $@ cuda/emulated.c
 
 EMULATED = tests/test.h tests/test_net.h $(B)/calomu.o $(B)/emulated.o
 $(B)/test_cuda $(B)/test_device: $(B)/test_%: tests/test_%.c $(EMULATED)
