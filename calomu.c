@@ -7217,6 +7217,15 @@ static int cm_place_fits(const calomu *c, const cm_place *p)
         && (int)c->math == p->math && c->direct == p->direct && c->recompute == p->recompute;
 }
 
+/* A device that cannot be used is found before anything is read for it. */
+static calomu_status cm_device_check(calomu *c)
+{
+    cm_unit *u = NULL;
+    calomu_status s = c->device ? c->device->open(c, c->device_number, c->math, &u) : CALOMU_OK;
+    if (u) c->device->close(u);
+    return s;
+}
+
 /* Opens the context's device for networks like this one, without an arena. */
 static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, int room,
                                   cm_place **place)
@@ -8321,6 +8330,7 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
     int i;
     s = cm_train_check(c, CALOMU_EUSAGE, "training option ", options);
     if (s == CALOMU_OK) s = cm_architecture_check(c, architecture);
+    if (s == CALOMU_OK) s = cm_device_check(c);
     if (s != CALOMU_OK) return s;
     if (architecture->head && options->batch < 2)
         return cm_fail(c, CALOMU_EUSAGE, "running batch norm needs at least 2 muons in a batch");
@@ -9380,7 +9390,8 @@ calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const ch
                                     calomu_trainer **trainer)
 {
     calomu_trainer *t = NULL;
-    calomu_status s = cm_checkpoint_read(c, path, &t);
+    calomu_status s = cm_device_check(c);
+    if (s == CALOMU_OK) s = cm_checkpoint_read(c, path, &t);
     if (s != CALOMU_OK) return s;
     s = cm_resume_attach(c, path, data, t);
     if (s == CALOMU_OK)
