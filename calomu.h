@@ -297,7 +297,8 @@ void calomu_model_free(calomu_model *model);                      /* NULL is all
    features computed as the model wants them.  With data, the events must come from it
    (calomu_data_read): its geometry is compared with the model's, its features used where the
    convention fits and recomputed where not.  out: n values; members: n x members values, or NULL.
-   Threads: the context's. */
+   Threads: the context's.  On a device in batches of up to 1,024 (fewer where memory is short, the
+   same bits); the context keeps the model's weights there for the next call. */
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
                              const calomu_event *events, size_t n, double *out, double *members);
 
@@ -356,7 +357,10 @@ typedef struct calomu_train_report {
 } calomu_train_report;
 
 /* Does the next small piece of work (one batch).  ENOTFINITE: the loss is not finite; the best
-   state so far is kept and can be taken out with calomu_trainer_model. */
+   state so far is kept and can be taken out with calomu_trainer_model.  The step is done where the
+   context computes; a training moves there, to the same bits.  EDEVICE: the device is lost; the
+   training is back where it was saved last, or at the end of its last epoch or its start, and goes
+   on from there with a context of the processor, or resumed. */
 calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_report *report);
 /* The whole state, between two steps; a training resumed from it goes on to the same bits. */
 calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path);
@@ -367,7 +371,8 @@ const calomu_train_options *calomu_trainer_options(const calomu_trainer *t);
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t);
 /* A copy of the best state; EUSAGE before the first epoch has ended. */
 calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model);
-size_t calomu_trainer_memory(const calomu_trainer *t);    /* bytes of the step's arena */
+/* Bytes of a step's arena; on a device all that is taken there, but for the hits. */
+size_t calomu_trainer_memory(const calomu_trainer *t);
 void calomu_trainer_free(calomu_trainer *t);              /* NULL is allowed */
 
 /* ---------------------------------------------------------------- evaluation (Secs. 4.1, 4.2) */
