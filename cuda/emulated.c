@@ -1,5 +1,6 @@
 /* emulated.c - the kernels of the CUDA unit on the processor: every block, phase and thread in
-   turn.  For tests: it shows that the kernels compute what calomu.c does, whatever the GPU.  Its
+   turn.  Launches wait until something waits for them, as on a GPU; only hits that are put do not,
+   so that those of the wrong batch show.  For tests: it shows that the kernels compute what calomu.c does, whatever the GPU.  Its
    memory is its own, so that an address of the wrong side is found by the address sanitizer or
    shows in the results. */
 #define CM_SCRATCH (1 << 14)         /* so that tests see several parts */
@@ -17,9 +18,18 @@ void calomu_emulated_limits(size_t bytes, size_t launches)
     cm_limit_launches = launches;
 }
 
+typedef struct cm_launch {
+    cm_call *call;
+    void *a;                         /* a copy of its arguments */
+    size_t blocks, bytes;
+    int phases, backwards;
+} cm_launch;
+
 typedef struct cm_emulated {
     cm_unit unit;
     size_t used, launches;           /* bytes, so far */
+    cm_launch *queue;
+    size_t n, room;
 } cm_emulated;
 
 static void cm_unit_fail(cm_unit *u, calomu_status s, const char *text)
@@ -29,38 +39,68 @@ static void cm_unit_fail(cm_unit *u, calomu_status s, const char *text)
     strncpy(u->message, text, sizeof u->message - 1);
 }
 
-static void cm_emulate(cm_unit *u, cm_call *call, const void *a, size_t blocks, int phases,
-                       size_t bytes)
+static void cm_run(const cm_launch *l)
 {
-    cm_emulated *e = (cm_emulated *)u;
     ptrdiff_t b;
-    if (u->status != CALOMU_OK) return;
-    e->launches++;
-    if (blocks > (size_t)INT_MAX) {
-        cm_unit_fail(u, CALOMU_EMEMORY, "the emulated device: too many blocks for one launch");
-        return;
-    }
-    if (cm_limit_launches && e->launches > cm_limit_launches) {
-        cm_unit_fail(u, CALOMU_EDEVICE, "the emulated device: a kernel failed, as asked for");
-        return;
-    }
 #ifdef _OPENMP
-#pragma omp parallel for schedule(static) if (blocks > 100)
+#pragma omp parallel for schedule(static) if (l->blocks > 100)
 #endif
-    for (b = 0; b < (ptrdiff_t)blocks; b++) {
-        void *shared = bytes ? malloc(bytes) : NULL;     /* found by sanitizers if overrun */
+    for (b = 0; b < (ptrdiff_t)l->blocks; b++) {
+        void *shared = l->bytes ? malloc(l->bytes) : NULL;       /* sanitizers see an overrun */
         cm_at at;
         at.block = (uint32_t)b;
-        if (bytes && shared) memset(shared, 0xa5, bytes);
-        for (at.phase = 0; at.phase < phases; at.phase++) {
-            int i;                   /* every other launch backwards: no order may matter */
+        if (shared) memset(shared, 0xa5, l->bytes);
+        for (at.phase = 0; at.phase < l->phases; at.phase++) {
+            int i;
             for (i = 0; i < CM_THREADS; i++) {
-                at.thread = e->launches % 2 ? i : CM_THREADS - 1 - i;
-                call(a, at, shared);
+                at.thread = l->backwards ? CM_THREADS - 1 - i : i;
+                l->call(l->a, at, shared);
             }
         }
         free(shared);
     }
+}
+
+/* Runs what waits from launch `first` on, or forgets it after a failure. */
+static void cm_finish(cm_unit *u, size_t first)
+{
+    cm_emulated *e = (cm_emulated *)u;
+    size_t i;
+    for (i = first; i < e->n; i++) {
+        if (u->status == CALOMU_OK) cm_run(&e->queue[i]);
+        free(e->queue[i].a);
+    }
+    e->n = first;
+}
+
+/* Every other launch runs its threads backwards: no order may matter. */
+static void cm_emulate(cm_unit *u, cm_call *call, const void *a, size_t size, size_t blocks,
+                       int phases, size_t bytes)
+{
+    cm_emulated *e = (cm_emulated *)u;
+    cm_launch *l;
+    if (u->status != CALOMU_OK) return;
+    e->launches++;
+    if (blocks > (size_t)INT_MAX)
+        cm_unit_fail(u, CALOMU_EMEMORY, "the emulated device: too many blocks for one launch");
+    if (cm_limit_launches && e->launches > cm_limit_launches)
+        cm_unit_fail(u, CALOMU_EDEVICE, "the emulated device: a kernel failed, as asked for");
+    if (e->n == e->room) {
+        l = realloc(e->queue, (2 * e->room + 256) * sizeof *l);
+        if (l) e->queue = l;
+        if (l) e->room = 2 * e->room + 256;
+    }
+    l = e->n < e->room ? &e->queue[e->n] : NULL;
+    if (l) l->a = malloc(size);
+    if (!l || !l->a) cm_unit_fail(u, CALOMU_EMEMORY, "the emulated device: no memory to queue");
+    if (!l || !l->a) return;
+    memcpy(l->a, a, size);
+    l->call = call;
+    l->blocks = blocks;
+    l->bytes = bytes;
+    l->phases = phases;
+    l->backwards = e->launches % 2 == 0;
+    e->n++;
 }
 
 static void *cm_emulated_allocate(cm_unit *u, size_t bytes)
@@ -86,21 +126,28 @@ static void cm_emulated_release(cm_unit *u, void *memory)
 {
     cm_emulated *e = (cm_emulated *)u;
     if (!memory) return;
+    cm_finish(u, 0);
     e->used -= ((size_t *)memory)[-1];
     free(((void **)memory)[-2]);
 }
 
 static void cm_emulated_copy(cm_unit *u, void *to, const void *from, size_t bytes)
 {
+    cm_finish(u, 0);
     if (u->status == CALOMU_OK && bytes > 0) memcpy(to, from, bytes);
 }
 
 static void cm_emulated_fill(cm_unit *u, void *at, size_t bytes)
 {
+    cm_finish(u, 0);
     if (u->status == CALOMU_OK) memset(at, 0, bytes);
 }
 
-static calomu_status cm_emulated_wait(cm_unit *u) { return u->status; }
+static calomu_status cm_emulated_wait(cm_unit *u)
+{
+    cm_finish(u, 0);
+    return u->status;
+}
 
 static calomu_status cm_emulated_open_as(calomu *c, int number, calomu_math math, cm_unit **unit,
                                          const calomu_device *device)
@@ -127,7 +174,14 @@ static calomu_status cm_emulated_open_plain(calomu *c, int number, calomu_math m
     return cm_emulated_open_as(c, number, math, unit, &calomu_emulated_plain);
 }
 
-static void cm_emulated_close(cm_unit *u) { free(u); }
+static void cm_emulated_close(cm_unit *u)
+{
+    cm_emulated *e = (cm_emulated *)u;
+    if (!u) return;
+    cm_finish(u, 0);
+    free(e->queue);
+    free(e);
+}
 
 static cm_resident *cm_emulated_hits_new(cm_unit *u)
 {
@@ -159,6 +213,7 @@ static void cm_emulated_hits_put(cm_unit *u, cm_resident *h, const cm_hits *hits
 {
     size_t total = 0, rows = (size_t)(hits->nz * hits->nx) + 1;
     void *hit = h->hit, *start = h->start, *row = h->row;
+    size_t waiting;
     int v;
     for (v = 0; v < hits->muons; v++) total += hits->event[v].n_hits;
     if (total > UINT32_MAX || rows * (size_t)hits->muons > UINT32_MAX - CM_THREADS) {
@@ -183,7 +238,9 @@ static void cm_emulated_hits_put(cm_unit *u, cm_resident *h, const cm_hits *hits
         total += hits->event[v].n_hits;
     }
     h->start[v] = (uint32_t)total;
+    waiting = ((cm_emulated *)u)->n;
     cm_device_index(u, h);
+    cm_finish(u, waiting);           /* beside what waits */
 }
 
 static double cm_emulated_peak(cm_unit *u)

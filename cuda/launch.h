@@ -84,7 +84,7 @@ typedef struct cm_at {               /* where in the launch */
     } \
     CM_HOST void cm_launch_##name(cm_unit *u, const cm_args_##name *a, size_t blocks) \
     { \
-        cm_emulate(u, cm_call_##name, a, blocks, (phases), (bytes)); \
+        cm_emulate(u, cm_call_##name, a, sizeof *a, blocks, (phases), (bytes)); \
     } \
     CM_DEVICE void cm_kernel_##name(const cm_args_##name *a, cm_at at, void *shared)
 #endif
@@ -145,8 +145,8 @@ static void cm_launch_end(cm_unit *u, const char *name);
 static cudaStream_t cm_stream(cm_unit *u);
 #else
 typedef void cm_call(const void *a, cm_at at, void *shared);
-static void cm_emulate(cm_unit *u, cm_call *call, const void *a, size_t blocks, int phases,
-                       size_t bytes);
+static void cm_emulate(cm_unit *u, cm_call *call, const void *a, size_t size, size_t blocks,
+                       int phases, size_t bytes);
 #endif
 
 /* A tensor as kernels see it: values or gradient. */
