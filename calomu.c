@@ -3473,35 +3473,41 @@ void cm_give_back(cm_graph *g, const void *x)
     }
 }
 
-/* A dry graph's address of what is kept elsewhere. */
-static cm_real *cm_nowhere(void) { return (cm_real *)(uintptr_t)8; }
+/* Room for one more in a list of n packed weights. */
+static int cm_pack_room(cm_graph *g, cm_pack_of **one, int n, int *room)
+{
+    cm_pack_of *more;
+    if (n < *room) return 1;
+    more = cm_allocate(g->c, (size_t)(2 * *room + 16), sizeof *more);
+    if (!more) return 0;
+    if (n) memcpy(more, *one, (size_t)n * sizeof *more);
+    cm_release(g->c, *one);
+    *one = more;
+    *room = 2 * *room + 16;
+    return 1;
+}
 
 cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh)
 {
     cm_keeper *k = g->keeper;
+    cm_real *p;
     int i;
     *fresh = 1;
     if (!k || g->training) return cm_arena_take(g, count);
     *fresh = 0;
-    if (cm_dry(g)) return cm_nowhere();
+    if (cm_dry(g)) return (cm_real *)(uintptr_t)8;       /* never read, and not the arena's */
     for (i = 0; i < k->n; i++)
         if (k->one[i].w == key) return k->one[i].p;
-    if (k->n == k->room) {
-        cm_pack_of *more = cm_allocate(g->c, (size_t)(2 * k->room + 64), sizeof *more);
-        if (more && k->n) memcpy(more, k->one, (size_t)k->n * sizeof *more);
-        if (more) cm_release(g->c, k->one);
-        if (more) k->one = more;
-        if (more) k->room = 2 * k->room + 64;
-    }
-    if (k->n < k->room)
-        k->one[k->n].p = g->unit->device->allocate(g->unit, count * sizeof(cm_real));
-    if (k->n == k->room || !k->one[k->n].p) {
+    p = cm_pack_room(g, &k->one, k->n, &k->room)
+      ? g->unit->device->allocate(g->unit, count * sizeof *p) : NULL;
+    if (!p) {
         cm_graph_fail(g, CALOMU_EMEMORY, "no memory on the device for packed weights");
         return NULL;
     }
     *fresh = 1;
     k->one[k->n].w = key;
-    return k->one[k->n++].p;
+    k->one[k->n++].p = p;
+    return p;
 }
 
 /* The same for numbers of another type, zeroed: `bytes` of them; goes back with cm_give_back. */
@@ -5476,14 +5482,7 @@ static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_r
 static void cm_packs_add(cm_graph *g, const cm_record *r, size_t count, int wino)
 {
     cm_packs *packs = g->packing;
-    if (packs->n == packs->room) {
-        cm_pack_of *more = cm_allocate(g->c, (size_t)(2 * packs->room + 16), sizeof *more);
-        if (more && packs->n) memcpy(more, packs->one, (size_t)packs->n * sizeof *more);
-        if (more) cm_release(g->c, packs->one);
-        if (more) packs->one = more;
-        if (more) packs->room = 2 * packs->room + 16;
-    }
-    if (packs->n < packs->room) {
+    if (cm_pack_room(g, &packs->one, packs->n, &packs->room)) {
         cm_real *p = cm_allocate(g->c, count, sizeof *p);
         packs->one[packs->n].w = r->w.x;
         packs->one[packs->n].p = p;
@@ -7221,7 +7220,8 @@ static int cm_place_fits(const calomu *c, const cm_place *p)
 static calomu_status cm_device_check(calomu *c)
 {
     cm_unit *u = NULL;
-    calomu_status s = c->device ? c->device->open(c, c->device_number, c->math, &u) : CALOMU_OK;
+    calomu_status s = CALOMU_OK;
+    if (c->device) s = c->device->open(c, c->device, c->device_number, c->math, &u);
     if (u) c->device->close(u);
     return s;
 }
@@ -7241,7 +7241,7 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
     p->direct = c->direct;
     p->recompute = c->recompute;
     p->room = p->batch = room;
-    s = c->device->open(c, c->device_number, c->math, &p->unit);
+    s = c->device->open(c, c->device, c->device_number, c->math, &p->unit);
     if (s != CALOMU_OK) return s;
     p->net = cm_allocate(c, (size_t)members, sizeof *p->net);
     p->home = cm_allocate(c, cm_inputs_size(like, room), sizeof *p->home);
@@ -7277,6 +7277,18 @@ static void cm_place_put(cm_place *p, int member, const cm_net *net)
     d->put(p->unit, to->trained, net->trained, net->n_trained * sizeof(cm_real));
     d->put(p->unit, to->fixed, net->fixed, net->n_fixed * sizeof(cm_real));
     d->put(p->unit, to->buffers, net->buffers, net->n_buffers * sizeof(cm_real));
+}
+
+/* p->home as the tensor of the inputs of n muons, zeroed. */
+static cm_tensor cm_place_home(cm_place *p, int n)
+{
+    cm_tensor x;
+    memset(&x, 0, sizeof x);
+    x.x = p->home;
+    x.nc = p->net->arch.n_features;
+    x.group = (size_t)x.nc * CM_LANES;
+    memset(x.x, 0, cm_inputs_size(p->net, n) * sizeof *x.x);
+    return x;
 }
 
 /* The n events and the inputs in p->home become batch `slot`, which nothing computes any more. */
@@ -8577,11 +8589,7 @@ static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int 
     calomu_status s = calomu_data_read(c, t->data, first, numbers, (size_t)n, &t->events);
     if (s != CALOMU_OK) return s;
     r->batch[slot].there = 0;
-    memset(&x, 0, sizeof x);
-    x.x = p->home;
-    x.nc = t->arch.n_features;
-    x.group = (size_t)x.nc * CM_LANES;
-    memset(p->home, 0, cm_inputs_size(t->net, n) * sizeof *p->home);
+    x = cm_place_home(p, n);
     if (x.nc > 0) cm_train_inputs(t, &x, first, numbers, n);
     cm_place_load(p, slot, t->events.event, n);
     for (i = 0; i < n; i++) t->batch[i] = (double)t->events.event[i].energy;
@@ -10154,6 +10162,14 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     cm_release(c, w);
 }
 
+/* The first unit that failed has been done again by w, for its message: s. */
+static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_status s)
+{
+    if (s == CALOMU_OK)              /* it was memory, and there is some again */
+        return cm_fail(c, CALOMU_EMEMORY, "no memory for inference");
+    return cm_fail(c, s, "%s", calomu_message(w->own));
+}
+
 /* Memory that the context keeps from call to call, at least so large, 64-byte aligned. */
 static void *cm_keep(calomu *c, size_t bytes)
 {
@@ -10321,16 +10337,9 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
         CM_CRITICAL
         if (u < failed) failed = u;
     }
-    if (failed < units) {            /* again, for the message of the first failure */
-        s = cm_ship_group(w, p, b, at, failed);
-        return s == CALOMU_OK ? cm_fail(c, CALOMU_EMEMORY, "no memory for inference")
-                              : cm_fail(c, s, "%s", calomu_message(w->own));
-    }
-    memset(&x, 0, sizeof x);
-    x.x = c->place->home;
-    x.nc = p->model->info.architecture.n_features;
-    x.group = (size_t)x.nc * CM_LANES;
-    memset(x.x, 0, cm_inputs_size(p->model->net[0], b->n) * sizeof *x.x);
+    if (failed < units)
+        return cm_predict_failed(c, w, cm_ship_group(w, p, b, at, failed));
+    x = cm_place_home(c->place, b->n);
     if (x.nc > 0) cm_predict_inputs(&p->model->info, b->rows, b->n, &x);
     cm_place_load(c->place, slot, b->event, b->n);
     return cm_place_status(c, c->place);
@@ -10427,13 +10436,8 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
         CM_CRITICAL
         if (u < failed) failed = u;
     }
-    if (failed < units) {            /* again, for the message of the first failure */
-        s = cm_predict_unit(w, p, (size_t)failed * CM_LANES);
-        if (s == CALOMU_OK)          /* it was memory, and there is some again */
-            s = cm_fail(c, CALOMU_EMEMORY, "no memory for inference");
-        else
-            cm_fail(c, s, "%s", calomu_message(w->own));
-    }
+    if (failed < units)
+        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * CM_LANES));
     cm_predictors_free(c, w, threads);
     return s;
 }

@@ -655,7 +655,8 @@ struct calomu_device {
     const char *name;
     int plain;                       /* 1: the plain kernels, one result a thread */
     cm_operations o;
-    calomu_status (*open)(calomu *c, int number, calomu_math math, cm_unit **unit);
+    calomu_status (*open)(calomu *c, const calomu_device *device, int number, calomu_math math,
+                          cm_unit **unit);               /* device: this one */
     void (*close)(cm_unit *u);
     void *(*allocate)(cm_unit *u, size_t bytes);         /* 256-byte aligned; NULL: none */
     void (*release)(cm_unit *u, void *memory);           /* waits; NULL is allowed */
@@ -670,7 +671,7 @@ struct calomu_device {
                                      /*   is under way; `event` may change */
     void (*loss)(cm_unit *u, const cm_loss_job *job);
     void (*adam)(cm_unit *u, const cm_adam_job *job);
-    double (*peak)(cm_unit *u);      /* FLOP/s of fused products in registers, measured; 0: unknown */
+    double (*peak)(cm_unit *u);      /* FLOP/s of fused products in registers; 0: unknown */
 };
 
 /* A profile: `lap` is called, by the thread that works with the context, when a part of an

@@ -229,26 +229,12 @@ static void cm_cuda_stage(cm_unit *u, cm_cuda_hits *h, size_t bytes)
                       "pinned memory for hits")) h->room = bytes + bytes / 4;
 }
 
-/* Hits and starts, one after the other in pinned memory. */
-static void cm_cuda_pack(const cm_hits *hits, calomu_hit *hit, uint32_t *start)
-{
-    size_t total = 0;
-    int v;
-    for (v = 0; v < hits->muons; v++) {
-        const calomu_event *e = &hits->event[v];
-        start[v] = (uint32_t)total;
-        if (e->n_hits) memcpy(hit + total, e->hits, e->n_hits * sizeof *hit);
-        total += e->n_hits;
-    }
-    start[v] = (uint32_t)total;
-}
-
 static void cm_cuda_send(cm_unit *u, cm_cuda_hits *h, const cm_hits *hits, size_t total)
 {
     cm_cuda *d = (cm_cuda *)u;
     cm_resident *r = &h->resident;
     size_t bytes = total * sizeof *r->hit, starts = ((size_t)hits->muons + 1) * sizeof *r->start;
-    cm_cuda_pack(hits, (calomu_hit *)(void *)h->stage, (uint32_t *)(void *)(h->stage + bytes));
+    cm_hits_pack(hits, (calomu_hit *)(void *)h->stage, (uint32_t *)(void *)(h->stage + bytes));
     if (bytes)
         (void)cm_cuda_check(u, cudaMemcpyAsync(r->hit, h->stage, bytes, cudaMemcpyHostToDevice,
                                                d->beside), "a copy of hits");
@@ -372,8 +358,8 @@ static void cm_cuda_start(cm_cuda *d)
     d->launches = d->work;
 }
 
-static calomu_status cm_cuda_open_as(calomu *c, int number, calomu_math math, cm_unit **unit,
-                                     const calomu_device *device)
+static calomu_status cm_cuda_open(calomu *c, const calomu_device *device, int number,
+                                  calomu_math math, cm_unit **unit)
 {
     cm_cuda *d;
     calomu_status s;
@@ -394,16 +380,6 @@ static calomu_status cm_cuda_open_as(calomu *c, int number, calomu_math math, cm
     cm_fail(c, s, "%s", d->unit.message);
     cm_cuda_close(&d->unit);
     return s;
-}
-
-static calomu_status cm_cuda_open(calomu *c, int number, calomu_math math, cm_unit **unit)
-{
-    return cm_cuda_open_as(c, number, math, unit, &calomu_cuda);
-}
-
-static calomu_status cm_cuda_open_plain(calomu *c, int number, calomu_math math, cm_unit **unit)
-{
-    return cm_cuda_open_as(c, number, math, unit, &calomu_cuda_plain);
 }
 
 /* The best of five runs, of enough threads for any GPU of today. */
@@ -434,13 +410,13 @@ static double cm_cuda_peak(cm_unit *u)
     return best > 0 ? 2.0 * ITEMS * CM_PEAK_SUMS * CM_PEAK_ROUNDS / (1e-3 * best) : 0;
 }
 
-#define CM_CUDA(name, plain, open) { \
-    name, plain, CM_DEVICE_OPERATIONS, open, cm_cuda_close, cm_cuda_allocate, cm_cuda_release, \
-    cm_cuda_put, cm_cuda_get, cm_cuda_copy, cm_cuda_fill, cm_cuda_wait, cm_cuda_hits_new, \
-    cm_cuda_hits_free, cm_cuda_hits_put, cm_device_loss, cm_device_adam, \
+#define CM_CUDA(name, plain) { \
+    name, plain, CM_DEVICE_OPERATIONS, cm_cuda_open, cm_cuda_close, cm_cuda_allocate, \
+    cm_cuda_release, cm_cuda_put, cm_cuda_get, cm_cuda_copy, cm_cuda_fill, cm_cuda_wait, \
+    cm_cuda_hits_new, cm_cuda_hits_free, cm_cuda_hits_put, cm_device_loss, cm_device_adam, \
     cm_cuda_peak \
 }
 extern "C" {
-const calomu_device calomu_cuda = CM_CUDA("cuda", 0, cm_cuda_open);
-const calomu_device calomu_cuda_plain = CM_CUDA("cuda, plain", 1, cm_cuda_open_plain);
+const calomu_device calomu_cuda = CM_CUDA("cuda", 0);
+const calomu_device calomu_cuda_plain = CM_CUDA("cuda, plain", 1);
 }

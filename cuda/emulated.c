@@ -1,8 +1,8 @@
 /* emulated.c - the kernels of the CUDA unit on the processor: every block, phase and thread in
    turn.  Launches wait until something waits for them, as on a GPU; only hits that are put do not,
-   so that those of the wrong batch show.  For tests: it shows that the kernels compute what calomu.c does, whatever the GPU.  Its
-   memory is its own, so that an address of the wrong side is found by the address sanitizer or
-   shows in the results. */
+   so that those of the wrong batch show.  For tests: it shows that the kernels compute what
+   calomu.c does, whatever the GPU.  Its memory is its own, so that an address of the wrong side is
+   found by the address sanitizer or shows in the results. */
 #define CM_SCRATCH (1 << 14)         /* so that tests see several parts */
 #include "memory.h"
 #include "table.h"
@@ -149,8 +149,8 @@ static calomu_status cm_emulated_wait(cm_unit *u)
     return u->status;
 }
 
-static calomu_status cm_emulated_open_as(calomu *c, int number, calomu_math math, cm_unit **unit,
-                                         const calomu_device *device)
+static calomu_status cm_emulated_open(calomu *c, const calomu_device *device, int number,
+                                      calomu_math math, cm_unit **unit)
 {
     cm_emulated *e;
     *unit = NULL;
@@ -162,16 +162,6 @@ static calomu_status cm_emulated_open_as(calomu *c, int number, calomu_math math
     e->unit.math = math;
     *unit = &e->unit;
     return CALOMU_OK;
-}
-
-static calomu_status cm_emulated_open(calomu *c, int number, calomu_math math, cm_unit **unit)
-{
-    return cm_emulated_open_as(c, number, math, unit, &calomu_emulated);
-}
-
-static calomu_status cm_emulated_open_plain(calomu *c, int number, calomu_math math, cm_unit **unit)
-{
-    return cm_emulated_open_as(c, number, math, unit, &calomu_emulated_plain);
 }
 
 static void cm_emulated_close(cm_unit *u)
@@ -231,13 +221,7 @@ static void cm_emulated_hits_put(cm_unit *u, cm_resident *h, const cm_hits *hits
     h->nz = hits->nz;
     h->nx = hits->nx;
     h->ny = hits->ny;
-    for (v = 0, total = 0; v < hits->muons; v++) {
-        h->start[v] = (uint32_t)total;
-        if (hits->event[v].n_hits)
-            memcpy(h->hit + total, hits->event[v].hits, hits->event[v].n_hits * sizeof *h->hit);
-        total += hits->event[v].n_hits;
-    }
-    h->start[v] = (uint32_t)total;
+    cm_hits_pack(hits, h->hit, h->start);
     waiting = ((cm_emulated *)u)->n;
     cm_device_index(u, h);
     cm_finish(u, waiting);           /* beside what waits */
@@ -249,12 +233,11 @@ static double cm_emulated_peak(cm_unit *u)
     return 0;
 }
 
-#define CM_EMULATED(name, plain, open) { \
-    name, plain, CM_DEVICE_OPERATIONS, open, cm_emulated_close, cm_emulated_allocate, \
+#define CM_EMULATED(name, plain) { \
+    name, plain, CM_DEVICE_OPERATIONS, cm_emulated_open, cm_emulated_close, cm_emulated_allocate, \
     cm_emulated_release, cm_emulated_copy, cm_emulated_copy, cm_emulated_copy, cm_emulated_fill, \
     cm_emulated_wait, cm_emulated_hits_new, cm_emulated_hits_free, cm_emulated_hits_put, \
     cm_device_loss, cm_device_adam, cm_emulated_peak \
 }
-const calomu_device calomu_emulated = CM_EMULATED("emulated", 0, cm_emulated_open);
-const calomu_device calomu_emulated_plain = CM_EMULATED("emulated, plain", 1,
-                                                        cm_emulated_open_plain);
+const calomu_device calomu_emulated = CM_EMULATED("emulated", 0);
+const calomu_device calomu_emulated_plain = CM_EMULATED("emulated, plain", 1);

@@ -53,6 +53,20 @@ struct cm_resident {
     int muons, nz, nx, ny;
 };
 
+/* The hits of a batch one behind the other, and the starts. */
+static void cm_hits_pack(const cm_hits *hits, calomu_hit *hit, uint32_t *start)
+{
+    size_t total = 0;
+    int v;
+    for (v = 0; v < hits->muons; v++) {
+        const calomu_event *e = &hits->event[v];
+        start[v] = (uint32_t)total;
+        if (e->n_hits) memcpy(hit + total, e->hits, e->n_hits * sizeof *hit);
+        total += e->n_hits;
+    }
+    start[v] = (uint32_t)total;
+}
+
 typedef struct cm_args_rows {
     const calomu_hit *hit;
     const uint32_t *start;

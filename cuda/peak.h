@@ -1,5 +1,5 @@
-/* peak.h - how many products a device can add in a second: eight sums in registers a thread, for the
-   shares of the peak in calomu bench --profile */
+/* peak.h - how many products a device can add in a second, eight sums in registers a thread: for
+   the shares of the peak in calomu bench --profile */
 #ifndef CM_PEAK_H
 #define CM_PEAK_H
 #include "launch.h"

@@ -273,7 +273,7 @@ CM_KERNEL(tensor, 1, 0)
 {
     cm_frag_c c[CM_SITES][CM_TENSOR_CHUNKS][CM_WARP_HERE];
     cm_tensor_strip o;
-    int kz, kx, s, q, t, once, i, zero = a->turned ? 1 : 0, step = zero ? a->stride : 1;
+    int kz, kx, s, q, t, once, i, turned = a->turned, step = turned ? a->stride : 1;
     uint32_t units = (uint32_t)((a->chunks + CM_TENSOR_CHUNKS - 1) / CM_TENSOR_CHUNKS)
                    * (uint32_t)(a->strips * a->classes)
                    * (uint32_t)(a->y.nx * a->y.nz) * (uint32_t)a->y.groups;
@@ -283,10 +283,10 @@ CM_KERNEL(tensor, 1, 0)
     o = cm_tensor_strip_of(a, u);
     memset(c, 0, sizeof c);
     if (o.n <= 0) return;
-    for (kz = zero ? (o.z + a->pad) % a->stride : 0; kz < a->kernel; kz += step)
-        for (kx = zero ? (o.x + a->pad) % a->stride : 0; kx < a->kernel; kx += step) {
-            int z = zero ? (o.z + a->pad - kz) / a->stride : o.z * a->stride - a->pad + kz;
-            int x = zero ? (o.x + a->pad - kx) / a->stride : o.x * a->stride - a->pad + kx;
+    for (kz = turned ? (o.z + a->pad) % a->stride : 0; kz < a->kernel; kz += step)
+        for (kx = turned ? (o.x + a->pad) % a->stride : 0; kx < a->kernel; kx += step) {
+            int z = turned ? (o.z + a->pad - kz) / a->stride : o.z * a->stride - a->pad + kz;
+            int x = turned ? (o.x + a->pad - kx) / a->stride : o.x * a->stride - a->pad + kx;
             const float *row = cm_row_at(&a->x, o.k, z, x) + (ptrdiff_t)o.at * a->x.site;
             size_t tap = (size_t)((o.c * a->kernel + kz) * a->kernel + kx) * (size_t)a->chunks
                        + (size_t)o.chunk;
@@ -389,8 +389,6 @@ CM_DEVICE void cm_twgrad_site(const float *x, int rs, const float *dy, int os,
         CM_UNROLL
         for (i = 0; i < 2; i++) cm_mma(c[q], fa[i], fb[q][i]);
 }
-
-typedef struct cm_twgrad_part { int k, slice, kz, kx, r, o; } cm_twgrad_part;
 
 CM_KERNEL(twgrad, 1, 0)
 {

@@ -271,7 +271,7 @@ static void compare(const char *name, scenario *f, const int *shape, int muons, 
         size_t arena;
         CHECK_OK(NULL, calomu_open(&p[k].c, &o));
         if (device[k])
-            CHECK_OK(p[k].c, device[k]->open(p[k].c, 0, CALOMU_MATH_EQUAL, &p[k].u));
+            CHECK_OK(p[k].c, device[k]->open(p[k].c, device[k], 0, CALOMU_MATH_EQUAL, &p[k].u));
         arena = run_once(&p[k], f, shape, muons, training, seed, 0);
         run_once(&p[k], f, shape, muons, training, seed, arena);
         if (k > 0 && CHECK(p[k].n_out == p[0].n_out && p[0].n_out > 0,
@@ -300,12 +300,12 @@ static int device_opens(void)
     cm_unit *u = NULL;
     calomu_status s;
     CHECK_OK(NULL, calomu_open(&c, NULL));
-    s = DEVICE.open(c, 0, CALOMU_MATH_EQUAL, &u);
+    s = DEVICE.open(c, &DEVICE, 0, CALOMU_MATH_EQUAL, &u);
     if (s != CALOMU_OK) fprintf(stderr, "test_cuda: NOTHING TESTED: %s\n", calomu_message(c));
     CHECK_OK(c, s);
     CHECK(!u == (s != CALOMU_OK), "a unit if and only if it opens");
     if (u) DEVICE.close(u);
-    CHECK_FAILS(c, DEVICE.open(c, 1000, CALOMU_MATH_EQUAL, &u), CALOMU_EDEVICE);
+    CHECK_FAILS(c, DEVICE.open(c, &DEVICE, 1000, CALOMU_MATH_EQUAL, &u), CALOMU_EDEVICE);
     CHECK(!u, "no unit");
     calomu_close(c);
     return s == CALOMU_OK;
@@ -319,7 +319,7 @@ static void memory_of(const calomu_device *d, size_t n, size_t piece)
     cm_unit *u = NULL;
     size_t i, part;
     CHECK_OK(NULL, calomu_open(&c, NULL));
-    CHECK_OK(c, d->open(c, 0, CALOMU_MATH_EQUAL, &u));
+    CHECK_OK(c, d->open(c, d, 0, CALOMU_MATH_EQUAL, &u));
     if (!a || !b || !from || !u) exit(1);
     x = d->allocate(u, n);
     y = d->allocate(u, n);
@@ -801,7 +801,7 @@ static void loss_on(const calomu_device *device, loss_batch *b, test_random *r, 
     cm_unit *u;
     memset(&y, 0, sizeof y);
     CHECK_OK(NULL, calomu_open(&c, NULL));
-    CHECK_OK(c, device->open(c, 0, CALOMU_MATH_EQUAL, &u));
+    CHECK_OK(c, device->open(c, device, 0, CALOMU_MATH_EQUAL, &u));
     if (!zeros || !u) exit(1);
     for (j = 0; j < 16; j++)
         thresholds[j] = j % 2 < unset ? -1 : pow(10, test_uniform(r, 1, 5));
@@ -914,7 +914,7 @@ static void test_adam(const calomu_device *device, test_random *r, size_t n)
     calomu *c;
     cm_unit *u;
     CHECK_OK(NULL, calomu_open(&c, NULL));
-    CHECK_OK(c, device->open(c, 0, CALOMU_MATH_EQUAL, &u));
+    CHECK_OK(c, device->open(c, device, 0, CALOMU_MATH_EQUAL, &u));
     for (k = 0; k < ADAM_ARRAYS; k++) {
         x[k] = calloc(n, sizeof **x);
         if (!x[k] || !u) exit(1);

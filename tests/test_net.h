@@ -132,7 +132,7 @@ static TEST_UNUSED double test_step(const test_stepper *from, const test_batch *
     cm_hits hits;
     double loss;
     if (!s.device) return test_step_here(&s, b);
-    if (s.device->open(s.c, 0, s.math, &s.unit) != CALOMU_OK) return (double)NAN;
+    if (s.device->open(s.c, s.device, 0, s.math, &s.unit) != CALOMU_OK) return (double)NAN;
     there.trained = s.device->allocate(s.unit, (2 * net->n_trained + net->n_fixed
                                                 + net->n_buffers) * sizeof(cm_real));
     there.fixed = there.trained + net->n_trained;

@@ -772,7 +772,8 @@ static calomu_status bench_updates(bench *b, int batch, int recompute)
     (void)snprintf(text, sizeof text, "training step, batch %d, %d thread%s%s", batch,
                    b->job_threads, b->job_threads > 1 ? "s" : "",
                    recompute ? ", --recompute" : "");
-    if (s == CALOMU_OK && bench_on_device(b)) b->told = 1e-6 * (double)calomu_trainer_memory(t.trainer);
+    if (s == CALOMU_OK && bench_on_device(b))
+        b->told = 1e-6 * (double)calomu_trainer_memory(t.trainer);
     if (s == CALOMU_OK) bench_ready(b, batch, text);
     while (s == CALOMU_OK && bench_turn(b)) {
         s = bench_update(&t, &seconds);
@@ -1007,8 +1008,8 @@ static double bench_peak_of(const bench *b)
     cm_unit *u = NULL;
     double rate = 0;
     if (bench_on_device(b)
-        && calomu_cuda.open(b->c, tool_device_number(&b->machine), CALOMU_MATH_EQUAL, &u)
-               == CALOMU_OK) {
+        && calomu_cuda.open(b->c, &calomu_cuda, tool_device_number(&b->machine),
+                            CALOMU_MATH_EQUAL, &u) == CALOMU_OK) {
         rate = calomu_cuda.peak(u);
         calomu_cuda.close(u);
     }
