@@ -1,6 +1,7 @@
 #!/bin/sh
 # cli_torch.sh - weights to and from PyTorch: state_dicts of the reference network give calomu the
-# predictions that PyTorch makes of the same muons, and models of calomu load in PyTorch
+# predictions that PyTorch makes of the same muons, models of calomu load in PyTorch, and the peer of
+# `make bench` runs
 #
 # usage: cli_torch.sh PROGRAM [TESTDATA [TMPDIR]], environment: REF, the reference folder, with
 # oracle/torch_model.py; PYTHON, with torch and numpy.  Without one of them all is skipped.
@@ -87,4 +88,18 @@ done <verdicts
 n=$(grep -c '^ok' verdicts)
 if [ "$n" -eq 16 ]; then pass; else fail "16 comparisons" "$n are good"; fi
 cat verdicts
+
+# ---------------------------------------------------------------- the peer of `make bench`
+
+for job in training inference; do
+    echo go | "$python" "$here/../tools/bench_torch.py" --oracle "${model%/*}" --muons . \
+        --job $job --batch 2 --threads 1 >answers 2>err || fail "peer of make bench, $job" \
+        "$(tail -n 3 err)"
+    if awk -v job="$job," 'NR == 1 { bad += $1 != "ready" || $2 != 2 || $3 != job }
+            NR == 2 { bad += !($1 > 0 && $2 > 0) } END { exit bad || NR != 2 }' answers; then
+        pass
+    else
+        fail "answers of the peer of make bench, $job" "$(cat answers)"
+    fi
+done
 cli_end

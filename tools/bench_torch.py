@@ -58,14 +58,15 @@ def torch_work(a, layout, data):
     import torch_model
     x, f, y = (t.to(a.device) for t in data)
     torch.manual_seed(1)
-    net, loss = torch_model.Net().to(a.device), torch_model.BinnedHuberMFSE().to(a.device)
+    net, loss = torch_model.Net().to(a.device), torch_model.BinnedHuberMFSE()
+    loss.kth = loss.kth.to(a.device)
     if layout == 'channels_last_3d':
         x = x.to(memory_format=torch.channels_last_3d)
         for m in net.modules():
             if isinstance(m, torch.nn.Conv3d):
                 m.to(memory_format=torch.channels_last_3d)
     adam = torch.optim.Adam(net.parameters(), lr=1e-5, betas=(0.95, 0.999))
-    weight = torch_model.weight(y)
+    weight = torch_model.weight(data[2]).to(a.device)
 
     def wait():
         if a.device != 'cpu':
