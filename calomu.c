@@ -449,14 +449,18 @@ CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c)
 /* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: Taylor series of exp(r) to r^7 in
    float (next term 5e-9 relative) and to r^13 in double (4e-18).  ln 2 in two parts, the first
    with trailing zeros so that n*hi is exact.  Adding 1.5*2^23 (2^52) rounds to an integer, which
-   vectorises where lrint does not.  x is clamped so that 2^n stays a normal number. */
+   vectorises where lrint does not, and leaves n in the last bits.  x is clamped so that 2^n stays
+   a normal number. */
+#define CM_EXP_LEAST (sizeof(cm_real) == sizeof(float) ? -87 : -708)
+#define CM_EXP_MOST (sizeof(cm_real) == sizeof(float) ? 88 : 709)
+
+/* Of a clamped x. */
 CM_INLINE float cm_exp_float(float x)
 {
     union { uint32_t u; float f; } scale;
     float n, r, p;
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    n = CM_FMAF(x, 1.44269504f, 12582912.0f) - 12582912.0f;
+    scale.f = CM_FMAF(x, 1.44269504f, 12582912.0f);
+    n = scale.f - 12582912.0f;
     r = CM_FMAF(n, -0.693359375f, x);
     r = CM_FMAF(n, 2.12194440e-4f, r);
     p = 1.0f / 5040;
@@ -467,7 +471,7 @@ CM_INLINE float cm_exp_float(float x)
     p = CM_FMAF(p, r, 0.5f);
     p = CM_FMAF(p, r, 1.0f);
     p = CM_FMAF(p, r, 1.0f);
-    scale.u = (uint32_t)((int32_t)n + 127) << 23;
+    scale.u = (scale.u << 23) + (127u << 23);
     return p * scale.f;
 }
 
@@ -490,14 +494,18 @@ double cm_exp_double(double x)
     return p * scale.f;
 }
 
-/* exp of a lane; the double build is for tests and may be slow. */
+/* exp of a clamped lane; the double build is for tests and may be slow. */
 CM_INLINE cm_real cm_exp_lane(cm_real x)
 {
     return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_exp_float((float)x)
                                             : (cm_real)cm_exp_double((double)x);
 }
 
-cm_real cm_exp(cm_real x) { return cm_exp_lane(x); }
+cm_real cm_exp(cm_real x)
+{
+    x = x < CM_EXP_LEAST ? CM_EXP_LEAST : x;
+    return cm_exp_lane(x > CM_EXP_MOST ? CM_EXP_MOST : x);
+}
 
 /* log(x), x > 0 and normal: x = 2^n m, m in [sqrt(1/2), sqrt(2)); with s = (m-1)/(m+1),
    log m = 2 (s + s^3/3 + s^5/5 + ...); |s| <= 0.172, so s^25 is below 1e-19. */
@@ -3979,11 +3987,16 @@ typedef cm_real cm_vec, cm_vec_at;
 #define CM_LANE(v, l) (v)
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fma(a, b, c); }
 #endif
-/* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)). */
+/* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)).  Each bound has a
+   loop of its own: gcc makes one masked move of it. */
 CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
 {
+    const cm_real least = CM_EXP_LEAST, most = CM_EXP_MOST;
     int l;
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = 1 / (1 + cm_exp_lane(-CM_LANE(v, l)));
+    v = -v;
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = CM_LANE(v, l) < least ? least : CM_LANE(v, l);
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = CM_LANE(v, l) > most ? most : CM_LANE(v, l);
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = 1 / (1 + cm_exp_lane(CM_LANE(v, l)));
     return v;
 }
 
@@ -4003,14 +4016,16 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
 
 /* Row of a convolution, A neighbouring outputs of C channels in registers:
    y[s][c] = (add ? y[s][c] : 0) + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
-   where `in` counts the inputs of all cells of a tap: they lie one behind the other in x and w. */
+   where `in` counts the inputs of all cells of a tap: they lie one behind the other in x and w.
+   Where accumulators leave few registers, one weight at a time is held, else one input. */
 CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
                                     const cm_tap *restrict tap, int taps, int in,
                                     const cm_real *restrict w, cm_real *restrict y, size_t ystep,
                                     int add, const int A, const int C)
 {
     const cm_vec zero = { 0 };
-    cm_vec acc[CM_TILE];
+    const int full = A > 1 && 5 * A * C > 4 * CM_TILE;
+    cm_vec acc[CM_TILE], v[4];
     int t, i, s, c;
     CM_UNROLL
     for (s = 0; s < A; s++)
@@ -4019,14 +4034,20 @@ CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
             acc[s * C + c] = add ? CM_LOAD(y + (size_t)s * ystep + (size_t)(c * CM_LANES)) : zero;
     for (t = 0; t < taps; t++) {
         const cm_real *xt = x + tap[t].x, *wt = w + tap[t].w;
-        for (i = 0; i < in; i++, xt += CM_LANES, wt += C)
+        for (i = 0; i < in; i++, xt += CM_LANES, wt += C) {
             CM_UNROLL
             for (s = 0; s < A; s++) {
-                cm_vec v = CM_LOAD(xt + (size_t)s * xstep);
+                v[s] = CM_LOAD(xt + (size_t)s * xstep);
                 CM_UNROLL
-                for (c = 0; c < C; c++)
-                    acc[s * C + c] = cm_vfma(v, wt[c] - zero, acc[s * C + c]);
+                for (c = 0; c < C && !full; c++)
+                    acc[s * C + c] = cm_vfma(v[s], wt[c] - zero, acc[s * C + c]);
             }
+            CM_UNROLL
+            for (c = 0; c < C && full; c++)
+                CM_UNROLL
+                for (s = 0; s < A; s++)
+                    acc[s * C + c] = cm_vfma(v[s], wt[c] - zero, acc[s * C + c]);
+        }
     }
     CM_UNROLL
     for (s = 0; s < A; s++)
@@ -4061,7 +4082,7 @@ static void CM_KERNEL(conv_row)(CM_CONV_PARAMS)
     CM_CONV_CASE(12, 2)
     CM_CONV_CASE(11, 2)
     CM_CONV_CASE(10, 2)
-    CM_CONV_CASE(9, 2)
+    CM_CONV_CASE(9, 3)
     CM_CONV_CASE(8, 3)
     CM_CONV_CASE(7, 3)
     CM_CONV_CASE(6, 4)

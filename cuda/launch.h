@@ -208,7 +208,8 @@ CM_DEVICE float cm_exp_of(float x)
     float n, r, p;
     x = x < -87.0f ? -87.0f : x;
     x = x > 88.0f ? 88.0f : x;
-    n = cm_fmaf(x, 1.44269504f, 12582912.0f) - 12582912.0f;
+    scale.f = cm_fmaf(x, 1.44269504f, 12582912.0f);
+    n = scale.f - 12582912.0f;
     r = cm_fmaf(n, -0.693359375f, x);
     r = cm_fmaf(n, 2.12194440e-4f, r);
     p = 1.0f / 5040;
@@ -219,7 +220,7 @@ CM_DEVICE float cm_exp_of(float x)
     p = cm_fmaf(p, r, 0.5f);
     p = cm_fmaf(p, r, 1.0f);
     p = cm_fmaf(p, r, 1.0f);
-    scale.u = (uint32_t)((int32_t)n + 127) << 23;
+    scale.u = (scale.u << 23) + (127u << 23);
     return p * scale.f;
 }
 
