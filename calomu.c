@@ -3869,7 +3869,7 @@ typedef struct cm_sparse_job {
     int nx, ny;                      /* cells of the calorimeter */
     int low;                         /* first layer under the kernel */
     int kernel, stride, pad;
-    int jx, jy, C;                   /* outputs of the plane, channels */
+    int wide, C;                     /* sites from one x of the plane to the next, channels */
 } cm_sparse_job;
 
 #define CM_SPARSE_PARAMS const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane, \
@@ -3914,40 +3914,51 @@ struct cm_kernels {
     cm_wino_dm_fn *wino_dm;
 };
 
-/* Visits all pairs (output, kernel cell) of every hit: forward adds e*w[cell] [C] to
-   plane[output] [C], backward e*plane[output] to w[cell]. */
-CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane,
-                               int forward, const int stride, const int C)
+/* Cells k = p, p + stride, ... of an axis, and how many cells of the p before are packed first. */
+static inline int cm_class_cells(int kernel, int stride, int p)
 {
-    const int kernel = j->kernel, pad = j->pad;
-    const unsigned nx = (unsigned)j->nx, ny = (unsigned)j->ny;
+    return kernel % stride == 0 ? kernel / stride : (kernel - p + stride - 1) / stride;
+}
+
+static inline int cm_class_first(int kernel, int stride, int p)
+{
+    return kernel / stride * p + (p < kernel % stride ? p : kernel % stride);
+}
+
+/* Visits all pairs (output, kernel cell) of every hit: forward adds e*w[cell] [C] to
+   plane[output] [C], backward e*plane[output] to w[cell].  The outputs of one kx are neighbours,
+   and so are their cells, packed by falling ky. */
+CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane,
+                               int forward, const int kernel, const int stride, const int C)
+{
+    const unsigned nx = (unsigned)j->nx, ny = (unsigned)j->ny, pad = (unsigned)j->pad;
+    const unsigned step = (unsigned)stride;
     unsigned row = 0, end = 0;       /* cells of the row of the calorimeter: [row, end) */
     size_t i;
-    int kx, ky, c, ix = 0, kz = 0;
+    int c, m, kz = 0, px = 0, x = 0;
     for (i = 0; i < j->n; i++) {
         cm_real e = (cm_real)j->hit[i].energy;
-        int iy;
+        unsigned iy;
+        int py, cells;
         if (j->hit[i].cell >= end) {             /* divisions are slow */
-            unsigned column = j->hit[i].cell / ny;
-            ix = (int)(column % nx) + pad;
+            unsigned column = j->hit[i].cell / ny, ix = column % nx + pad;
             kz = (int)(column / nx) - j->low;
+            px = (int)(ix % step);
+            x = (int)(ix / step);
             row = column * ny;
             end = row + ny;
         }
-        iy = (int)(j->hit[i].cell - row) + pad;
-        for (kx = ix % stride; kx < kernel && kx <= ix; kx += stride) {
-            int x = (ix - kx) / stride;
-            if (x >= j->jx) continue;
-            for (ky = iy % stride; ky < kernel && ky <= iy; ky += stride) {
-                int y = (iy - ky) / stride;
-                cm_real *a = w + ((kz * kernel + kx) * kernel + ky) * C;
-                cm_real *b = plane + (x * j->jy + y) * C;
-                if (y >= j->jy) continue;
-                if (forward)
-                    for (c = 0; c < C; c++) b[c] = cm_fma(e, a[c], b[c]);
-                else
-                    for (c = 0; c < C; c++) a[c] = cm_fma(e, b[c], a[c]);
-            }
+        iy = j->hit[i].cell - row + pad;
+        py = (int)(iy % step);
+        cells = cm_class_cells(kernel, stride, py);
+        for (m = 0; m < cm_class_cells(kernel, stride, px); m++) {
+            cm_real *a = w + ((kz * kernel + px + m * stride) * kernel
+                              + cm_class_first(kernel, stride, py)) * C;
+            cm_real *b = plane + ((x - m) * j->wide + (int)(iy / step) - cells + 1) * C;
+            if (forward)
+                for (c = 0; c < cells * C; c++) b[c] = cm_fma(e, a[c], b[c]);
+            else
+                for (c = 0; c < cells * C; c++) a[c] = cm_fma(e, b[c], a[c]);
         }
     }
 }
@@ -4366,13 +4377,13 @@ static void CM_KERNEL(spread)(CM_SPREAD_PARAMS)
 
 static void CM_KERNEL(sparse)(CM_SPARSE_PARAMS)
 {
-    if (j->stride == 2 && j->C == 8) {           /* the first convolution of the paper's network */
-        if (forward) cm_sparse_visit(j, w, plane, 1, 2, 8);
-        else cm_sparse_visit(j, w, plane, 0, 2, 8);
-    } else if (j->stride == 2 && j->C == 1 && forward) {     /* and its sums */
-        cm_sparse_visit(j, w, plane, 1, 2, 1);
+    if (j->kernel == 4 && j->stride == 2 && j->C == 8) {     /* the paper's first convolution */
+        if (forward) cm_sparse_visit(j, w, plane, 1, 4, 2, 8);
+        else cm_sparse_visit(j, w, plane, 0, 4, 2, 8);
+    } else if (j->kernel == 2 && j->stride == 2 && j->C == 1 && forward) {   /* its sums */
+        cm_sparse_visit(j, w, plane, 1, 2, 2, 1);
     } else {
-        cm_sparse_visit(j, w, plane, forward, j->stride, j->C);
+        cm_sparse_visit(j, w, plane, forward, j->kernel, j->stride, j->C);
     }
 }
 
@@ -6004,9 +6015,29 @@ static void cm_hit_range(const cm_hits *h, int v, int first, int last, size_t *a
     *b = found[1];
 }
 
-/* One muon and output plane z: between w [cell][C] and plane [output][C]. */
+/* Outputs of one plane and muon, [x][y][C], with a margin: what hits add outside goes there. */
+typedef struct cm_flat {
+    int wide;                        /* sites from one x to the next */
+    size_t size, origin;             /* reals in all, and before (0, 0) */
+} cm_flat;
+
+static cm_flat cm_flat_of(const cm_record *r)
+{
+    int n[3], size[3], hi, lo_out, hi_out;
+    cm_flat f;
+    n[0] = r->hits->nz;
+    n[1] = r->hits->nx;
+    n[2] = r->hits->ny;
+    (void)cm_conv_sizes(n, r->kernel, r->stride, r->pad, size, &hi, &lo_out, &hi_out);
+    f.wide = lo_out + size[2] + hi_out;
+    f.size = (size_t)((lo_out + size[1] + hi_out) * f.wide * r->out->nc);
+    f.origin = (size_t)((lo_out * f.wide + lo_out) * r->out->nc);
+    return f;
+}
+
+/* One muon and output plane z: between w [packed cell][C] and the plane. */
 static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z, cm_real *w,
-                            cm_real *plane, int forward)
+                            cm_real *plane, const cm_flat *f, int forward)
 {
     const cm_hits *h = r->hits;
     size_t first, end;
@@ -6020,43 +6051,41 @@ static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z,
     j.kernel = r->kernel;
     j.stride = r->stride;
     j.pad = r->pad;
-    j.jx = cm_nx(r->out);
-    j.jy = r->out->ny;
+    j.wide = f->wide;
     j.C = r->out->nc;
-    if (j.n > 0) g->k->sparse(&j, w, plane, forward);
+    if (j.n > 0) g->k->sparse(&j, w, plane + f->origin, forward);
 }
 
-/* Between the planes [site][C] of all lanes, which lie behind each other, and rows of a tensor. */
+/* Between the planes of all lanes, which lie behind each other, and rows of a tensor. */
 static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, cm_real *plane,
-                          int to_tensor)
+                          const cm_flat *f, int to_tensor)
 {
-    int x, i, l, n = t->ny * t->nc, size = t->nx * n;
-    for (x = 0; x < t->nx; x++, plane += n) {
+    int x, i, l, n = t->ny * t->nc;
+    plane += f->origin;
+    for (x = 0; x < t->nx; x++, plane += f->wide * t->nc) {
         cm_real *row = cm_row(t, base, k, z, x);
         for (i = 0; i < n; i++, row += CM_LANES) {
             if (to_tensor)
-                CM_EACH_LANE(l) row[l] = plane[l * size + i];
+                CM_EACH_LANE(l) row[l] = plane[(size_t)l * f->size + (size_t)i];
             else
-                CM_EACH_LANE(l) plane[l * size + i] = row[l];
+                CM_EACH_LANE(l) plane[(size_t)l * f->size + (size_t)i] = row[l];
         }
     }
 }
 
-static size_t cm_plane_size(const cm_tensor *t) { return (size_t)(t->nx * t->ny * t->nc); }
-
 static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
 {
     const cm_tensor *t = r->out;
+    const cm_flat f = cm_flat_of(r);
     int units = t->groups * t->nz, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        size_t size = cm_plane_size(t);
-        cm_real *plane = scratch + size * (size_t)(CM_LANES * cm_thread());
+        cm_real *plane = scratch + f.size * (size_t)(CM_LANES * cm_thread());
         int k = u / t->nz, z = u % t->nz, l;
-        memset(plane, 0, size * CM_LANES * sizeof *plane);
+        memset(plane, 0, f.size * CM_LANES * sizeof *plane);
         for (l = 0; l < CM_LANES && k * CM_LANES + l < t->muons; l++)
-            cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane + size * (size_t)l, 1);
-        cm_plane_copy(t, t->x, k, z, plane, 1);
+            cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f, 1);
+        cm_plane_copy(t, t->x, k, z, plane, &f, 1);
         for (l = 0; l < t->nx; l++) cm_conv_row_done(g, r, k, z, l);
     }
 }
@@ -6066,33 +6095,39 @@ static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_rea
 {
     const cm_tensor *t = r->out;
     const cm_blocks *b = t->blocks;
-    int z, x, i, n = t->ny * t->nc;
+    const cm_flat f = cm_flat_of(r);
+    int z, x, i;
     memset(t->x, 0, cm_total(t) * sizeof *t->x);
     for (z = 0; z < b->nz; z++) {
-        memset(plane, 0, (size_t)(b->nx * n) * sizeof *plane);
-        cm_sparse_plane(g, r, 0, z, w, plane, 1);
-        for (x = 0; x < b->nx; x++) {
+        const cm_real *from = plane + f.origin;
+        memset(plane, 0, f.size * sizeof *plane);
+        cm_sparse_plane(g, r, 0, z, w, plane, &f, 1);
+        for (x = 0; x < b->nx; x++, from += f.wide * t->nc) {
             cm_real *row = cm_row(t, t->x, 0, z % b->z, x % b->x);
             row += z / b->z * b->across + x / b->x;
-            for (i = 0; i < n; i++) row[i * CM_LANES] = plane[x * n + i];
+            for (i = 0; i < t->ny * t->nc; i++) row[i * CM_LANES] = from[i];
         }
     }
     for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
 }
 
-/* [out][taps] to [taps][out] and back. */
-static void cm_transpose(const cm_real *a, int rows, int columns, cm_real *b)
+/* [out][cells] to [packed cell][out], or back. */
+static void cm_sparse_pack(const cm_record *r, const cm_real *a, cm_real *b, int back)
 {
-    int i, j;
-    for (i = 0; i < rows; i++)
-        for (j = 0; j < columns; j++) b[j * rows + i] = a[i * columns + j];
+    int cells = r->kernel * r->kernel * r->kernel, out = r->out->nc, t, c;
+    for (t = 0; t < cells; t++)
+        for (c = 0; c < out; c++) {
+            int plain = c * cells + cm_packed_cell(r->kernel, r->stride, 1, t);
+            b[back ? plain : t * out + c] = a[back ? t * out + c : plain];
+        }
 }
 
 static void cm_sparse_backward(cm_graph *g, cm_record *r)
 {
     const cm_tensor *t = r->out;
-    int units = t->groups, u, taps = r->kernel * r->kernel * r->kernel;
-    size_t nw = (size_t)taps * (size_t)t->nc, size = cm_plane_size(t), per = CM_LANES * size + nw;
+    const cm_flat f = cm_flat_of(r);
+    int units = t->groups, u;
+    size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * f.size + nw;
     cm_real *scratch, *partial;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
@@ -6101,15 +6136,16 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
-            cm_real *plane = scratch + per * (size_t)cm_thread(), *w = plane + CM_LANES * size;
+            cm_real *plane = scratch + per * (size_t)cm_thread(), *w = plane + CM_LANES * f.size;
             int z, l;
-            memset(w, 0, nw * sizeof *w);
+            memset(plane, 0, per * sizeof *plane);
             for (z = 0; z < t->nz; z++) {
-                cm_plane_copy(t, t->dx, u, z, plane, 0);
+                cm_plane_copy(t, t->dx, u, z, plane, &f, 0);
                 for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
-                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane + size * (size_t)l, 0);
+                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f,
+                                    0);
             }
-            cm_transpose(w, taps, t->nc, partial + nw * (size_t)u);
+            cm_sparse_pack(r, w, partial + nw * (size_t)u, 1);
         }
         cm_add_partials(g, partial, units, nw, r->w.dx);
     }
@@ -6120,15 +6156,14 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
 static void cm_sparse_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *t = r->out;
-    int taps = r->kernel * r->kernel * r->kernel, i;
-    cm_real *packed = cm_arena_take(g, (size_t)(taps * t->nc));
-    cm_real *scratch = cm_arena_take(g, (size_t)(cm_nx(t) * t->ny * t->nc)
-                                            * (size_t)(CM_LANES * g->threads));
+    int n = r->kernel * r->kernel * r->kernel * t->nc, i;
+    cm_real *packed = cm_arena_take(g, (size_t)n);
+    cm_real *scratch = cm_arena_take(g, cm_flat_of(r).size * (size_t)(CM_LANES * g->threads));
     cm_give_back(g, scratch);        /* nothing else is taken before the end */
     cm_give_back(g, packed);
     if (!packed || !scratch || cm_dry(g)) return;
-    if (r->w.x) cm_transpose(r->w.x, t->nc, taps, packed);
-    else for (i = 0; i < taps * t->nc; i++) packed[i] = (cm_real)r->scale;
+    if (r->w.x) cm_sparse_pack(r, r->w.x, packed, 0);
+    else for (i = 0; i < n; i++) packed[i] = (cm_real)r->scale;
     if (t->blocks) cm_sparse_blocks(g, r, packed, scratch);
     else cm_sparse_forward(g, r, packed, scratch);
 }
