@@ -5229,36 +5229,47 @@ static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, co
     }
 }
 
-static void cm_forward_taps(const cm_tensor *x, int kernel, cm_taps *taps)
+/* Whether (z, x) is a row of t.  Outside are zeros, which change no sum. */
+static int cm_inside(const cm_tensor *t, int z, int x)
 {
-    int kz, kx;
+    return z >= 0 && z < t->nz && x >= 0 && x < t->nx;
+}
+
+/* Of a row of outputs whose first row of inputs is (z, i).  What is outside counts only if it is
+   of other blocks of a muon (6.2). */
+static void cm_forward_taps(const cm_record *r, int z, int i, cm_taps *taps)
+{
+    const cm_tensor *x = r->in[0];
+    int kernel = r->kernel, kz, kx;
     taps->n = 0;
     taps->run = kernel;
     taps->cells = kernel * kernel * kernel;
     for (kz = 0; kz < kernel; kz++)
-        for (kx = 0; kx < kernel; kx++, taps->n++) {
+        for (kx = 0; kx < kernel; kx++) {
+            if (!r->out->blocks && !cm_inside(x, z + kz, i + kx)) continue;
             taps->tap[taps->n].x = cm_site_offset(x, kz, kx, 0);
-            taps->tap[taps->n].w = (size_t)((kz * kernel + kx) * kernel);
+            taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel);
         }
 }
 
 /* Plane z of group k, from the group's values. */
 static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *values,
-                          const cm_taps *taps, const cm_real *packed, int k, int z)
+                          const cm_real *packed, int k, int z)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int i, j, c, l;
-    cm_group_until(g, values, z * r->stride - r->pad + r->kernel);
+    int first = z * r->stride - r->pad, i, j, c, l;
+    cm_taps taps;
+    cm_group_until(g, values, first + r->kernel);
     for (i = 0; i < y->nx; i++) {
-        const cm_real *from = cm_row(x, values->at, 0, z * r->stride - r->pad,
-                                     i * r->stride - r->pad)
+        const cm_real *from = cm_row(x, values->at, 0, first, i * r->stride - r->pad)
                             - (ptrdiff_t)r->pad * x->nc * CM_LANES;
         cm_real *to = cm_row(y, y->x, k, z, i);
+        cm_forward_taps(r, first, i * r->stride - r->pad, &taps);
         if (r->bias.x)
             for (j = 0; j < y->ny; j++)
                 for (c = 0; c < y->nc; c++)
                     CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
-        cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), taps, x->nc, packed, to,
+        cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed, to,
                        (size_t)(y->nc * CM_LANES), y->ny, y->nc, r->bias.x != NULL);
         cm_conv_row_done(g, r, k, z, i);
     }
@@ -5269,14 +5280,12 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int parts = room ? 1 : y->nz, units = y->groups * parts, u;
-    cm_taps taps;
-    cm_forward_taps(x, r->kernel, &taps);
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         cm_group values = cm_group_begin(x, 0, u / parts, room);
         int z;
         for (z = u % parts; z < y->nz; z += parts)
-            cm_conv_plane(g, r, &values, &taps, packed, u / parts, z);
+            cm_conv_plane(g, r, &values, packed, u / parts, z);
     }
 }
 
@@ -5297,11 +5306,12 @@ static void cm_backward_taps(const cm_tensor *dy, const cm_record *r, const int 
         a = ky;                                  /* the last one is packed first */
     }
     for (kz = start[0]; kz < kernel && taps->run > 0; kz += stride)
-        for (kx = start[1]; kx < kernel; kx += stride, taps->n++) {
-            taps->tap[taps->n].x = cm_site_offset(dy, (m[0] + r->pad - kz) / stride - m[0] / stride,
-                                                  (m[1] + r->pad - kx) / stride - m[1] / stride,
+        for (kx = start[1]; kx < kernel; kx += stride) {
+            int z = (m[0] + r->pad - kz) / stride, x = (m[1] + r->pad - kx) / stride;
+            if (m[0] + r->pad < kz || m[1] + r->pad < kx || !cm_inside(dy, z, x)) continue;
+            taps->tap[taps->n].x = cm_site_offset(dy, z - m[0] / stride, x - m[1] / stride,
                                                   (m[2] + r->pad - a) / stride - m[2] / stride);
-            taps->tap[taps->n].w = (size_t)((kz * kernel + kx) * kernel + before);
+            taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel + before);
         }
 }
 
@@ -5578,34 +5588,34 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, cm_r
     return o;
 }
 
-/* Zeros: x = -1, the ends of the rows of the other slots, and the row of zeros. */
+/* Zeros: the ends of all rows of v, and the row of zeros. */
 static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
 {
     size_t site = (size_t)x->nc * CM_LANES;
     int f;
-    memset(o->v, 0, o->slot * sizeof *o->v);
-    for (f = 6; f < 18; f++) {
+    for (f = 0; f < 18; f++) {
         memset(o->v + (size_t)f * o->v_step, 0, site * sizeof *o->v);
         memset(o->v + (size_t)(f + 1) * o->v_step - site, 0, site * sizeof *o->v);
     }
     memset(o->zero, 0, o->v_step * sizeof *o->zero);
 }
 
-/* m at x from v: taps are the three kx, whose slots follow each other round. */
+/* m at x from v: taps are the three kx, whose slots follow each other round; `taps` of them from
+   `from` on, without those that lie outside the grid. */
 static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, const cm_real *u,
-                             int n, int channels, int x)
+                             int n, int channels, int x, int from, int taps)
 {
     int f, i, t, first, most = g->k->max_conv;
     for (f = 0; f < 6; f++)
         for (i = 0; i * most < channels; i++) {
             int width = cm_chunk(channels, most, i, &first);
             cm_tap tap[3];
-            for (t = 0; t < 3; t++) {
-                tap[t].x = (ptrdiff_t)((size_t)((x + t) % 3) * o->slot);
-                tap[t].w = (size_t)(t * 3 * in * width);
+            for (t = 0; t < taps; t++) {
+                tap[t].x = (ptrdiff_t)((size_t)((x + from + t) % 3) * o->slot);
+                tap[t].w = (size_t)((from + t) * 3 * in * width);
             }
-            g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, 3, 3 * in,
-                           u, o->m + (size_t)f * o->m_step + first * CM_LANES,
+            g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, taps,
+                           3 * in, u, o->m + (size_t)f * o->m_step + first * CM_LANES,
                            (size_t)(channels * CM_LANES), n, 0, width);
             u += 9 * in * width;
         }
@@ -5625,7 +5635,7 @@ static void cm_wino_inputs(const cm_graph *g, const cm_wino_room *o, const cm_te
     int j, z = 4 * tz - 1, halo = cm_wino_halo(x, turned);
     for (j = 0; j < 6; j++, z++) {
         cm_real *room = o->made + (size_t)j * o->v_step;
-        d[j] = z < -halo || z >= x->nz + halo || i >= x->nx + halo ? o->zero
+        d[j] = z < -halo || z >= x->nz + halo ? o->zero
              : turned ? cm_gradient_row(g, x, k, z, i, room) : cm_value_row(g, x, k, z, i, room);
     }
     g->k->wino_in(d, v + x->nc * CM_LANES, o->v_step, x->ny * x->nc);
@@ -5638,13 +5648,15 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
     cm_real *to = turned ? y->dx : y->x;
     cm_wino_room o = cm_wino_room_of(x, y, memory);
-    int i, j;
+    int i, j, halo = cm_wino_halo(x, turned);
     cm_wino_clear(&o, x);
-    for (i = -cm_wino_halo(x, turned); i <= y->nx; i++) {        /* v of i, then y at i - 1 */
+    for (i = -halo; i <= y->nx; i++) {           /* v of i, then y at i - 1 */
+        int from = !halo && i == 1, taps = (!halo && i == y->nx ? 2 : 3) - from;
         cm_real *row[4];
-        cm_wino_inputs(g, &o, x, turned, k, tz, i, o.v + (size_t)((i + 1) % 3) * o.slot);
+        if (i < x->nx + halo)
+            cm_wino_inputs(g, &o, x, turned, k, tz, i, o.v + (size_t)((i + 1) % 3) * o.slot);
         if (i < 1) continue;
-        cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1);
+        cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1, from, taps);
         for (j = 0; j < 4; j++)
             row[j] = 4 * tz + j < y->nz ? cm_row(y, to, k, 4 * tz + j, i - 1) : o.sink;
         g->k->wino_out(o.m, o.m_step, row, y->ny * y->nc, add);
