@@ -5366,17 +5366,24 @@ static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real 
     }
 }
 
-/* One kz of a group, from its values and gradients. */
+/* One kz of a group, from its values and gradients, without planes of outputs at the ends that
+   meet nothing but zeros there; one is left in any case. */
 static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s,
                           const cm_real *values, const cm_real *gradient, int kz, cm_real *acc,
                           cm_real *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *xs = values + x->origin, *ys = gradient + y->origin;
-    int first;
-    for (first = 0; first < s->n; first += s->block) {
-        int n = s->n - first < s->block ? s->n - first : s->block;
-        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), ys, s, first, n, acc,
+    cm_wgrad_sites part = *s;
+    int first = 0, end = y->nz, at;
+    while (first + 1 < end && first * r->stride - r->pad + kz < 0) first++;
+    while (first + 1 < end && (end - 1) * r->stride - r->pad + kz >= x->nz) end--;
+    part.x += first * y->nx * y->ny;
+    part.dy += first * y->nx * y->ny;
+    part.n = (end - first) * y->nx * y->ny;
+    for (at = 0; at < part.n; at += s->block) {
+        int n = part.n - at < s->block ? part.n - at : s->block;
+        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), ys, &part, at, n, acc,
                        partial + kz * r->kernel * r->kernel);
     }
 }
