@@ -5666,7 +5666,7 @@ static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r, int m
     s.parts = !made && 6 * split < 5 * whole ? 3 : 1;
     s.v_step = (size_t)(s.tiles * (s.columns + 2) * (x->ny + 2) * x->nc) * CM_LANES;
     s.m_step = (size_t)(s.tiles * s.columns * y->ny * y->nc) * CM_LANES;
-    s.acc = (size_t)(9 * x->nc * y->nc) * CM_LANES;
+    s.acc = 9 * (size_t)x->nc * (size_t)y->nc * CM_LANES;
     s.per = 6 * (s.v_step + s.m_step) + (size_t)(6 / s.parts) * s.acc
           + (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
     return s;
