@@ -3879,15 +3879,11 @@ typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
 #define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
 typedef void cm_move_fn(CM_MOVE_PARAMS);
-#define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n
+#define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
+    int pairs
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
 #define CM_WINO_OUT_PARAMS const cm_real *restrict m, size_t step, cm_real *const *y, int n, int add
 typedef void cm_wino_out_fn(CM_WINO_OUT_PARAMS);
-#define CM_WINO_V_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, int pair
-typedef void cm_wino_v_fn(CM_WINO_V_PARAMS);
-#define CM_WINO_DM_PARAMS const cm_real *const *d, cm_real *restrict dm, size_t step, int n, \
-    int pair
-typedef void cm_wino_dm_fn(CM_WINO_DM_PARAMS);
 
 struct cm_kernels {
     int max_conv, max_in, max_out;   /* channels per tile: convolution; weight gradient */
@@ -3908,10 +3904,8 @@ struct cm_kernels {
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
     cm_move_fn *move;
-    cm_wino_in_fn *wino_in;
+    cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
-    cm_wino_v_fn *wino_v;
-    cm_wino_dm_fn *wino_dm;
 };
 
 /* Cells k = p, p + stride, ... of an axis, and how many cells of the p before are packed first. */
@@ -4414,44 +4408,59 @@ static void CM_KERNEL(move)(CM_MOVE_PARAMS)
     }
 }
 
-/* Winograd's transforms (7.6) of rows of n lane vectors.  Two of the six points of inputs: v[f] =
-   (B' d)[f] of the rows d at i, pair 0 (f = 0, 5), 1 (1, 2) or 2 (3, 4). */
-CM_INLINE void CM_KERNEL(wino_pair)(const cm_real *const *d, int i, const int pair, cm_vec v[2])
+/* Winograd's transforms (7.6) of rows of n lane vectors, results `step` reals apart.  Inputs: six
+   rows d to v[f] = (B' d)[f], for f in pairs: bit 0 for f = 0 and 5, bit 1 for 1 and 2, bit 2 for 3
+   and 4. */
+static void CM_KERNEL(wino_in)(CM_WINO_IN_PARAMS)
 {
     const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, five = zero + 5;
-    cm_vec r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i), r3 = CM_LOAD(d[3] + i);
-    cm_vec r4 = CM_LOAD(d[4] + i), p, q;
-    if (pair == 0) {
-        v[0] = cm_vfma(four, CM_LOAD(d[0] + i), cm_vfma(-five, r2, r4));
-        v[1] = cm_vfma(four, r1, cm_vfma(-five, r3, CM_LOAD(d[5] + i)));
-    } else if (pair == 1) {
-        p = cm_vfma(-four, r2, r4);
-        q = cm_vfma(-four, r1, r3);
-        v[0] = p + q;
-        v[1] = p - q;
-    } else {
-        p = r4 - r2;
-        q = r3 - r1;
-        v[0] = cm_vfma(two, q, p);
-        v[1] = cm_vfma(-two, q, p);
+    int i;
+    for (i = 0; i < n * CM_LANES; i += CM_VECTOR, v += CM_VECTOR) {
+        cm_vec r0 = CM_LOAD(d[0] + i), r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i);
+        cm_vec r3 = CM_LOAD(d[3] + i), r4 = CM_LOAD(d[4] + i), r5 = CM_LOAD(d[5] + i), p, q;
+        if (pairs & 1) {
+            CM_STORE(v, cm_vfma(four, r0, cm_vfma(-five, r2, r4)));
+            CM_STORE(v + 5 * step, cm_vfma(four, r1, cm_vfma(-five, r3, r5)));
+        }
+        if (pairs & 2) {
+            p = cm_vfma(-four, r2, r4);
+            q = cm_vfma(-four, r1, r3);
+            CM_STORE(v + step, p + q);
+            CM_STORE(v + 2 * step, p - q);
+        }
+        if (pairs & 4) {
+            p = r4 - r2;
+            q = r3 - r1;
+            CM_STORE(v + 3 * step, cm_vfma(two, q, p));
+            CM_STORE(v + 4 * step, cm_vfma(-two, q, p));
+        }
     }
 }
 
-/* All six, `step` reals apart. */
-static void CM_KERNEL(wino_in)(CM_WINO_IN_PARAMS)
+/* Gradients of outputs: four rows d to dm[f] = (A d)[f], at v. */
+static void CM_KERNEL(wino_dm)(CM_WINO_IN_PARAMS)
 {
+    const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, eight = zero + 8;
     int i;
     for (i = 0; i < n * CM_LANES; i += CM_VECTOR, v += CM_VECTOR) {
-        cm_vec ends[2], ones[2], twos[2];        /* all are read before any is written */
-        CM_KERNEL(wino_pair)(d, i, 0, ends);
-        CM_KERNEL(wino_pair)(d, i, 1, ones);
-        CM_KERNEL(wino_pair)(d, i, 2, twos);
-        CM_STORE(v, ends[0]);
-        CM_STORE(v + step, ones[0]);
-        CM_STORE(v + 2 * step, ones[1]);
-        CM_STORE(v + 3 * step, twos[0]);
-        CM_STORE(v + 4 * step, twos[1]);
-        CM_STORE(v + 5 * step, ends[1]);
+        cm_vec r0 = CM_LOAD(d[0] + i), r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i);
+        cm_vec r3 = CM_LOAD(d[3] + i), p, q;
+        if (pairs & 1) {
+            CM_STORE(v, r0);
+            CM_STORE(v + 5 * step, r3);
+        }
+        if (pairs & 2) {
+            p = r2 + r0;
+            q = r3 + r1;
+            CM_STORE(v + step, p + q);
+            CM_STORE(v + 2 * step, p - q);
+        }
+        if (pairs & 4) {
+            p = cm_vfma(four, r2, r0);
+            q = cm_vfma(eight, r3, two * r1);
+            CM_STORE(v + 3 * step, p + q);
+            CM_STORE(v + 4 * step, p - q);
+        }
     }
 }
 
@@ -4476,47 +4485,13 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
     }
 }
 
-/* For the weights, one pair alone. */
-static void CM_KERNEL(wino_v)(CM_WINO_V_PARAMS)
-{
-    int i;
-    for (i = 0; i < n * CM_LANES; i += CM_VECTOR, v += CM_VECTOR) {
-        cm_vec t[2];
-        CM_KERNEL(wino_pair)(d, i, pair, t);
-        CM_STORE(v, t[0]);
-        CM_STORE(v + step, t[1]);
-    }
-}
-
-/* And gradients of outputs: rows d[0..3] to dm[f] = (A d)[f]. */
-static void CM_KERNEL(wino_dm)(CM_WINO_DM_PARAMS)
-{
-    const cm_vec zero = { 0 };       /* powers of the points +-1 or +-2 */
-    const cm_vec first = zero + (cm_real)(pair == 1 ? 1 : 2), even = first * first;
-    const cm_vec third = first * even;
-    int i;
-    for (i = 0; i < n * CM_LANES; i += CM_VECTOR, dm += CM_VECTOR) {
-        cm_vec r0 = CM_LOAD(d[0] + i), r1 = CM_LOAD(d[1] + i), r2 = CM_LOAD(d[2] + i);
-        cm_vec r3 = CM_LOAD(d[3] + i), p, q;
-        if (pair == 0) {
-            CM_STORE(dm, r0);
-            CM_STORE(dm + step, r3);
-        } else {
-            p = cm_vfma(even, r2, r0);
-            q = cm_vfma(third, r3, first * r1);
-            CM_STORE(dm, p + q);
-            CM_STORE(dm + step, p - q);
-        }
-    }
-}
-
 static const cm_kernels CM_KERNEL(kernels) = {
     CM_MOST_CONV, CM_MOST_IN, CM_MOST_OUT,
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
     CM_KERNEL(lanesum), CM_KERNEL(move),
-    CM_KERNEL(wino_in), CM_KERNEL(wino_out), CM_KERNEL(wino_v), CM_KERNEL(wino_dm)
+    CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
 #undef cm_vec
@@ -4603,6 +4578,7 @@ static const cm_kernels *cm_kernels_of(calomu_isa isa)
 }
 
 static int cm_larger(int a, int b) { return a > b ? a : b; }
+static int cm_smaller(int a, int b) { return a < b ? a : b; }
 
 /* Where Winograd's method (7.6) is used: with fewer planes too much of the tiles would be outside
    the grid. */
@@ -5504,6 +5480,8 @@ static const double cm_wino_g[6][3] = {
     { 1. / 24, 1. / 12, 1. / 6 }, { 1. / 24, -1. / 12, 1. / 6 }, { 0, 0, 1 }
 };
 
+static const int cm_wino_f[6] = { 0, 5, 1, 2, 3, 4 };        /* by pairs, as wino_in has them */
+
 /* Packs u for cm_conv_row: [f][chunk][kx][ky][input][channel of the chunk]; turned: for the pass
    to the input, where the outputs are the inputs and the kernel is turned round. */
 static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_real *p)
@@ -5645,7 +5623,7 @@ static void cm_wino_inputs(const cm_graph *g, const cm_wino_room *o, const cm_te
         d[j] = z < -halo || z >= x->nz + halo ? o->zero
              : turned ? cm_gradient_row(g, x, k, z, i, room) : cm_value_row(g, x, k, z, i, room);
     }
-    g->k->wino_in(d, v + x->nc * CM_LANES, o->v_step, x->ny * x->nc);
+    g->k->wino_in(d, v + x->nc * CM_LANES, o->v_step, x->ny * x->nc, 7);
 }
 
 /* Planes 4tz to 4tz + 3 of y, group k. */
@@ -5692,96 +5670,124 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     cm_give_back(g, u);
 }
 
-/* To the weights.  One unit of work is a group and one of three pairs of f, (0, 5), (1, 2) and
-   (3, 4).  v and dm of `tiles` tiles are made, about a megabyte, and then go by in pieces of
-   about `most` sites that stay in the first cache while the tiles of channels pass. */
-typedef struct cm_wino_sites {
-    ptrdiff_t *x, *dy;               /* offsets of the sites of all tiles in v and dm */
-    int tiles, all;                  /* tiles made together, tiles along z */
-    int most;
-    size_t v_step, m_step, acc, per; /* reals from the first f to the second; accumulators of a */
-} cm_wino_sites;                     /*   pair; all of a thread */
+/* To the weights.  v and dm of a slab, some neighbours in x, are made for all f from rows that are
+   read once, and are added while they are in the cache.  Each column of v at the border of two
+   slabs is made for both, which takes no longer than to keep it.  One unit of work is a group or,
+   where the threads do not share the groups out well, a pair of f of one. */
+typedef struct cm_wino_slab {
+    ptrdiff_t *x, *dy;               /* offsets of its sites in v and dm of one f */
+    int tiles, columns;              /* along z and x; more than one tile only with all columns */
+    int parts;                       /* units of a group: 1 or 3 */
+    size_t v_step, m_step, acc, per; /* reals from f to f + 1, accumulators too; all of a thread */
+} cm_wino_slab;
 
-static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_wino_sites *s)
+/* About 45 sites stay in the first cache while the tiles of channels pass (27 were as fast, 70 and
+   more slower).  Pairs apart cost about a fifth more: their rows are read three times. */
+static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r, int made)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int whole = 3 * ((y->groups + g->threads - 1) / g->threads);       /* pairs for a thread */
+    int split = (3 * y->groups + g->threads - 1) / g->threads;
+    cm_wino_slab s;
+    s.x = s.dy = NULL;
+    s.columns = cm_smaller((45 + y->ny - 1) / y->ny, y->nx);
+    s.tiles = s.columns < y->nx ? 1 : cm_larger(1, 45 / (y->nx * y->ny));
+    s.tiles = cm_smaller(s.tiles, (y->nz + 3) / 4);
+    s.parts = !made && 6 * split < 5 * whole ? 3 : 1;
+    s.v_step = (size_t)(s.tiles * (s.columns + 2) * (x->ny + 2) * x->nc) * CM_LANES;
+    s.m_step = (size_t)(s.tiles * s.columns * y->ny * y->nc) * CM_LANES;
+    s.acc = 9 * (size_t)x->nc * (size_t)y->nc * CM_LANES;
+    s.per = 6 * (s.v_step + s.m_step) + (size_t)(6 / s.parts) * s.acc
+          + (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
+    return s;
+}
+
+static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_wino_slab *s)
 {
     int t, i, j, n = 0;
     for (t = 0; t < s->tiles; t++)
-        for (i = 0; i < y->nx; i++)
+        for (i = 0; i < s->columns; i++)
             for (j = 0; j < y->ny; j++, n++) {
-                s->x[n] = (ptrdiff_t)((t * (x->nx + 2) + i) * (x->ny + 2) + j) * x->nc * CM_LANES;
-                s->dy[n] = (ptrdiff_t)((t * y->nx + i) * y->ny + j) * y->nc * CM_LANES;
+                int at = (t * (s->columns + 2) + i) * (x->ny + 2) + j;
+                s->x[n] = (ptrdiff_t)at * x->nc * CM_LANES;
+                s->dy[n] = (ptrdiff_t)n * y->nc * CM_LANES;
             }
 }
 
-/* v and dm of `n` tiles from tile `first` on, from the values and gradients of a group. */
-static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
-                         const cm_group *values, const cm_group *gradient, int pair, int first,
-                         int n, cm_real *v, cm_real *dm, const cm_real *zero)
+/* v and dm of `tiles` tiles from `tile` on, of `columns` columns from `first` on. */
+static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
+                         const cm_group *values, const cm_group *gradient, int pairs, int tile,
+                         int tiles, int first, int columns, const cm_real *zero, cm_real *v,
+                         cm_real *dm)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
+    size_t column = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     const cm_real *d[6];
     int t, i;
-    for (t = 0; t < n; t++)
-        for (i = 0; i < y->nx; i++) {
-            size_t row = (size_t)((t * (x->nx + 2) + i + 1) * (x->ny + 2) + 1);
-            cm_wino_rows(x, values->at, 4 * (first + t) - 1, i, 6, zero, d);
-            g->k->wino_v(d, v + row * (size_t)(x->nc * CM_LANES), s->v_step, x->ny * x->nc, pair);
-            cm_wino_rows(y, gradient->at, 4 * (first + t), i, 4, zero, d);
-            g->k->wino_dm(d, dm + (size_t)((t * y->nx + i) * y->ny * y->nc) * CM_LANES, s->m_step,
-                          y->ny * y->nc, pair);
+    v += x->nc * CM_LANES;
+    for (t = 0; t < tiles; t++) {
+        cm_real *to = v + (size_t)(t * (s->columns + 2)) * column;
+        for (i = first - 1; i <= first + columns; i++, to += column) {
+            cm_wino_rows(x, values->at, 4 * (tile + t) - 1, i, 6, zero, d);
+            g->k->wino_in(d, to, s->v_step, x->ny * x->nc, pairs);
         }
+        for (i = first; i < first + columns; i++, dm += y->ny * y->nc * CM_LANES) {
+            cm_wino_rows(y, gradient->at, 4 * (tile + t), i, 4, zero, d);
+            g->k->wino_dm(d, dm, s->m_step, y->ny * y->nc, pairs);
+        }
+    }
 }
 
-/* Adds n sites to the accumulators [f][tile of channels][kx][ky][in][out][L]; after the last
-   sites the lanes are added into partial [f][kx][ky][in][out]. */
-static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
-                               const cm_real *v, const cm_real *dm, int at, int n, int add,
-                               int last, cm_real *acc, cm_real *partial)
+/* Adds n sites to the accumulators [tile of channels][kx][ky][in][out][L] of one f; after the last
+   sites the lanes are added into partial [kx][ky][in][out]. */
+static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
+                               const cm_real *v, const cm_real *dm, int n, int add, int last,
+                               cm_real *acc, cm_real *partial)
 {
     const cm_kernels *k = g->k;
-    int in = r->in[0]->nc, out = r->out->nc, f, t, i, j, a, first_a, first_b;
-    for (f = 0; f < 2; f++)
-        for (i = 0; i * k->max_in < in; i++) {
-            int wa = cm_chunk(in, k->max_in, i, &first_a);
-            for (j = 0; j * k->max_out < out; j++) {
-                int wb = cm_chunk(out, k->max_out, j, &first_b);
-                for (t = 0; t < 9; t++) {
-                    int tap = (t / 3 * (r->in[0]->ny + 2) + t % 3) * in + first_a;
-                    k->wgrad(v + (size_t)f * s->v_step + tap * CM_LANES, s->x + at,
-                             dm + (size_t)f * s->m_step + first_b * CM_LANES, s->dy + at, n, acc,
-                             add, wa, wb);
-                    for (a = 0; last && a < wa; a++)
-                        k->lanesum(acc + a * wb * CM_LANES, wb,
-                                   partial + ((f * 9 + t) * in + first_a + a) * out + first_b, 1);
-                    if (add || !last) acc += wa * wb * CM_LANES;       /* else nothing is kept */
-                }
+    int in = r->in[0]->nc, out = r->out->nc, t, i, j, a, first_a, first_b;
+    for (i = 0; i * k->max_in < in; i++) {
+        int wa = cm_chunk(in, k->max_in, i, &first_a);
+        for (j = 0; j * k->max_out < out; j++) {
+            int wb = cm_chunk(out, k->max_out, j, &first_b);
+            for (t = 0; t < 9; t++) {
+                int tap = (t / 3 * (r->in[0]->ny + 2) + t % 3) * in + first_a;
+                k->wgrad(v + tap * CM_LANES, s->x, dm + first_b * CM_LANES, s->dy, n, acc, add,
+                         wa, wb);
+                for (a = 0; last && a < wa; a++)
+                    k->lanesum(acc + a * wb * CM_LANES, wb,
+                               partial + (t * in + first_a + a) * out + first_b, 1);
+                if (add || !last) acc += wa * wb * CM_LANES;           /* else nothing is kept */
             }
         }
+    }
 }
 
-/* Pairs part, part + parts, ... of one group. */
-static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sites *s,
-                         cm_group *values, cm_group *gradient, int part, int parts,
-                         cm_real *memory, cm_real *partial)
+/* Pair `part`, or all three, of one group. */
+static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
+                         cm_group *values, cm_group *gradient, int part, cm_real *memory,
+                         cm_real *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
-    int first, at, pair, plane = y->nx * y->ny;
     cm_real *zero = memory + s->per * (size_t)cm_thread(), *v = zero + row;
-    cm_real *dm = v + 2 * s->v_step, *acc = dm + 2 * s->m_step;
-    memset(zero, 0, (row + 2 * s->v_step) * sizeof *zero);
-    for (first = 0; first < s->all; first += s->tiles) {
-        int tiles = s->all - first < s->tiles ? s->all - first : s->tiles;
-        cm_group_until(g, values, 4 * (first + tiles) + 1);
-        cm_group_until(g, gradient, 4 * (first + tiles));
-        for (pair = part; pair < 3; pair += parts) {
-            cm_wino_make(g, r, s, values, gradient, pair, first, tiles, v, dm, zero);
-            for (at = 0; at < tiles * plane; at += s->most) {
-                int n = tiles * plane - at < s->most ? tiles * plane - at : s->most;
-                cm_wino_accumulate(g, r, s, v, dm, at, n, first + at > 0,
-                                   first + tiles == s->all && at + n == tiles * plane,
-                                   acc + (size_t)(pair / parts) * s->acc,
-                                   partial + (size_t)pair * s->acc / CM_LANES);
+    cm_real *dm = v + 6 * s->v_step, *acc = dm + 6 * s->m_step;
+    int tile, first, i, all = (y->nz + 3) / 4, each = 6 / s->parts;
+    memset(zero, 0, (row + 6 * s->v_step) * sizeof *zero);
+    for (tile = 0; tile < all; tile += s->tiles) {
+        int tiles = cm_smaller(s->tiles, all - tile);
+        cm_group_until(g, values, 4 * (tile + tiles) + 1);
+        cm_group_until(g, gradient, 4 * (tile + tiles));
+        for (first = 0; first < y->nx; first += s->columns) {
+            int columns = cm_smaller(s->columns, y->nx - first);
+            cm_wino_make(g, r, s, values, gradient, s->parts == 1 ? 7 : 1 << part, tile, tiles,
+                         first, columns, zero, v, dm);
+            for (i = 0; i < each; i++) {
+                size_t at = (size_t)(part * each + i), f = (size_t)cm_wino_f[at];
+                cm_wino_accumulate(g, r, s, v + f * s->v_step, dm + f * s->m_step,
+                                   tiles * columns * y->ny, tile + first > 0,
+                                   tile + tiles == all && first + columns == y->nx,
+                                   acc + (size_t)i * s->acc, partial + at * s->acc / CM_LANES);
             }
         }
     }
@@ -5790,7 +5796,6 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_si
 /* dw += G' of the partial sums [group][pair][2][kx][ky][in][out], groups in their order. */
 static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm_real *partial)
 {
-    static const int f_of[6] = { 0, 5, 1, 2, 3, 4 };
     int in = r->in[0]->nc, out = r->out->nc, i;
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (i = 0; i < in * 9; i++) {
@@ -5803,7 +5808,7 @@ static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm
                 for (k = 0; k < r->out->groups; k++)
                     du += (double)partial[((size_t)((k * 6 + f) * 9 + t) * (size_t)in + (size_t)a)
                                           * (size_t)out + (size_t)b];
-                for (kz = 0; kz < 3; kz++) s[kz] = fma(cm_wino_g[f_of[f]][kz], du, s[kz]);
+                for (kz = 0; kz < 3; kz++) s[kz] = fma(cm_wino_g[cm_wino_f[f]][kz], du, s[kz]);
             }
             for (kz = 0; kz < 3; kz++) dw[kz * 9] += (cm_real)s[kz];
         }
@@ -5813,34 +5818,24 @@ static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm
 static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    size_t pairs = (size_t)x->nc * (size_t)y->nc, v_tile, m_tile;
     cm_rooms rooms = cm_rooms_take(g, r);
-    int parts = rooms.made ? 1 : 3, units = y->groups * parts, u, plane = y->nx * y->ny;
-    cm_real *partial, *memory;
-    cm_wino_sites s = { NULL, NULL, 1, (y->nz + 3) / 4, 1, 0, 0, 0, 0 };
-    v_tile = (size_t)((x->nx + 2) * (x->ny + 2) * x->nc) * CM_LANES;
-    m_tile = (size_t)(plane * y->nc) * CM_LANES;
-    while (s.tiles < s.all && (v_tile + m_tile) * (size_t)(s.tiles + 1) <= 1 << 17) s.tiles++;
-    s.most = y->ny * cm_larger(1, 48 / y->ny);
-    s.v_step = v_tile * (size_t)s.tiles;
-    s.m_step = m_tile * (size_t)s.tiles;
-    s.acc = 18 * pairs * CM_LANES;
-    s.per = 2 * (s.v_step + s.m_step) + (size_t)(3 / parts) * s.acc
-          + (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
-    partial = cm_arena_take(g, pairs * 54 * (size_t)y->groups);
-    memory = cm_arena_take(g, s.per * (size_t)g->threads);
-    s.x = cm_scratch(g, 2 * (size_t)(s.tiles * plane) * sizeof *s.x);
+    cm_wino_slab s = cm_wino_slab_of(g, r, rooms.made);
+    size_t sites = (size_t)(s.tiles * s.columns * y->ny), count = 6 * s.acc / CM_LANES;
+    cm_real *partial = cm_arena_take(g, count * (size_t)y->groups);
+    cm_real *memory = cm_arena_take(g, s.per * (size_t)g->threads);
+    int u;
+    s.x = cm_scratch(g, 2 * sites * sizeof *s.x);
     if (!partial || !memory || !s.x) return;
     if (!cm_dry(g)) {
-        s.dy = s.x + s.tiles * plane;
+        s.dy = s.x + sites;
         cm_wino_sites_fill(x, y, &s);
         CM_PARALLEL_FOR(g->threads)
-        for (u = 0; u < units; u++) {
-            int k = u / parts;
+        for (u = 0; u < y->groups * s.parts; u++) {
+            int k = u / s.parts;
             cm_group values = cm_group_begin(x, 0, k, rooms.x);
             cm_group gradient = cm_group_begin(y, 1, k, rooms.dy);
-            cm_wino_unit(g, r, &s, &values, &gradient, u % parts, parts, memory,
-                         partial + pairs * 54 * (size_t)k);
+            cm_wino_unit(g, r, &s, &values, &gradient, u % s.parts, memory,
+                         partial + count * (size_t)k);
         }
         cm_wino_add_partials(g, r, partial);
     }

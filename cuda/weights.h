@@ -10,7 +10,7 @@
 
 /* ---------------------------------------------------------------- Winograd's transforms */
 
-/* v = B' d of one tile, fused as in wino_pair of calomu.c. */
+/* v = B' d of one tile, fused as in wino_in of calomu.c. */
 CM_DEVICE void cm_wino_in(const float d[6], float v[6])
 {
     float p = cm_fmaf(-4.0f, d[2], d[4]), q = cm_fmaf(-4.0f, d[1], d[3]);
