@@ -5739,10 +5739,11 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sl
 }
 
 /* Adds n sites to the accumulators [tile of channels][kx][ky][in][out][L] of one f; after the last
-   sites the lanes are added into partial [kx][ky][in][out]. */
+   sites the lanes are added into partial [kx][ky][in][out].  lo, hi: the first and last of them,
+   left out for the kx whose v is outside the grid. */
 static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
-                               const cm_real *v, const cm_real *dm, int n, int add, int last,
-                               cm_real *acc, cm_real *partial)
+                               const cm_real *v, const cm_real *dm, int n, int lo, int hi, int add,
+                               int last, cm_real *acc, cm_real *partial)
 {
     const cm_kernels *k = g->k;
     int in = r->in[0]->nc, out = r->out->nc, t, i, j, a, first_a, first_b;
@@ -5752,8 +5753,9 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
             int wb = cm_chunk(out, k->max_out, j, &first_b);
             for (t = 0; t < 9; t++) {
                 int tap = (t / 3 * (r->in[0]->ny + 2) + t % 3) * in + first_a;
-                k->wgrad(v + tap * CM_LANES, s->x, dm + first_b * CM_LANES, s->dy, n, acc, add,
-                         wa, wb);
+                int from = t / 3 == 0 ? lo : 0, end = t / 3 == 2 ? n - hi : n;
+                k->wgrad(v + tap * CM_LANES, s->x + from, dm + first_b * CM_LANES, s->dy + from,
+                         end - from, acc, add, wa, wb);
                 for (a = 0; last && a < wa; a++)
                     k->lanesum(acc + a * wb * CM_LANES, wb,
                                partial + (t * in + first_a + a) * out + first_b, 1);
@@ -5780,12 +5782,14 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
         cm_group_until(g, gradient, 4 * (tile + tiles));
         for (first = 0; first < y->nx; first += s->columns) {
             int columns = cm_smaller(s->columns, y->nx - first);
+            int lo = tiles == 1 && first == 0 ? y->ny : 0;
+            int hi = tiles == 1 && first + columns == y->nx ? y->ny : 0;
             cm_wino_make(g, r, s, values, gradient, s->parts == 1 ? 7 : 1 << part, tile, tiles,
                          first, columns, zero, v, dm);
             for (i = 0; i < each; i++) {
                 size_t at = (size_t)(part * each + i), f = (size_t)cm_wino_f[at];
                 cm_wino_accumulate(g, r, s, v + f * s->v_step, dm + f * s->m_step,
-                                   tiles * columns * y->ny, tile + first > 0,
+                                   tiles * columns * y->ny, lo, hi, tile + first > 0,
                                    tile + tiles == all && first + columns == y->nx,
                                    acc + (size_t)i * s->acc, partial + at * s->acc / CM_LANES);
             }
