@@ -5975,7 +5975,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
                       cm_larger(halo, back_hi));
     if (!y || !x) return NULL;
     y->blocks = blocks;
-    y->edge = 1;                     /* with a halo that Winograd's method does not need, too */
+    y->edge = !wino;                 /* Winograd's method reads no halo of the gradient */
     r = cm_record_new(g, g->o->conv.backward, y, x, NULL);
     if (!r) return NULL;
     r->w = w;
