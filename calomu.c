@@ -3720,6 +3720,7 @@ static void cm_late_end(cm_graph *g, cm_tensor *t)
     of[2] = t->spread;
     for (i = 0; i < 3; i++)
         if (of[i] && --of[i]->kept == 0) {
+            cm_late_end(g, of[i]);
             cm_give_back(g, of[i]->dx);
             of[i]->dx = NULL;
         }
@@ -3736,7 +3737,7 @@ void cm_backward(cm_graph *g)
         if (!r->out->written && !r->out->late && !r->out->part) continue;    /* reaches no result */
         r->backward(g, r);
         cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
-        cm_late_end(g, r->out);
+        if (!r->in[0] || r->in[0]->late != r) cm_late_end(g, r->out);        /* else still read */
         cm_give_back(g, r->out->kept > 0 ? NULL : r->out->dx);
         cm_give_back(g, r->out->x);
         cm_give_back(g, r->out->sums);
@@ -3836,8 +3837,8 @@ typedef void cm_affine_fn(CM_AFFINE_PARAMS);
     const cm_real *restrict a, const cm_real *restrict b, const cm_real *restrict mean, \
     int swish, double *restrict s0, double *restrict s1
 typedef void cm_norm1_fn(CM_NORM1_PARAMS);
-#define CM_NORM2_PARAMS const cm_real *restrict x, const cm_real *restrict dv, \
-    const cm_real *from, cm_real *dx, int n, int C, const cm_real *restrict a, \
+#define CM_NORM2_PARAMS const cm_real *restrict x, const cm_real *dv, const cm_real *from, \
+    cm_real *dx, int n, int C, const cm_real *restrict a, \
     const cm_real *restrict e, const cm_real *restrict f, const cm_real *restrict live
 typedef void cm_norm2_fn(CM_NORM2_PARAMS);
 #define CM_POINT_PARAMS const cm_real *x, cm_real *y, int n, int what
@@ -4249,8 +4250,8 @@ static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
         }
 }
 
-/* Second pass: dx = (from ? from : 0) + live*(a*dv + e*x + f), a, e, f per channel; from may be
-   dx. */
+/* Second pass: dx = (from ? from : 0) + live*(a*dv + e*x + f), a, e, f per channel; dv or
+   from may be dx. */
 static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -4679,6 +4680,21 @@ static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
     return cm_reblock(g, x, b, 1, 0, 0);
 }
 
+/* Memory for a row of t for each thread, returned to the arena at once: an operation takes it last.
+   NULL if it is not wanted. */
+static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t, int wanted)
+{
+    cm_real *room = NULL;
+    if (wanted) room = cm_arena_take(g, (size_t)(t->ny * t->nc * CM_LANES * g->threads));
+    cm_give_back(g, room);
+    return room;
+}
+
+static cm_real *cm_room_here(const cm_tensor *t, cm_real *room)
+{
+    return room ? room + (size_t)(t->ny * t->nc * CM_LANES) * (size_t)cm_thread() : NULL;
+}
+
 /* 7.3 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
    planes can run in any thread), then added in the order of the planes.  cm_give_back ends them. */
 
@@ -4713,19 +4729,22 @@ static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int
 }
 
 /* In training convolutions, joins and Swish sum their results while these are in the cache, for
-   the batch norm or the mean behind them.  A row at (z, x) of group k is complete: */
+   the batch norm or the mean behind them.  A row of plane z of group k is complete: */
 static void cm_sums_take(cm_graph *g, cm_tensor *t)
 {
     if (g->training && !g->unit && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
-static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, int x)
+static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, const cm_real *row)
 {
     double *s;
     if (!t->sums) return;
     s = t->sums + (size_t)(k * t->nz + z) * (size_t)(2 * t->nc * CM_LANES);
-    g->k->stats(cm_row(t, t->x, k, z, x), t->ny, t->nc, s, s + t->nc * CM_LANES);
+    g->k->stats(row, t->ny, t->nc, s, s + t->nc * CM_LANES);
 }
+
+static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
+                                   cm_real *room);           /* 7.4 */
 
 /* Sums and squares of the planes, of the groups in their first; the caller gives them back. */
 static double *cm_sums(cm_graph *g, cm_tensor *t)
@@ -4733,13 +4752,17 @@ static double *cm_sums(cm_graph *g, cm_tensor *t)
     int units = t->groups * t->nz, u;
     double *sums;
     if (!t->sums) {
+        cm_real *room;
         t->sums = cm_plane_sums(g, t, 2);
+        room = cm_row_room(g, t, !t->x);
         if (!t->sums) return NULL;
         if (!cm_dry(g)) {
             CM_PARALLEL_FOR(g->threads)
             for (u = 0; u < units; u++) {
-                int i;
-                for (i = 0; i < t->nx; i++) cm_sums_row(g, t, u / t->nz, u % t->nz, i);
+                int i, k = u / t->nz, z = u % t->nz;
+                for (i = 0; i < t->nx; i++)
+                    cm_sums_row(g, t, k, z,
+                                cm_value_row(g, t, k, z, i, cm_room_here(t, room)));
             }
         }
     }
@@ -4844,13 +4867,18 @@ static void cm_norm_begin(cm_graph *g, cm_record *r)
     r->sums = cm_plane_sums(g, r->out, 2);
 }
 
-static void cm_norm_row(const cm_graph *g, const cm_record *r, int k, int z, int i)
+static void cm_norm_dy(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *dy)
 {
-    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_tensor *x = r->in[0];
     double *s = r->sums + (size_t)(k * x->nz + z) * (size_t)(2 * x->nc * CM_LANES);
-    g->k->norm1(cm_row(x, x->x, k, z, i), cm_row(y, y->dx, k, z, i), x->ny, x->nc,
+    g->k->norm1(cm_row(x, x->x, k, z, i), dy, x->ny, x->nc,
                 r->column[CM_NORM_A], r->column[CM_NORM_B], r->column[CM_NORM_MEAN], r->swish, s,
                 s + x->nc * CM_LANES);
+}
+
+static void cm_norm_row(const cm_graph *g, const cm_record *r, int k, int z, int i)
+{
+    cm_norm_dy(g, r, k, z, i, cm_row(r->out, r->out->dx, k, z, i));
 }
 
 /* G0 and G1 into the gradients of bias and weight and, per channel, the e and f of the second
@@ -4875,59 +4903,42 @@ static void cm_norm_sums(cm_record *r)
     }
 }
 
-/* Second pass, one row: r adds its part to `from`, a row of its input's gradient or NULL. */
+/* Second pass, one row: r adds its part, of its result's gradient dv, to `from`, a row of its
+   input's gradient or NULL. */
 static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, int i,
-                         const cm_real *from, cm_real *to)
+                         const cm_real *dv, const cm_real *from, cm_real *to)
 {
-    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_tensor *x = r->in[0];
     cm_real live[CM_LANES];
     int l;
     CM_EACH_LANE(l) live[l] = k * CM_LANES + l < x->muons ? 1 : 0;
-    g->k->norm2(cm_row(x, x->x, k, z, i), cm_row(y, y->dx, k, z, i), from, to, x->ny, x->nc,
+    g->k->norm2(cm_row(x, x->x, k, z, i), dv, from, to, x->ny, x->nc,
                 r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live);
 }
 
 /* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in
-   front of a convolution is not kept; the convolution makes it, in forward and in backward, row by
-   row or plane by plane in memory of its thread.  And a gradient may be late: its last parts, which
-   would go through memory once more (the second pass of a batch norm that read the tensor first;
-   what a join and the mean behind it hand back, 7.12), are made by the operation that made the
-   tensor as it reads them.  The bits are those of writing all, which `direct` does. */
+   front of a convolution, of a mean and join or of a pooling is not kept; these make it, in forward
+   and in backward, row by row or plane by plane in memory of their threads.  And a gradient may be
+   late: its last parts, which would go through memory once more (the second pass of a batch norm
+   that read the tensor first; what a pooling, or a join and the mean behind it hand back), are made
+   by the operation that made the tensor as it reads them.  The bits are those of writing all, which
+   `direct` does. */
+
+static int cm_by_rows(const cm_graph *g, const cm_tensor *x)
+{
+    return g->fast && !g->unit && !x->blocks;
+}
 
 /* Whether a thread can have a group: there are groups for all of them. */
 static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
 {
-    return g->fast && !g->unit && !x->blocks && x->groups >= g->threads;
+    return cm_by_rows(g, x) && x->groups >= g->threads;
 }
 
 static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
 {
     return g->fast && !g->unit && t->made && t->made->takes_late
         && (t->made->takes_late == CM_ROWS || cm_by_groups(g, t));
-}
-
-static void cm_norm_backward(cm_graph *g, cm_record *r)
-{
-    cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u, begun = r->sums != NULL;
-    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e);
-    if (!begun) cm_norm_begin(g, r);
-    cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
-    if (!e || g->status != CALOMU_OK) return;
-    r->column[CM_NORM_E] = e;
-    r->column[CM_NORM_F] = e + x->nc;
-    if (!begun && !cm_dry(g)) {
-        CM_PARALLEL_FOR(g->threads)
-        for (u = 0; u < units; u++) {
-            int i;
-            for (i = 0; i < x->nx; i++) cm_norm_row(g, r, u / x->nz, u % x->nz, i);
-        }
-    }
-    if (!cm_dry(g)) cm_norm_sums(r);
-    if (!x->needs) return;
-    x->late = r;
-    y->kept++;
-    if (!r->first_reader || !cm_takes_late(g, x)) cm_settle(g, x);       /* more may be added */
 }
 
 /* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
@@ -4941,23 +4952,21 @@ static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k,
 
 static int cm_is_late(const cm_tensor *t) { return t->late || t->part; }
 
-/* Row of t's gradient: where it is or, if it is late, made in `room`: what a join (7.12) and the
-   mean behind it hand back, or what is there; then a batch norm's second pass. */
+/* Row of t's gradient: where it is or, if it is late, made in `room`: the part of a join or a
+   pooling and the mean behind it, or what is there; then a batch norm's second pass, whose own
+   gradient is late only if there is nothing else (cm_norm_backward). */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                       cm_real *room)
 {
     const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
     if (t->part) {
-        const cm_tensor *y = t->part->out;
-        const cm_real *gate = t == t->part->in[2] ? t->part->gate : NULL;
-        if (gate) gate += (size_t)(k * t->nc) * CM_LANES;
-        g->k->part(cm_row(y, y->dx, k, z, i), gate, room, t->ny, t->nc);
+        t->part->make_part(g, t->part, t, k, z, i, room);
         row = room;
     }
     if (t->spread)
         g->k->spread(cm_row(t->spread, t->spread->dx, k, 0, 0), room, t->ny, t->nc, 1);
     if (!t->late) return row;
-    cm_norm_late(g, t->late, k, z, i, row, room);
+    cm_norm_late(g, t->late, k, z, i, cm_gradient_row(g, t->late->out, k, z, i, room), row, room);
     return room;
 }
 
@@ -4980,22 +4989,58 @@ static void cm_settle(cm_graph *g, cm_tensor *t)
     cm_late_end(g, t);
 }
 
-/* Memory for such a row for each thread, returned to the arena at once: an operation takes it last.
-   NULL if none is late. */
-static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t)
+/* First pass, if it did not run ahead. */
+static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *room)
 {
-    cm_real *room = NULL;
-    if (cm_is_late(t)) room = cm_arena_take(g, (size_t)(t->ny * t->nc * CM_LANES * g->threads));
-    cm_give_back(g, room);
-    return room;
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int units = x->groups * x->nz, u;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        cm_real *dy = cm_room_here(y, room);
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++) {
+            if (dy) (void)cm_gradient_row(g, y, k, z, i, dy);
+            cm_norm_dy(g, r, k, z, i, dy ? dy : cm_row(y, y->dx, k, z, i));
+        }
+    }
 }
 
-static cm_real *cm_room_here(const cm_tensor *t, cm_real *room)
+/* The result's gradient stays late, a part that both passes make, if it alone goes to the input:
+   the second pass then makes it where its own result comes. */
+static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
-    return room ? room + (size_t)(t->ny * t->nc * CM_LANES) * (size_t)cm_thread() : NULL;
+    cm_tensor *x = r->in[0], *y = r->out;
+    int begun = r->sums != NULL, late = r->first_reader && cm_takes_late(g, x);
+    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *room;
+    if (y->late || (y->part && x->needs && (!late || x->written || x->part))) cm_settle(g, y);
+    if (!begun) cm_norm_begin(g, r);
+    room = cm_row_room(g, y, y->part != NULL);
+    cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
+    if (!e || g->status != CALOMU_OK) return;
+    r->column[CM_NORM_E] = e;
+    r->column[CM_NORM_F] = e + x->nc;
+    if (!begun && !cm_dry(g)) cm_norm_first(g, r, room);
+    if (!cm_dry(g)) cm_norm_sums(r);
+    if (!x->needs) return;
+    x->late = r;
+    y->kept++;
+    if (!late) cm_settle(g, x);      /* more may be added */
 }
 
-/* Such memory, a group of t for each thread with a zero halo. */
+/* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;
+   add: whether it is added. */
+static int cm_part_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
+{
+    if (!t->written && !t->part && cm_takes_late(g, t)) {
+        t->part = r;
+        r->out->kept++;
+        return 0;
+    }
+    *add = cm_grad_begin(g, t);
+    return 1;
+}
+
+/* Memory for a group of t for each thread, with a zero halo. */
 static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t)
 {
     cm_tensor room = *t;
@@ -5006,10 +5051,10 @@ static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t)
     return x;
 }
 
-/* x can be read group by group. */
-static void cm_group_ready(cm_graph *g, cm_tensor *x)
+/* x can be read by rows or groups. */
+static void cm_values_ready(cm_graph *g, cm_tensor *x)
 {
-    if (x->by_groups) cm_remember(g, x->made->in[0]);
+    if (x->unkept) cm_remember(g, x->made->in[0]);
     else cm_remember(g, x);
 }
 
@@ -5078,7 +5123,7 @@ static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z
     if (r->column[CM_NORM_A])
         g->k->affine(row, row, y->ny, y->nc, r->column[CM_NORM_A], r->column[CM_NORM_B],
                      r->swish == CM_SWISH_BEHIND);
-    cm_sums_row(g, y, k, z, x);
+    cm_sums_row(g, y, k, z, row);
 }
 
 /* The batch norm whose first pass can run on the rows of t's gradient as they come. */
@@ -5091,7 +5136,7 @@ static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 }
 
 static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi,
-                              int by_groups)
+                              int unkept)
 {
     int size[3];
     cm_tensor *y;
@@ -5104,26 +5149,32 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     size[0] = x->nz;
     size[1] = x->nx;
     size[2] = x->ny;
-    y = by_groups ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
-                  : cm_tensor_like(g, x, x->nc, lo, hi);
+    y = unkept ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
+               : cm_tensor_like(g, x, x->nc, lo, hi);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->norm.backward, y, x, NULL);
     if (!r) return NULL;
-    y->by_groups = by_groups;
+    y->unkept = unkept;
     r->first_reader = x->users == 1;
     r->again = g->o->norm.forward;
+    r->takes_late = swish ? 0 : CM_ROWS;
     r->cheap = 1;
     r->norm = n;
     r->swish = swish;
     g->o->norm_prepare(g, r);
     if (g->status != CALOMU_OK) return NULL;
-    if (!by_groups) g->o->norm.forward(g, r);
+    if (!unkept) g->o->norm.forward(g, r);
     return cm_done(g, r, "batch norm");
 }
 
 cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi)
 {
     return cm_norm_new(g, x, n, swish, lo, hi, 0);
+}
+
+cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int halo)
+{
+    return cm_norm_new(g, x, n, 0, halo, halo, x && cm_by_rows(g, x));
 }
 
 /* For one convolution, which makes the values itself. */
@@ -5894,7 +5945,7 @@ static void cm_conv_compute(cm_graph *g, cm_record *r)
 {
     const cm_real *packed;
     cm_real *room;
-    cm_group_ready(g, r->in[0]);
+    cm_values_ready(g, r->in[0]);
     if (r->wino) {
         cm_wino(g, r, 0, 0, NULL);
         return;
@@ -5912,7 +5963,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
     cm_record *norm;
     int add;
     if (r->w.dx) {
-        cm_group_ready(g, x);
+        cm_values_ready(g, x);
         if (r->wino) cm_wino_to_weights(g, r);
         else cm_conv_to_weights(g, r);
         if (cm_cheap(x)) cm_forget(g, x);
@@ -6248,49 +6299,83 @@ cm_tensor *cm_sparse_sum(cm_graph *g, const cm_hits *hits, double scale, int hal
    With scale 1/8 the average pooling of the shortcut (padding counts), with scale 1 on channel 0
    the energy sum.  Backward: every input has exactly one output, j = (i + 1)/2. */
 
+static void cm_pool_drow(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *to,
+                         int add)
+{
+    static const cm_tap here = { 0, 0 };
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *from = cm_row(y, y->dx, k, (z + 1) / 2, (i + 1) / 2);
+    size_t in = (size_t)(x->nc * CM_LANES), out = (size_t)(y->nc * CM_LANES);
+    int j;
+    for (j = 0; j < x->ny; j++)
+        g->k->box(from + out * (size_t)((j + 1) / 2), 0, &here, 1, to + in * (size_t)j, 0, 1,
+                  y->nc, (cm_real)r->scale, add);
+}
+
+static void cm_pool_part(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
+                         int i, cm_real *to)
+{
+    (void)t;
+    cm_pool_drow(g, r, k, z, i, to, 0);
+}
+
 static void cm_pool_backward(cm_graph *g, cm_record *r)
 {
-    cm_tensor *x = r->in[0], *y = r->out;
+    cm_tensor *x = r->in[0];
     int units = x->groups * x->nz, u, add;
-    size_t in, out;
     if (!x->needs) return;
-    if (x->nc != y->nc) cm_gradient(g, x);       /* the other channels are zero */
-    add = cm_grad_begin(g, x);
-    if (g->status != CALOMU_OK || cm_dry(g)) return;
-    in = (size_t)x->nc * CM_LANES;
-    out = (size_t)y->nc * CM_LANES;
+    if (x->nc != r->out->nc) cm_gradient(g, x);  /* the other channels are zero */
+    if (!cm_part_writes(g, r, x, &add) || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        static const cm_tap here = { 0, 0 };
-        int k = u / x->nz, z = u % x->nz, i, j;
-        for (i = 0; i < x->nx; i++) {
-            const cm_real *from = cm_row(y, y->dx, k, (z + 1) / 2, (i + 1) / 2);
-            cm_real *to = cm_row(x, x->dx, k, z, i) + r->first * CM_LANES;
-            for (j = 0; j < x->ny; j++)
-                g->k->box(from + out * (size_t)((j + 1) / 2), 0, &here, 1, to + in * (size_t)j, 0,
-                          1, y->nc, (cm_real)r->scale, add);
-        }
+        int k = u / x->nz, z = u % x->nz, i;
+        for (i = 0; i < x->nx; i++)
+            cm_pool_drow(g, r, k, z, i, cm_row(x, x->dx, k, z, i) + r->first * CM_LANES, add);
+    }
+}
+
+/* The four rows of x, 2 x 2, that row (z, i) of the result reads, each with a zero at its ends; the
+   memory for them, for each thread, comes zeroed. */
+static void cm_pool_rows(const cm_graph *g, const cm_tensor *x, int k, int z, int i, cm_real *to)
+{
+    size_t site = (size_t)(x->nc * CM_LANES), row = (size_t)x->ny * site;
+    int t;
+    for (t = 0, to += site; t < 4; t++, to += row + 2 * site) {
+        int a = 2 * z - 1 + t / 2, b = 2 * i - 1 + t % 2;
+        if (a < 0 || a >= x->nz || b < 0 || b >= x->nx) memset(to, 0, row * sizeof *to);
+        else (void)cm_value_row(g, x, k, a, b, to);
     }
 }
 
 static void cm_pool_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = y->groups * y->nz, u, t;
+    int units = y->groups * y->nz, u, t, edge = x->nc * CM_LANES;
+    size_t size = (size_t)(4 * (x->ny + 2) * edge);
+    cm_real *room = x->x ? NULL : cm_scratch(g, size * (size_t)g->threads * sizeof *room);
+    cm_tensor rows = *x;
     cm_tap tap[8];
-    if (cm_dry(g)) return;
+    cm_give_back(g, room);           /* nothing else is taken before the end */
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    if (room) {
+        rows.row_x = (size_t)(x->ny + 2);
+        rows.row_z = 2 * rows.row_x;
+    }
     for (t = 0; t < 8; t++) {
-        tap[t].x = cm_site_offset(x, t / 4, t / 2 % 2, t % 2);
+        tap[t].x = cm_site_offset(&rows, t / 4, t / 2 % 2, t % 2);
         tap[t].w = 0;
     }
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
+        cm_real *made = room ? room + size * (size_t)cm_thread() : NULL;
         int k = u / y->nz, z = u % y->nz, i;
-        for (i = 0; i < y->nx; i++)
-            g->k->box(cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1)
-                          - (ptrdiff_t)(x->nc - r->first) * CM_LANES,
-                      (size_t)(2 * x->nc * CM_LANES), tap, 8, cm_row(y, y->x, k, z, i),
+        for (i = 0; i < y->nx; i++) {
+            if (made) cm_pool_rows(g, x, k, z, i, made);
+            g->k->box((made ? made : cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1) - edge)
+                          + r->first * CM_LANES,
+                      (size_t)(2 * edge), tap, 8, cm_row(y, y->x, k, z, i),
                       (size_t)(y->nc * CM_LANES), y->ny, y->nc, (cm_real)r->scale, 0);
+        }
     }
 }
 
@@ -6323,6 +6408,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     if (!r) return NULL;
     r->first = first;
     r->scale = scale;
+    r->make_part = cm_pool_part;
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
@@ -6339,7 +6425,7 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
     if (!x->needs) return;
     cm_remember(g, x);
     add = cm_grad_begin(g, x);
-    room = cm_row_room(g, y);
+    room = cm_row_room(g, y, cm_is_late(y));
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -6363,7 +6449,7 @@ static void cm_point_compute(cm_graph *g, cm_record *r)
         for (i = 0; i < x->nx; i++) {
             g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc,
                         r->first);
-            cm_sums_row(g, y, k, z, i);
+            cm_sums_row(g, y, k, z, cm_row(y, y->x, k, z, i));
         }
     }
 }
@@ -6663,17 +6749,14 @@ cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
 /* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Sums e come
    from the hits with fixed weights, so no parameter is behind them and they get no gradient. */
 
-/* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;
-   add: whether it is added. */
-static int cm_join_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
+/* A row of one of the parts. */
+static void cm_join_part(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
+                         int i, cm_real *to)
 {
-    if (!t->written && !t->part && cm_takes_late(g, t)) {
-        t->part = r;
-        r->out->kept++;
-        return 0;
-    }
-    *add = cm_grad_begin(g, t);
-    return 1;
+    const cm_tensor *y = r->out;
+    const cm_real *gate = t == r->in[2] ? r->gate : NULL;
+    if (gate) gate += (size_t)(k * t->nc) * CM_LANES;
+    g->k->part(cm_row(y, y->dx, k, z, i), gate, to, t->ny, t->nc);
 }
 
 static void cm_join_backward(cm_graph *g, cm_record *r)
@@ -6681,14 +6764,16 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
     int add_s = 0, add_p = 0, add_gate, write_s, write_p;
+    cm_real *room;
     double *sum;
-    cm_remember(g, p);
+    cm_values_ready(g, p);
     sum = cm_plane_sums(g, p, 1);
-    write_s = cm_join_writes(g, r, s, &add_s);
-    write_p = cm_join_writes(g, r, p, &add_p);
+    write_s = cm_part_writes(g, r, s, &add_s);
+    write_p = cm_part_writes(g, r, p, &add_p);
     add_gate = cm_grad_begin(g, gate);
     if (!y->dx) y->dx = cm_arena_take(g, cm_total(y));
     r->gate = cm_small_take(g, cm_total(gate) * sizeof *r->gate);
+    room = cm_row_room(g, p, !p->x);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
     memcpy(r->gate, gate->x, cm_total(gate) * sizeof *r->gate);
@@ -6697,7 +6782,8 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++)
             g->k->djoin(cm_gradient_row(g, y, k, z, i, cm_row(y, y->dx, k, z, i)),
-                        cm_row(p, p->x, k, z, i), cm_row(gate, gate->x, k, 0, 0),
+                        cm_value_row(g, p, k, z, i, cm_room_here(p, room)),
+                        cm_row(gate, gate->x, k, 0, 0),
                         write_s ? cm_row(s, s->dx, k, z, i) : NULL,
                         write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc,
                         add_s | add_p << 1, sum + (size_t)(u * per));
@@ -6722,16 +6808,18 @@ static void cm_join_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     int units = y->groups * y->nz, u;
+    cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, gate);
-    if (cm_dry(g)) return;
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++) {
             g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES), (cm_real)r->scale,
-                       cm_row(s, s->x, k, z, i), cm_row(p, p->x, k, z, i),
+                       cm_row(s, s->x, k, z, i),
+                       cm_value_row(g, p, k, z, i, cm_room_here(p, room)),
                        cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, p->nc);
-            cm_sums_row(g, y, k, z, i);
+            cm_sums_row(g, y, k, z, cm_row(y, y->x, k, z, i));
         }
     }
 }
@@ -6756,6 +6844,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
     r->in[3] = gate;
     r->takes_late = CM_ROWS;
     r->scale = scale;
+    r->make_part = cm_join_part;
     path->users++;
     gate->users++;
     cm_sums_take(g, y);
@@ -7119,13 +7208,14 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
         cm_drop(g, u);
         t = cm_swish(g, y);
         cm_drop(g, y);
-        path = cm_batchnorm(g, t, n5, 0, 0, 0);
+        path = cm_batchnorm_by_rows(g, t, n5, 0);
     } else {
         t = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, cm_halo_for(g, hits->nz / 2 + 1, 3), &n2,
                       CM_SWISH_BEFORE);
         path = cm_conv_then(g, t, w3, cm_no_weight, out, 3, 1, 1, 0, &n5, CM_SWISH_BEFORE);
+        cm_drop(g, t);
+        t = NULL;
     }
-    cm_drop(g, t);
     gate = cm_squeeze(g, p, path);
     w1 = cm_next(p);
     b1 = cm_next(p);
@@ -7136,6 +7226,7 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     cm_drop(g, pool);
     cm_drop(g, shortcut);
     cm_drop(g, path);
+    cm_drop(g, t);
     return y;
 }
 
@@ -7145,7 +7236,7 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
 {
     cm_norm n0 = cm_next_norm(p), n3;
     cm_weight wa = cm_next(p), wb, w1;
-    cm_tensor *t, *u, *before = NULL, *path, *gate, *shortcut = x, *e = x, *y;
+    cm_tensor *t, *u, *before = NULL, *path, *gate, *pool, *shortcut = x, *e = x, *y;
     n3 = cm_next_norm(p);
     wb = cm_next(p);
     t = cm_batchnorm_for(g, x, n0, 1, s.down ? 4 : 3);
@@ -7160,12 +7251,12 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
         w1 = cm_next(p);
         (void)cm_next(p);            /* the energy sum's fixed weights */
         t = cm_swish(g, x);
-        u = cm_batchnorm(g, t, n1, 0, 1, 1);
-        cm_drop(g, t);
-        t = cm_pool(g, u, 0, s.in, 0.125, 0);
+        u = cm_batchnorm_by_rows(g, t, n1, 1);
+        pool = cm_pool(g, u, 0, s.in, 0.125, 0);
         cm_drop(g, u);
-        shortcut = cm_conv(g, t, w1, cm_no_weight, s.out, 1, 1, 0, 0);
         cm_drop(g, t);
+        shortcut = cm_conv(g, pool, w1, cm_no_weight, s.out, 1, 1, 0, 0);
+        cm_drop(g, pool);
         e = cm_pool(g, x, 0, 1, 1, 0);
     }
     y = cm_join(g, e, 1, shortcut, path, gate, halo);

@@ -494,9 +494,9 @@ typedef struct cm_tensor {
     struct cm_record *made;          /* the operation that made it, or NULL */
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
-    int by_groups;                   /* 1: no memory, values are made where they are read (7.4) */
-    struct cm_record *late, *part;   /* a batch norm and a join whose parts of dx are to come */
-    struct cm_tensor *spread;        /*   and the mean behind that join, or NULL (7.4) */
+    int unkept;                      /* 1: no memory, values are made where they are read (7.4) */
+    struct cm_record *late, *part;   /* a batch norm, and a join or pooling, whose parts of dx */
+    struct cm_tensor *spread;        /*   are to come, and the mean behind them, or NULL (7.4) */
     int kept;                        /* tensors whose late gradients are made from this dx */
 } cm_tensor;
 
@@ -554,6 +554,8 @@ enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE };
 struct cm_record {
     void (*backward)(cm_graph *g, cm_record *r);
     void (*again)(cm_graph *g, cm_record *r);    /* makes out->x from the inputs, or NULL */
+    void (*make_part)(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
+                      int i, cm_real *to);       /* a row of what t, an input, gets late (7.4) */
     cm_tensor *out, *in[4];
     cm_weight w, bias;               /* w.x NULL: every weight is `scale` (sums of hits) */
     cm_norm norm;
@@ -710,6 +712,9 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
                                      /* sums over 2x2x2, stride 2, padding 1, times scale */
 cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi);
                                      /* swish 1: Swish of the result, in one pass */
+cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int halo);
+                                     /* for cm_mean, cm_pool and the path of cm_join, which may */
+                                     /*   make its values themselves */
 cm_tensor *cm_swish(cm_graph *g, cm_tensor *x);
 cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x);
 cm_tensor *cm_mean(cm_graph *g, cm_tensor *x);           /* over the sites, per channel */

@@ -1105,15 +1105,17 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
 /* ---------------------------------------------------------------- late gradients
 
    Where a gradient is made by its reader instead of being written, nothing may change: the result
-   of a convolution read by a batch norm, a Swish and a join with the mean for its gate (whose own
-   result a batch norm may read), in every order and with two of each, against a context with
-   `direct`, which writes all gradients. */
+   of a convolution read by a batch norm (whose own result another may read), a Swish, a pooling and
+   a join with the mean for its gate (whose own result a batch norm may read), or by a batch norm
+   that a join and mean or a pooling make by rows, in many orders, against a context with `direct`,
+   which writes all values and gradients. */
 
-enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_READERS, LATE_C = 5,
-       LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
+enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_NORM_NORM, LATE_POOL, LATE_ROWS_JOIN,
+       LATE_ROWS_POOL, LATE_ROWS_PART, LATE_SWISH_ROWS_JOIN, LATE_READERS,
+       LATE_MOST = 4, LATE_C = 5, LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
 
 typedef struct late {
-    int order[2 * LATE_READERS], n;  /* the readers */
+    int order[LATE_MOST], n;         /* the readers */
     cm_real w[2 * LATE_W], dw[2 * LATE_W], norm[2 * LATE_N], dnorm[2 * LATE_N];
     cm_real buffer[2 * LATE_N + 2];
     uint64_t hash;
@@ -1122,9 +1124,27 @@ typedef struct late {
 static cm_tensor *late_join(cm_graph *g, late *l, cm_tensor *x, cm_tensor *c, cm_tensor *e)
 {
     cm_weight w, none = { NULL, NULL };
+    if (!c) return NULL;
     w.x = l->w + LATE_W; w.dx = l->dw + LATE_W;
     return cm_join(g, e, 1, cm_conv(g, x, w, none, LATE_C, 1, 1, 0, 0), c,
                    cm_sigmoid(g, cm_mean(g, c)), 0);
+}
+
+static cm_tensor *late_reader(cm_graph *g, late *l, int kind, cm_norm n, cm_tensor *x,
+                              cm_tensor *c, cm_tensor *e)
+{
+    switch (kind) {
+    case LATE_NORM: return cm_batchnorm(g, c, n, 1, 0, 0);
+    case LATE_SWISH: return cm_swish(g, c);
+    case LATE_JOIN: return late_join(g, l, x, c, e);
+    case LATE_JOIN_NORM: return cm_batchnorm(g, late_join(g, l, x, c, e), n, 1, 0, 0);
+    case LATE_NORM_NORM: return cm_batchnorm(g, cm_batchnorm(g, c, n, 0, 0, 0), n, 1, 0, 0);
+    case LATE_POOL: return cm_pool(g, c, 0, LATE_C, 0.125, 0);
+    case LATE_ROWS_JOIN: return late_join(g, l, x, cm_batchnorm_by_rows(g, c, n, 0), e);
+    case LATE_ROWS_POOL: return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 1), 0, LATE_C, 0.125, 0);
+    case LATE_ROWS_PART: return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 1), 1, LATE_C - 1, 2, 0);
+    default: return late_join(g, l, x, cm_batchnorm_by_rows(g, cm_swish(g, c), n, 0), e);
+    }
 }
 
 static int go_late(cm_graph *g, void *user, int dry)
@@ -1132,7 +1152,7 @@ static int go_late(cm_graph *g, void *user, int dry)
     late *l = user;
     cm_weight w, none = { NULL, NULL };
     cm_norm n;
-    cm_tensor *x = cm_input(g, 40, 3, 4, 5, LATE_C, 0, 0, 1), *e, *c, *y[2 * LATE_READERS];
+    cm_tensor *x = cm_input(g, 40, 3, 4, 5, LATE_C, 0, 0, 1), *e, *c, *y[LATE_MOST];
     test_random r = test_seed(7);
     size_t i;
     int k;
@@ -1144,11 +1164,9 @@ static int go_late(cm_graph *g, void *user, int dry)
     if (!x) return 0;
     for (i = 0; !dry && i < x->group * 3; i++) x->x[i] = (cm_real)test_uniform(&r, -1, 1);
     e = cm_input(g, 40, 3, 4, 5, 1, 0, 0, 0);
-    c = cm_conv(g, x, w, none, LATE_C, 1, 1, 0, 0);
+    c = cm_conv(g, x, w, none, LATE_C, 1, 1, 0, 1);
     for (k = 0; k < l->n; k++) {
-        y[k] = l->order[k] == LATE_NORM ? cm_batchnorm(g, c, n, 1, 0, 0)
-             : l->order[k] == LATE_SWISH ? cm_swish(g, c) : late_join(g, l, x, c, e);
-        if (l->order[k] == LATE_JOIN_NORM) y[k] = cm_batchnorm(g, y[k], n, 1, 0, 0);
+        y[k] = late_reader(g, l, l->order[k], n, x, c, e);
         if (!y[k]) return 0;
     }
     for (k = 0; k < l->n; k++) {
@@ -1156,9 +1174,11 @@ static int go_late(cm_graph *g, void *user, int dry)
         for (i = 0; d && !dry && i < y[k]->group * 3; i++)
             if (i / y[k]->group < 2 || i % CM_LANES < 8) d[i] = (cm_real)test_uniform(&r, -1, 1);
     }
+    for (k = 0; k < l->n && !dry; k++)
+        l->hash = cm_checksum(l->hash, y[k]->x, y[k]->group * 2 * sizeof(cm_real));
     cm_backward(g);
     if (dry || cm_graph_status(g) != CALOMU_OK || !x->dx) return 1;
-    l->hash = cm_checksum(cm_checksum(0, x->dx, x->group * 2 * sizeof(cm_real)), l->dw,
+    l->hash = cm_checksum(cm_checksum(l->hash, x->dx, x->group * 2 * sizeof(cm_real)), l->dw,
                           sizeof l->dw);
     l->hash = cm_checksum(l->hash, l->dnorm, sizeof l->dnorm);
     return 1;
@@ -1186,11 +1206,14 @@ static void late_gradients(void)
     static const int threads[] = { 1, 3, 7 };        /* groups for all of them, and not */
     late l;
     int code, i, k;
-    for (code = 0; code < 4 + 64 + 256; code++) {
-        int rest = code < 4 ? code : code < 68 ? code - 4 : code - 68;
+    for (code = 0; code < LATE_READERS * LATE_READERS * (LATE_READERS + 1); code++) {
+        test_random r = test_seed((uint64_t)code);
         uint64_t written;
-        l.n = code < 4 ? 1 : code < 68 ? 3 : 4;
-        for (k = 0; k < l.n; k++, rest /= LATE_READERS) l.order[k] = rest % LATE_READERS;
+        l.n = code < LATE_READERS ? 1 : code < LATE_READERS * LATE_READERS ? 2 : 3 + code % 2;
+        for (k = 0; k < l.n; k++)
+            l.order[k] = k == 0 ? code % LATE_READERS
+                       : k == 1 ? code / LATE_READERS % LATE_READERS
+                       : test_int(&r, 0, LATE_READERS - 1);
         written = late_run(&l, 1, 1);
         CHECK(written != 0, "late gradients %d: no result", code);
         for (i = 0; i < 3; i++)
