@@ -3998,12 +3998,12 @@ CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fma(a, b, c);
 CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
 {
     const cm_real least = CM_EXP_LEAST, most = CM_EXP_MOST;
+    cm_vec u = -v;
     int l;
-    v = -v;
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = CM_LANE(v, l) < least ? least : CM_LANE(v, l);
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = CM_LANE(v, l) > most ? most : CM_LANE(v, l);
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = 1 / (1 + cm_exp_lane(CM_LANE(v, l)));
-    return v;
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = CM_LANE(u, l) < least ? least : CM_LANE(u, l);
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = CM_LANE(u, l) > most ? most : CM_LANE(u, l);
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = 1 / (1 + cm_exp_lane(CM_LANE(u, l)));
+    return u;
 }
 
 CM_INLINE cm_vec cm_vswish(cm_vec v) { return v * cm_vsigmoid(v); }
@@ -4030,7 +4030,7 @@ CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
                                     int add, const int A, const int C)
 {
     const cm_vec zero = { 0 };
-    const int full = A > 1 && 5 * A * C > 4 * CM_TILE;
+    const int full = A > 1 && 5 * A * C > 4 * CM_TILE, early = full ? 0 : C, late = C - early;
     cm_vec acc[CM_TILE], v[4];
     int t, i, s, c;
     CM_UNROLL
@@ -4045,11 +4045,11 @@ CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
             for (s = 0; s < A; s++) {
                 v[s] = CM_LOAD(xt + (size_t)s * xstep);
                 CM_UNROLL
-                for (c = 0; c < C && !full; c++)
+                for (c = 0; c < early; c++)
                     acc[s * C + c] = cm_vfma(v[s], wt[c] - zero, acc[s * C + c]);
             }
             CM_UNROLL
-            for (c = 0; c < C && full; c++)
+            for (c = 0; c < late; c++)
                 CM_UNROLL
                 for (s = 0; s < A; s++)
                     acc[s * C + c] = cm_vfma(v[s], wt[c] - zero, acc[s * C + c]);
