@@ -3973,6 +3973,8 @@ CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_r
 #define cm_vec CM_KERNEL(vec)
 #define cm_vec_at CM_KERNEL(vec_at)
 #define cm_vfma CM_KERNEL(vfma)
+#define cm_vmax CM_KERNEL(vmax)
+#define cm_vmin CM_KERNEL(vmin)
 #define cm_vsigmoid CM_KERNEL(vsigmoid)
 #define cm_vswish CM_KERNEL(vswish)
 #define cm_vdswish CM_KERNEL(vdswish)
@@ -3993,15 +3995,26 @@ typedef cm_real cm_vec, cm_vec_at;
 #define CM_LANE(v, l) (v)
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fma(a, b, c); }
 #endif
-/* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)).  Each bound has a
-   loop of its own: gcc makes one masked move of it. */
+/* Bounds, each a loop of its own: gcc makes one masked move of it.  NaN stays. */
+CM_INLINE cm_vec cm_vmax(cm_vec v, cm_real least)
+{
+    int l;
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = CM_LANE(v, l) < least ? least : CM_LANE(v, l);
+    return v;
+}
+
+CM_INLINE cm_vec cm_vmin(cm_vec v, cm_real most)
+{
+    int l;
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = CM_LANE(v, l) > most ? most : CM_LANE(v, l);
+    return v;
+}
+
+/* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)). */
 CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
 {
-    const cm_real least = CM_EXP_LEAST, most = CM_EXP_MOST;
-    cm_vec u = -v;
+    cm_vec u = cm_vmin(cm_vmax(-v, CM_EXP_LEAST), CM_EXP_MOST);
     int l;
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = CM_LANE(u, l) < least ? least : CM_LANE(u, l);
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = CM_LANE(u, l) > most ? most : CM_LANE(u, l);
     for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = 1 / (1 + cm_exp_lane(CM_LANE(u, l)));
     return u;
 }
@@ -4498,6 +4511,8 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #undef cm_vec
 #undef cm_vec_at
 #undef cm_vfma
+#undef cm_vmax
+#undef cm_vmin
 #undef cm_vsigmoid
 #undef cm_vswish
 #undef cm_vdswish
@@ -4755,7 +4770,7 @@ static double *cm_sums(cm_graph *g, cm_tensor *t)
         cm_real *room;
         t->sums = cm_plane_sums(g, t, 2);
         room = cm_row_room(g, t, !t->x);
-        if (!t->sums) return NULL;
+        if (g->status != CALOMU_OK) return NULL;
         if (!cm_dry(g)) {
             CM_PARALLEL_FOR(g->threads)
             for (u = 0; u < units; u++) {
@@ -5322,23 +5337,20 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
 static void cm_backward_taps(const cm_tensor *dy, const cm_record *r, const int m[3],
                              cm_taps *taps)
 {
-    int kernel = r->kernel, stride = r->stride, start[3], kz, kx, ky, a, before = 0;
+    int kernel = r->kernel, stride = r->stride, start[3], kz, kx, ky, a;
     for (a = 0; a < 3; a++) start[a] = (m[a] + r->pad) % stride;
-    taps->n = taps->run = 0;
+    taps->n = 0;
+    taps->run = cm_class_cells(kernel, stride, start[2]);
     taps->cells = kernel * kernel * kernel;
-    for (ky = 0; ky < kernel; ky++) {
-        before += ky % stride < start[2];        /* cells of the classes packed before ours */
-        if (ky % stride != start[2]) continue;
-        taps->run++;
-        a = ky;                                  /* the last one is packed first */
-    }
+    ky = start[2] + (taps->run - 1) * stride;    /* the last one is packed first */
     for (kz = start[0]; kz < kernel && taps->run > 0; kz += stride)
         for (kx = start[1]; kx < kernel; kx += stride) {
             int z = (m[0] + r->pad - kz) / stride, x = (m[1] + r->pad - kx) / stride;
             if (m[0] + r->pad < kz || m[1] + r->pad < kx || !cm_inside(dy, z, x)) continue;
             taps->tap[taps->n].x = cm_site_offset(dy, z - m[0] / stride, x - m[1] / stride,
-                                                  (m[2] + r->pad - a) / stride - m[2] / stride);
-            taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel + before);
+                                                  (m[2] + r->pad - ky) / stride - m[2] / stride);
+            taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel
+                                              + cm_class_first(kernel, stride, start[2]));
         }
 }
 
@@ -5409,7 +5421,7 @@ static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_
     part.dy += first * y->nx * y->ny;
     part.n = (end - first) * y->nx * y->ny;
     for (at = 0; at < part.n; at += s->block) {
-        int n = part.n - at < s->block ? part.n - at : s->block;
+        int n = cm_smaller(part.n - at, s->block);
         cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), ys, &part, at, n, acc,
                        partial + kz * r->kernel * r->kernel);
     }
@@ -5596,7 +5608,7 @@ static void cm_wino_rows(const cm_tensor *t, cm_real *group, int z, int x, int n
 {
     int j;
     for (j = 0; j < n; j++, z++)
-        row[j] = z < 0 || z >= t->nz || x < 0 || x >= t->nx ? zero : cm_row(t, group, 0, z, x);
+        row[j] = cm_inside(t, z, x) ? cm_row(t, group, 0, z, x) : zero;
 }
 
 /* Scratch of one thread: v of three neighbouring x (slot x % 3) with a zero before and behind
@@ -6342,8 +6354,8 @@ static void cm_pool_rows(const cm_graph *g, const cm_tensor *x, int k, int z, in
     int t;
     for (t = 0, to += site; t < 4; t++, to += row + 2 * site) {
         int a = 2 * z - 1 + t / 2, b = 2 * i - 1 + t % 2;
-        if (a < 0 || a >= x->nz || b < 0 || b >= x->nx) memset(to, 0, row * sizeof *to);
-        else (void)cm_value_row(g, x, k, a, b, to);
+        if (cm_inside(x, a, b)) (void)cm_value_row(g, x, k, a, b, to);
+        else memset(to, 0, row * sizeof *to);
     }
 }
 
