@@ -97,7 +97,10 @@ DOUBLES  = ops golden gradients
 PLAIN    = $(filter-out gradients,$(TESTS))
 BINARIES = $(PLAIN:%=$(B)/test_%) $(DOUBLES:%=$(B)/test_%_double)
 
-test: all $(BINARIES)
+# Compiled by as many jobs as there are cores, unless -j says how many.
+CORES   := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+test:
+	@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(CORES)) all $(BINARIES)
 	@B=$(B) CC="$(CC)" REF="$(REF)" PYTHON="$(PYTHON)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"
 
 demo: all

@@ -157,18 +157,18 @@ else
     skip "no /dev/full"
 fi
 
-# waits until the file NAME.log has a line of progress, 20 s at most
+# begun FILE: waits until 100 kB of its muons are written, 20 s at most
 begun()
 {
     cli_n=0
-    while ! grep -q muons/s "$1" 2>/dev/null && [ $cli_n -lt 200 ]; do
+    while [ "$(cat ".$1".* 2>/dev/null | wc -c)" -lt 100000 ] && [ $cli_n -lt 200 ]; do
         sleep 0.1
         cli_n=$((cli_n + 1))
     done
 }
 "$PROGRAM" simulate $quick --n 100000 --out stop.cmu --threads 2 2>stop.log &
 pid=$!
-begun stop.log
+begun stop.cmu
 kill -INT $pid
 wait $pid
 code=$?
@@ -180,9 +180,9 @@ n=$("$PROGRAM" info stop.cmu 2>/dev/null | awk '$1 == "muons" && NF == 2 { print
 check "the same without a stop" 0 "" "$PROGRAM" simulate $quick --n "${n:-1}" --out again.cmu \
     --threads 2
 same "stopped or not" stop.cmu again.cmu
-"$PROGRAM" simulate $quick --n 100000 --out killed.cmu --threads 1 2>killed.log &
+"$PROGRAM" simulate $quick --n 100000 --out killed.cmu --threads 1 2>/dev/null &
 pid=$!
-begun killed.log
+begun killed.cmu
 kill -9 $pid
 wait $pid 2>/dev/null
 absent "killed: nothing under the name" killed.cmu
