@@ -17,7 +17,7 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
-TESTS    = device golden_device cuda engine ops network golden gradients files features train eval \
+TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
 SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
@@ -94,11 +94,9 @@ $(B)/tools $(B)/cuda:
 	@mkdir -p $@
 
 DOUBLES  = ops golden gradients
-PLAIN    = $(filter-out gradients,$(TESTS))
-BINARIES = $(PLAIN:%=$(B)/test_%) $(DOUBLES:%=$(B)/test_%_double)
+BINARIES = $(TESTS:%=$(B)/test_%) $(DOUBLES:%=$(B)/test_%_double)
 
-# Compiled by as many jobs as there are cores, unless -j says how many.
-CORES   := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+CORES = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 test:
 	@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(CORES)) all $(BINARIES)
 	@B=$(B) CC="$(CC)" REF="$(REF)" PYTHON="$(PYTHON)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"

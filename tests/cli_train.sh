@@ -315,7 +315,7 @@ check "conflict --growth" 2 "--growth: 2 here but 1.1" "$PROGRAM" train --data d
 check "an ensemble's name" 2 "leave out --members" long t.st --resume --members 2
 check "other data" 3 "" "$PROGRAM" train --data wide.cmu --out t.st --resume
 check "options from the checkpoint" 0 "resuming from t.st.checkpoint" "$PROGRAM" train \
-    --data data.cmu --out t.st --resume --threads 2
+    --data data.cmu --out t.st --resume --threads 1
 same "options from the checkpoint" ref.st t.st
 restore
 printf '3,18,0.0' >>t.st.log.csv
