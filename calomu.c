@@ -2,7 +2,7 @@
 
    Sections, bottom up, each readable alone:
      1 context: errors, allocator, numbers as text     8 parameters: the table
-     2 random numbers, exp, log, cos                    9 network: Figs. 4 and 5
+     2 random numbers, sigmoid, exp, log, cos           9 network: Figs. 4 and 5
      3 geometry and events                             10 loss
      4 files: output, .cmu data, safetensors           11 Adam
      5 high-level features                             12 training, checkpoints
@@ -391,7 +391,7 @@ const char *calomu_parse(const char *text, double *x)
 }
 
 /* ============================================================================================
-   2 Random numbers, exp, log, cos
+   2 Random numbers, sigmoid, exp, log, cos
    ============================================================================================ */
 
 /* Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
@@ -446,35 +446,47 @@ CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c)
         : (cm_real)CM_FMA((double)a, (double)b, (double)c);
 }
 
-/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: Taylor series of exp(r) to r^7 in
-   float (next term 5e-9 relative) and to r^13 in double (4e-18).  ln 2 in two parts, the first
-   with trailing zeros so that n*hi is exact.  Adding 1.5*2^23 (2^52) rounds to an integer, which
-   vectorises where lrint does not, and leaves n in the last bits.  x is clamped so that 2^n stays
-   a normal number. */
-#define CM_EXP_LEAST (sizeof(cm_real) == sizeof(float) ? -87 : -708)
-#define CM_EXP_MOST (sizeof(cm_real) == sizeof(float) ? 88 : 709)
+/* sigmoid(v) = 1/(1 + exp(-v)).  exp(-v) = 2^(n + f), n the nearest integer; 2^f = 1 + f q(f) with
+   the q of degree 5 whose largest relative error over |f| <= 1/2 is least (3e-9).  log2(e) is off
+   by 1.3e-8 in float, which makes exp(-v) off by 1.3e-8 |v|.  Adding 1.5*2^23 rounds to an integer,
+   which vectorises where lrint does not, and leaves n in the last bits.  |v| is at most
+   CM_SIGMOID_MOST, so that 2^n and the result stay normal numbers. */
+#define CM_SIGMOID_MOST (sizeof(cm_real) == sizeof(float) ? 87 : 708)
 
-/* Of a clamped x. */
-CM_INLINE float cm_exp_float(float x)
+CM_INLINE float cm_sigmoid_float(float v)
 {
     union { uint32_t u; float f; } scale;
-    float n, r, p;
-    scale.f = CM_FMAF(x, 1.44269504f, 12582912.0f);
+    float n, f, q;
+    scale.f = CM_FMAF(v, -1.44269502f, 12582912.0f);
     n = scale.f - 12582912.0f;
-    r = CM_FMAF(n, -0.693359375f, x);
-    r = CM_FMAF(n, 2.12194440e-4f, r);
-    p = 1.0f / 5040;
-    p = CM_FMAF(p, r, 1.0f / 720);
-    p = CM_FMAF(p, r, 1.0f / 120);
-    p = CM_FMAF(p, r, 1.0f / 24);
-    p = CM_FMAF(p, r, 1.0f / 6);
-    p = CM_FMAF(p, r, 0.5f);
-    p = CM_FMAF(p, r, 1.0f);
-    p = CM_FMAF(p, r, 1.0f);
+    f = CM_FMAF(v, -1.44269502f, -n);
+    q = 0x1.416b6p-13f;
+    q = CM_FMAF(q, f, 0x1.5f082ep-10f);
+    q = CM_FMAF(q, f, 0x1.3b2de0p-7f);
+    q = CM_FMAF(q, f, 0x1.c6af7cp-5f);
+    q = CM_FMAF(q, f, 0x1.ebfbdcp-3f);
+    q = CM_FMAF(q, f, 0x1.62e430p-1f);
+    q = CM_FMAF(q, f, 1.0f);
     scale.u = (scale.u << 23) + (127u << 23);
-    return p * scale.f;
+    return 1 / CM_FMAF(q, scale.f, 1.0f);
 }
 
+/* Of a clamped lane; the double build is for tests and may be slow. */
+CM_INLINE cm_real cm_sigmoid_lane(cm_real v)
+{
+    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_sigmoid_float((float)v)
+                                            : (cm_real)(1 / (1 + cm_exp_double(-(double)v)));
+}
+
+cm_real cm_sigmoid_value(cm_real v)
+{
+    v = v < -CM_SIGMOID_MOST ? -CM_SIGMOID_MOST : v;
+    return cm_sigmoid_lane(v > CM_SIGMOID_MOST ? CM_SIGMOID_MOST : v);
+}
+
+/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: Taylor series of exp(r) to r^13 (next
+   term 4e-18).  ln 2 in two parts, the first with trailing zeros so that n*hi is exact.  x is
+   clamped so that 2^n stays a normal number. */
 double cm_exp_double(double x)
 {
     union { uint64_t u; double f; } scale;
@@ -492,19 +504,6 @@ double cm_exp_double(double x)
     }
     scale.u = (uint64_t)((int64_t)n + 1023) << 52;
     return p * scale.f;
-}
-
-/* exp of a clamped lane; the double build is for tests and may be slow. */
-CM_INLINE cm_real cm_exp_lane(cm_real x)
-{
-    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_exp_float((float)x)
-                                            : (cm_real)cm_exp_double((double)x);
-}
-
-cm_real cm_exp(cm_real x)
-{
-    x = x < CM_EXP_LEAST ? CM_EXP_LEAST : x;
-    return cm_exp_lane(x > CM_EXP_MOST ? CM_EXP_MOST : x);
 }
 
 /* log(x), x > 0 and normal: x = 2^n m, m in [sqrt(1/2), sqrt(2)); with s = (m-1)/(m+1),
@@ -4013,10 +4012,10 @@ CM_INLINE cm_vec cm_vmin(cm_vec v, cm_real most)
 /* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)). */
 CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
 {
-    cm_vec u = cm_vmin(cm_vmax(-v, CM_EXP_LEAST), CM_EXP_MOST);
     int l;
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(u, l) = 1 / (1 + cm_exp_lane(CM_LANE(u, l)));
-    return u;
+    v = cm_vmin(cm_vmax(v, -CM_SIGMOID_MOST), CM_SIGMOID_MOST);
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = cm_sigmoid_lane(CM_LANE(v, l));
+    return v;
 }
 
 CM_INLINE cm_vec cm_vswish(cm_vec v) { return v * cm_vsigmoid(v); }

@@ -202,26 +202,24 @@ CM_DEVICE float *cm_row_at(const cm_view *v, int k, int z, int x)
 }
 
 /* Section 2 of calomu.c. */
-CM_DEVICE float cm_exp_of(float x)
+CM_DEVICE float cm_sigmoid_of(float v)
 {
     union { uint32_t u; float f; } scale;
-    float n, r, p;
-    x = x < -87.0f ? -87.0f : x;
-    x = x > 88.0f ? 88.0f : x;
-    scale.f = cm_fmaf(x, 1.44269504f, 12582912.0f);
+    float n, f, q;
+    v = v < -87 ? -87 : v;
+    v = v > 87 ? 87 : v;
+    scale.f = cm_fmaf(v, -1.44269502f, 12582912.0f);
     n = scale.f - 12582912.0f;
-    r = cm_fmaf(n, -0.693359375f, x);
-    r = cm_fmaf(n, 2.12194440e-4f, r);
-    p = 1.0f / 5040;
-    p = cm_fmaf(p, r, 1.0f / 720);
-    p = cm_fmaf(p, r, 1.0f / 120);
-    p = cm_fmaf(p, r, 1.0f / 24);
-    p = cm_fmaf(p, r, 1.0f / 6);
-    p = cm_fmaf(p, r, 0.5f);
-    p = cm_fmaf(p, r, 1.0f);
-    p = cm_fmaf(p, r, 1.0f);
+    f = cm_fmaf(v, -1.44269502f, -n);
+    q = 0x1.416b6p-13f;
+    q = cm_fmaf(q, f, 0x1.5f082ep-10f);
+    q = cm_fmaf(q, f, 0x1.3b2de0p-7f);
+    q = cm_fmaf(q, f, 0x1.c6af7cp-5f);
+    q = cm_fmaf(q, f, 0x1.ebfbdcp-3f);
+    q = cm_fmaf(q, f, 0x1.62e430p-1f);
+    q = cm_fmaf(q, f, 1.0f);
     scale.u = (scale.u << 23) + (127u << 23);
-    return p * scale.f;
+    return 1.0f / cm_fmaf(q, scale.f, 1.0f);
 }
 
 CM_DEVICE double cm_exp_double_of(double x)
@@ -245,7 +243,6 @@ CM_DEVICE double cm_exp_double_of(double x)
 
 CM_DEVICE int cm_finite(double x) { return x - x == 0; }
 
-CM_DEVICE float cm_sigmoid_of(float v) { return 1.0f / (1.0f + cm_exp_of(-v)); }
 CM_DEVICE float cm_swish_of(float v) { return v * cm_sigmoid_of(v); }
 
 CM_DEVICE float cm_swish_slope(float v)

@@ -26,7 +26,7 @@ static void check_random(void)
     }
 }
 
-/* ---------------------------------------------------------------- exp, log, cos */
+/* ---------------------------------------------------------------- sigmoid, exp, log, cos */
 
 /* Distance in units of the last place of the expected value. */
 static double ulps(double got, double expected, int mantissa)
@@ -39,10 +39,11 @@ static double ulps(double got, double expected, int mantissa)
 static void check_functions(test_random *r)
 {
     double worst_real = 0, worst_exp = 0, worst_log = 0, worst_cos = 0, x, e;
-    int i;
+    int in_double = sizeof(cm_real) == 8, i;
     for (i = 0; i < 200000; i++) {
-        float f = (float)test_uniform(r, -87, 88);
-        e = ulps((double)cm_exp((cm_real)f), exp((double)f), sizeof(cm_real) == 8 ? 53 : 24);
+        float f = (float)(i % 2 ? test_uniform(r, -87, 87) : test_uniform(r, -4, 4));
+        e = fabs((double)cm_sigmoid_value((cm_real)f) * (1 + exp(-(double)f)) - 1);
+        if (!in_double) e -= 1.4e-8 * fabs((double)f);
         if (!(e <= worst_real)) worst_real = e;
         x = test_uniform(r, -700, 700);
         e = ulps(cm_exp_double(x), exp(x), 53);
@@ -54,19 +55,19 @@ static void check_functions(test_random *r)
         e = fabs(cm_cos_double(x) - cos(x));
         if (!(e <= worst_cos)) worst_cos = e;
     }
-    CHECK(worst_real <= 2, "cm_exp is off by %.2f units of the last place", worst_real);
+    CHECK(worst_real <= (in_double ? 5e-16 : 1.5e-7), "sigmoid is off by %.2g", worst_real);
     CHECK(worst_exp <= 2, "cm_exp_double is off by %.2f units of the last place", worst_exp);
     CHECK(worst_log <= 3, "cm_log_double is off by %.2f units of the last place", worst_log);
     CHECK(worst_cos <= 4e-16, "cm_cos_double is off by %.3g", worst_cos);
-    CHECK(cm_exp(0) == 1 && cm_exp_double(0) == 1 && cm_log_double(1) == 0, "not exact at 0, 0, 1");
+    CHECK((double)cm_sigmoid_value(0) == 0.5 && cm_exp_double(0) == 1 && cm_log_double(1) == 0,
+          "not exact at 0, 0, 1");
     CHECK_NEAR(cm_cos_double(0), 1, 0);
     CHECK_NEAR(cm_cos_double(3.14159265358979323846), -1, 2e-16);
-    CHECK((double)cm_exp(-1000) >= 0 && (double)cm_exp(-1000) < 1e-37, "exp(-1000) = %g",
-          (double)cm_exp(-1000));
-    CHECK(isfinite((double)cm_exp(1000)) && (double)cm_exp(1000) > 1e37, "exp(1000) = %g",
-          (double)cm_exp(1000));
-    CHECK(isnan((double)cm_exp((cm_real)NAN)) && isnan(cm_exp_double((double)NAN)), "exp(NaN)");
-    printf("test_engine: units of the last place: exp %.2f, double exp %.2f, log %.2f; cos %.1e\n",
+    CHECK((double)cm_sigmoid_value(-1000) > 0 && (double)cm_sigmoid_value(-1000) < 1e-37,
+          "sigmoid(-1000) = %g", (double)cm_sigmoid_value(-1000));
+    CHECK((double)cm_sigmoid_value(1000) == 1, "sigmoid(1000) = %g", (double)cm_sigmoid_value(1000));
+    CHECK(isnan((double)cm_sigmoid_value((cm_real)NAN)) && isnan(cm_exp_double((double)NAN)), "NaN");
+    printf("test_engine: sigmoid %.1e; units of the last place: double exp %.2f, log %.2f; cos %.1e\n",
            worst_real, worst_exp, worst_log, worst_cos);
 }
 
