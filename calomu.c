@@ -3817,8 +3817,8 @@ typedef struct cm_tap {              /* cells of a convolution kernel that are n
 } cm_tap;
 
 #define CM_CONV_PARAMS const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap, \
-    int taps, int in, const cm_real *restrict w, cm_real *restrict y, size_t ystep, int n, \
-    int add, int C
+    int taps, int in, const cm_real *restrict w, const cm_real *restrict bias, cm_real *restrict y, \
+    size_t ystep, int n, int add, int C
 typedef void cm_conv_row_fn(CM_CONV_PARAMS);
 #define CM_WGRAD_PARAMS const cm_real *restrict x, const ptrdiff_t *restrict xo, \
     const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n, cm_real *restrict out, \
@@ -3882,7 +3882,8 @@ typedef void cm_move_fn(CM_MOVE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
     int pairs
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
-#define CM_WINO_OUT_PARAMS const cm_real *restrict m, size_t step, cm_real *const *y, int n, int add
+#define CM_WINO_OUT_PARAMS const cm_real *restrict m, size_t step, cm_real *const *y, int n, int C, \
+    int rows, int add, const cm_real *a, const cm_real *b, int swish
 typedef void cm_wino_out_fn(CM_WINO_OUT_PARAMS);
 
 struct cm_kernels {
@@ -4033,13 +4034,15 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
 #define CM_AHEAD(p) __builtin_prefetch((p))
 
 /* Row of a convolution, A neighbouring outputs of C channels in registers:
-   y[s][c] = (add ? y[s][c] : 0) + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
+   y[s][c] = (bias ? bias[c] : add ? y[s][c] : 0)
+             + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
    where `in` counts the inputs of all cells of a tap: they lie one behind the other in x and w.
    Where accumulators leave few registers, one weight at a time is held, else one input. */
 CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
                                     const cm_tap *restrict tap, int taps, int in,
-                                    const cm_real *restrict w, cm_real *restrict y, size_t ystep,
-                                    int add, const int A, const int C)
+                                    const cm_real *restrict w, const cm_real *restrict bias,
+                                    cm_real *restrict y, size_t ystep, int add, const int A,
+                                    const int C)
 {
     const cm_vec zero = { 0 };
     const int full = A > 1 && 5 * A * C > 4 * CM_TILE, early = full ? 0 : C, late = C - early;
@@ -4049,7 +4052,8 @@ CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
     for (s = 0; s < A; s++)
         CM_UNROLL
         for (c = 0; c < C; c++)
-            acc[s * C + c] = add ? CM_LOAD(y + (size_t)s * ystep + (size_t)(c * CM_LANES)) : zero;
+            acc[s * C + c] = bias ? bias[c] - zero
+                           : add ? CM_LOAD(y + (size_t)s * ystep + (size_t)(c * CM_LANES)) : zero;
     for (t = 0; t < taps; t++) {
         const cm_real *xt = x + tap[t].x, *wt = w + tap[t].w;
         for (i = 0; i < in; i++, xt += CM_LANES, wt += C) {
@@ -4082,17 +4086,17 @@ CM_INLINE void CM_KERNEL(conv_tiles)(CM_CONV_PARAMS, const int A, const int widt
         const cm_real *xh = x + h;
         cm_real *yh = y + h;
         for (s = n; s >= A; s -= A, xh += (size_t)A * xstep, yh += (size_t)A * ystep)
-            CM_KERNEL(conv_tile)(xh, xstep, tap, taps, in, w, yh, ystep, add, A, width);
+            CM_KERNEL(conv_tile)(xh, xstep, tap, taps, in, w, bias, yh, ystep, add, A, width);
         if (A > 2 && s == 2)
-            CM_KERNEL(conv_tile)(xh, xstep, tap, taps, in, w, yh, ystep, add, 2, width);
+            CM_KERNEL(conv_tile)(xh, xstep, tap, taps, in, w, bias, yh, ystep, add, 2, width);
         else
             for (; A > 1 && s > 0; s--, xh += xstep, yh += ystep)
-                CM_KERNEL(conv_tile)(xh, xstep, tap, taps, in, w, yh, ystep, add, 1, width);
+                CM_KERNEL(conv_tile)(xh, xstep, tap, taps, in, w, bias, yh, ystep, add, 1, width);
     }
 }
 
 #define CM_CONV_CASE(width, A) case width: \
-    CM_KERNEL(conv_tiles)(x, xstep, tap, taps, in, w, y, ystep, n, add, C, A, width); break;
+    CM_KERNEL(conv_tiles)(x, xstep, tap, taps, in, w, bias, y, ystep, n, add, C, A, width); break;
 static void CM_KERNEL(conv_row)(CM_CONV_PARAMS)
 {
     switch (C) {
@@ -4477,12 +4481,13 @@ static void CM_KERNEL(wino_dm)(CM_WINO_IN_PARAMS)
     }
 }
 
-/* Outputs: m[f], `step` reals apart, to the four rows y = A' m, added to them if `add`. */
+/* Outputs of n sites: m[f], `step` reals apart, to the first `rows` of the four rows y = A' m, added
+   to what is there if `add`; with a, b: a[c]*y + b[c], then Swish if wanted. */
 static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
 {
     const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, eight = zero + 8;
-    int i, j;
-    for (i = 0; i < n * CM_LANES; i += CM_VECTOR, m += CM_VECTOR) {
+    int i, j, c = 0;
+    for (i = 0; i < n * C * CM_LANES; i += CM_VECTOR, m += CM_VECTOR) {
         cm_vec m1 = CM_LOAD(m + step), m2 = CM_LOAD(m + 2 * step), m3 = CM_LOAD(m + 3 * step);
         cm_vec m4 = CM_LOAD(m + 4 * step), p = m1 + m2, q = m1 - m2, r = m3 + m4, s = m3 - m4;
         cm_vec t[4];
@@ -4492,9 +4497,13 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
         t[3] = cm_vfma(eight, s, q) + CM_LOAD(m + 5 * step);
         CM_UNROLL
         for (j = 0; j < 4; j++) {
+            if (j >= rows) break;
             if (add) t[j] = t[j] + CM_LOAD(y[j] + i);
+            if (a) t[j] = cm_vfma(a[c] - zero, t[j], b[c] - zero);
+            if (swish) t[j] = cm_vswish(t[j]);
             CM_STORE(y[j] + i, t[j]);
         }
+        if ((i + CM_VECTOR) % CM_LANES == 0) c = c + 1 < C ? c + 1 : 0;
     }
 }
 
@@ -5253,8 +5262,8 @@ typedef struct cm_taps {             /* of one row of outputs */
 
 /* All chunks of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
 static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
-                           int in, const cm_real *packed, cm_real *y, size_t ystep, int n,
-                           int channels, int add)
+                           int in, const cm_real *packed, const cm_real *bias, cm_real *y,
+                           size_t ystep, int n, int channels, int add)
 {
     int most = g->k->max_conv, chunks = (channels + most - 1) / most, i, t, first;
     cm_tap tap[16];
@@ -5264,8 +5273,8 @@ static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, co
             tap[t].x = taps->tap[t].x;
             tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
         }
-        g->k->conv_row(x, xstep, tap, taps->n, taps->run * in, packed, y + first * CM_LANES, ystep,
-                       n, add, width);
+        g->k->conv_row(x, xstep, tap, taps->n, taps->run * in, packed, bias ? bias + first : NULL,
+                       y + first * CM_LANES, ystep, n, add, width);
         packed += (size_t)taps->cells * (size_t)in * (size_t)width;
     }
 }
@@ -5298,7 +5307,7 @@ static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *value
                           const cm_real *packed, int k, int z)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int first = z * r->stride - r->pad, i, j, c, l;
+    int first = z * r->stride - r->pad, i;
     cm_taps taps;
     cm_group_until(g, values, first + r->kernel);
     for (i = 0; i < y->nx; i++) {
@@ -5306,12 +5315,8 @@ static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *value
                             - (ptrdiff_t)r->pad * x->nc * CM_LANES;
         cm_real *to = cm_row(y, y->x, k, z, i);
         cm_forward_taps(r, first, i * r->stride - r->pad, &taps);
-        if (r->bias.x)
-            for (j = 0; j < y->ny; j++)
-                for (c = 0; c < y->nc; c++)
-                    CM_EACH_LANE(l) to[(j * y->nc + c) * CM_LANES + l] = r->bias.x[c];
-        cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed, to,
-                       (size_t)(y->nc * CM_LANES), y->ny, y->nc, r->bias.x != NULL);
+        cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed,
+                       r->bias.x, to, (size_t)(y->nc * CM_LANES), y->ny, y->nc, 0);
         cm_conv_row_done(g, r, k, z, i);
     }
 }
@@ -5611,10 +5616,9 @@ static void cm_wino_rows(const cm_tensor *t, cm_real *group, int z, int x, int n
 }
 
 /* Scratch of one thread: v of three neighbouring x (slot x % 3) with a zero before and behind
-   each row, m of one x, a row of zeros to read and one to write what is outside the grid, and
-   six rows for inputs that are made here. */
+   each row, m of one x, a row of zeros, and six rows for inputs that are made here. */
 typedef struct cm_wino_room {
-    cm_real *v, *m, *zero, *sink, *made;
+    cm_real *v, *m, *zero, *made;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, x to x + 1; all */
 } cm_wino_room;
 
@@ -5624,14 +5628,13 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, cm_r
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = 6 * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + 7 * o.v_step + 7 * o.m_step;
-    o.v = o.zero = o.m = o.sink = o.made = NULL;
+    o.per = 3 * o.slot + 7 * o.v_step + 6 * o.m_step;
+    o.v = o.zero = o.m = o.made = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)cm_thread();
     o.zero = o.v + 3 * o.slot;
     o.m = o.zero + o.v_step;
-    o.sink = o.m + 6 * o.m_step;
-    o.made = o.sink + o.m_step;
+    o.made = o.m + 6 * o.m_step;
     return o;
 }
 
@@ -5662,7 +5665,7 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, c
                 tap[t].w = (size_t)((from + t) * 3 * in * width);
             }
             g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, taps,
-                           3 * in, u, o->m + (size_t)f * o->m_step + first * CM_LANES,
+                           3 * in, u, NULL, o->m + (size_t)f * o->m_step + first * CM_LANES,
                            (size_t)(channels * CM_LANES), n, 0, width);
             u += 9 * in * width;
         }
@@ -5695,7 +5698,9 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
     cm_real *to = turned ? y->dx : y->x;
     cm_wino_room o = cm_wino_room_of(x, y, memory);
-    int i, j, halo = cm_wino_halo(x, turned);
+    /* batch norm and Swish behind it are applied before the rows are written */
+    const cm_real *a = turned || r->swish == CM_SWISH_BEFORE ? NULL : r->column[CM_NORM_A];
+    int i, j, rows = cm_smaller(4, y->nz - 4 * tz), halo = cm_wino_halo(x, turned);
     cm_wino_clear(&o, x);
     for (i = -halo; i <= y->nx; i++) {           /* v of i, then y at i - 1 */
         int from = !halo && i == 1, taps = (!halo && i == y->nx ? 2 : 3) - from;
@@ -5704,11 +5709,12 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
             cm_wino_inputs(g, &o, x, turned, k, tz, i, o.v + (size_t)((i + 1) % 3) * o.slot);
         if (i < 1) continue;
         cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1, from, taps);
-        for (j = 0; j < 4; j++)
-            row[j] = 4 * tz + j < y->nz ? cm_row(y, to, k, 4 * tz + j, i - 1) : o.sink;
-        g->k->wino_out(o.m, o.m_step, row, y->ny * y->nc, add);
-        for (j = 4 * tz; j < 4 * tz + 4 && j < y->nz; j++) {
-            if (!turned) cm_conv_row_done(g, r, k, j, i - 1);
+        for (j = 0; j < rows; j++) row[j] = cm_row(y, to, k, 4 * tz + j, i - 1);
+        g->k->wino_out(o.m, o.m_step, row, y->ny, y->nc, rows, add, a, r->column[CM_NORM_B],
+                       a && r->swish == CM_SWISH_BEHIND);
+        for (j = 4 * tz; j < 4 * tz + rows; j++) {
+            if (a) cm_sums_row(g, y, k, j, row[j - 4 * tz]);
+            else if (!turned) cm_conv_row_done(g, r, k, j, i - 1);
             if (norm) cm_norm_row(g, norm, k, j, i - 1);
         }
     }
@@ -5927,8 +5933,8 @@ static void cm_input_plane(const cm_graph *g, const cm_record *r, cm_group *grad
             const cm_real *from = cm_row(y, gradient->at, 0, z / r->stride, m[1] / r->stride);
             cm_real *to = cm_row(x, x->dx, k, z, m[1]) + (size_t)m[2] * site;
             cm_backward_taps(y, r, m, &taps);
-            cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed, to,
-                           (size_t)r->stride * site, n, x->nc, add);
+            cm_conv_chunks(g, from, (size_t)(y->nc * CM_LANES), &taps, y->nc, packed,
+                           NULL, to, (size_t)r->stride * site, n, x->nc, add);
         }
         if (norm) cm_norm_row(g, norm, k, z, m[1]);
     }
@@ -6136,7 +6142,8 @@ static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z,
     if (j.n > 0) g->k->sparse(&j, w, plane + f->origin, forward);
 }
 
-/* Between the planes of all lanes, which lie behind each other, and rows of a tensor. */
+/* Between the planes of all lanes, which lie behind each other, and rows of a tensor; planes that
+   went to the tensor are zero then, but for their margins. */
 static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, cm_real *plane,
                           const cm_flat *f, int to_tensor)
 {
@@ -6150,6 +6157,8 @@ static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, cm_re
             else
                 CM_EACH_LANE(l) plane[(size_t)l * f->size + (size_t)i] = row[l];
         }
+        if (to_tensor)
+            CM_EACH_LANE(l) memset(plane + (size_t)l * f->size, 0, (size_t)n * sizeof *plane);
     }
 }
 
@@ -6158,11 +6167,11 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
     const cm_tensor *t = r->out;
     const cm_flat f = cm_flat_of(r);
     int units = t->groups * t->nz, u;
+    memset(scratch, 0, f.size * (size_t)(CM_LANES * g->threads) * sizeof *scratch);
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         cm_real *plane = scratch + f.size * (size_t)(CM_LANES * cm_thread());
         int k = u / t->nz, z = u % t->nz, l;
-        memset(plane, 0, f.size * CM_LANES * sizeof *plane);
         for (l = 0; l < CM_LANES && k * CM_LANES + l < t->muons; l++)
             cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f, 1);
         cm_plane_copy(t, t->x, k, z, plane, &f, 1);
