@@ -3930,7 +3930,7 @@ CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_r
     const unsigned step = (unsigned)stride;
     unsigned row = 0, end = 0;       /* cells of the row of the calorimeter: [row, end) */
     size_t i;
-    int c, m, kz = 0, px = 0, x = 0;
+    int c, m, q, kz = 0, px = 0, x = 0;
     for (i = 0; i < j->n; i++) {
         cm_real e = (cm_real)j->hit[i].energy;
         unsigned iy;
@@ -3950,10 +3950,11 @@ CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_r
             cm_real *a = w + ((kz * kernel + px + m * stride) * kernel
                               + cm_class_first(kernel, stride, py)) * C;
             cm_real *b = plane + ((x - m) * j->wide + (int)(iy / step) - cells + 1) * C;
-            if (forward)
-                for (c = 0; c < cells * C; c++) b[c] = cm_fma(e, a[c], b[c]);
-            else
-                for (c = 0; c < cells * C; c++) a[c] = cm_fma(e, b[c], a[c]);
+            for (q = 0; q < cells; q++, a += C, b += C)
+                if (forward)
+                    for (c = 0; c < C; c++) b[c] = cm_fma(e, a[c], b[c]);
+                else
+                    for (c = 0; c < C; c++) a[c] = cm_fma(e, b[c], a[c]);
         }
     }
 }
