@@ -4498,11 +4498,12 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
         t[3] = cm_vfma(eight, s, q) + CM_LOAD(m + 5 * step);
         CM_UNROLL
         for (j = 0; j < 4; j++) {
-            if (j >= rows) break;
-            if (add) t[j] = t[j] + CM_LOAD(y[j] + i);
-            if (a) t[j] = cm_vfma(a[c] - zero, t[j], b[c] - zero);
-            if (swish) t[j] = cm_vswish(t[j]);
-            CM_STORE(y[j] + i, t[j]);
+            if (j < rows) {
+                if (add) t[j] = t[j] + CM_LOAD(y[j] + i);
+                if (a) t[j] = cm_vfma(a[c] - zero, t[j], b[c] - zero);
+                if (swish) t[j] = cm_vswish(t[j]);
+                CM_STORE(y[j] + i, t[j]);
+            }
         }
         if ((i + CM_VECTOR) % CM_LANES == 0) c = c + 1 < C ? c + 1 : 0;
     }
