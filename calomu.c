@@ -3817,8 +3817,8 @@ typedef struct cm_tap {              /* cells of a convolution kernel that are n
 } cm_tap;
 
 #define CM_CONV_PARAMS const cm_real *restrict x, size_t xstep, const cm_tap *restrict tap, \
-    int taps, int in, const cm_real *restrict w, const cm_real *restrict bias, cm_real *restrict y, \
-    size_t ystep, int n, int add, int C
+    int taps, int in, const cm_real *restrict w, const cm_real *restrict bias, \
+    cm_real *restrict y, size_t ystep, int n, int add, int C
 typedef void cm_conv_row_fn(CM_CONV_PARAMS);
 #define CM_WGRAD_PARAMS const cm_real *restrict x, const ptrdiff_t *restrict xo, \
     const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n, cm_real *restrict out, \
@@ -3882,8 +3882,8 @@ typedef void cm_move_fn(CM_MOVE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
     int pairs
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
-#define CM_WINO_OUT_PARAMS const cm_real *restrict m, size_t step, cm_real *const *y, int n, int C, \
-    int rows, int add, const cm_real *a, const cm_real *b, int swish
+#define CM_WINO_OUT_PARAMS const cm_real *restrict m, size_t step, cm_real *const *y, int n, \
+    int C, int rows, int add, const cm_real *a, const cm_real *b, int swish
 typedef void cm_wino_out_fn(CM_WINO_OUT_PARAMS);
 
 struct cm_kernels {
@@ -4482,8 +4482,8 @@ static void CM_KERNEL(wino_dm)(CM_WINO_IN_PARAMS)
     }
 }
 
-/* Outputs of n sites: m[f], `step` reals apart, to the first `rows` of the four rows y = A' m, added
-   to what is there if `add`; with a, b: a[c]*y + b[c], then Swish if wanted. */
+/* Outputs of n sites: m[f], `step` reals apart, to the first `rows` of the four rows y = A' m,
+   added to what is there if `add`; with a, b: a[c]*y + b[c], Swish before or behind it. */
 static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
 {
     const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, eight = zero + 8;
@@ -4500,8 +4500,9 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
         for (j = 0; j < 4; j++) {
             if (j < rows) {
                 if (add) t[j] = t[j] + CM_LOAD(y[j] + i);
+                if (swish == CM_SWISH_BEFORE) t[j] = cm_vswish(t[j]);
                 if (a) t[j] = cm_vfma(a[c] - zero, t[j], b[c] - zero);
-                if (swish) t[j] = cm_vswish(t[j]);
+                if (swish == CM_SWISH_BEHIND) t[j] = cm_vswish(t[j]);
                 CM_STORE(y[j] + i, t[j]);
             }
         }
@@ -5700,8 +5701,6 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
     cm_real *to = turned ? y->dx : y->x;
     cm_wino_room o = cm_wino_room_of(x, y, memory);
-    /* batch norm and Swish behind it are applied before the rows are written */
-    const cm_real *a = turned || r->swish == CM_SWISH_BEFORE ? NULL : r->column[CM_NORM_A];
     int i, j, rows = cm_smaller(4, y->nz - 4 * tz), halo = cm_wino_halo(x, turned);
     cm_wino_clear(&o, x);
     for (i = -halo; i <= y->nx; i++) {           /* v of i, then y at i - 1 */
@@ -5712,12 +5711,11 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
         if (i < 1) continue;
         cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1, from, taps);
         for (j = 0; j < rows; j++) row[j] = cm_row(y, to, k, 4 * tz + j, i - 1);
-        g->k->wino_out(o.m, o.m_step, row, y->ny, y->nc, rows, add, a, r->column[CM_NORM_B],
-                       a && r->swish == CM_SWISH_BEHIND);
-        for (j = 4 * tz; j < 4 * tz + rows; j++) {
-            if (a) cm_sums_row(g, y, k, j, row[j - 4 * tz]);
-            else if (!turned) cm_conv_row_done(g, r, k, j, i - 1);
-            if (norm) cm_norm_row(g, norm, k, j, i - 1);
+        g->k->wino_out(o.m, o.m_step, row, y->ny, y->nc, rows, add, r->column[CM_NORM_A],
+                       r->column[CM_NORM_B], r->swish);      /* in inference; else NULL, 0 */
+        for (j = 0; j < rows; j++) {
+            if (!turned) cm_sums_row(g, y, k, 4 * tz + j, row[j]);
+            if (norm) cm_norm_row(g, norm, k, 4 * tz + j, i - 1);
         }
     }
 }
