@@ -3709,6 +3709,14 @@ void cm_remember(cm_graph *g, cm_tensor *t)
         if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
 }
 
+/* t is not needed any more in inference; in training it is forgotten if it can be made again. */
+static void cm_drop(cm_graph *g, cm_tensor *t)
+{
+    if (!t) return;
+    if (g->training) cm_forget(g, t);
+    else cm_give_back(g, t->x);
+}
+
 /* What t's late gradient (7.4) is made of is not needed for it any more. */
 static void cm_late_end(cm_graph *g, cm_tensor *t)
 {
@@ -3824,8 +3832,8 @@ typedef void cm_conv_row_fn(CM_CONV_PARAMS);
     const cm_real *restrict dy, const ptrdiff_t *restrict yo, int n, cm_real *restrict out, \
     int add, int A, int C
 typedef void cm_wgrad_fn(CM_WGRAD_PARAMS);
-#define CM_STATS_PARAMS const cm_real *restrict x, int n, int C, double *restrict sum, \
-    double *restrict square
+#define CM_STATS_PARAMS const cm_real *restrict x, int n, int C, int swish, \
+    double *restrict sum, double *restrict square
 typedef void cm_stats_fn(CM_STATS_PARAMS);
 #define CM_SUM_PARAMS const cm_real *restrict x, int n, int C, double *restrict sum
 typedef void cm_sum_fn(CM_SUM_PARAMS);
@@ -3837,8 +3845,8 @@ typedef void cm_affine_fn(CM_AFFINE_PARAMS);
     int swish, double *restrict s0, double *restrict s1
 typedef void cm_norm1_fn(CM_NORM1_PARAMS);
 #define CM_NORM2_PARAMS const cm_real *restrict x, const cm_real *dv, const cm_real *from, \
-    cm_real *dx, int n, int C, const cm_real *restrict a, \
-    const cm_real *restrict e, const cm_real *restrict f, const cm_real *restrict live
+    cm_real *dx, int n, int C, const cm_real *restrict a, const cm_real *restrict e, \
+    const cm_real *restrict f, const cm_real *restrict live, int swish
 typedef void cm_norm2_fn(CM_NORM2_PARAMS);
 #define CM_POINT_PARAMS const cm_real *x, cm_real *y, int n, int what
 typedef void cm_point_fn(CM_POINT_PARAMS);
@@ -4189,7 +4197,8 @@ static void CM_KERNEL(wgrad)(CM_WGRAD_PARAMS)
     }
 }
 
-/* Sums and sums of squares of a row per channel and lane, added to s and q (C x L each). */
+/* Sums and sums of squares of a row, of its Swish if wanted, per channel and lane, added to s and q
+   (C x L each). */
 static void CM_KERNEL(stats)(CM_STATS_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -4200,6 +4209,7 @@ static void CM_KERNEL(stats)(CM_STATS_PARAMS)
             for (s = 0; s < n; s++) {
                 cm_vec v = CM_LOAD(x + (s * C + c) * CM_LANES + h);
                 CM_AHEAD(x + (s * C + c) * CM_LANES + h + n * C * CM_LANES);
+                if (swish) v = cm_vswish(v);
                 a = a + v;
                 b = cm_vfma(v, v, b);
             }
@@ -4221,7 +4231,7 @@ static void CM_KERNEL(sum)(CM_SUM_PARAMS)
     }
 }
 
-/* y = a[c]*x + b[c], then Swish if wanted; y may be x. */
+/* y = a[c]*x + b[c], Swish before or behind it; y may be x. */
 static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -4231,16 +4241,19 @@ static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
             cm_vec va = a[c] - zero, vb = b[c] - zero;
             for (s = 0; s < n; s++) {
                 int i = (s * C + c) * CM_LANES + h;
-                cm_vec v = cm_vfma(va, CM_LOAD(x + i), vb);
+                cm_vec v = CM_LOAD(x + i);
                 CM_AHEAD(x + i + n * C * CM_LANES);
-                if (swish) v = cm_vswish(v);
+                if (swish == CM_SWISH_BEFORE) v = cm_vswish(v);
+                v = cm_vfma(va, v, vb);
+                if (swish == CM_SWISH_BEHIND) v = cm_vswish(v);
                 CM_STORE(y + i, v);
             }
         }
 }
 
 /* First pass of batch norm backward: with v = a*x + b, dy becomes dv (in place, times the
-   derivative of Swish), and the sums of dv and of dv*(x - mean) are added to s0 and s1. */
+   derivative of a Swish behind it), and the sums of dv and of dv*(x - mean) are added to s0 and s1;
+   x stands for its Swish where that is before the batch norm. */
 static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -4253,7 +4266,8 @@ static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
                 cm_vec v = CM_LOAD(x + (s * C + c) * CM_LANES + h), d = CM_LOAD(at);
                 CM_AHEAD(x + (s * C + c) * CM_LANES + h + n * C * CM_LANES);
                 CM_AHEAD(at + n * C * CM_LANES);
-                if (swish) {
+                if (swish == CM_SWISH_BEFORE) v = cm_vswish(v);
+                if (swish == CM_SWISH_BEHIND) {
                     d = d * cm_vdswish(cm_vfma(va, v, vb));
                     CM_STORE(at, d);
                 }
@@ -4268,7 +4282,7 @@ static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
 }
 
 /* Second pass: dx = (from ? from : 0) + live*(a*dv + e*x + f), a, e, f per channel; dv or
-   from may be dx. */
+   from may be dx.  With Swish before the batch norm: e times that, and then its derivative. */
 static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -4280,8 +4294,12 @@ static void CM_KERNEL(norm2)(CM_NORM2_PARAMS)
                 int i = (s * C + c) * CM_LANES + h;
                 CM_AHEAD(x + i + n * C * CM_LANES);
                 CM_AHEAD(dv + i + n * C * CM_LANES);
-                cm_vec d = cm_vfma(va, CM_LOAD(dv + i), cm_vfma(ve, CM_LOAD(x + i), vf));
-                d = from ? cm_vfma(on, d, CM_LOAD(from + i)) : on * d;
+                cm_vec v = CM_LOAD(x + i), u = swish == CM_SWISH_BEFORE ? cm_vswish(v) : v;
+                cm_vec d = cm_vfma(va, CM_LOAD(dv + i), cm_vfma(ve, u, vf));
+                if (swish == CM_SWISH_BEFORE)
+                    d = cm_vfma(on * d, cm_vdswish(v), from ? CM_LOAD(from + i) : zero);
+                else
+                    d = from ? cm_vfma(on, d, CM_LOAD(from + i)) : on * d;
                 CM_STORE(dx + i, d);
             }
         }
@@ -4754,10 +4772,11 @@ static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int
     return s;
 }
 
-/* In training convolutions, joins and Swish sum their results while these are in the cache, for
-   the batch norm or the mean behind them.  A row of plane z of group k is complete: */
-static void cm_sums_take(cm_graph *g, cm_tensor *t)
+/* In training convolutions, joins and Swish sum their results, or Swish of them, while these are in
+   the cache, for the batch norm or the mean behind them.  A row of plane z of group k is complete: */
+static void cm_sums_take(cm_graph *g, cm_tensor *t, int swished)
 {
+    t->swished = swished;
     if (g->training && !g->unit && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
@@ -4766,20 +4785,26 @@ static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, con
     double *s;
     if (!t->sums) return;
     s = t->sums + (size_t)(k * t->nz + z) * (size_t)(2 * t->nc * CM_LANES);
-    g->k->stats(row, t->ny, t->nc, s, s + t->nc * CM_LANES);
+    g->k->stats(row, t->ny, t->nc, t->swished, s, s + t->nc * CM_LANES);
 }
 
 static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                    cm_real *room);           /* 7.4 */
 
-/* Sums and squares of the planes, of the groups in their first; the caller gives them back. */
-static double *cm_sums(cm_graph *g, cm_tensor *t)
+/* Sums and squares of the planes, of t or of Swish of it, of the groups in their first; the caller
+   gives them back. */
+static double *cm_sums(cm_graph *g, cm_tensor *t, int swished)
 {
     int units = t->groups * t->nz, u;
     double *sums;
+    if (t->sums && t->swished != swished) {
+        cm_give_back(g, t->sums);
+        t->sums = NULL;
+    }
     if (!t->sums) {
         cm_real *room;
         t->sums = cm_plane_sums(g, t, 2);
+        t->swished = swished;
         room = cm_row_room(g, t, !t->x);
         if (g->status != CALOMU_OK) return NULL;
         if (!cm_dry(g)) {
@@ -4809,11 +4834,11 @@ static double *cm_sums(cm_graph *g, cm_tensor *t)
 
 #define CM_NORM_EPS 1e-5
 
-static void cm_norm_update(cm_graph *g, cm_tensor *x, const cm_norm *n)
+static void cm_norm_update(cm_graph *g, cm_tensor *x, const cm_norm *n, int swished)
 {
     double m = 1 - 0.9 / sqrt(x->muons - 1 + CM_NORM_EPS);
     double count = (double)x->muons * x->nz * x->nx * x->ny;
-    double *sum = cm_sums(g, x);
+    double *sum = cm_sums(g, x, swished);
     int c;
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (!sum || cm_dry(g)) return;
@@ -4865,7 +4890,7 @@ static cm_real *cm_norm_column(cm_graph *g, const double *saved, int kind, int n
 static void cm_norm_prepare(cm_graph *g, cm_record *r)
 {
     int c = r->out->nc, kind;
-    if (g->training) cm_norm_update(g, r->in[0], &r->norm);
+    if (g->training) cm_norm_update(g, r->in[0], &r->norm, r->swish == CM_SWISH_BEFORE);
     if (!cm_norm_trained(g, &r->norm)) return;
     r->saved = cm_small_take(g, (size_t)(CM_NORM_KINDS * c) * sizeof *r->saved);
     if (!r->saved) return;
@@ -4939,7 +4964,7 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
     int l;
     CM_EACH_LANE(l) live[l] = k * CM_LANES + l < x->muons ? 1 : 0;
     g->k->norm2(cm_row(x, x->x, k, z, i), dv, from, to, x->ny, x->nc,
-                r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live);
+                r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live, r->swish);
 }
 
 /* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in
@@ -5038,7 +5063,7 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     cm_tensor *x = r->in[0], *y = r->out;
     int begun = r->sums != NULL, late = r->first_reader && cm_takes_late(g, x);
     cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *room;
-    if (y->late || (y->part && x->needs && (!late || x->written || x->part))) cm_settle(g, y);
+    if (y->late || (y->part && x->needs && (x->written || x->part))) cm_settle(g, y);
     if (!begun) cm_norm_begin(g, r);
     room = cm_row_room(g, y, y->part != NULL);
     cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
@@ -5145,10 +5170,8 @@ static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z
 {
     const cm_tensor *y = r->out;
     cm_real *row = cm_row(y, y->x, k, z, x);
-    if (r->swish == CM_SWISH_BEFORE) g->k->point(row, row, y->ny * y->nc, 0);
     if (r->column[CM_NORM_A])
-        g->k->affine(row, row, y->ny, y->nc, r->column[CM_NORM_A], r->column[CM_NORM_B],
-                     r->swish == CM_SWISH_BEHIND);
+        g->k->affine(row, row, y->ny, y->nc, r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
     cm_sums_row(g, y, k, z, row);
 }
 
@@ -5161,16 +5184,23 @@ static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
     return g->status == CALOMU_OK && !cm_dry(g) ? r : NULL;
 }
 
+/* With Swish before the batch norm its values are not kept, either; without these shortcuts it is
+   an operation of its own. */
 static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi,
                               int unkept)
 {
     int size[3];
-    cm_tensor *y;
+    cm_tensor *y, *own = NULL;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
     if (g->training && x->muons < 2) {
         cm_graph_fail(g, CALOMU_EUSAGE, "training needs batches of at least 2 muons");
         return NULL;
+    }
+    if (swish == CM_SWISH_BEFORE && !cm_by_rows(g, x)) {
+        x = own = cm_swish(g, x);
+        swish = 0;
+        if (!x) return NULL;
     }
     size[0] = x->nz;
     size[1] = x->nx;
@@ -5183,13 +5213,14 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     y->unkept = unkept;
     r->first_reader = x->users == 1;
     r->again = g->o->norm.forward;
-    r->takes_late = swish ? 0 : CM_ROWS;
+    r->takes_late = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;
     r->cheap = 1;
     r->norm = n;
     r->swish = swish;
     g->o->norm_prepare(g, r);
     if (g->status != CALOMU_OK) return NULL;
     if (!unkept) g->o->norm.forward(g, r);
+    cm_drop(g, own);
     return cm_done(g, r, "batch norm");
 }
 
@@ -5198,9 +5229,9 @@ cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo,
     return cm_norm_new(g, x, n, swish, lo, hi, 0);
 }
 
-cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int halo)
+cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int halo)
 {
-    return cm_norm_new(g, x, n, 0, halo, halo, x && cm_by_rows(g, x));
+    return cm_norm_new(g, x, n, swish, halo, halo, x && cm_by_rows(g, x));
 }
 
 /* For one convolution, which makes the values itself. */
@@ -6055,7 +6086,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->takes_late = bias.x ? 0 : CM_GROUPS;
     if (norm) cm_norm_inline(g, r, norm, swish);
     if (norm && g->status != CALOMU_OK) return NULL;
-    cm_sums_take(g, y);
+    cm_sums_take(g, y, !norm && swish == CM_SWISH_BEFORE);
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
@@ -6142,23 +6173,30 @@ static void cm_sparse_plane(const cm_graph *g, const cm_record *r, int v, int z,
     if (j.n > 0) g->k->sparse(&j, w, plane + f->origin, forward);
 }
 
-/* Between the planes of all lanes, which lie behind each other, and rows of a tensor; planes that
-   went to the tensor are zero then, but for their margins. */
-static void cm_plane_copy(const cm_tensor *t, cm_real *base, int k, int z, cm_real *plane,
-                          const cm_flat *f, int to_tensor)
+/* The planes of all lanes, which lie behind each other, to rows of the result; they are zero then,
+   but for their margins. */
+static void cm_planes_out(const cm_tensor *t, int k, int z, cm_real *plane, const cm_flat *f)
 {
     int x, i, l, n = t->ny * t->nc;
     plane += f->origin;
     for (x = 0; x < t->nx; x++, plane += f->wide * t->nc) {
-        cm_real *row = cm_row(t, base, k, z, x);
-        for (i = 0; i < n; i++, row += CM_LANES) {
-            if (to_tensor)
-                CM_EACH_LANE(l) row[l] = plane[(size_t)l * f->size + (size_t)i];
-            else
-                CM_EACH_LANE(l) plane[(size_t)l * f->size + (size_t)i] = row[l];
-        }
-        if (to_tensor)
-            CM_EACH_LANE(l) memset(plane + (size_t)l * f->size, 0, (size_t)n * sizeof *plane);
+        cm_real *row = cm_row(t, t->x, k, z, x);
+        for (i = 0; i < n; i++, row += CM_LANES)
+            CM_EACH_LANE(l) row[l] = plane[(size_t)l * f->size + (size_t)i];
+        CM_EACH_LANE(l) memset(plane + (size_t)l * f->size, 0, (size_t)n * sizeof *plane);
+    }
+}
+
+/* And from rows of the result's gradient. */
+static void cm_planes_in(const cm_graph *g, const cm_tensor *t, int k, int z, cm_real *room,
+                         cm_real *plane, const cm_flat *f)
+{
+    int x, i, l;
+    plane += f->origin;
+    for (x = 0; x < t->nx; x++, plane += f->wide * t->nc) {
+        const cm_real *row = cm_gradient_row(g, t, k, z, x, room);
+        for (i = 0; i < t->ny * t->nc; i++, row += CM_LANES)
+            CM_EACH_LANE(l) plane[(size_t)l * f->size + (size_t)i] = row[l];
     }
 }
 
@@ -6174,7 +6212,7 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
         int k = u / t->nz, z = u % t->nz, l;
         for (l = 0; l < CM_LANES && k * CM_LANES + l < t->muons; l++)
             cm_sparse_plane(g, r, k * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f, 1);
-        cm_plane_copy(t, t->x, k, z, plane, &f, 1);
+        cm_planes_out(t, k, z, plane, &f);
         for (l = 0; l < t->nx; l++) cm_conv_row_done(g, r, k, z, l);
     }
 }
@@ -6217,11 +6255,12 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     const cm_flat f = cm_flat_of(r);
     int units = t->groups, u;
     size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * f.size + nw;
-    cm_real *scratch, *partial;
+    cm_real *scratch, *partial, *room;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
     partial = cm_arena_take(g, nw * (size_t)units);
-    if (!scratch || !partial) return;
+    room = cm_row_room(g, t, cm_is_late(t));
+    if (!scratch || !partial || g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
@@ -6229,7 +6268,7 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
             int z, l;
             memset(plane, 0, per * sizeof *plane);
             for (z = 0; z < t->nz; z++) {
-                cm_plane_copy(t, t->dx, u, z, plane, &f, 0);
+                cm_planes_in(g, t, u, z, cm_room_here(t, room), plane, &f);
                 for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
                     cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f,
                                     0);
@@ -6289,7 +6328,9 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     r->kernel = kernel;
     r->stride = stride;
     r->pad = pad;
+    r->takes_late = CM_ROWS;
     if (norm) cm_norm_inline(g, r, norm, swish);
+    else if (swish) cm_sums_take(g, t, 1);
     if (g->status != CALOMU_OK) return NULL;
     g->o->sparse.forward(g, r);
     return g->status == CALOMU_OK ? cm_done(g, r, "sparse convolution") : NULL;
@@ -6485,7 +6526,7 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
     if (!r) return NULL;
     r->first = what;
     r->takes_late = CM_ROWS;
-    cm_sums_take(g, y);
+    cm_sums_take(g, y, 0);
     if (what == 0) r->again = g->o->point.forward;
     g->o->point.forward(g, r);
     return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
@@ -6554,7 +6595,7 @@ static void cm_mean_compute(cm_graph *g, cm_record *r)
         cm_mean_blocks(g, x, y);
         return;
     }
-    sum = cm_sums(g, x);
+    sum = cm_sums(g, x, 0);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     for (u = 0; sum && !cm_dry(g) && u < y->groups * per; u++)
         y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per)]
@@ -6867,7 +6908,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
     r->make_part = cm_join_part;
     path->users++;
     gate->users++;
-    cm_sums_take(g, y);
+    cm_sums_take(g, y, 0);
     g->o->join.forward(g, r);
     return cm_done(g, r, "join");
 }
@@ -7166,14 +7207,6 @@ static cm_norm cm_next_norm(cm_cursor *c)
     return n;
 }
 
-/* t is not needed any more in inference; in training it is forgotten if it can be made again. */
-static void cm_drop(cm_graph *g, cm_tensor *t)
-{
-    if (!t) return;
-    if (g->training) cm_forget(g, t);
-    else cm_give_back(g, t->x);
-}
-
 static const cm_weight cm_no_weight = { NULL, NULL };
 
 /* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
@@ -7219,16 +7252,11 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     cm_tensor *t, *u, *path, *gate, *pool, *shortcut, *y;
     n5 = cm_next_norm(p);
     if (g->training) {
-        t = cm_sparse_conv(g, hits, w4, out, 4, 2, 2, 0);
-        u = cm_swish(g, t);
-        cm_drop(g, t);
-        t = cm_batchnorm_for(g, u, n2, 0, 3);
-        y = cm_conv(g, t, w3, cm_no_weight, out, 3, 1, 1, 0);
-        cm_drop(g, t);
+        u = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, 0, NULL, CM_SWISH_BEFORE);
+        u = cm_batchnorm_for(g, u, n2, CM_SWISH_BEFORE, 3);
+        t = cm_conv_then(g, u, w3, cm_no_weight, out, 3, 1, 1, 0, NULL, CM_SWISH_BEFORE);
         cm_drop(g, u);
-        t = cm_swish(g, y);
-        cm_drop(g, y);
-        path = cm_batchnorm_by_rows(g, t, n5, 0);
+        path = cm_batchnorm_by_rows(g, t, n5, CM_SWISH_BEFORE, 0);
     } else {
         t = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, cm_halo_for(g, hits->nz / 2 + 1, 3), &n2,
                       CM_SWISH_BEFORE);
@@ -7270,11 +7298,9 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
         cm_norm n1 = cm_next_norm(p);
         w1 = cm_next(p);
         (void)cm_next(p);            /* the energy sum's fixed weights */
-        t = cm_swish(g, x);
-        u = cm_batchnorm_by_rows(g, t, n1, 1);
+        u = cm_batchnorm_by_rows(g, x, n1, CM_SWISH_BEFORE, 1);
         pool = cm_pool(g, u, 0, s.in, 0.125, 0);
         cm_drop(g, u);
-        cm_drop(g, t);
         shortcut = cm_conv(g, pool, w1, cm_no_weight, s.out, 1, 1, 0, 0);
         cm_drop(g, pool);
         e = cm_pool(g, x, 0, 1, 1, 0);

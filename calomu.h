@@ -493,6 +493,7 @@ typedef struct cm_tensor {
     int users;                       /* operations that read it */
     struct cm_record *made;          /* the operation that made it, or NULL */
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
+    int swished;                     /* 1: sums are those of Swish of it */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
     int unkept;                      /* 1: no memory, values are made where they are read (7.4) */
     struct cm_record *late, *part;   /* a batch norm, and a join or pooling, whose parts of dx */
@@ -712,9 +713,10 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
                                      /* sums over 2x2x2, stride 2, padding 1, times scale */
 cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi);
                                      /* swish 1: Swish of the result, in one pass */
-cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int halo);
+cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int halo);
                                      /* for cm_mean, cm_pool and the path of cm_join, which may */
-                                     /*   make its values themselves */
+                                     /*   make its values themselves; swish CM_SWISH_BEFORE: of */
+                                     /*   Swish of x */
 cm_tensor *cm_swish(cm_graph *g, cm_tensor *x);
 cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x);
 cm_tensor *cm_mean(cm_graph *g, cm_tensor *x);           /* over the sites, per channel */

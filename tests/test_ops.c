@@ -1107,11 +1107,11 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
    Where a gradient is made by its reader instead of being written, nothing may change: the result
    of a convolution read by a batch norm (whose own result another may read), a Swish, a pooling and
    a join with the mean for its gate (whose own result a batch norm may read), or by a batch norm
-   that a join and mean or a pooling make by rows, in many orders, against a context with `direct`,
-   which writes all values and gradients. */
+   (of it or of Swish of it) that a join and mean or a pooling make by rows, in many orders,
+   against a context with `direct`, which writes all values and gradients. */
 
 enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_NORM_NORM, LATE_POOL, LATE_ROWS_JOIN,
-       LATE_ROWS_POOL, LATE_ROWS_PART, LATE_SWISH_ROWS_JOIN, LATE_READERS,
+       LATE_ROWS_POOL, LATE_ROWS_PART, LATE_SWISH_ROWS_JOIN, LATE_SWISH_ROWS_POOL, LATE_READERS,
        LATE_MOST = 4, LATE_C = 5, LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
 
 typedef struct late {
@@ -1140,10 +1140,13 @@ static cm_tensor *late_reader(cm_graph *g, late *l, int kind, cm_norm n, cm_tens
     case LATE_JOIN_NORM: return cm_batchnorm(g, late_join(g, l, x, c, e), n, 1, 0, 0);
     case LATE_NORM_NORM: return cm_batchnorm(g, cm_batchnorm(g, c, n, 0, 0, 0), n, 1, 0, 0);
     case LATE_POOL: return cm_pool(g, c, 0, LATE_C, 0.125, 0);
-    case LATE_ROWS_JOIN: return late_join(g, l, x, cm_batchnorm_by_rows(g, c, n, 0), e);
-    case LATE_ROWS_POOL: return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 1), 0, LATE_C, 0.125, 0);
-    case LATE_ROWS_PART: return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 1), 1, LATE_C - 1, 2, 0);
-    default: return late_join(g, l, x, cm_batchnorm_by_rows(g, cm_swish(g, c), n, 0), e);
+    case LATE_ROWS_JOIN: return late_join(g, l, x, cm_batchnorm_by_rows(g, c, n, 0, 0), e);
+    case LATE_ROWS_POOL: return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 0, 1), 0, LATE_C, 0.125, 0);
+    case LATE_ROWS_PART: return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 0, 1), 1, LATE_C - 1, 2, 0);
+    case LATE_SWISH_ROWS_JOIN:
+        return late_join(g, l, x, cm_batchnorm_by_rows(g, c, n, CM_SWISH_BEFORE, 0), e);
+    default:
+        return cm_pool(g, cm_batchnorm_by_rows(g, c, n, CM_SWISH_BEFORE, 1), 0, LATE_C, 0.125, 0);
     }
 }
 
