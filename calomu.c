@@ -5640,39 +5640,96 @@ static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
     return p;
 }
 
-/* n rows of group k from plane z on at x; outside the grid a row of zeros. */
-static void cm_wino_rows(const cm_tensor *t, cm_real *group, int z, int x, int n,
-                         const cm_real *zero, const cm_real **row)
+/* Rows of the planes that the tiles of a group read, one behind the other: where they are or, made
+   here, in a ring of six planes, z in slot (z + 1) % 6.  The next tile finds two there. */
+typedef struct cm_ring {
+    const cm_tensor *t;
+    int gradient, k;
+    cm_real *at;                     /* NULL: rows are where they are */
+    int tile, fresh, columns;        /* the last tile, its first row to be made, columns made of it */
+} cm_ring;
+
+static int cm_ring_made(const cm_tensor *t, int gradient)
 {
-    int j;
-    for (j = 0; j < n; j++, z++)
-        row[j] = cm_inside(t, z, x) ? cm_row(t, group, 0, z, x) : zero;
+    return gradient ? cm_is_late(t) : !t->x;
+}
+
+static size_t cm_ring_size(const cm_tensor *t, int gradient)
+{
+    return cm_ring_made(t, gradient) ? (size_t)(6 * t->nx * t->ny * t->nc) * CM_LANES : 0;
+}
+
+static cm_ring cm_ring_begin(const cm_tensor *t, int gradient, int k, cm_real *memory)
+{
+    cm_ring o;
+    o.t = t;
+    o.gradient = gradient;
+    o.k = k;
+    o.at = cm_ring_made(t, gradient) ? memory : NULL;
+    o.tile = -2;
+    o.fresh = o.columns = 0;
+    return o;
+}
+
+/* Row i of plane z, made in `room`. */
+static const cm_real *cm_any_row(const cm_graph *g, const cm_tensor *t, int gradient, int k, int z,
+                                 int i, cm_real *room)
+{
+    return gradient ? cm_gradient_row(g, t, k, z, i, room) : cm_value_row(g, t, k, z, i, room);
+}
+
+/* Rows d at x = i of planes 4tz - 1 to 4tz + 4; outside the grid and `halo` around it a row of
+   zeros.  Columns come in their order; one that was there may come again. */
+static void cm_ring_rows(const cm_graph *g, cm_ring *o, int tz, int i, int halo,
+                         const cm_real *zero, const cm_real **d)
+{
+    const cm_tensor *t = o->t;
+    int j, z = 4 * tz - 1, make;
+    if (tz != o->tile) {
+        o->fresh = tz == o->tile + 1 ? 2 : 0;
+        o->columns = 0;
+        o->tile = tz;
+    }
+    make = i >= o->columns;
+    for (j = 0; j < 6; j++, z++) {
+        if (z < -halo || z >= t->nz + halo || i < -halo || i >= t->nx + halo) {
+            d[j] = zero;
+        } else if (!o->at) {
+            d[j] = cm_any_row(g, t, o->gradient, o->k, z, i, NULL);
+        } else {
+            cm_real *row = o->at + (size_t)(((z + 1) % 6 * t->nx + i) * t->ny * t->nc) * CM_LANES;
+            d[j] = row;
+            if (make && j >= o->fresh) (void)cm_any_row(g, t, o->gradient, o->k, z, i, row);
+        }
+    }
+    if (make && i >= 0) o->columns = i + 1;
 }
 
 /* Scratch of one thread: v of three neighbouring x (slot x % 3) with a zero before and behind
-   each row, m of one x, a row of zeros, and six rows for inputs that are made here. */
+   each row, m of one x, a row of zeros, and a ring for inputs that are made here. */
 typedef struct cm_wino_room {
-    cm_real *v, *m, *zero, *made;
+    cm_real *v, *m, *zero, *ring;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, x to x + 1; all */
 } cm_wino_room;
 
-static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, cm_real *memory)
+static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int turned,
+                                    cm_real *memory, int thread)
 {
     cm_wino_room o;
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = 6 * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + 7 * o.v_step + 6 * o.m_step;
-    o.v = o.zero = o.m = o.made = NULL;
+    o.per = 3 * o.slot + o.v_step + 6 * o.m_step + cm_ring_size(x, turned);
+    o.v = o.zero = o.m = o.ring = NULL;
     if (!memory) return o;           /* only sizes are wanted */
-    o.v = memory + o.per * (size_t)cm_thread();
+    o.v = memory + o.per * (size_t)thread;
     o.zero = o.v + 3 * o.slot;
     o.m = o.zero + o.v_step;
-    o.made = o.m + 6 * o.m_step;
+    o.ring = o.m + 6 * o.m_step;
     return o;
 }
 
-/* Zeros: the ends of all rows of v, and the row of zeros. */
+/* Zeros, which stay: the ends of all rows of v, and the row of zeros. */
 static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
 {
     size_t site = (size_t)x->nc * CM_LANES;
@@ -5711,38 +5768,27 @@ static int cm_wino_halo(const cm_tensor *x, int turned)
     return !turned && x->x && x->lo > 0 && x->hi > 0;
 }
 
-/* v at x = i of planes 4tz - 1 to 4tz + 4. */
-static void cm_wino_inputs(const cm_graph *g, const cm_wino_room *o, const cm_tensor *x, int turned,
-                           int k, int tz, int i, cm_real *v)
-{
-    const cm_real *d[6];
-    int j, z = 4 * tz - 1, halo = cm_wino_halo(x, turned);
-    for (j = 0; j < 6; j++, z++) {
-        cm_real *room = o->made + (size_t)j * o->v_step;
-        d[j] = z < -halo || z >= x->nz + halo ? o->zero
-             : turned ? cm_gradient_row(g, x, k, z, i, room) : cm_value_row(g, x, k, z, i, room);
-    }
-    g->k->wino_in(d, v + x->nc * CM_LANES, o->v_step, x->ny * x->nc, 7);
-}
-
 /* Planes 4tz to 4tz + 3 of y, group k. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
-                           cm_real *memory, int k, int tz, int add, const cm_record *norm)
+                           const cm_wino_room *o, cm_ring *ring, int tz, int add,
+                           const cm_record *norm)
 {
-    const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
+    const cm_tensor *x = ring->t, *y = turned ? r->in[0] : r->out;
     cm_real *to = turned ? y->dx : y->x;
-    cm_wino_room o = cm_wino_room_of(x, y, memory);
-    int i, j, rows = cm_smaller(4, y->nz - 4 * tz), halo = cm_wino_halo(x, turned);
-    cm_wino_clear(&o, x);
+    int i, j, k = ring->k, rows = cm_smaller(4, y->nz - 4 * tz), halo = cm_wino_halo(x, turned);
     for (i = -halo; i <= y->nx; i++) {           /* v of i, then y at i - 1 */
         int from = !halo && i == 1, taps = (!halo && i == y->nx ? 2 : 3) - from;
+        const cm_real *d[6];
         cm_real *row[4];
-        if (i < x->nx + halo)
-            cm_wino_inputs(g, &o, x, turned, k, tz, i, o.v + (size_t)((i + 1) % 3) * o.slot);
+        if (i < x->nx + halo) {
+            cm_ring_rows(g, ring, tz, i, halo, o->zero, d);
+            g->k->wino_in(d, o->v + (size_t)((i + 1) % 3) * o->slot + x->nc * CM_LANES, o->v_step,
+                          x->ny * x->nc, 7);
+        }
         if (i < 1) continue;
-        cm_wino_products(g, &o, x->nc, u, y->ny, y->nc, i - 1, from, taps);
+        cm_wino_products(g, o, x->nc, u, y->ny, y->nc, i - 1, from, taps);
         for (j = 0; j < rows; j++) row[j] = cm_row(y, to, k, 4 * tz + j, i - 1);
-        g->k->wino_out(o.m, o.m_step, row, y->ny, y->nc, rows, add, r->column[CM_NORM_A],
+        g->k->wino_out(o->m, o->m_step, row, y->ny, y->nc, rows, add, r->column[CM_NORM_A],
                        r->column[CM_NORM_B], r->swish);      /* in inference; else NULL, 0 */
         for (j = 0; j < rows; j++) {
             if (!turned) cm_sums_row(g, y, k, 4 * tz + j, row[j]);
@@ -5751,19 +5797,29 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
     }
 }
 
-/* Forward (turned 0), or to the input (1). */
+/* Forward (turned 0), or to the input (1).  One unit of work is a tile or, where rows are made for
+   it, up to four tiles, one behind the other. */
 static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const cm_record *norm)
 {
     const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
-    size_t room = cm_wino_room_of(x, y, NULL).per;
+    size_t room = cm_wino_room_of(x, y, turned, NULL, 0).per;
     const cm_real *u = cm_weights(g, r, turned);
     cm_real *memory = cm_arena_take(g, room * (size_t)g->threads);
-    int tiles = (y->nz + 3) / 4, units = y->groups * tiles, i;
+    int tiles = (y->nz + 3) / 4, run = cm_ring_made(x, turned) ? 4 : 1;
+    int runs = (tiles + run - 1) / run, units = y->groups * runs, i;
     if (!u || !memory) return;
     if (!cm_dry(g)) {
+        for (i = 0; i < g->threads; i++) {
+            cm_wino_room o = cm_wino_room_of(x, y, turned, memory, i);
+            cm_wino_clear(&o, x);
+        }
         CM_PARALLEL_FOR(g->threads)
-        for (i = 0; i < units; i++)
-            cm_wino_planes(g, r, turned, u, memory, i / tiles, i % tiles, add, norm);
+        for (i = 0; i < units; i++) {
+            cm_wino_room o = cm_wino_room_of(x, y, turned, memory, cm_thread());
+            cm_ring ring = cm_ring_begin(x, turned, i / runs, o.ring);
+            int tz = i % runs * run, end = cm_smaller(tz + run, tiles);
+            for (; tz < end; tz++) cm_wino_planes(g, r, turned, u, &o, &ring, tz, add, norm);
+        }
     }
     cm_give_back(g, memory);
     cm_give_back(g, u);
@@ -5782,11 +5838,12 @@ typedef struct cm_wino_slab {
 
 /* About 45 sites stay in the first cache while the tiles of channels pass (27 were as fast, 70 and
    more slower).  Pairs apart cost about a fifth more: their rows are read three times. */
-static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r, int made)
+static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int whole = 3 * ((y->groups + g->threads - 1) / g->threads);       /* pairs for a thread */
     int split = (3 * y->groups + g->threads - 1) / g->threads;
+    int made = cm_ring_made(x, 0) || cm_ring_made(y, 1);
     cm_wino_slab s;
     s.x = s.dy = NULL;
     s.columns = cm_smaller((45 + y->ny - 1) / y->ny, y->nx);
@@ -5797,7 +5854,8 @@ static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r, int m
     s.m_step = (size_t)(s.tiles * s.columns * y->ny * y->nc) * CM_LANES;
     s.acc = 9 * (size_t)x->nc * (size_t)y->nc * CM_LANES;
     s.per = 6 * (s.v_step + s.m_step) + (size_t)(6 / s.parts) * s.acc
-          + (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
+          + (size_t)((cm_larger(x->nc, y->nc) + 4 * y->nc) * y->ny) * CM_LANES
+          + cm_ring_size(x, 0);
     return s;
 }
 
@@ -5813,11 +5871,19 @@ static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_
             }
 }
 
+/* Gradients at x = i of planes 4tz to 4tz + 3 of group k, late ones made in `room`. */
+static void cm_wino_gradients(const cm_graph *g, const cm_tensor *y, int k, int tz, int i,
+                              cm_real *room, const cm_real *zero, const cm_real **d)
+{
+    int j, z = 4 * tz;
+    for (j = 0; j < 4; j++, z++, room += y->ny * y->nc * CM_LANES)
+        d[j] = z < y->nz ? cm_gradient_row(g, y, k, z, i, room) : zero;
+}
+
 /* v and dm of `tiles` tiles from `tile` on, of `columns` columns from `first` on. */
 static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
-                         const cm_group *values, const cm_group *gradient, int pairs, int tile,
-                         int tiles, int first, int columns, const cm_real *zero, cm_real *v,
-                         cm_real *dm)
+                         cm_ring *values, int pairs, int tile, int tiles, int first, int columns,
+                         cm_real *room, const cm_real *zero, cm_real *v, cm_real *dm)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t column = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
@@ -5827,11 +5893,11 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sl
     for (t = 0; t < tiles; t++) {
         cm_real *to = v + (size_t)(t * (s->columns + 2)) * column;
         for (i = first - 1; i <= first + columns; i++, to += column) {
-            cm_wino_rows(x, values->at, 4 * (tile + t) - 1, i, 6, zero, d);
+            cm_ring_rows(g, values, tile + t, i, 0, zero, d);
             g->k->wino_in(d, to, s->v_step, x->ny * x->nc, pairs);
         }
         for (i = first; i < first + columns; i++, dm += y->ny * y->nc * CM_LANES) {
-            cm_wino_rows(y, gradient->at, 4 * (tile + t), i, 4, zero, d);
+            cm_wino_gradients(g, y, values->k, tile + t, i, room, zero, d);
             g->k->wino_dm(d, dm, s->m_step, y->ny * y->nc, pairs);
         }
     }
@@ -5864,27 +5930,26 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
     }
 }
 
-/* Pair `part`, or all three, of one group. */
-static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
-                         cm_group *values, cm_group *gradient, int part, cm_real *memory,
-                         cm_real *partial)
+/* Pair `part`, or all three, of group k. */
+static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_slab *s, int k,
+                         int part, cm_real *memory, cm_real *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
     cm_real *zero = memory + s->per * (size_t)cm_thread(), *v = zero + row;
     cm_real *dm = v + 6 * s->v_step, *acc = dm + 6 * s->m_step;
+    cm_real *room = acc + (size_t)(6 / s->parts) * s->acc;
+    cm_ring values = cm_ring_begin(x, 0, k, room + 4 * y->ny * y->nc * CM_LANES);
     int tile, first, i, all = (y->nz + 3) / 4, each = 6 / s->parts;
     memset(zero, 0, (row + 6 * s->v_step) * sizeof *zero);
     for (tile = 0; tile < all; tile += s->tiles) {
         int tiles = cm_smaller(s->tiles, all - tile);
-        cm_group_until(g, values, 4 * (tile + tiles) + 1);
-        cm_group_until(g, gradient, 4 * (tile + tiles));
         for (first = 0; first < y->nx; first += s->columns) {
             int columns = cm_smaller(s->columns, y->nx - first);
             int lo = tiles == 1 && first == 0 ? y->ny : 0;
             int hi = tiles == 1 && first + columns == y->nx ? y->ny : 0;
-            cm_wino_make(g, r, s, values, gradient, s->parts == 1 ? 7 : 1 << part, tile, tiles,
-                         first, columns, zero, v, dm);
+            cm_wino_make(g, r, s, &values, s->parts == 1 ? 7 : 1 << part, tile, tiles, first,
+                         columns, room, zero, v, dm);
             for (i = 0; i < each; i++) {
                 size_t at = (size_t)(part * each + i), f = (size_t)cm_wino_f[at];
                 cm_wino_accumulate(g, r, s, v + f * s->v_step, dm + f * s->m_step,
@@ -5921,8 +5986,7 @@ static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm
 static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    cm_rooms rooms = cm_rooms_take(g, r);
-    cm_wino_slab s = cm_wino_slab_of(g, r, rooms.made);
+    cm_wino_slab s = cm_wino_slab_of(g, r);
     size_t sites = (size_t)(s.tiles * s.columns * y->ny), count = 6 * s.acc / CM_LANES;
     cm_real *partial = cm_arena_take(g, count * (size_t)y->groups);
     cm_real *memory = cm_arena_take(g, s.per * (size_t)g->threads);
@@ -5933,19 +5997,14 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
         s.dy = s.x + sites;
         cm_wino_sites_fill(x, y, &s);
         CM_PARALLEL_FOR(g->threads)
-        for (u = 0; u < y->groups * s.parts; u++) {
-            int k = u / s.parts;
-            cm_group values = cm_group_begin(x, 0, k, rooms.x);
-            cm_group gradient = cm_group_begin(y, 1, k, rooms.dy);
-            cm_wino_unit(g, r, &s, &values, &gradient, u % s.parts, memory,
-                         partial + count * (size_t)k);
-        }
+        for (u = 0; u < y->groups * s.parts; u++)
+            cm_wino_unit(g, r, &s, u / s.parts, u % s.parts, memory,
+                         partial + count * (size_t)(u / s.parts));
         cm_wino_add_partials(g, r, partial);
     }
     cm_give_back(g, s.x);
     cm_give_back(g, memory);
     cm_give_back(g, partial);
-    cm_rooms_give_back(g, &rooms);
 }
 
 /* Plane z of group k of the input's gradient, from the group of the result's. */

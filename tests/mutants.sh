@@ -23,6 +23,7 @@ while [ $# -gt 0 ]; do
 done
 
 dir=build/mutants
+rm -rf "$dir"                        # nothing of a run before
 mkdir -p "$dir/tmp" "$dir/tools" "$dir/tests" "$dir/cuda" || exit 1
 openmp=
 echo 'int main(void) { return 0; }' > "$dir/try.c"
