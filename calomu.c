@@ -4500,8 +4500,8 @@ static void CM_KERNEL(wino_dm)(CM_WINO_IN_PARAMS)
     }
 }
 
-/* Outputs of n sites: m[f], `step` reals apart, to the first `rows` of the four rows y = A' m,
-   added to what is there if `add`; with a, b: a[c]*y + b[c], Swish before or behind it. */
+/* Outputs of n sites: m[f], `step` reals apart, to the first `rows` of the four rows y = A' m (m[5]
+   is read for the fourth alone), added to what is there if `add`; with a, b: a[c]*y + b[c], Swish before or behind it. */
 static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
 {
     const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, eight = zero + 8;
@@ -4513,7 +4513,7 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
         t[0] = CM_LOAD(m) + (p + r);
         t[1] = cm_vfma(two, s, q);
         t[2] = cm_vfma(four, r, p);
-        t[3] = cm_vfma(eight, s, q) + CM_LOAD(m + 5 * step);
+        t[3] = cm_vfma(eight, s, q) + (rows == 4 ? CM_LOAD(m + 5 * step) : zero);
         CM_UNROLL
         for (j = 0; j < 4; j++) {
             if (j < rows) {
@@ -4772,12 +4772,13 @@ static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int
     return s;
 }
 
-/* In training convolutions, joins and Swish sum their results, or Swish of them, while these are in
-   the cache, for the batch norm or the mean behind them.  A row of plane z of group k is complete: */
+/* Convolutions, joins and Swish sum their results, or Swish of them, while these are in the cache,
+   for the batch norm (in training) or the mean behind them.  A row of plane z of group k is
+   complete: */
 static void cm_sums_take(cm_graph *g, cm_tensor *t, int swished)
 {
     t->swished = swished;
-    if (g->training && !g->unit && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
+    if (!g->unit && !t->blocks && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
 static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, const cm_real *row)
@@ -5741,13 +5742,13 @@ static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
     memset(o->zero, 0, o->v_step * sizeof *o->zero);
 }
 
-/* m at x from v: taps are the three kx, whose slots follow each other round; `taps` of them from
-   `from` on, without those that lie outside the grid. */
+/* m[f] below `fs` at x from v: taps are the three kx, whose slots follow each other round; `taps` of
+   them from `from` on, without those that lie outside the grid. */
 static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, const cm_real *u,
-                             int n, int channels, int x, int from, int taps)
+                             int fs, int n, int channels, int x, int from, int taps)
 {
     int f, i, t, first, most = g->k->max_conv;
-    for (f = 0; f < 6; f++)
+    for (f = 0; f < fs; f++)
         for (i = 0; i * most < channels; i++) {
             int width = cm_chunk(channels, most, i, &first);
             cm_tap tap[3];
@@ -5786,7 +5787,7 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
                           x->ny * x->nc, 7);
         }
         if (i < 1) continue;
-        cm_wino_products(g, o, x->nc, u, y->ny, y->nc, i - 1, from, taps);
+        cm_wino_products(g, o, x->nc, u, rows < 4 ? 5 : 6, y->ny, y->nc, i - 1, from, taps);
         for (j = 0; j < rows; j++) row[j] = cm_row(y, to, k, 4 * tz + j, i - 1);
         g->k->wino_out(o->m, o->m_step, row, y->ny, y->nc, rows, add, r->column[CM_NORM_A],
                        r->column[CM_NORM_B], r->swish);      /* in inference; else NULL, 0 */
@@ -5952,8 +5953,9 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
                          columns, room, zero, v, dm);
             for (i = 0; i < each; i++) {
                 size_t at = (size_t)(part * each + i), f = (size_t)cm_wino_f[at];
+                int with = f < 5 ? tiles : cm_smaller(tiles, y->nz / 4 - tile);   /* else dm = 0 */
                 cm_wino_accumulate(g, r, s, v + f * s->v_step, dm + f * s->m_step,
-                                   tiles * columns * y->ny, lo, hi, tile + first > 0,
+                                   with * columns * y->ny, lo, hi, tile + first > 0,
                                    tile + tiles == all && first + columns == y->nx,
                                    acc + (size_t)i * s->acc, partial + at * s->acc / CM_LANES);
             }
@@ -6103,9 +6105,10 @@ static int cm_conv_sizes(const int n[3], int kernel, int stride, int pad, int si
     return 1;
 }
 
+/* then: what the network does with the result: Swish and `norm`, or the mean of it (CM_MEAN). */
 static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out,
                                int kernel, int stride, int pad, int halo, const cm_norm *norm,
-                               int swish)
+                               int then)
 {
     int size[3], n[3], hi, back_lo, back_hi, wino;
     cm_tensor *y, *own = NULL;
@@ -6143,9 +6146,9 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->pad = pad;
     r->wino = wino;
     r->takes_late = bias.x ? 0 : CM_GROUPS;
-    if (norm) cm_norm_inline(g, r, norm, swish);
+    if (norm) cm_norm_inline(g, r, norm, then & ~CM_MEAN);
     if (norm && g->status != CALOMU_OK) return NULL;
-    cm_sums_take(g, y, !norm && swish == CM_SWISH_BEFORE);
+    if (g->training || then & CM_MEAN) cm_sums_take(g, y, !norm && then == CM_SWISH_BEFORE);
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
@@ -7319,7 +7322,8 @@ static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits,
     } else {
         t = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, cm_halo_for(g, hits->nz / 2 + 1, 3), &n2,
                       CM_SWISH_BEFORE);
-        path = cm_conv_then(g, t, w3, cm_no_weight, out, 3, 1, 1, 0, &n5, CM_SWISH_BEFORE);
+        path = cm_conv_then(g, t, w3, cm_no_weight, out, 3, 1, 1, 0, &n5,
+                            CM_SWISH_BEFORE | CM_MEAN);
         cm_drop(g, t);
         t = NULL;
     }
@@ -7349,7 +7353,7 @@ static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_sta
     t = cm_batchnorm_for(g, x, n0, 1, s.down ? 4 : 3);
     u = cm_conv_norm(g, t, wa, s.out, s.down ? 4 : 3, s.down ? 2 : 1, s.down ? 2 : 1, n3, &before);
     cm_drop(g, t);
-    path = cm_conv(g, u, wb, cm_no_weight, s.out, 3, 1, 1, 0);
+    path = cm_conv_then(g, u, wb, cm_no_weight, s.out, 3, 1, 1, 0, NULL, CM_MEAN);
     cm_drop(g, u);
     cm_drop(g, before);
     gate = cm_squeeze(g, p, path);

@@ -550,7 +550,7 @@ typedef struct cm_kernels cm_kernels;
 enum { CM_ROWS = 1, CM_GROUPS };
 enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
 enum { CM_NORM_E = 3, CM_NORM_F };   /* columns of the backward pass */
-enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE };
+enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE, CM_MEAN = 4 };
 
 struct cm_record {
     void (*backward)(cm_graph *g, cm_record *r);
