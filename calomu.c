@@ -3665,7 +3665,7 @@ static void cm_settle(cm_graph *g, cm_tensor *t);            /* 7.4 */
 int cm_grad_begin(cm_graph *g, cm_tensor *t)
 {
     int add;
-    if (t->part) cm_settle(g, t);
+    if (t->part || t->late) cm_settle(g, t);
     add = t->written;
     if (!t->dx) {
         t->dx = cm_arena_take(g, cm_total(t));
@@ -3718,19 +3718,25 @@ static void cm_drop(cm_graph *g, cm_tensor *t)
 }
 
 /* What t's late gradient (7.4) is made of is not needed for it any more. */
+static void cm_late_end(cm_graph *g, cm_tensor *t);
+
+static void cm_late_release(cm_graph *g, cm_tensor *from)
+{
+    if (!from || --from->kept > 0) return;
+    cm_late_end(g, from);
+    cm_give_back(g, from->dx);
+    from->dx = NULL;
+}
+
 static void cm_late_end(cm_graph *g, cm_tensor *t)
 {
-    cm_tensor *of[3] = { NULL, NULL, NULL };
-    int i;
-    if (t->late) of[0] = t->late->out;
-    if (t->part) of[1] = t->part->out;
-    of[2] = t->spread;
-    for (i = 0; i < 3; i++)
-        if (of[i] && --of[i]->kept == 0) {
-            cm_late_end(g, of[i]);
-            cm_give_back(g, of[i]->dx);
-            of[i]->dx = NULL;
-        }
+    cm_record *n;
+    for (n = t->late; n; n = n->later) {
+        n->pending = 0;
+        cm_late_release(g, n->out);
+    }
+    if (t->part) cm_late_release(g, t->part->out);
+    cm_late_release(g, t->spread);
     t->late = t->part = NULL;
     t->spread = NULL;
 }
@@ -3744,7 +3750,7 @@ void cm_backward(cm_graph *g)
         if (!r->out->written && !r->out->late && !r->out->part) continue;    /* reaches no result */
         r->backward(g, r);
         cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
-        if (!r->in[0] || r->in[0]->late != r) cm_late_end(g, r->out);        /* else still read */
+        if (!r->pending) cm_late_end(g, r->out);     /* else still read */
         cm_give_back(g, r->out->kept > 0 ? NULL : r->out->dx);
         cm_give_back(g, r->out->x);
         cm_give_back(g, r->out->sums);
@@ -4724,19 +4730,29 @@ static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
     return cm_reblock(g, x, b, 1, 0, 0);
 }
 
-/* Memory for a row of t for each thread, returned to the arena at once: an operation takes it last.
-   NULL if it is not wanted. */
+/* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
+   the cache, which must not be another thread's. */
+static size_t cm_room_step(const cm_tensor *t)
+{
+    return 2 * (size_t)(t->ny * t->nc) * CM_LANES;
+}
+
+static cm_real *cm_rows_room(cm_graph *g, const cm_tensor *t)
+{
+    return cm_arena_take(g, cm_room_step(t) * (size_t)g->threads);
+}
+
+/* The same, returned to the arena at once: an operation takes it last.  NULL if it is not wanted. */
 static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t, int wanted)
 {
-    cm_real *room = NULL;
-    if (wanted) room = cm_arena_take(g, (size_t)(t->ny * t->nc * CM_LANES * g->threads));
+    cm_real *room = wanted ? cm_rows_room(g, t) : NULL;
     cm_give_back(g, room);
     return room;
 }
 
 static cm_real *cm_room_here(const cm_tensor *t, cm_real *room)
 {
-    return room ? room + (size_t)(t->ny * t->nc * CM_LANES) * (size_t)cm_thread() : NULL;
+    return room ? room + cm_room_step(t) * (size_t)cm_thread() : NULL;
 }
 
 /* 7.3 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
@@ -4971,8 +4987,8 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
 /* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in
    front of a convolution, of a mean and join or of a pooling is not kept; these make it, in forward
    and in backward, row by row or plane by plane in memory of their threads.  And a gradient may be
-   late: its last parts, which would go through memory once more (the second pass of a batch norm
-   that read the tensor first; what a pooling, or a join and the mean behind it hand back), are made
+   late: parts that would go through memory once more (the second passes of batch norms; before them
+   what a pooling, or a join and the mean behind it hand back), if they are the last, are made
    by the operation that made the tensor as it reads them.  The bits are those of writing all, which
    `direct` does. */
 
@@ -5005,21 +5021,24 @@ static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k,
 static int cm_is_late(const cm_tensor *t) { return t->late || t->part; }
 
 /* Row of t's gradient: where it is or, if it is late, made in `room`: the part of a join or a
-   pooling and the mean behind it, or what is there; then a batch norm's second pass, whose own
-   gradient is late only if there is nothing else (cm_norm_backward). */
+   pooling and the mean behind it, or what is there; then the second passes of batch norms, whose own
+   gradients are late only if there is nothing else (cm_norm_backward). */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                       cm_real *room)
 {
     const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
+    const cm_record *n;
     if (t->part) {
         t->part->make_part(g, t->part, t, k, z, i, room);
         row = room;
     }
     if (t->spread)
         g->k->spread(cm_row(t->spread, t->spread->dx, k, 0, 0), room, t->ny, t->nc, 1);
-    if (!t->late) return row;
-    cm_norm_late(g, t->late, k, z, i, cm_gradient_row(g, t->late->out, k, z, i, room), row, room);
-    return room;
+    for (n = t->late; n; n = n->later) {
+        cm_norm_late(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, room), row, room);
+        row = room;
+    }
+    return row;
 }
 
 /* A late gradient is written after all. */
@@ -5057,14 +5076,16 @@ static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *room)
     }
 }
 
-/* The result's gradient stays late, a part that both passes make, if it alone goes to the input:
-   the second pass then makes it where its own result comes. */
+/* Its second pass is late: r comes last in the list of the input.  The result's gradient stays late,
+   a part that both passes make, if it comes first to the input: the second pass then makes it where
+   its own result comes. */
 static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int begun = r->sums != NULL, late = r->first_reader && cm_takes_late(g, x);
+    int begun = r->sums != NULL;
     cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *room;
-    if (y->late || (y->part && x->needs && (x->written || x->part))) cm_settle(g, y);
+    cm_record **last = &x->late;
+    if (y->late || (y->part && x->needs && (x->written || cm_is_late(x)))) cm_settle(g, y);
     if (!begun) cm_norm_begin(g, r);
     room = cm_row_room(g, y, y->part != NULL);
     cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
@@ -5074,16 +5095,18 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
     if (!begun && !cm_dry(g)) cm_norm_first(g, r, room);
     if (!cm_dry(g)) cm_norm_sums(r);
     if (!x->needs) return;
-    x->late = r;
+    while (*last) last = &(*last)->later;
+    *last = r;
+    r->pending = 1;
     y->kept++;
-    if (!late) cm_settle(g, x);      /* more may be added */
+    if (!cm_takes_late(g, x)) cm_settle(g, x);
 }
 
 /* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;
    add: whether it is added. */
 static int cm_part_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
 {
-    if (!t->written && !t->part && cm_takes_late(g, t)) {
+    if (!t->written && !cm_is_late(t) && cm_takes_late(g, t)) {
         t->part = r;
         r->out->kept++;
         return 0;
@@ -5212,7 +5235,6 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     r = cm_record_new(g, g->o->norm.backward, y, x, NULL);
     if (!r) return NULL;
     y->unkept = unkept;
-    r->first_reader = x->users == 1;
     r->again = g->o->norm.forward;
     r->takes_late = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;
     r->cheap = 1;
@@ -5416,16 +5438,16 @@ static void cm_wgrad_fill(const cm_record *r, cm_wgrad_sites *s)
             }
 }
 
-/* Accumulates n sites from `at` on for all kx, ky, while a tile of channels stays in the first
-   cache.  After the last sites the lanes of the tile are added into dw [out][in][taps]: the number
+/* Accumulates the n sites of a block for all kx, ky, while a tile of channels stays in the first
+   cache.  After the last ones the lanes of the tile are added into dw [out][in][taps]: the number
    of tiles and their order depend on the instruction set, the sum of each weight does not. */
 static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real *xs,
-                           const cm_real *ys, const cm_wgrad_sites *s, int at, int n, cm_real *acc,
-                           cm_real *dw)
+                           const cm_real *ys, const ptrdiff_t *xo, const ptrdiff_t *yo, int n,
+                           int add, int last, cm_real *acc, cm_real *dw)
 {
     const cm_kernels *k = g->k;
     int in = r->in[0]->nc, out = r->out->nc, kernel = r->kernel, a, b, t, i, first_a, first_b;
-    int taps = kernel * kernel * kernel, last = at + n == s->n;
+    int taps = kernel * kernel * kernel;
     for (a = 0; a * k->max_in < in; a++) {
         int wa = cm_chunk(in, k->max_in, a, &first_a);
         for (b = 0; b * k->max_out < out; b++) {
@@ -5433,12 +5455,12 @@ static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real 
             for (t = 0; t < kernel * kernel; t++) {
                 k->wgrad(xs + cm_site_offset(r->in[0], 0, t / kernel, t % kernel)
                              + first_a * CM_LANES,
-                         s->x + at, ys + first_b * CM_LANES, s->dy + at, n, acc, at > 0, wa, wb);
+                         xo, ys + first_b * CM_LANES, yo, n, acc, add, wa, wb);
                 for (i = 0; last && i < wa; i++)
                     k->lanesum(acc + i * wb * CM_LANES, wb,
                                dw + (size_t)((first_b * in + first_a + i) * taps + t),
                                (size_t)(in * taps));
-                if (n < s->n) acc += wa * wb * CM_LANES;     /* else nothing is kept */
+                if (add || !last) acc += wa * wb * CM_LANES;           /* else nothing is kept */
             }
         }
     }
@@ -5461,8 +5483,43 @@ static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_
     part.n = (end - first) * y->nx * y->ny;
     for (at = 0; at < part.n; at += s->block) {
         int n = cm_smaller(part.n - at, s->block);
-        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), ys, &part, at, n, acc,
-                       partial + kz * r->kernel * r->kernel);
+        cm_wgrad_block(g, r, xs + cm_site_offset(x, kz, 0, 0), ys, part.x + at, part.dy + at, n,
+                       at > 0, at + n == part.n, acc, partial + kz * r->kernel * r->kernel);
+    }
+}
+
+/* Memory for values and gradients that are made, groups or, of a kernel 1, rows. */
+typedef struct cm_rooms {
+    cm_real *x, *dy;
+    int made;                        /* 1: either is, and a unit of work is a group */
+} cm_rooms;
+
+/* Group k: each `step`-th kz from `first` on. */
+static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
+                           int first, int step, const cm_rooms *rooms, cm_real *acc,
+                           cm_real *partial)
+{
+    cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x);
+    cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy);
+    int kz;
+    cm_group_until(g, &values, r->in[0]->nz);
+    cm_group_until(g, &gradient, r->out->nz);
+    for (kz = first; kz < r->kernel; kz += step)
+        cm_wgrad_unit(g, r, s, values.at, gradient.at, kz, acc, partial);
+}
+
+/* A group of a convolution of kernel 1, row by row. */
+static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
+                          const cm_rooms *rooms, cm_real *acc, cm_real *partial)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int u, rows = y->nz * y->nx;
+    for (u = 0; u < rows; u++) {
+        int z = u / y->nx, i = u % y->nx;
+        cm_wgrad_block(g, r, cm_value_row(g, x, k, z * r->stride, i * r->stride,
+                                          cm_room_here(x, rooms->x)),
+                       cm_gradient_row(g, y, k, z, i, cm_room_here(y, rooms->dy)), s->x, s->dy,
+                       y->ny, u > 0, u == rows - 1, acc, partial);
     }
 }
 
@@ -5481,18 +5538,13 @@ static void cm_add_partials(const cm_graph *g, const cm_real *partial, int group
     }
 }
 
-/* Memory for groups of values and gradients that are made; a unit of work is then a group. */
-typedef struct cm_rooms {
-    cm_real *x, *dy;
-    int made;                        /* 1: either is */
-} cm_rooms;
-
 static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
 {
+    const cm_tensor *x = r->in[0], *y = r->out;
     cm_rooms o = { NULL, NULL, 0 };
-    if (!r->in[0]->x) o.x = cm_group_room(g, r->in[0]);
-    if (cm_is_late(r->out)) o.dy = cm_group_room(g, r->out);
-    o.made = !r->in[0]->x || cm_is_late(r->out);
+    if (!x->x) o.x = r->kernel == 1 ? cm_rows_room(g, x) : cm_group_room(g, x);
+    if (cm_is_late(y)) o.dy = r->kernel == 1 ? cm_rows_room(g, y) : cm_group_room(g, y);
+    o.made = !x->x || cm_is_late(y);
     return o;
 }
 
@@ -5523,15 +5575,11 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
         cm_wgrad_fill(r, &s);
         CM_PARALLEL_FOR(g->threads)
         for (u = 0; u < units; u++) {
-            int k = u / parts, kz;
-            cm_group values = cm_group_begin(x, 0, k, rooms.x);
-            cm_group gradient = cm_group_begin(y, 1, k, rooms.dy);
-            cm_group_until(g, &values, x->nz);
-            cm_group_until(g, &gradient, y->nz);
-            for (kz = u % parts; kz < r->kernel; kz += parts)
-                cm_wgrad_unit(g, r, &s, values.at, gradient.at, kz,
-                              acc + acc_size * (size_t)cm_thread(),
-                              partial + per_tap * taps * (size_t)k);
+            int k = u / parts;
+            cm_real *sums = acc + acc_size * (size_t)cm_thread();
+            cm_real *to = partial + per_tap * taps * (size_t)k;
+            if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &rooms, sums, to);
+            else cm_wgrad_group(g, r, &s, k, u % parts, parts, &rooms, sums, to);
         }
         cm_add_partials(g, partial, y->groups, per_tap * taps, r->w.dx);
     }
@@ -5541,24 +5589,33 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     cm_rooms_give_back(g, &rooms);
 }
 
-/* dbias[o] = sum of dy[o] over sites, muons; the lanes behind the last muon hold zero gradients */
+/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of rows and lanes in double, in their
+   order; the lanes behind the last muon hold zero gradients. */
 static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *y = r->out;
-    int k, z, i, c, l;
-    double *sum = cm_small_take(g, (size_t)y->nc * CM_LANES * sizeof *sum);
-    if (!sum || cm_dry(g)) return;
-    for (k = 0; k < y->groups; k++)
-        for (z = 0; z < y->nz; z++)
-            for (i = 0; i < y->nx; i++)
-                g->k->sum(cm_row(y, y->dx, k, z, i), y->ny, y->nc, sum);
+    int planes = y->groups * y->nz, rows = planes * y->nx, u, c, n = y->nc * CM_LANES;
+    double *sum = cm_scratch(g, (size_t)rows * (size_t)n * sizeof *sum);
+    cm_real *room = cm_row_room(g, y, cm_is_late(y));
+    cm_give_back(g, sum);            /* nothing else is taken before the end */
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < planes; u++) {
+        int i;
+        for (i = 0; i < y->nx; i++)
+            g->k->sum(cm_gradient_row(g, y, u / y->nz, u % y->nz, i, cm_room_here(y, room)), y->ny,
+                      y->nc, sum + (size_t)(u * y->nx + i) * (size_t)n);
+    }
+    CM_PARALLEL_FOR_STATIC(g->threads)
     for (c = 0; c < y->nc; c++) {
-        double s = 0;
-        CM_EACH_LANE(l) s += sum[c * CM_LANES + l];
+        double lane[CM_LANES] = { 0 }, s = 0;
+        int i, l;
+        for (i = 0; i < rows; i++)
+            CM_EACH_LANE(l) lane[l] += sum[(size_t)i * (size_t)n + (size_t)(c * CM_LANES + l)];
+        CM_EACH_LANE(l) s += lane[l];
         r->bias.dx[c] += (cm_real)s;
     }
 }
-
 
 /* 7.6 Convolution by Winograd's method: kernel 3, stride 1, padding 1
 
@@ -6145,7 +6202,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->stride = stride;
     r->pad = pad;
     r->wino = wino;
-    r->takes_late = bias.x ? 0 : CM_GROUPS;
+    r->takes_late = CM_GROUPS;
     if (norm) cm_norm_inline(g, r, norm, then & ~CM_MEAN);
     if (norm && g->status != CALOMU_OK) return NULL;
     if (g->training || then & CM_MEAN) cm_sums_take(g, y, !norm && then == CM_SWISH_BEFORE);
@@ -6608,7 +6665,7 @@ static void cm_mean_backward(cm_graph *g, cm_record *r)
     cm_real inverse = (cm_real)(1 / r->scale);
     if (!x->needs) return;
     for (u = 0; !cm_dry(g) && u < y->groups * y->nc * CM_LANES; u++) y->dx[u] *= inverse;
-    if (x->part && !x->spread) {     /* it is late already */
+    if (x->part && !x->spread && !x->late) {     /* the join's part is late already */
         x->spread = y;
         y->kept++;
         return;
@@ -6682,46 +6739,47 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
 static void cm_max_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int k, z, i, j, per = x->nc * CM_LANES;
+    int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     cm_real *d;
     if (!x->needs) return;
     d = cm_gradient(g, x);
     if (!d || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
     for (k = 0; k < x->groups; k++) {
         const cm_real *top = cm_row(y, y->x, k, 0, 0);
         cm_real *dy = cm_row(y, y->dx, k, 0, 0);
         const double *ties = r->saved + (size_t)k * (size_t)per;
+        int i, s, j;
         for (j = 0; j < per; j++) dy[j] /= (cm_real)ties[j];
-        for (z = 0; z < x->nz; z++)
-            for (i = 0; i < x->nx; i++) {
-                const cm_real *v = cm_row(x, x->x, k, z, i);
-                cm_real *dv = cm_row(x, d, k, z, i);
-                for (j = 0; j < x->ny * per; j++)
-                    if (v[j] == top[j % per]) dv[j] += dy[j % per];
-            }
+        for (i = 0; i < rows; i++) {
+            const cm_real *v = cm_row(x, x->x, k, i / x->nx, i % x->nx);
+            cm_real *dv = cm_row(x, d, k, i / x->nx, i % x->nx);
+            for (s = 0; s < x->ny; s++, v += per, dv += per)
+                for (j = 0; j < per; j++) dv[j] = v[j] == top[j] ? dv[j] + dy[j] : dv[j];
+        }
     }
 }
 
 static void cm_max_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int k, z, i, j, per = x->nc * CM_LANES;
+    int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
     if (!r->saved || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
     for (k = 0; k < x->groups; k++) {
         cm_real *top = cm_row(y, y->x, k, 0, 0);
         double *ties = r->saved + (size_t)k * (size_t)per;
+        int i, s, j;
         memcpy(top, cm_row(x, x->x, k, 0, 0), (size_t)per * sizeof *top);
-        for (z = 0; z < x->nz; z++)
-            for (i = 0; i < x->nx; i++) {
-                const cm_real *v = cm_row(x, x->x, k, z, i);
-                for (j = 0; j < x->ny * per; j++) {
-                    if (v[j] > top[j % per]) ties[j % per] = 0;
-                    if (v[j] > top[j % per]) top[j % per] = v[j];
-                    if (v[j] == top[j % per]) ties[j % per]++;
-                    if (v[j] != v[j]) top[j % per] = v[j];   /* a NaN must not get lost */
+        for (i = 0; i < rows; i++) {
+            const cm_real *v = cm_row(x, x->x, k, i / x->nx, i % x->nx);
+            for (s = 0; s < x->ny; s++, v += per)
+                for (j = 0; j < per; j++) {
+                    ties[j] = v[j] > top[j] ? 1 : ties[j] + (v[j] == top[j]);
+                    top[j] = v[j] > top[j] || v[j] != v[j] ? v[j] : top[j];  /* NaN stays */
                 }
-            }
+        }
     }
 }
 

@@ -496,8 +496,8 @@ typedef struct cm_tensor {
     int swished;                     /* 1: sums are those of Swish of it */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
     int unkept;                      /* 1: no memory, values are made where they are read (7.4) */
-    struct cm_record *late, *part;   /* a batch norm, and a join or pooling, whose parts of dx */
-    struct cm_tensor *spread;        /*   are to come, and the mean behind them, or NULL (7.4) */
+    struct cm_record *late, *part;   /* batch norms, and a join or pooling, whose parts of dx are */
+    struct cm_tensor *spread;        /*   to come, and the mean behind the latter, or NULL (7.4) */
     int kept;                        /* tensors whose late gradients are made from this dx */
 } cm_tensor;
 
@@ -562,7 +562,8 @@ struct cm_record {
     cm_norm norm;
     const cm_hits *hits;
     int kernel, stride, pad, first, swish, wino, cheap;
-    int first_reader;                /* 1: of in[0], so the last to add to its gradient */
+    cm_record *later;                /* of the batch norms in in[0]->late, the next */
+    int pending;                     /* 1: in that list */
     int takes_late;                  /* CM_ROWS, CM_GROUPS: backward reads late gradients (7.4) */
     double scale;
     double *saved;                   /* what forward keeps; of a batch norm its transform (7.4), */
