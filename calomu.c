@@ -4507,7 +4507,8 @@ static void CM_KERNEL(wino_dm)(CM_WINO_IN_PARAMS)
 }
 
 /* Outputs of n sites: m[f], `step` reals apart, to the first `rows` of the four rows y = A' m (m[5]
-   is read for the fourth alone), added to what is there if `add`; with a, b: a[c]*y + b[c], Swish before or behind it. */
+   is read for the fourth alone), added to what is there if `add`; with a, b: a[c]*y + b[c], Swish
+   before or behind it. */
 static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
 {
     const cm_vec zero = { 0 }, two = zero + 2, four = zero + 4, eight = zero + 8;
@@ -4742,7 +4743,7 @@ static cm_real *cm_rows_room(cm_graph *g, const cm_tensor *t)
     return cm_arena_take(g, cm_room_step(t) * (size_t)g->threads);
 }
 
-/* The same, returned to the arena at once: an operation takes it last.  NULL if it is not wanted. */
+/* The same, returned to the arena at once: an operation takes it last.  NULL: it is not wanted. */
 static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t, int wanted)
 {
     cm_real *room = wanted ? cm_rows_room(g, t) : NULL;
@@ -5020,11 +5021,14 @@ static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k,
 
 static int cm_is_late(const cm_tensor *t) { return t->late || t->part; }
 
-/* Row of t's gradient: where it is or, if it is late, made in `room`: the part of a join or a
-   pooling and the mean behind it, or what is there; then the second passes of batch norms, whose own
-   gradients are late only if there is nothing else (cm_norm_backward). */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                      cm_real *room)
+                                      cm_real *room);
+
+/* Row of t's gradient: where it is or, if it is late, made: the part of a join or a pooling and the
+   mean behind it, in `room`, or what is there; then, in `to`, the second passes of batch norms,
+   whose own gradients are late only if there is nothing else (cm_norm_backward). */
+static const cm_real *cm_gradient_row_to(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
+                                         cm_real *room, cm_real *to)
 {
     const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
     const cm_record *n;
@@ -5035,10 +5039,17 @@ static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int
     if (t->spread)
         g->k->spread(cm_row(t->spread, t->spread->dx, k, 0, 0), room, t->ny, t->nc, 1);
     for (n = t->late; n; n = n->later) {
-        cm_norm_late(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, room), row, room);
-        row = room;
+        cm_norm_late(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, to), row, to);
+        row = to;
     }
     return row;
+}
+
+/* The same where both may be one. */
+static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
+                                      cm_real *room)
+{
+    return cm_gradient_row_to(g, t, k, z, i, room, room);
 }
 
 /* A late gradient is written after all. */
@@ -5076,9 +5087,9 @@ static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *room)
     }
 }
 
-/* Its second pass is late: r comes last in the list of the input.  The result's gradient stays late,
-   a part that both passes make, if it comes first to the input: the second pass then makes it where
-   its own result comes. */
+/* Its second pass is late: r comes last in the list of the input.  The result's gradient stays
+   late, a part that both passes make, if it comes first to the input: the second pass then makes it
+   where its own result comes. */
 static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
@@ -5589,8 +5600,8 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     cm_rooms_give_back(g, &rooms);
 }
 
-/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of rows and lanes in double, in their
-   order; the lanes behind the last muon hold zero gradients. */
+/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of rows and lanes in double, in
+   their order; the lanes behind the last muon hold zero gradients. */
 static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *y = r->out;
@@ -5704,7 +5715,7 @@ typedef struct cm_ring {
     const cm_tensor *t;
     int gradient, k;
     cm_real *at;                     /* NULL: rows are where they are */
-    int tile, fresh, columns;        /* the last tile, its first row to be made, columns made of it */
+    int tile, fresh, columns;        /* the last tile, its first row to make, columns made of it */
 } cm_ring;
 
 static int cm_ring_made(const cm_tensor *t, int gradient)
@@ -5799,7 +5810,7 @@ static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
     memset(o->zero, 0, o->v_step * sizeof *o->zero);
 }
 
-/* m[f] below `fs` at x from v: taps are the three kx, whose slots follow each other round; `taps` of
+/* m[f], f < fs, at x from v: taps are the three kx, whose slots follow each other round; `taps` of
    them from `from` on, without those that lie outside the grid. */
 static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, int in, const cm_real *u,
                              int fs, int n, int channels, int x, int from, int taps)
@@ -6940,40 +6951,67 @@ static void cm_join_part(const cm_graph *g, const cm_record *r, const cm_tensor 
     g->k->part(cm_row(y, y->dx, k, z, i), gate, to, t->ny, t->nc);
 }
 
-static void cm_join_backward(cm_graph *g, cm_record *r)
+/* Where y's late gradient is written: over that of the batch norm it is made of, which nobody else
+   reads, if their rows are alike; else NULL. */
+static cm_real *cm_join_over(const cm_tensor *y)
 {
-    cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
-    int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
-    int add_s = 0, add_p = 0, add_gate, write_s, write_p;
-    cm_real *room;
+    const cm_tensor *v = y->late && !y->late->later ? y->late->out : NULL;
+    return v && !y->dx && !cm_is_late(v) && v->lo == y->lo && v->group == y->group ? v->dx : NULL;
+}
+
+typedef struct cm_join_pass {
+    int write_s, write_p, add;       /* parts that are written, and which are added (cm_djoin) */
+    cm_real *value, *part;           /* rows of the threads, for the path and for y; or NULL */
     double *sum;
-    cm_values_ready(g, p);
-    sum = cm_plane_sums(g, p, 1);
-    write_s = cm_part_writes(g, r, s, &add_s);
-    write_p = cm_part_writes(g, r, p, &add_p);
-    add_gate = cm_grad_begin(g, gate);
-    if (!y->dx) y->dx = cm_arena_take(g, cm_total(y));
-    r->gate = cm_small_take(g, cm_total(gate) * sizeof *r->gate);
-    room = cm_row_room(g, p, !p->x);
-    cm_give_back(g, sum);            /* nothing else is taken before the end */
-    if (!sum || g->status != CALOMU_OK || cm_dry(g)) return;
-    memcpy(r->gate, gate->x, cm_total(gate) * sizeof *r->gate);
+} cm_join_pass;
+
+static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const cm_join_pass *o)
+{
+    const cm_tensor *s = r->in[1], *p = r->in[2], *y = r->out;
+    int units = y->groups * y->nz, u, per = p->nc * CM_LANES;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
-        for (i = 0; i < y->nx; i++)
-            g->k->djoin(cm_gradient_row(g, y, k, z, i, cm_row(y, y->dx, k, z, i)),
-                        cm_value_row(g, p, k, z, i, cm_room_here(p, room)),
-                        cm_row(gate, gate->x, k, 0, 0),
-                        write_s ? cm_row(s, s->dx, k, z, i) : NULL,
-                        write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc,
-                        add_s | add_p << 1, sum + (size_t)(u * per));
+        for (i = 0; i < y->nx; i++) {
+            cm_real *dy = cm_row(y, y->dx, k, z, i), *part = cm_room_here(y, o->part);
+            g->k->djoin(cm_gradient_row_to(g, y, k, z, i, part ? part : dy, dy),
+                        cm_value_row(g, p, k, z, i, cm_room_here(p, o->value)),
+                        r->gate + k * per, o->write_s ? cm_row(s, s->dx, k, z, i) : NULL,
+                        o->write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, o->add,
+                        o->sum + (size_t)(u * per));
+        }
     }
-    cm_plane_add(p, sum, 1);
-    for (u = 0; u < y->groups * per; u++) {
-        cm_real d = (cm_real)sum[(size_t)(u / per * y->nz * per + u % per)];
-        gate->dx[u] = add_gate ? gate->dx[u] + d : d;
+    cm_plane_add(p, o->sum, 1);
+}
+
+static void cm_join_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
+    int per = p->nc * CM_LANES, add_s = 0, add_p = 0, add_gate, u;
+    cm_real *over = cm_join_over(y);
+    cm_join_pass o;
+    cm_values_ready(g, p);
+    o.sum = cm_plane_sums(g, p, 1);
+    o.write_s = cm_part_writes(g, r, s, &add_s);
+    o.write_p = cm_part_writes(g, r, p, &add_p);
+    o.add = add_s | add_p << 1;
+    add_gate = cm_grad_begin(g, gate);
+    if (!y->dx) y->dx = over ? over : cm_arena_take(g, cm_total(y));
+    r->gate = cm_small_take(g, cm_total(gate) * sizeof *r->gate);
+    o.part = over ? cm_rows_room(g, y) : NULL;
+    o.value = cm_row_room(g, p, !p->x);
+    cm_give_back(g, o.part);         /* nothing else is taken before the end */
+    cm_give_back(g, o.sum);
+    if (g->status != CALOMU_OK) return;
+    if (!cm_dry(g)) {
+        memcpy(r->gate, gate->x, cm_total(gate) * sizeof *r->gate);
+        cm_join_differentiate(g, r, &o);
+        for (u = 0; u < y->groups * per; u++) {
+            cm_real d = (cm_real)o.sum[(size_t)(u / per * y->nz * per + u % per)];
+            gate->dx[u] = add_gate ? gate->dx[u] + d : d;
+        }
     }
+    if (over) y->late->out->dx = NULL;           /* it is y's now */
 }
 
 /* The muon's gate, in lane 0, for the blocks of all lanes. */
