@@ -5126,13 +5126,21 @@ static int cm_part_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
     return 1;
 }
 
-/* Memory for a group of t for each thread, with a zero halo. */
-static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t)
+/* A group of t or, in a ring, only `ring` planes of it. */
+static cm_tensor cm_group_shape(const cm_tensor *t, int ring, int groups)
 {
-    cm_tensor room = *t;
-    cm_real *x;
-    room.groups = g->threads;
-    x = cm_arena_take(g, cm_total(&room));
+    cm_tensor o = *t;
+    o.groups = groups;
+    if (ring) o.nz = ring;
+    o.group = o.row_z * (size_t)(o.nz + o.lo + o.hi) * (size_t)o.nc * CM_LANES;
+    return o;
+}
+
+/* Memory for it for each thread, with a zero halo. */
+static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t, int ring)
+{
+    cm_tensor room = cm_group_shape(t, ring, g->threads);
+    cm_real *x = cm_arena_take(g, cm_total(&room));
     if (x) cm_zero_halo(g, &room, x);
     return x;
 }
@@ -5150,10 +5158,13 @@ typedef struct cm_group {
     const cm_tensor *t;
     int gradient, k;
     int planes;                      /* that are there */
+    int ring;                        /* only the last ones, z in the place of z % ring; or 0 */
     cm_real *at;                     /* as cm_row(t, at, 0, z, x) */
 } cm_group;
 
-static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room)
+enum { CM_RING = 4 };                /* planes that a kernel reads at once, at most */
+
+static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room, int ring)
 {
     cm_group o;
     int made = gradient ? cm_is_late(t) : !t->x;
@@ -5161,9 +5172,16 @@ static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real 
     o.gradient = gradient;
     o.k = k;
     o.planes = made ? 0 : t->nz;
-    o.at = made ? room + t->group * (size_t)cm_thread()
+    o.ring = made ? ring : 0;
+    o.at = made ? room + cm_group_shape(t, ring, 1).group * (size_t)cm_thread()
                 : (gradient ? t->dx : t->x) + t->group * (size_t)k;
     return o;
+}
+
+/* Where plane z is. */
+static int cm_group_plane(const cm_group *o, int z)
+{
+    return o->ring && z >= 0 ? z % o->ring : z;
 }
 
 /* Makes the planes below `end`. */
@@ -5172,7 +5190,7 @@ static void cm_group_until(const cm_graph *g, cm_group *o, int end)
     int i;
     for (; o->planes < end && o->planes < o->t->nz; o->planes++)
         for (i = 0; i < o->t->nx; i++) {
-            cm_real *row = cm_row(o->t, o->at, 0, o->planes, i);
+            cm_real *row = cm_row(o->t, o->at, 0, cm_group_plane(o, o->planes), i);
             if (o->gradient) (void)cm_gradient_row(g, o->t, o->k, o->planes, i, row);
             else (void)cm_value_row(g, o->t, o->k, o->planes, i, row);
         }
@@ -5355,7 +5373,8 @@ static int cm_inside(const cm_tensor *t, int z, int x)
 
 /* Of a row of outputs whose first row of inputs is (z, i).  What is outside counts only if it is
    of other blocks of a muon (6.2). */
-static void cm_forward_taps(const cm_record *r, int z, int i, cm_taps *taps)
+static void cm_forward_taps(const cm_record *r, const cm_group *values, int z, int i,
+                            cm_taps *taps)
 {
     const cm_tensor *x = r->in[0];
     int kernel = r->kernel, kz, kx;
@@ -5365,7 +5384,7 @@ static void cm_forward_taps(const cm_record *r, int z, int i, cm_taps *taps)
     for (kz = 0; kz < kernel; kz++)
         for (kx = 0; kx < kernel; kx++) {
             if (!r->out->blocks && !cm_inside(x, z + kz, i + kx)) continue;
-            taps->tap[taps->n].x = cm_site_offset(x, kz, kx, 0);
+            taps->tap[taps->n].x = cm_site_offset(x, cm_group_plane(values, z + kz), i + kx, 0);
             taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel);
         }
 }
@@ -5379,10 +5398,10 @@ static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *value
     cm_taps taps;
     cm_group_until(g, values, first + r->kernel);
     for (i = 0; i < y->nx; i++) {
-        const cm_real *from = cm_row(x, values->at, 0, first, i * r->stride - r->pad)
+        const cm_real *from = cm_row(x, values->at, 0, 0, 0)
                             - (ptrdiff_t)r->pad * x->nc * CM_LANES;
         cm_real *to = cm_row(y, y->x, k, z, i);
-        cm_forward_taps(r, first, i * r->stride - r->pad, &taps);
+        cm_forward_taps(r, values, first, i * r->stride - r->pad, &taps);
         cm_conv_chunks(g, from, (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed,
                        r->bias.x, to, (size_t)(y->nc * CM_LANES), y->ny, y->nc, 0);
         cm_conv_row_done(g, r, k, z, i);
@@ -5396,7 +5415,7 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
     int parts = room ? 1 : y->nz, units = y->groups * parts, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_group values = cm_group_begin(x, 0, u / parts, room);
+        cm_group values = cm_group_begin(x, 0, u / parts, room, CM_RING);
         int z;
         for (z = u % parts; z < y->nz; z += parts)
             cm_conv_plane(g, r, &values, packed, u / parts, z);
@@ -5510,8 +5529,8 @@ static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad
                            int first, int step, const cm_rooms *rooms, cm_real *acc,
                            cm_real *partial)
 {
-    cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x);
-    cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy);
+    cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x, 0);
+    cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy, 0);
     int kz;
     cm_group_until(g, &values, r->in[0]->nz);
     cm_group_until(g, &gradient, r->out->nz);
@@ -5553,8 +5572,8 @@ static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     cm_rooms o = { NULL, NULL, 0 };
-    if (!x->x) o.x = r->kernel == 1 ? cm_rows_room(g, x) : cm_group_room(g, x);
-    if (cm_is_late(y)) o.dy = r->kernel == 1 ? cm_rows_room(g, y) : cm_group_room(g, y);
+    if (!x->x) o.x = r->kernel == 1 ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
+    if (cm_is_late(y)) o.dy = r->kernel == 1 ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
     o.made = !x->x || cm_is_late(y);
     return o;
 }
@@ -6104,14 +6123,14 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *packed = cm_weights(g, r, 1);
-    cm_real *room = cm_is_late(y) ? cm_group_room(g, y) : NULL;
+    cm_real *room = cm_is_late(y) ? cm_group_room(g, y, 0) : NULL;
     int parts = room ? 1 : x->nz, units = x->groups * parts, u;
     cm_give_back(g, packed);         /* nothing else is taken before the end */
     cm_give_back(g, room);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_group gradient = cm_group_begin(y, 1, u / parts, room);
+        cm_group gradient = cm_group_begin(y, 1, u / parts, room, 0);
         int z;
         for (z = u % parts; z < x->nz; z += parts)
             cm_input_plane(g, r, &gradient, packed, u / parts, z, add, norm);
@@ -6128,7 +6147,7 @@ static void cm_conv_compute(cm_graph *g, cm_record *r)
         return;
     }
     packed = cm_weights(g, r, 0);
-    room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0]);
+    room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
     if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_forward(g, r, packed, room);
     cm_give_back(g, room);
     cm_give_back(g, packed);
