@@ -4790,11 +4790,12 @@ static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int
 }
 
 /* Convolutions, joins and Swish sum their results, or Swish of them, while these are in the cache,
-   for the batch norm (in training) or the mean behind them.  A row of plane z of group k is
-   complete: */
-static void cm_sums_take(cm_graph *g, cm_tensor *t, int swished)
+   in training for the batch norm or the mean behind them, in inference for a mean alone.  A row of
+   plane z of group k is complete: */
+static void cm_sums_take(cm_graph *g, cm_tensor *t, int swished, int mean)
 {
     t->swished = swished;
+    if (!g->training && !mean) return;
     if (!g->unit && !t->blocks && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
@@ -5052,6 +5053,18 @@ static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int
     return cm_gradient_row_to(g, t, k, z, i, room, room);
 }
 
+/* Either: whether its rows are made, and row i of plane z, in `room` if it is. */
+static int cm_is_made(const cm_tensor *t, int gradient)
+{
+    return gradient ? cm_is_late(t) : !t->x;
+}
+
+static const cm_real *cm_any_row(const cm_graph *g, const cm_tensor *t, int gradient, int k, int z,
+                                 int i, cm_real *room)
+{
+    return gradient ? cm_gradient_row(g, t, k, z, i, room) : cm_value_row(g, t, k, z, i, room);
+}
+
 /* A late gradient is written after all. */
 static void cm_settle(cm_graph *g, cm_tensor *t)
 {
@@ -5167,7 +5180,7 @@ enum { CM_RING = 4 };                /* planes that a kernel reads at once, at m
 static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room, int ring)
 {
     cm_group o;
-    int made = gradient ? cm_is_late(t) : !t->x;
+    int made = cm_is_made(t, gradient);
     o.t = t;
     o.gradient = gradient;
     o.k = k;
@@ -5189,11 +5202,9 @@ static void cm_group_until(const cm_graph *g, cm_group *o, int end)
 {
     int i;
     for (; o->planes < end && o->planes < o->t->nz; o->planes++)
-        for (i = 0; i < o->t->nx; i++) {
-            cm_real *row = cm_row(o->t, o->at, 0, cm_group_plane(o, o->planes), i);
-            if (o->gradient) (void)cm_gradient_row(g, o->t, o->k, o->planes, i, row);
-            else (void)cm_value_row(g, o->t, o->k, o->planes, i, row);
-        }
+        for (i = 0; i < o->t->nx; i++)
+            (void)cm_any_row(g, o->t, o->gradient, o->k, o->planes, i,
+                             cm_row(o->t, o->at, 0, cm_group_plane(o, o->planes), i));
 }
 
 static void cm_norm_apply(cm_graph *g, cm_record *r)
@@ -5571,10 +5582,11 @@ static void cm_add_partials(const cm_graph *g, const cm_real *partial, int group
 static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
+    int rows = r->kernel == 1, made_x = cm_is_made(x, 0), made_dy = cm_is_made(y, 1);
     cm_rooms o = { NULL, NULL, 0 };
-    if (!x->x) o.x = r->kernel == 1 ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
-    if (cm_is_late(y)) o.dy = r->kernel == 1 ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
-    o.made = !x->x || cm_is_late(y);
+    if (made_x) o.x = rows ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
+    if (made_dy) o.dy = rows ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
+    o.made = made_x || made_dy;
     return o;
 }
 
@@ -5737,14 +5749,9 @@ typedef struct cm_ring {
     int tile, fresh, columns;        /* the last tile, its first row to make, columns made of it */
 } cm_ring;
 
-static int cm_ring_made(const cm_tensor *t, int gradient)
-{
-    return gradient ? cm_is_late(t) : !t->x;
-}
-
 static size_t cm_ring_size(const cm_tensor *t, int gradient)
 {
-    return cm_ring_made(t, gradient) ? (size_t)(6 * t->nx * t->ny * t->nc) * CM_LANES : 0;
+    return cm_is_made(t, gradient) ? (size_t)(6 * t->nx * t->ny * t->nc) * CM_LANES : 0;
 }
 
 static cm_ring cm_ring_begin(const cm_tensor *t, int gradient, int k, cm_real *memory)
@@ -5753,17 +5760,10 @@ static cm_ring cm_ring_begin(const cm_tensor *t, int gradient, int k, cm_real *m
     o.t = t;
     o.gradient = gradient;
     o.k = k;
-    o.at = cm_ring_made(t, gradient) ? memory : NULL;
+    o.at = cm_is_made(t, gradient) ? memory : NULL;
     o.tile = -2;
     o.fresh = o.columns = 0;
     return o;
-}
-
-/* Row i of plane z, made in `room`. */
-static const cm_real *cm_any_row(const cm_graph *g, const cm_tensor *t, int gradient, int k, int z,
-                                 int i, cm_real *room)
-{
-    return gradient ? cm_gradient_row(g, t, k, z, i, room) : cm_value_row(g, t, k, z, i, room);
 }
 
 /* Rows d at x = i of planes 4tz - 1 to 4tz + 4; outside the grid and `halo` around it a row of
@@ -5893,7 +5893,7 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     size_t room = cm_wino_room_of(x, y, turned, NULL, 0).per;
     const cm_real *u = cm_weights(g, r, turned);
     cm_real *memory = cm_arena_take(g, room * (size_t)g->threads);
-    int tiles = (y->nz + 3) / 4, run = cm_ring_made(x, turned) ? 4 : 1;
+    int tiles = (y->nz + 3) / 4, run = cm_is_made(x, turned) ? 4 : 1;
     int runs = (tiles + run - 1) / run, units = y->groups * runs, i;
     if (!u || !memory) return;
     if (!cm_dry(g)) {
@@ -5931,7 +5931,7 @@ static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     int whole = 3 * ((y->groups + g->threads - 1) / g->threads);       /* pairs for a thread */
     int split = (3 * y->groups + g->threads - 1) / g->threads;
-    int made = cm_ring_made(x, 0) || cm_ring_made(y, 1);
+    int made = cm_is_made(x, 0) || cm_is_made(y, 1);
     cm_wino_slab s;
     s.x = s.dy = NULL;
     s.columns = cm_smaller((45 + y->ny - 1) / y->ny, y->nx);
@@ -6235,7 +6235,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->takes_late = CM_GROUPS;
     if (norm) cm_norm_inline(g, r, norm, then & ~CM_MEAN);
     if (norm && g->status != CALOMU_OK) return NULL;
-    if (g->training || then & CM_MEAN) cm_sums_take(g, y, !norm && then == CM_SWISH_BEFORE);
+    cm_sums_take(g, y, !norm && then == CM_SWISH_BEFORE, then & CM_MEAN);
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
@@ -6479,7 +6479,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     r->pad = pad;
     r->takes_late = CM_ROWS;
     if (norm) cm_norm_inline(g, r, norm, swish);
-    else if (swish) cm_sums_take(g, t, 1);
+    else if (swish) cm_sums_take(g, t, 1, 0);
     if (g->status != CALOMU_OK) return NULL;
     g->o->sparse.forward(g, r);
     return g->status == CALOMU_OK ? cm_done(g, r, "sparse convolution") : NULL;
@@ -6675,7 +6675,7 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
     if (!r) return NULL;
     r->first = what;
     r->takes_late = CM_ROWS;
-    cm_sums_take(g, y, 0);
+    cm_sums_take(g, y, 0, 0);
     if (what == 0) r->again = g->o->point.forward;
     g->o->point.forward(g, r);
     return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
@@ -7085,7 +7085,7 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
     r->make_part = cm_join_part;
     path->users++;
     gate->users++;
-    cm_sums_take(g, y, 0);
+    cm_sums_take(g, y, 0, 0);
     g->o->join.forward(g, r);
     return cm_done(g, r, "join");
 }

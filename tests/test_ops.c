@@ -1106,10 +1106,10 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
 
    Where a gradient is made by its reader instead of being written, nothing may change: the result
    of a convolution read by a batch norm (whose own result another may read), a Swish, a pooling and
-   a join with the mean for its gate (whose own result a batch norm may read, or a batch norm and, as
-   the shortcut beside it, another join), or by a batch norm (of it or of Swish of it) that a join
-   and mean or a pooling make by rows, in many orders, against a context with `direct`, which writes
-   all values and gradients. */
+   a join with the mean for its gate (whose own result a batch norm may read, or a batch norm and,
+   as the shortcut beside it, another join), or by a batch norm (of it or of Swish of it) that a
+   join and mean or a pooling make by rows, in many orders, against a context with `direct`, which
+   writes all values and gradients. */
 
 enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_JOIN_JOIN, LATE_NORM_NORM, LATE_POOL,
        LATE_ROWS_JOIN, LATE_ROWS_POOL, LATE_ROWS_PART, LATE_SWISH_ROWS_JOIN, LATE_SWISH_ROWS_POOL,
