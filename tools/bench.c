@@ -1443,7 +1443,7 @@ int verb_bench(int argc, char **argv)
     b.program = "./calomu";
     b.batches = "16,32,64,256";
     b.batch = 256;
-    b.seconds = 3;
+    b.seconds = 10;                  /* a step of 256 muons takes 1 to 3: several of each */
     b.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
