@@ -4804,7 +4804,8 @@ static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, con
     double *s;
     if (!t->sums) return;
     s = t->sums + (size_t)(k * t->nz + z) * (size_t)(2 * t->nc * CM_LANES);
-    g->k->stats(row, t->ny, t->nc, t->swished, s, s + t->nc * CM_LANES);
+    if (!g->training) g->k->sum(row, t->ny, t->nc, s);
+    else g->k->stats(row, t->ny, t->nc, t->swished, s, s + t->nc * CM_LANES);
 }
 
 static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
