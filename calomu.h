@@ -498,7 +498,10 @@ typedef struct cm_tensor {
     int unkept;                      /* 1: no memory, values are made where they are read (7.4) */
     struct cm_record *late, *part;   /* batch norms, and a join or pooling, whose parts of dx are */
     struct cm_tensor *spread;        /*   to come, and the mean behind the latter, or NULL (7.4) */
-    int kept;                        /* tensors whose late gradients are made from this dx */
+    int kept;                        /* tensors whose late gradients are made from this dx, or */
+                                     /*   joins that wait to read this x (7.12) */
+    int dropped;                     /* 1: and then nobody needs x */
+    struct cm_record *waits;         /* the join whose rows are still to be made, or NULL */
 } cm_tensor;
 
 /* A view of parameters: values and where their gradient is added (NULL: none is wanted). */

@@ -69,53 +69,63 @@ CM_EACH(input_plain)
     }
 }
 
-/* u[f] of a tap t = kx, ky, from the 27 cells of one input and output; in double. */
+/* u[f] of a tap t = kz, ky, from the 27 cells of one input and output; in double. */
 CM_DEVICE float cm_wino_u(const float *w, int f, int t, int turned)
 {
     double u = 0;
-    int kz;
-    for (kz = 0; kz < 3; kz++)
-        u += cm_wino_g(f, kz) * (double)w[turned ? 26 - kz * 9 - t : kz * 9 + t];
+    int kx;
+    for (kx = 0; kx < 3; kx++) {
+        int cell = t / 3 * 9 + kx * 3 + t % 3;
+        u += cm_wino_g(f, kx) * (double)w[turned ? 26 - cell : cell];
+    }
     return (float)u;
 }
 
-/* y = A' m, four planes of outputs. */
-CM_DEVICE void cm_wino_out(const float m[6], float y[4])
+/* y = A' m, rows of outputs of a tile of `full`; m of f that it has not are zero. */
+CM_DEVICE void cm_wino_out(const float m[CM_WINO_F], int full, float y[CM_WINO_ROWS])
 {
-    float p = m[1] + m[2], q = m[1] - m[2], r = m[3] + m[4], s = m[3] - m[4];
-    y[0] = m[0] + (p + r);
-    y[1] = cm_fmaf(2.0f, s, q);
-    y[2] = cm_fmaf(4.0f, r, p);
-    y[3] = cm_fmaf(8.0f, s, q) + m[5];
+    float p1 = m[2] + m[3], q1 = m[2] - m[3], p2 = m[4] + m[5], q2 = m[4] - m[5];
+    float p3 = m[6] + m[7], q3 = m[6] - m[7];
+    y[0] = m[1] + (p1 + p2 + p3);
+    y[1] = cm_fmaf(0.5f, q3, cm_fmaf(2.0f, q2, q1));
+    y[2] = cm_fmaf(0.25f, p3, cm_fmaf(4.0f, p2, p1));
+    y[3] = cm_fmaf(0.125f, q3, cm_fmaf(8.0f, q2, q1));
+    y[4] = cm_fmaf(0.0625f, p3, cm_fmaf(16.0f, p2, p1));
+    y[5] = cm_fmaf(0.03125f, q3, cm_fmaf(32.0f, q2, q1));
+    if (full == 6) y[5] += m[0];
+    else y[3] += m[0];
 }
 
-/* The six planes of a tile from plane z on, at x, y; zeros outside. */
-CM_DEVICE void cm_wino_cells(const cm_view *t, int k, int z, int x, int y, int j, float d[6])
+/* The rows of a tile from x on, in plane z, at y; zeros outside. */
+CM_DEVICE void cm_wino_cells(const cm_view *t, int k, int z, int x, int y, int j,
+                             float d[CM_WINO_F])
 {
-    int p, inside = x >= 0 && x < t->nx && y >= 0 && y < t->ny;
-    for (p = 0; p < 6; p++, z++)
-        d[p] = inside && z >= 0 && z < t->nz ? cm_row_at(t, k, z, x)[y * t->site + j] : 0.0f;
+    int p, inside = z >= 0 && z < t->nz && y >= 0 && y < t->ny;
+    for (p = 0; p < CM_WINO_F; p++, x++)
+        d[p] = inside && x >= 0 && x < t->nx ? cm_row_at(t, k, z, x)[y * t->site + j] : 0.0f;
 }
 
-CM_EACH(wino_plain)                  /* a column of a row of tiles */
+CM_EACH(wino_plain)                  /* a column of a tile of a plane */
 {
-    cm_view tiles = cm_wino_tiles(&a->to);
+    cm_view tiles = cm_wino_tiled(&a->to);
     cm_column o = cm_column_of(&tiles, i);
+    cm_wino_tile tile = cm_wino_tile_of(a->to.nx, o.z);
     int c = o.j / CM_LANES, l = o.j % CM_LANES, s, t, in, f, p;
     for (s = 0; s < a->to.ny; s++) {
-        float m[6] = { 0, 0, 0, 0, 0, 0 }, d[6], v[6], y[4];
+        float m[CM_WINO_F] = { 0, 0, 0, 0, 0, 0, 0, 0 }, d[CM_WINO_F], v[CM_WINO_F];
+        float y[CM_WINO_ROWS];
         for (t = 0; t < 9; t++)
             for (in = 0; in < a->from.nc; in++) {
                 const float *w = a->w + (a->turned ? in * a->to.nc + c : c * a->from.nc + in) * 27;
-                cm_wino_cells(&a->from, o.k, 4 * o.z - 1, o.x + t / 3 - 1, s + t % 3 - 1,
+                cm_wino_cells(&a->from, o.k, o.x + t / 3 - 1, tile.x - 1, s + t % 3 - 1,
                               in * CM_LANES + l, d);
-                cm_wino_in(d, v);
-                for (f = 0; f < 6; f++)
+                cm_wino_in(d, v, tile.full);
+                for (f = 0; f < CM_WINO_F; f++)
                     m[f] = cm_fmaf(v[f], cm_wino_u(w, f, t, a->turned), m[f]);
             }
-        cm_wino_out(m, y);
-        for (p = 0; p < 4 && 4 * o.z + p < a->to.nz; p++) {
-            float *at = cm_row_at(&a->to, o.k, 4 * o.z + p, o.x) + s * a->to.site + o.j;
+        cm_wino_out(m, tile.full, y);
+        for (p = 0; p < tile.rows; p++) {
+            float *at = cm_row_at(&a->to, o.k, o.x, tile.x + p) + s * a->to.site + o.j;
             *at = a->add ? y[p] + *at : y[p];
         }
     }
@@ -135,7 +145,7 @@ CM_DEVICE int cm_chunk_of(int n, int chunks, int i, int *first)
     return n * (i + 1) / chunks - *first;
 }
 
-/* Direct: [chunk][cell][input][8]; Winograd: [chunk][kx][ky][input][f][8]. */
+/* Direct: [chunk][cell][input][8]; Winograd: [chunk][kz][ky][input][f][8]. */
 typedef struct cm_args_pack {
     const float *w;                  /* [out][in][cells] */
     float *packed;
@@ -144,10 +154,10 @@ typedef struct cm_args_pack {
 
 CM_EACH(pack)
 {
-    uint32_t fs = a->wino ? 6 : 1, cells = (uint32_t)(a->wino ? 9 : a->cells), u = i / CM_WIDE;
-    int f = (int)(u % fs), in, t, first, width, c = (int)(i % CM_WIDE);
+    uint32_t fs = a->wino ? CM_WINO_F : 1, cells = (uint32_t)(a->wino ? 9 : a->cells);
+    int f = (int)(i / CM_WIDE % fs), in, t, first, width, c = (int)(i % CM_WIDE);
+    uint32_t u = i / CM_WIDE / fs;
     const float *w;
-    u /= fs;
     in = (int)(u % (uint32_t)a->ins);
     u /= (uint32_t)a->ins;
     t = (int)(u % cells);
@@ -329,10 +339,10 @@ CM_KERNEL(direct, 1, 0)
 
 /* ---------------------------------------------------------------- Winograd's method
 
-   v is made first.  A thread has a tile, two neighbours in y, and a chunk: 12 + 12 loads for 96
-   fused products, which are those of 192 direct ones, where the plain kernel has 54 loads and the
-   transforms for 6 (gains not measured yet on a GPU); all loads of an input are at constant
-   distances. */
+   v is made first.  A thread has a tile, two neighbours in y, and a chunk: 16 + 16 loads for 128
+   fused products, which are those of 288 direct ones, where the plain kernel has 72 loads and the
+   transforms for 8 (gains not measured yet on a GPU); all loads of an input are at constant
+   distances.  Tiles of 4 rows leave the last two f out. */
 
 typedef struct cm_args_wino {
     cm_view to;
@@ -342,18 +352,18 @@ typedef struct cm_args_wino {
     uint32_t units;
 } cm_args_wino;
 
-/* The inputs of one tap. */
-CM_DEVICE void cm_wino_tap(const float *v, const float *w, int inputs,
-                           float m[CM_PAIR][6][CM_WIDE], const int W)
+/* The inputs of one tap; fs: how many f the tile has. */
+CM_DEVICE void cm_wino_tap(const float *v, const float *w, int inputs, int fs,
+                           float m[CM_PAIR][CM_WINO_F][CM_WIDE], const int W)
 {
     float u[CM_WIDE];
-    const float *next = v + inputs * (6 * CM_LANES);
+    const float *next = v + inputs * (CM_WINO_F * CM_LANES);
     int in, f, c;
-    CM_UNROLL2
-    for (in = 0; in < inputs; in++, v += 6 * CM_LANES, next += 6 * CM_LANES, w += 6 * CM_WIDE) {
+    for (in = 0; in < inputs; in++) {
         CM_UNROLL
-        for (f = 0; f < 6; f++) {
+        for (f = 0; f < CM_WINO_F; f++) {
             float v0 = v[f * CM_LANES], v1 = next[f * CM_LANES];
+            if (f >= fs) continue;
             cm_eight(w + f * CM_WIDE, u);
             CM_UNROLL
             for (c = 0; c < W; c++) {
@@ -361,67 +371,73 @@ CM_DEVICE void cm_wino_tap(const float *v, const float *w, int inputs,
                 m[1][f][c] = cm_fmaf(v1, u[c], m[1][f][c]);
             }
         }
+        v += CM_WINO_F * CM_LANES;
+        next += CM_WINO_F * CM_LANES;
+        w += CM_WINO_F * CM_WIDE;
     }
 }
 
-CM_DEVICE void cm_wino_store(const cm_args_wino *a, const float m[6], int planes, float *y)
+CM_DEVICE void cm_wino_store(const cm_args_wino *a, const float m[CM_WINO_F],
+                             const cm_wino_tile *tile, float *y)
 {
-    float out[4];
+    float out[CM_WINO_ROWS];
     int p;
-    cm_wino_out(m, out);
+    cm_wino_out(m, tile->full, out);
     CM_UNROLL
-    for (p = 0; p < 4; p++)
-        if (p < planes) {
-            float *to = y + p * a->to.row_z;
+    for (p = 0; p < CM_WINO_ROWS; p++)
+        if (p < tile->rows) {
+            float *to = y + p * a->to.row_x;
             *to = a->add ? out[p] + *to : out[p];
         }
 }
 
-/* v: of the first tap; to: of the first site and channel, in a tile of `planes`. */
+/* v: of the first tap; to: of the first site and channel. */
 CM_DEVICE void cm_wino_pair(const cm_args_wino *a, const float *v, const float *w, float *to,
-                            int planes, int sites, const int W)
+                            const cm_wino_tile *tile, int sites, const int W)
 {
-    float m[CM_PAIR][6][CM_WIDE], one[6];
-    int s, f, c, t, site = a->in * (6 * CM_LANES);
+    float m[CM_PAIR][CM_WINO_F][CM_WIDE], one[CM_WINO_F];
+    int s, f, c, t, site = a->in * (CM_WINO_F * CM_LANES);
     CM_UNROLL
     for (s = 0; s < CM_PAIR; s++)
         CM_UNROLL
-        for (f = 0; f < 6; f++)
+        for (f = 0; f < CM_WINO_F; f++)
             CM_UNROLL
             for (c = 0; c < W; c++) m[s][f][c] = 0;
-    for (t = 0; t < 9; t++, w += a->in * (6 * CM_WIDE))
-        cm_wino_tap(v + (t / 3 * a->row + t % 3) * site, w, a->in, m, W);
+    for (t = 0; t < 9; t++, w += a->in * (CM_WINO_F * CM_WIDE))
+        cm_wino_tap(v + (t / 3 * a->row + t % 3) * site, w, a->in, tile->full + 2, m, W);
     CM_UNROLL
     for (s = 0; s < CM_PAIR; s++)
         CM_UNROLL
         for (c = 0; c < W; c++) {
             CM_UNROLL
-            for (f = 0; f < 6; f++) one[f] = m[s][f][c];
-            if (s < sites)
-                cm_wino_store(a, one, planes, to + s * a->to.site + c * CM_LANES);
+            for (f = 0; f < CM_WINO_F; f++) one[f] = m[s][f][c];
+            if (s < sites) cm_wino_store(a, one, tile, to + s * a->to.site + c * CM_LANES);
         }
 }
 
-#define CM_WINO_CASE(W) case W: cm_wino_pair(a, v, w, to, a->to.nz - z, a->to.ny - y, W); break;
+#define CM_WINO_CASE(W) case W: cm_wino_pair(a, v, w, to, &tile, a->to.ny - y, W); break;
 CM_KERNEL(wino, 1, 0)
 {
     cm_fast_at o = cm_fast_of(a->chunks, at);
     uint32_t pairs = (uint32_t)((a->to.ny + 1) / 2), u = o.unit;
-    uint32_t tiles = (uint32_t)((a->to.nz + 3) / 4);
-    int k, z, x, y, first, width = cm_chunk_of(a->to.nc, a->chunks, o.chunk, &first);
-    const float *v, *w = a->w + (size_t)o.chunk * (size_t)(9 * 6 * CM_WIDE * a->in);
+    uint32_t tiles = (uint32_t)cm_wino_tiles(a->to.nx);
+    int k, z, y, first, width = cm_chunk_of(a->to.nc, a->chunks, o.chunk, &first), number;
+    const float *v, *w = a->w + (size_t)o.chunk * (size_t)(9 * CM_WINO_F * CM_WIDE * a->in);
+    cm_wino_tile tile;
     float *to;
     (void)shared;
     if (u >= a->units) return;
     y = (int)(u % pairs) * CM_PAIR;
     u /= pairs;
-    x = (int)(u % (uint32_t)a->to.nx);
-    u /= (uint32_t)a->to.nx;
-    z = (int)(u % tiles) * 4;
+    z = (int)(u % (uint32_t)a->to.nz);
+    u /= (uint32_t)a->to.nz;
+    number = (int)(u % tiles);
     k = (int)(u / tiles);
+    tile = cm_wino_tile_of(a->to.nx, number);
     v = a->v + a->v_size * (size_t)k + o.lane
-      + (size_t)((z / 4 * (a->to.nx + 2) + x) * a->row + y) * (size_t)(a->in * (6 * CM_LANES));
-    to = cm_row_at(&a->to, k, z, x) + y * a->to.site + first * CM_LANES + o.lane;
+      + (size_t)((number * (a->to.nz + 2) + z) * a->row + y)
+            * (size_t)(a->in * (CM_WINO_F * CM_LANES));
+    to = cm_row_at(&a->to, k, z, tile.x) + y * a->to.site + first * CM_LANES + o.lane;
     switch (width) {
     CM_WINO_CASE(1)
     CM_WINO_CASE(2)
@@ -440,7 +456,8 @@ CM_KERNEL(wino, 1, 0)
 static void cm_device_conv_plain(cm_graph *g, const cm_record *r, const cm_args_conv *a,
                                  const cm_tensor *to)
 {
-    size_t tiles = (size_t)(to->groups * ((to->nz + 3) / 4)) * (size_t)(to->nx * to->nc * CM_LANES);
+    size_t tiles = (size_t)(to->groups * cm_wino_tiles(to->nx))
+                 * (size_t)(to->nz * to->nc * CM_LANES);
     if (r->wino) cm_launch_wino_plain(g->unit, a, tiles);
     else if (a->turned) cm_launch_input_plain(g->unit, a, cm_columns(to));
     else cm_launch_conv_plain(g->unit, a, cm_columns(to));
@@ -461,7 +478,7 @@ static void cm_device_conv_pack(cm_graph *g, const cm_record *r, cm_args_conv *a
     a->w = packed;
     if (!fresh) return;
     cm_launch_pack(g->unit, &p, (size_t)(a->chunks * CM_WIDE)
-                                    * (size_t)(a->from.nc * (r->wino ? 54 : p.cells)));
+                                    * (size_t)(a->from.nc * (r->wino ? 9 * CM_WINO_F : p.cells)));
 }
 
 static void cm_device_direct(cm_graph *g, cm_args_conv *a)
@@ -487,7 +504,7 @@ static void cm_device_wino(cm_graph *g, const cm_args_conv *c, const cm_args_win
     a.chunks = c->chunks;
     for (first = 0; first < c->to.groups; first += n) {
         n = c->to.groups - first < most ? c->to.groups - first : most;
-        a.units = (uint32_t)(n * ((a.to.nz + 3) / 4) * a.to.nx * ((a.to.ny + 1) / 2));
+        a.units = (uint32_t)(n * cm_wino_tiles(a.to.nx) * a.to.nz * ((a.to.ny + 1) / 2));
         cm_wino_make_v(g, v, first, n);
         cm_launch_wino(g->unit, &a, cm_fast_blocks(a.units, a.chunks));
         a.to.at += a.to.group * (size_t)n;
@@ -516,7 +533,8 @@ CM_HOST cm_args_conv cm_args_conv_of(const cm_record *r, int turned, int add)
 static void cm_device_conv_sum(cm_graph *g, const cm_record *r, int turned, int add)
 {
     const cm_tensor *from = turned ? r->out : r->in[0], *to = turned ? r->in[0] : r->out;
-    int cells = r->wino ? 54 : r->kernel * r->kernel * r->kernel, plain = g->unit->device->plain;
+    int cells = r->wino ? 9 * CM_WINO_F : r->kernel * r->kernel * r->kernel;
+    int plain = g->unit->device->plain;
     cm_args_conv a = cm_args_conv_of(r, turned, add);
     cm_args_wino_v v = cm_wino_v_of(from, turned ? from->dx : from->x, 1);
     int most = cm_wino_part(from->groups, v.size);

@@ -33,17 +33,20 @@ typedef struct cm_at {               /* where in the launch */
 #ifdef __CUDACC__
 #define CM_DEVICE static __device__ __forceinline__
 #define CM_HOST static __host__
+#define CM_BOTH static __host__ __device__
 #define cm_fmaf __fmaf_rn
 #define cm_fmad __fma_rn
 #else
 #if defined(__GNUC__)
 #define CM_DEVICE static inline __attribute__((unused))
 #define CM_HOST static __attribute__((unused))
+#define CM_BOTH CM_HOST
 #define cm_fmaf __builtin_fmaf
 #define cm_fmad __builtin_fma
 #else
 #define CM_DEVICE static inline
 #define CM_HOST static
+#define CM_BOTH static
 #define cm_fmaf fmaf
 #define cm_fmad fma
 #endif
@@ -119,12 +122,10 @@ CM_HOST size_t cm_blocks_for(size_t n)
 
 #ifdef __CUDACC__
 #define CM_UNROLL _Pragma("unroll")
-#define CM_UNROLL2 _Pragma("unroll 2")
 #define CM_UNROLL4 _Pragma("unroll 4")
 #define CM_UNROLL16 _Pragma("unroll 16")
 #else
 #define CM_UNROLL
-#define CM_UNROLL2
 #define CM_UNROLL4
 #define CM_UNROLL16
 #endif

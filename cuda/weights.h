@@ -8,55 +8,121 @@
 #define CM_SCRATCH (1 << 26)
 #endif
 
-/* ---------------------------------------------------------------- Winograd's transforms */
+/* ---------------------------------------------------------------- Winograd's transforms
+
+   All have 8 f and, of outputs, 6 rows; tiles of 4 rows leave some of them zero. */
+
+enum { CM_WINO_F = 8, CM_WINO_ROWS = 6 };
+
+typedef struct cm_wino_tile {
+    int x, rows, full;               /* x of the first row; rows, of 6 or 4 */
+} cm_wino_tile;
+
+/* The tile behind `t`, of nx rows, as in calomu.c; rows 0: there is none. */
+CM_BOTH cm_wino_tile cm_wino_next(int nx, cm_wino_tile t)
+{
+    int left = nx - (t.x + t.rows);
+    t.x += t.rows;
+    t.full = left > 8 || left == 5 || left == 6 ? 6 : 4;
+    t.rows = left < t.full ? left : t.full;
+    return t;
+}
+
+CM_DEVICE cm_wino_tile cm_wino_tile_of(int nx, int number)
+{
+    cm_wino_tile t = { 0, 0, 0 };
+    int n;
+    for (n = 0; n <= number; n++) t = cm_wino_next(nx, t);
+    return t;
+}
+
+CM_BOTH int cm_wino_tiles(int nx)
+{
+    cm_wino_tile t = { 0, 0, 0 };
+    int n = -1;
+    do {
+        t = cm_wino_next(nx, t);
+        n++;
+    } while (t.rows > 0);
+    return n;
+}
 
 /* v = B' d of one tile, fused as in wino_in of calomu.c. */
-CM_DEVICE void cm_wino_in(const float d[6], float v[6])
+CM_DEVICE void cm_wino_in6(const float d[CM_WINO_F], float v[CM_WINO_F])
 {
-    float p = cm_fmaf(-4.0f, d[2], d[4]), q = cm_fmaf(-4.0f, d[1], d[3]);
-    v[0] = cm_fmaf(4.0f, d[0], cm_fmaf(-5.0f, d[2], d[4]));
-    v[1] = p + q;
-    v[2] = p - q;
-    p = d[4] - d[2];
-    q = d[3] - d[1];
-    v[3] = cm_fmaf(2.0f, q, p);
-    v[4] = cm_fmaf(-2.0f, q, p);
-    v[5] = cm_fmaf(4.0f, d[1], cm_fmaf(-5.0f, d[3], d[5]));
+    float p = cm_fmaf(-4.25f, d[4], d[6] + d[2]), q = cm_fmaf(-4.25f, d[3], d[5] + d[1]);
+    v[0] = cm_fmaf(5.25f, d[3] - d[5], d[7] - d[1]);
+    v[1] = cm_fmaf(5.25f, d[4] - d[2], d[0] - d[6]);
+    v[2] = p + q;
+    v[3] = p - q;
+    p = cm_fmaf(-1.25f, d[4], cm_fmaf(0.25f, d[2], d[6]));
+    q = cm_fmaf(-1.25f, d[3], cm_fmaf(0.25f, d[1], d[5]));
+    v[4] = cm_fmaf(2.0f, q, p);
+    v[5] = cm_fmaf(-2.0f, q, p);
+    p = cm_fmaf(-5.0f, d[4], cm_fmaf(4.0f, d[2], d[6]));
+    q = cm_fmaf(-5.0f, d[3], cm_fmaf(4.0f, d[1], d[5]));
+    v[6] = cm_fmaf(0.5f, q, p);
+    v[7] = cm_fmaf(-0.5f, q, p);
 }
 
-/* dm = A d of the gradients of a tile. */
-CM_DEVICE void cm_wino_dm(const float d[4], float dm[6])
+CM_DEVICE void cm_wino_in4(const float d[CM_WINO_F], float v[CM_WINO_F])
 {
-    float p = d[2] + d[0], q = d[3] + d[1];
-    dm[0] = d[0];
-    dm[1] = p + q;
-    dm[2] = p - q;
-    p = cm_fmaf(4.0f, d[2], d[0]);
-    q = cm_fmaf(8.0f, d[3], 2.0f * d[1]);
-    dm[3] = p + q;
-    dm[4] = p - q;
-    dm[5] = d[3];
+    float p = 0.75f * cm_fmaf(-4.0f, d[2], d[4]), q = 0.75f * cm_fmaf(-4.0f, d[1], d[3]);
+    v[0] = cm_fmaf(4.0f, d[1], cm_fmaf(-5.0f, d[3], d[5]));
+    v[1] = cm_fmaf(0.25f, d[4], cm_fmaf(-1.25f, d[2], d[0]));
+    v[2] = p + q;
+    v[3] = p - q;
+    p = 3.75f * (d[4] - d[2]);
+    q = 7.5f * (d[3] - d[1]);
+    v[4] = p + q;
+    v[5] = p - q;
+    v[6] = v[7] = 0.0f;
 }
 
-CM_DEVICE double cm_wino_g(int f, int kz)
+CM_DEVICE void cm_wino_in(const float d[CM_WINO_F], float v[CM_WINO_F], int full)
 {
-    static const double g[6][3] = {
-        { 1. / 4, 0, 0 }, { -1. / 6, -1. / 6, -1. / 6 }, { -1. / 6, 1. / 6, -1. / 6 },
-        { 1. / 24, 1. / 12, 1. / 6 }, { 1. / 24, -1. / 12, 1. / 6 }, { 0, 0, 1 }
+    if (full == 6) cm_wino_in6(d, v);
+    else cm_wino_in4(d, v);
+}
+
+/* dm = A d of the gradients of a tile, `last` the one of row full - 1. */
+CM_DEVICE void cm_wino_dm(const float d[CM_WINO_ROWS], float last, int full, float dm[CM_WINO_F])
+{
+    const float point[4] = { 0.0f, 1.0f, 2.0f, 0.5f };
+    int i;
+    dm[0] = last;
+    dm[1] = d[0];
+    CM_UNROLL
+    for (i = 1; i < 4; i++) {
+        float k = point[i], kk = k * k;
+        float p = cm_fmaf(kk * kk, d[4], cm_fmaf(kk, d[2], d[0]));
+        float q = k * cm_fmaf(kk * kk, d[5], cm_fmaf(kk, d[3], d[1]));
+        dm[2 * i] = 2 * i < full + 2 ? p + q : 0.0f;
+        dm[2 * i + 1] = 2 * i < full + 2 ? p - q : 0.0f;
+    }
+}
+
+CM_DEVICE double cm_wino_g(int f, int kx)
+{
+    static const double g[CM_WINO_F][3] = {
+        { 0, 0, 1 }, { 1, 0, 0 }, { -2. / 9, -2. / 9, -2. / 9 }, { -2. / 9, 2. / 9, -2. / 9 },
+        { 1. / 90, 2. / 90, 4. / 90 }, { 1. / 90, -2. / 90, 4. / 90 },
+        { 32. / 45, 16. / 45, 8. / 45 }, { 32. / 45, -16. / 45, 8. / 45 }
     };
-    return g[f][kz];
+    return g[f][kx];
 }
 
-/* The tiles of a view: four planes are one. */
-CM_DEVICE cm_view cm_wino_tiles(const cm_view *t)
+/* The tiles of a view, as planes whose rows are its planes. */
+CM_DEVICE cm_view cm_wino_tiled(const cm_view *t)
 {
     cm_view tiles = *t;
-    tiles.nz = (t->nz + 3) / 4;
+    tiles.nz = cm_wino_tiles(t->nx);
+    tiles.nx = t->nz;
     return tiles;
 }
 
-/* v of n groups with a zero border in x and y, rows of an even number of sites.  Forward and to the
-   input: [group][tile][x + 1][y + 1][channel][f][L]; to the weights: [group][f][tile][x + 1]
+/* v of n groups with a zero border in z and y, rows of an even number of sites.  Forward and to the
+   input: [group][tile][z + 1][y + 1][channel][f][L]; to the weights: [group][f][tile][z + 1]
    [y + 1][channel][L]. */
 typedef struct cm_args_wino_v {
     cm_view x;                       /* values, or gradients to the input */
@@ -67,24 +133,26 @@ typedef struct cm_args_wino_v {
 
 CM_EACH(wino_v)                      /* a column of a row of v */
 {
-    cm_view rows = cm_wino_tiles(&a->x);
+    cm_view rows = cm_wino_tiled(&a->x);
     cm_column o;
-    int s, j, f, z;
+    cm_wino_tile tile;
+    int s, j, f, x;
     float *to;
     rows.nx += 2;
     o = cm_column_of(&rows, i);
+    tile = cm_wino_tile_of(a->x.nx, o.z);
     to = a->v + a->size * (size_t)o.k + o.j % CM_LANES
        + (size_t)((o.z * rows.nx + o.x) * a->row * a->x.nc + o.j / CM_LANES) * (size_t)a->channel;
     for (s = -1; s <= a->row - 2; s++, to += a->x.nc * a->channel) {
-        float d[6], v[6];
-        int inside = s >= 0 && s < a->x.ny && o.x > 0 && o.x <= a->x.nx;
-        for (j = 0; j < 6; j++) {
-            z = 4 * o.z - 1 + j;
-            d[j] = !inside || z < 0 || z >= a->x.nz ? 0.0f
-                 : cm_row_at(&a->x, a->group + o.k, z, o.x - 1)[s * a->x.site + o.j];
+        float d[CM_WINO_F], v[CM_WINO_F];
+        int inside = s >= 0 && s < a->x.ny && o.x > 0 && o.x <= a->x.nz;
+        for (j = 0; j < CM_WINO_F; j++) {
+            x = tile.x - 1 + j;
+            d[j] = !inside || x < 0 || x >= a->x.nx ? 0.0f
+                 : cm_row_at(&a->x, a->group + o.k, o.x - 1, x)[s * a->x.site + o.j];
         }
-        cm_wino_in(d, v);
-        for (f = 0; f < 6; f++) to[a->f * (size_t)f] = v[f];
+        cm_wino_in(d, v, tile.full);
+        for (f = 0; f < CM_WINO_F; f++) to[a->f * (size_t)f] = v[f];
     }
 }
 
@@ -95,10 +163,10 @@ CM_HOST cm_args_wino_v cm_wino_v_of(const cm_tensor *x, float *values, int forwa
     memset(&a, 0, sizeof a);
     a.x = cm_view_of(x, values);
     a.row = (x->ny + 3) / 2 * 2;
-    a.channel = forward ? 6 * CM_LANES : CM_LANES;
-    sites = (size_t)((x->nz + 3) / 4 * (x->nx + 2)) * (size_t)a.row;
+    a.channel = forward ? CM_WINO_F * CM_LANES : CM_LANES;
+    sites = (size_t)(cm_wino_tiles(x->nx) * (x->nz + 2)) * (size_t)a.row;
     a.f = forward ? (size_t)CM_LANES : sites * (size_t)a.x.site;
-    a.size = 6 * sites * (size_t)a.x.site;
+    a.size = CM_WINO_F * sites * (size_t)a.x.site;
     return a;
 }
 
@@ -107,7 +175,7 @@ CM_HOST void cm_wino_make_v(cm_graph *g, const cm_args_wino_v *v, int first, int
 {
     cm_args_wino_v a = *v;
     a.group = first;
-    cm_launch_wino_v(g->unit, &a, (size_t)n * (size_t)((v->x.nz + 3) / 4 * (v->x.nx + 2))
+    cm_launch_wino_v(g->unit, &a, (size_t)n * (size_t)(cm_wino_tiles(v->x.nx) * (v->x.nz + 2))
                                       * (size_t)v->x.site);
 }
 
@@ -120,7 +188,7 @@ CM_HOST int cm_wino_part(int groups, size_t size)
     return (groups + parts - 1) / parts;
 }
 
-/* dm, [group][f][tile][x][y][output][L]. */
+/* dm, [group][f][tile][z][y][output][L]. */
 typedef struct cm_args_wino_dm {
     cm_view dy;
     float *dm;
@@ -129,27 +197,28 @@ typedef struct cm_args_wino_dm {
 
 CM_EACH(wino_dm)
 {
-    cm_view rows = cm_wino_tiles(&a->dy);
+    cm_view rows = cm_wino_tiled(&a->dy);
     cm_column o = cm_column_of(&rows, i);
+    cm_wino_tile tile = cm_wino_tile_of(a->dy.nx, o.z);
     size_t step = (size_t)(rows.nz * rows.nx) * (size_t)(a->dy.ny * a->dy.site);
-    size_t at = 6 * step * (size_t)o.k
+    size_t at = CM_WINO_F * step * (size_t)o.k
               + (size_t)((o.z * rows.nx + o.x) * a->dy.ny) * (size_t)a->dy.site + (size_t)o.j;
     int s, j, f;
     for (s = 0; s < a->dy.ny; s++, at += (size_t)a->dy.site) {
-        float d[4], dm[6];
-        for (j = 0; j < 4; j++)
-            d[j] = 4 * o.z + j >= a->dy.nz ? 0.0f
-                 : cm_row_at(&a->dy, a->group + o.k, 4 * o.z + j, o.x)[s * a->dy.site + o.j];
-        cm_wino_dm(d, dm);
-        for (f = 0; f < 6; f++) a->dm[at + (size_t)f * step] = dm[f];
+        float d[CM_WINO_ROWS], dm[CM_WINO_F];
+        for (j = 0; j < CM_WINO_ROWS; j++)
+            d[j] = j >= tile.rows ? 0.0f
+                 : cm_row_at(&a->dy, a->group + o.k, o.x, tile.x + j)[s * a->dy.site + o.j];
+        cm_wino_dm(d, tile.full == 6 ? d[5] : d[3], tile.full, dm);
+        for (f = 0; f < CM_WINO_F; f++) a->dm[at + (size_t)f * step] = dm[f];
     }
 }
 
 /* ---------------------------------------------------------------- sums over the sites
 
    partial[group] of every weight = sum over lanes (by halves) of the sum over sites z, x, y of
-   x[i](stride*j + k) dy[o](j).  Winograd's method is the same on v and dm, six times (f), with
-   taps in x and y only. */
+   x[i](stride*j + k) dy[o](j).  Winograd's method is the same on v and dm, eight times (f), with
+   tiles for z, planes for x, and taps in these and y only. */
 
 typedef struct cm_args_outer {
     const float *x, *dy;             /* first site and tap of the first group and f */
@@ -162,7 +231,7 @@ typedef struct cm_args_outer {
     int ins, outs;                   /* weights of a thread: ins x outs x kernel (fast) */
     uint32_t units;
     size_t count;                    /* weights */
-    float *partial;                  /* of the first group; Winograd: [f][kx][ky][in][out], else */
+    float *partial;                  /* of the first group; Winograd: [f][kz][ky][in][out], else */
 } cm_args_outer;                     /*   [out][in][kz][kx][ky] */
 
 typedef struct cm_outer_unit {
@@ -391,19 +460,18 @@ CM_EACH(partials)
 
 CM_EACH(wino_partials)               /* an item is a tap, an input and an output */
 {
-    const int f_of[6] = { 0, 5, 1, 2, 3, 4 };        /* the order of the sum */
     uint32_t pairs = (uint32_t)(a->in * a->out);
     int t = (int)(i / pairs), in = (int)(i % pairs) / a->out, out = (int)(i % pairs) % a->out;
-    float *dw = a->dw + (size_t)(out * a->in + in) * 27 + (size_t)t;
+    float *dw = a->dw + (size_t)((out * a->in + in) * 27 + t / 3 * 9 + t % 3);
     double s[3] = { 0, 0, 0 };
-    int f, k, kz;
-    for (f = 0; f < 6; f++) {
-        const float *p = a->partial + (size_t)f_of[f] * 9 * pairs + i;
+    int f, k, kx;
+    for (f = 0; f < CM_WINO_F; f++) {
+        const float *p = a->partial + (size_t)f * 9 * pairs + i;
         double du = 0;
         for (k = 0; k < a->groups; k++) du += (double)p[a->count * (size_t)k];
-        for (kz = 0; kz < 3; kz++) s[kz] = cm_fmad(cm_wino_g(f_of[f], kz), du, s[kz]);
+        for (kx = 0; kx < 3; kx++) s[kx] = cm_fmad(cm_wino_g(f, kx), du, s[kx]);
     }
-    for (kz = 0; kz < 3; kz++) dw[kz * 9] += (float)s[kz];
+    for (kx = 0; kx < 3; kx++) dw[kx * 3] += (float)s[kx];
 }
 
 /* ---------------------------------------------------------------- to the weights */
@@ -443,14 +511,14 @@ CM_HOST cm_args_outer cm_outer_of(const cm_record *r, float *partial)
     const cm_tensor *x = r->in[0], *y = r->out;
     cm_args_outer a;
     memset(&a, 0, sizeof a);
-    a.nx = y->nx;
     a.ny = y->ny;
     a.in = x->nc;
     a.out = y->nc;
     a.kernel = r->kernel;
     a.roll = r->kernel == 3 && r->stride == 1;
-    a.nz = r->wino ? (y->nz + 3) / 4 : y->nz;
-    a.fs = r->wino ? 6 : 1;
+    a.nz = r->wino ? cm_wino_tiles(y->nx) : y->nz;
+    a.nx = r->wino ? y->nz : y->nx;
+    a.fs = r->wino ? CM_WINO_F : 1;
     a.planes = r->wino ? 1 : r->kernel;
     a.count = (size_t)(a.fs * a.planes * r->kernel * r->kernel) * (size_t)(x->nc * y->nc);
     a.partial = partial;
@@ -479,13 +547,13 @@ CM_HOST void cm_device_outer_wino(cm_graph *g, const cm_record *r, float *partia
     cm_args_wino_dm am;
     int first, row = v->row * v->x.site;
     cm_view dy = cm_view_of(r->out, r->out->dx);
-    cm_outer_steps(a.x_step, (v->x.nx + 2) * row, row, v->x.site);
-    cm_outer_steps(a.dy_step, dy.nx * dy.ny * dy.site, dy.ny * dy.site, dy.site);
+    cm_outer_steps(a.x_step, (v->x.nz + 2) * row, row, v->x.site);
+    cm_outer_steps(a.dy_step, dy.nz * dy.ny * dy.site, dy.ny * dy.site, dy.site);
     cm_outer_steps(a.x_tap, 0, row, v->x.site);
     a.x_f = v->f;
     a.dy_f = (size_t)a.nz * (size_t)a.dy_step[0];
     a.x_group = v->size;
-    a.dy_group = 6 * a.dy_f;
+    a.dy_group = CM_WINO_F * a.dy_f;
     a.x = v->v;
     a.dy = am.dm = dm;
     am.dy = dy;
@@ -493,7 +561,7 @@ CM_HOST void cm_device_outer_wino(cm_graph *g, const cm_record *r, float *partia
         int n = dy.groups - first < most ? dy.groups - first : most;
         am.group = first;
         cm_wino_make_v(g, v, first, n);
-        cm_launch_wino_dm(g->unit, &am, (size_t)n * (size_t)(a.nz * dy.nx * dy.site));
+        cm_launch_wino_dm(g->unit, &am, (size_t)n * (size_t)(a.nz * dy.nz * dy.site));
         cm_outer_groups(g, r, &a, first, n);
     }
 }
@@ -508,7 +576,7 @@ CM_HOST void cm_device_add_partials(cm_graph *g, const cm_record *r, const float
     a.groups = r->out->groups;
     a.in = outer.in;
     a.out = outer.out;
-    if (r->wino) cm_launch_wino_partials(g->unit, &a, outer.count / 6);
+    if (r->wino) cm_launch_wino_partials(g->unit, &a, outer.count / CM_WINO_F);
     else cm_launch_partials(g->unit, &a, outer.count);
 }
 
@@ -516,7 +584,8 @@ static void cm_device_conv_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *y = r->out;
     cm_args_wino_v v = cm_wino_v_of(r->in[0], r->in[0]->x, 0);
-    size_t m_size = 6 * (size_t)((y->nz + 3) / 4) * (size_t)(y->nx * y->ny * y->nc * CM_LANES);
+    size_t m_size = (size_t)(CM_WINO_F * cm_wino_tiles(y->nx))
+                  * (size_t)(y->nz * y->ny * y->nc * CM_LANES);
     int most = cm_wino_part(y->groups, v.size + m_size);
     float *partial = cm_arena_take(g, cm_outer_of(r, NULL).count * (size_t)y->groups), *dm = NULL;
     if (r->wino) v.v = cm_arena_take(g, v.size * (size_t)most);
