@@ -7,8 +7,7 @@
    sides of a group take turns, so what else the machine does hits all of them.  It can only slow
    work down: the least time counts; the median beside it says how busy the machine was.
 
-   The parent runs nothing parallel before the last of its forks: OpenMP's threads do not survive
-   one.  */
+   A parent of forks runs nothing parallel itself: OpenMP's threads do not survive one.  */
 #define CALOMU_INTERNALS             /* the profile; everything else is public interface */
 #include "calomu_tool.h"
 #ifdef CALOMU_CUDA
@@ -21,6 +20,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -123,6 +123,7 @@ struct bench {
     calomu_geometry made_geometry;
     int in, out;                     /* in a child: where turns come from and answers go */
     int job_threads;                 /* in a child */
+    struct bench_profile *profiled;  /* shared with children */
 };
 
 /* Sets the row of this name, if this machine has it. */
@@ -704,8 +705,12 @@ static calomu_status bench_start_job(bench *b, int batch)
 
 /* ---------------------------------------------------------------- jobs: training and inference */
 
+typedef struct bench_profile bench_profile;
+static void bench_profile_begin(bench_profile *p);
+
 typedef struct bench_training {
     calomu *c;
+    bench_profile *profile;          /* of the update, or NULL */
     bench_muons muons;
     calomu_event *event;
     calomu_data *data;
@@ -756,6 +761,7 @@ static calomu_status bench_update(bench_training *t, double *seconds)
     calomu_status s = CALOMU_OK;
     while (s == CALOMU_OK && report.kind != CALOMU_TRAIN_UPDATE) {
         double start = tool_seconds();
+        if (t->profile) bench_profile_begin(t->profile);
         s = calomu_trainer_step(t->c, t->trainer, &report);
         *seconds = tool_seconds() - start;
     }
@@ -843,13 +849,13 @@ static calomu_status bench_host_job(bench *b, int batch) { return bench_model_jo
 
 /* ---------------------------------------------------------------- profile of a training step
 
-   Every operation of the network tells when a part of it has ended.  The parts are those of the
-   fastest step.  Batch norms in front of convolutions, and parts of gradients, are made by the
-   convolutions that read them, in their time.  Rates are the multiply-adds of the direct method
-   over time: 2 x out x in x kernel^3 x sites of the result (padding counted), in all three
-   directions; of the convolution of the hits, what the hits need.  That one works on a list, not a
-   grid, so the share of the peak leaves it out; it is a convolution for the share of everything
-   else. */
+   Every operation of the network tells when a part of it has ended.  The least time of each counts,
+   of steps at the beginning and at the end of a run.  Batch norms in front of convolutions, and
+   parts of gradients, are made by the convolutions that read them, in their time.  Rates are the
+   multiply-adds of the direct method over time: 2 x out x in x kernel^3 x sites of the result
+   (padding counted), in all three directions; of the convolution of the hits, what the hits need.
+   That one works on a list, not a grid, so the share of the peak leaves it out; it is a convolution
+   for the share of everything else. */
 
 enum { BENCH_PARTS = 400, BENCH_DIRECTIONS = 3 };
 
@@ -860,17 +866,17 @@ typedef struct bench_part {
     const char *name, *part;
     int kernel, stride, in, out, size[3], uses;
     double flops;                    /* of one use and muon */
-    double now, best;                /* s per muon, all uses: of this step; of the fastest */
+    double now, best;                /* s per muon, all uses: of this step; the least */
 } bench_part;
 
-typedef struct bench_profile {
+struct bench_profile {
     bench_part part[BENCH_PARTS];
     int n;
     int muons;
     double at;                       /* of the last lap */
-    double total;                    /* s per muon of the fastest step */
+    double rest, total;              /* s per muon, least: no operation's; all */
     double peak;                     /* FLOP/s of all threads */
-} bench_profile;
+};
 
 static double bench_flops(const cm_lap *l)
 {
@@ -911,6 +917,7 @@ static void bench_lap(void *user, const cm_lap *l)
     if (i == BENCH_PARTS) i--;                   /* never: the network has fewer */
     if (i == p->n) {
         key.flops = bench_flops(l);
+        key.best = INFINITY;
         p->part[p->n++] = key;
     }
     p->part[i].uses++;
@@ -918,19 +925,28 @@ static void bench_lap(void *user, const cm_lap *l)
     p->at = tool_seconds();
 }
 
-/* One training step; what comes behind the last operation is Adam. */
-static calomu_status bench_profile_step(bench_profile *p, bench_training *t)
+static void bench_profile_begin(bench_profile *p)
 {
-    double seconds;
-    calomu_status s;
     int i;
     for (i = 0; i < p->n; i++) p->part[i].now = p->part[i].uses = 0;
     p->at = tool_seconds();
-    s = bench_update(t, &seconds);
-    if (!(seconds / p->muons < p->total)) return s;
-    p->total = seconds / p->muons;
-    for (i = 0; i < p->n; i++) p->part[i].best = p->part[i].now;
-    return s;
+}
+
+/* One training step; what comes behind the last operation is Adam. */
+static calomu_status bench_profile_step(bench_profile *p, bench_training *t)
+{
+    double seconds, rest;
+    calomu_status s = bench_update(t, &seconds);
+    int i;
+    if (s != CALOMU_OK) return s;
+    rest = seconds / p->muons;
+    for (i = 0; i < p->n; i++) {
+        bench_part *k = &p->part[i];
+        if (k->uses > 0) k->best = fmin(k->best, k->now);        /* else of validation */
+        rest -= k->now;
+    }
+    p->rest = fmin(p->rest, fmax(rest, 0));
+    return CALOMU_OK;
 }
 
 static int bench_is(const bench_part *k, const char *name, const char *part)
@@ -954,7 +970,6 @@ static double bench_profile_sum(const bench_profile *p, const char *name, const 
 
 static void bench_profile_print(const bench_profile *p)
 {
-    double sum = 0;
     int i;
     printf("\n%-46s%5s%10s%10s%8s\n", "convolutions, and parts above 0.1% of a step", "uses",
            "ms/muon", "GFLOP/s", "of peak");
@@ -978,11 +993,10 @@ static void bench_profile_print(const bench_profile *p)
         int j = 0;
         while (p->part[j].name != name) j++;
         if (j < i) continue;                     /* told already */
-        sum += all;
         printf("%-51s%10.4f%10.4f\n", name, 1e3 * forward, 1e3 * (all - forward));
     }
-    printf("%-51s%10.4f\n%-51s%10.4f\n", "loss, Adam, batch", 1e3 * fmax(p->total - sum, 0),
-           "training step", 1e3 * p->total);
+    printf("%-51s%10.4f\n%-51s%10.4f\n", "loss, Adam, batch", 1e3 * p->rest, "training step",
+           1e3 * p->total);
 }
 
 static void bench_profile_rows(bench *b, const bench_profile *p)
@@ -1018,7 +1032,71 @@ static double bench_peak_of(const bench *b)
     return bench_peak_rate((int)b->machine.threads);
 }
 
-/* In this process: the last of all measurements. */
+static void bench_profile_clear(const bench *b, bench_profile *p)
+{
+    memset(p, 0, sizeof *p);
+    p->muons = b->batch;
+    p->rest = INFINITY;
+}
+
+/* Steps of a side; what they find is added to b->profiled, which the parent sees. */
+static calomu_status bench_profile_job(bench *b, int batch)
+{
+    bench_training t;
+    double seconds;
+    calomu_status s = bench_training_begin(b, &t, batch, b->job_threads, 0);
+    if (s == CALOMU_OK) s = bench_update(&t, &seconds);
+    if (s == CALOMU_OK) cm_lap_set(t.c, bench_lap, b->profiled);
+    t.profile = b->profiled;
+    if (s == CALOMU_OK) bench_ready(b, batch, "training step, operation by operation");
+    while (s == CALOMU_OK && bench_turn(b)) {
+        double start = tool_seconds();
+        s = bench_profile_step(b->profiled, &t);
+        bench_tell(b, tool_seconds() - start);
+        b->profiled->peak = fmax(b->profiled->peak, bench_peak_of(b));
+    }
+    bench_training_end(&t);
+    return s;
+}
+
+/* Memory for it that children share. */
+static calomu_status bench_profile_share(bench *b)
+{
+    FILE *f = tmpfile();
+    void *p = MAP_FAILED;
+    if (f && ftruncate(fileno(f), sizeof *b->profiled) == 0)
+        p = mmap(NULL, sizeof *b->profiled, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(f), 0);
+    if (f) (void)fclose(f);
+    if (p == MAP_FAILED)
+        return tool_fail(CALOMU_EMEMORY, "no memory for the profile: %s", strerror(errno));
+    b->profiled = p;
+    bench_profile_clear(b, p);
+    return CALOMU_OK;
+}
+
+static calomu_status bench_profile_visit(bench *b)
+{
+    bench_side *side = bench_side_add(b, bench_profile_job, b->batch, (int)b->machine.threads,
+                                      "profile");
+    calomu_status s = bench_group(b);
+    return s == CALOMU_OK ? bench_lost(side) : s;
+}
+
+static void bench_profile_end(bench *b, bench_profile *p)
+{
+    int i;
+    p->total = p->rest;
+    for (i = 0; i < p->n; i++) {
+        if (isinf(p->part[i].best)) p->part[i].best = 0;         /* of validation alone */
+        p->total += p->part[i].best;
+    }
+    printf("%-52s%10.4g GFLOP/s\n", bench_on_device(b) ? "fused products in registers, the GPU"
+           : "multiply-adds in registers, all threads", 1e-9 * p->peak);
+    if (b->profile) bench_profile_print(p);
+    bench_profile_rows(b, p);
+}
+
+/* In this process, and nothing else. */
 static calomu_status bench_profile_run(bench *b)
 {
     static bench_profile p;
@@ -1026,24 +1104,18 @@ static calomu_status bench_profile_run(bench *b)
     double began = tool_seconds(), seconds;
     int round;
     calomu_status s = bench_training_begin(b, &t, b->batch, (int)b->machine.threads, 0);
-    memset(&p, 0, sizeof p);
-    p.muons = b->batch;
-    p.total = INFINITY;
-    p.peak = bench_peak_of(b);
+    bench_profile_clear(b, &p);
     if (s == CALOMU_OK) s = bench_update(&t, &seconds);
     if (s == CALOMU_OK) cm_lap_set(t.c, bench_lap, &p);
+    t.profile = &p;
     for (round = 0; s == CALOMU_OK && !tool_stop
          && (round < BENCH_LEAST || tool_seconds() - began < b->seconds); round++) {
         p.peak = fmax(p.peak, bench_peak_of(b));
         s = bench_profile_step(&p, &t);
     }
     bench_training_end(&t);
-    if (s != CALOMU_OK) return s;
-    printf("%-52s%10.4g GFLOP/s\n", bench_on_device(b) ? "fused products in registers, the GPU"
-           : "multiply-adds in registers, all threads", 1e-9 * p.peak);
-    if (b->profile) bench_profile_print(&p);
-    bench_profile_rows(b, &p);
-    return CALOMU_OK;
+    if (s == CALOMU_OK) bench_profile_end(b, &p);
+    return s;
 }
 
 /* ---------------------------------------------------------------- sizes of files */
@@ -1214,11 +1286,15 @@ static calomu_status bench_small(bench *b)
 static calomu_status bench_all(bench *b)
 {
     calomu_status s = bench_sizes(b);
+    if (s == CALOMU_OK) s = bench_profile_share(b);
     printf("%-52s%10s%10s%9s\n", "ms per muon", "least", "median", "MB");
+    if (s == CALOMU_OK) s = bench_profile_visit(b);
     if (s == CALOMU_OK) s = bench_small(b);
     if (s == CALOMU_OK) s = bench_threads(b);
     if (s == CALOMU_OK) s = bench_peers(b);
-    if (s == CALOMU_OK) s = bench_profile_run(b);
+    if (s == CALOMU_OK) s = bench_profile_visit(b);
+    if (s == CALOMU_OK) bench_profile_end(b, b->profiled);
+    if (b->profiled) (void)munmap(b->profiled, sizeof *b->profiled);
     return s == CALOMU_OK && tool_stop ? CALOMU_STOPPED : s;
 }
 
