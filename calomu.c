@@ -5838,27 +5838,26 @@ static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
 typedef struct cm_wino_rows {
     const cm_tensor *t;
     int gradient, k;
-    int first, planes, ring;         /* first plane and all of a unit; how many the ring has */
+    int first, ring;                 /* first plane of a unit; how many the ring has */
     int next;                        /* plane to make of this tile */
     cm_real *at;                     /* memory: ring, rows shared with the last tile, the next */
 } cm_wino_rows;
 
 /* Reals of it, if any are made. */
-static size_t cm_wino_rows_size(const cm_tensor *t, int gradient, int planes, int ring)
+static size_t cm_wino_rows_size(const cm_tensor *t, int gradient, int ring)
 {
     size_t row = (size_t)(t->ny * t->nc) * CM_LANES;
-    return cm_is_made(t, gradient) ? (size_t)(4 * ring + 4 * planes) * row : 0;
+    return cm_is_made(t, gradient) ? (size_t)(4 * ring + 4 * t->nz) * row : 0;
 }
 
-static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int first, int planes,
-                                    int ring, cm_real *memory)
+static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int first, int ring,
+                                    cm_real *memory)
 {
     cm_wino_rows o;
     o.t = t;
     o.gradient = gradient;
     o.k = k;
     o.first = o.next = first;
-    o.planes = planes;
     o.ring = ring;
     o.at = cm_is_made(t, gradient) ? memory : NULL;
     return o;
@@ -5868,9 +5867,9 @@ static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int
 static cm_real *cm_wino_row(const cm_wino_rows *o, const cm_wino_tile *tile, int z, int j)
 {
     int shared = j < 2 || j >= tile->full, behind = (tile->number + (j >= 2)) % 2;
-    int row = shared ? 4 * o->ring + (behind * o->planes + z - o->first) * 2 + j % tile->full % 2
+    int row = shared ? 4 * o->ring + (behind * o->t->nz + z - o->first) * 2 + j % tile->full % 2
                      : z % o->ring * 4 + j - 2;
-    return o->at + (size_t)(row * o->t->ny * o->t->nc) * CM_LANES;
+    return o->at + (size_t)row * (size_t)(o->t->ny * o->t->nc) * CM_LANES;
 }
 
 /* Rows d of plane z; outside the grid a row of zeros. */
@@ -5902,7 +5901,7 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
     o.per = 3 * o.slot + o.v_step + CM_WINO_F * o.m_step
-          + cm_wino_rows_size(x, turned, x->nz, 1);
+          + cm_wino_rows_size(x, turned, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
@@ -6007,8 +6006,8 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
         for (i = 0; i < y->groups * parts; i++) {
             cm_wino_room o = cm_wino_room_of(x, y, turned, memory, cm_thread());
             int first = y->nz * (i % parts) / parts, end = y->nz * (i % parts + 1) / parts;
-            cm_wino_rows rows = cm_wino_rows_of(x, turned, i / parts, cm_larger(0, first - 1),
-                                                x->nz, 1, o.rows);
+            cm_wino_rows rows = cm_wino_rows_of(x, turned, i / parts, cm_larger(0, first - 1), 1,
+                                                o.rows);
             cm_wino_tile tile = cm_wino_first(y->nx);
             for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
                 cm_wino_planes(g, r, turned, u, &o, &rows, &tile, first, end, add, norm);
@@ -6050,7 +6049,7 @@ static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r)
     s.acc = 9 * (size_t)x->nc * (size_t)y->nc * CM_LANES;
     s.per = CM_WINO_F * (s.v_step + s.m_step + s.acc / (size_t)s.parts)
           + (size_t)((cm_larger(x->nc, y->nc) + CM_WINO_WIDE * y->nc) * y->ny) * CM_LANES
-          + cm_wino_rows_size(x, 0, x->nz, s.planes + 2);
+          + cm_wino_rows_size(x, 0, s.planes + 2);
     for (f = 0; f < CM_WINO_F; f++) s.first[f] = s.last[f] = -1;
     for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
         for (f = tile.from; f < tile.end; f++) {
@@ -6154,7 +6153,7 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     cm_real *zero = memory + s->per * (size_t)cm_thread(), *v = zero + row;
     cm_real *dm = v + CM_WINO_F * s->v_step, *acc = dm + CM_WINO_F * s->m_step;
     cm_real *room = acc + CM_WINO_F * s->acc / (size_t)s->parts;
-    cm_wino_rows values = cm_wino_rows_of(x, 0, k, 0, x->nz, s->planes + 2,
+    cm_wino_rows values = cm_wino_rows_of(x, 0, k, 0, s->planes + 2,
                                           room + CM_WINO_WIDE * y->ny * y->nc * CM_LANES);
     cm_wino_tile tile = cm_wino_first(y->nx);
     int first, planes, f, each = CM_WINO_F / s->parts;
