@@ -98,7 +98,7 @@ typedef struct calomu_options {
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
-                             /*   a third less memory, a quarter more time */
+                             /*   a fifth less memory, a quarter more time */
     const calomu_device *device;     /* NULL: the processor */
     int device_number;               /* of several, from 0 */
     calomu_math math;

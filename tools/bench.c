@@ -1032,13 +1032,6 @@ static double bench_peak_of(const bench *b)
     return bench_peak_rate((int)b->machine.threads);
 }
 
-static void bench_profile_clear(const bench *b, bench_profile *p)
-{
-    memset(p, 0, sizeof *p);
-    p->muons = b->batch;
-    p->rest = INFINITY;
-}
-
 /* Steps of a side; what they find is added to b->profiled, which the parent sees. */
 static calomu_status bench_profile_job(bench *b, int batch)
 {
@@ -1069,8 +1062,9 @@ static calomu_status bench_profile_share(bench *b)
     if (f) (void)fclose(f);
     if (p == MAP_FAILED)
         return tool_fail(CALOMU_EMEMORY, "no memory for the profile: %s", strerror(errno));
-    b->profiled = p;
-    bench_profile_clear(b, p);
+    b->profiled = p;                 /* all zero */
+    b->profiled->muons = b->batch;
+    b->profiled->rest = INFINITY;
     return CALOMU_OK;
 }
 
@@ -1082,7 +1076,7 @@ static calomu_status bench_profile_visit(bench *b)
     return s == CALOMU_OK ? bench_lost(side) : s;
 }
 
-static void bench_profile_end(bench *b, bench_profile *p)
+static void bench_profile_tell(bench *b, bench_profile *p)
 {
     int i;
     p->total = p->rest;
@@ -1096,25 +1090,19 @@ static void bench_profile_end(bench *b, bench_profile *p)
     bench_profile_rows(b, p);
 }
 
-/* In this process, and nothing else. */
+/* Behind the last visit; s: how the run went. */
+static void bench_profile_end(bench *b, calomu_status s)
+{
+    if (s == CALOMU_OK) bench_profile_tell(b, b->profiled);
+    if (b->profiled) (void)munmap(b->profiled, sizeof *b->profiled);
+    b->profiled = NULL;
+}
+
 static calomu_status bench_profile_run(bench *b)
 {
-    static bench_profile p;
-    bench_training t;
-    double began = tool_seconds(), seconds;
-    int round;
-    calomu_status s = bench_training_begin(b, &t, b->batch, (int)b->machine.threads, 0);
-    bench_profile_clear(b, &p);
-    if (s == CALOMU_OK) s = bench_update(&t, &seconds);
-    if (s == CALOMU_OK) cm_lap_set(t.c, bench_lap, &p);
-    t.profile = &p;
-    for (round = 0; s == CALOMU_OK && !tool_stop
-         && (round < BENCH_LEAST || tool_seconds() - began < b->seconds); round++) {
-        p.peak = fmax(p.peak, bench_peak_of(b));
-        s = bench_profile_step(&p, &t);
-    }
-    bench_training_end(&t);
-    if (s == CALOMU_OK) bench_profile_end(b, &p);
+    calomu_status s = bench_profile_share(b);
+    if (s == CALOMU_OK) s = bench_profile_visit(b);
+    bench_profile_end(b, s);
     return s;
 }
 
@@ -1293,8 +1281,7 @@ static calomu_status bench_all(bench *b)
     if (s == CALOMU_OK) s = bench_threads(b);
     if (s == CALOMU_OK) s = bench_peers(b);
     if (s == CALOMU_OK) s = bench_profile_visit(b);
-    if (s == CALOMU_OK) bench_profile_end(b, b->profiled);
-    if (b->profiled) (void)munmap(b->profiled, sizeof *b->profiled);
+    bench_profile_end(b, s);
     return s == CALOMU_OK && tool_stop ? CALOMU_STOPPED : s;
 }
 
