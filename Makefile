@@ -47,7 +47,7 @@ help:
 	@echo "make testdata REF=DIR   remakes testdata from the reference folder"
 	@echo "make clean         variables: CC CFLAGS OPENMP= HDF5= B=folder NVCC ARCHS"
 
-calomu: $(B)/calomu.o $(VERBS:%=$(B)/tools/%.o)
+calomu: $(B)/internals.o $(VERBS:%=$(B)/tools/%.o)
 	$(LINK) -o $@ $^ -lm
 
 calomu-import-h5: $(B)/calomu.o $(B)/tools/import_h5.o $(SHARED)
@@ -56,12 +56,14 @@ calomu-import-h5: $(B)/calomu.o $(B)/tools/import_h5.o $(SHARED)
 $(B)/libcalomu.a: $(B)/calomu.o
 	$(AR) rcs $@ $^
 
+# The engine for programs and plugins of others: no name but calomu_* leaves it.
 $(B)/calomu.o: calomu.c calomu.h | $(B)/tools
-	$(CC) $(ALL_C) -c -o $@ calomu.c
+	$(CC) $(ALL_C) -fPIC -c -o $@ calomu.c
 
-# The engine in double, for gradients and golden numbers.
-$(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
-	$(CC) $(ALL_C) -DCALOMU_REAL=double -c -o $@ calomu.c
+# The same with its internals, for the tests, cuda/ and the benchmark; and in double, for gradients
+# and golden numbers.
+$(B)/internals.o $(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
+	$(CC) $(ALL_C) -DCALOMU_INTERNALS $(if $(findstring double,$@),-DCALOMU_REAL=double) -c -o $@ calomu.c
 
 $(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h tools/simulate.h \
                 tools/electronics.h | $(B)/tools
@@ -70,8 +72,8 @@ $(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h tools/simula
 $(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/tools
 	$(CC) $(ALL_C) $(filter -I% -D%,$(HDF5)) -c -o $@ $<
 
-$(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu.o
-	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
+$(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/internals.o
+	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/internals.o -lm $(LDFLAGS)
 
 $(B)/test_simulate: tools/simulate.c tools/simulate.h
 
@@ -79,7 +81,7 @@ $(B)/test_simulate: tools/simulate.c tools/simulate.h
 $(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(B)/tools
 	$(CC) $(ALL_C) -O3 -march=native -c -o $@ cuda/emulated.c
 
-EMULATED = tests/test.h tests/test_net.h $(B)/calomu.o $(B)/emulated.o
+EMULATED = tests/test.h tests/test_net.h $(B)/internals.o $(B)/emulated.o
 $(B)/test_cuda $(B)/test_device: $(B)/test_%: tests/test_%.c $(EMULATED)
 	$(CC) $(ALL_C) -o $@ $< $(filter %.o,$^) -lm $(LDFLAGS)
 

@@ -17,6 +17,9 @@
    always fused by hand (cm_fma), nothing transcendental comes from libm, and every sum has one
    order that depends on neither threads nor batch splits.  Compile without -ffast-math, best with
    -ffp-contract=off; calomu_build_info says if a build breaks the promise.  */
+#ifdef __cplusplus
+#error "calomu.c is C, not C++: compile it with a C compiler and link it; calomu.h is both"
+#else
 #ifndef CM_ISA                       /* defined: this file includes itself, see 7.2 */
 #if defined(__unix__) || defined(__APPLE__)
 #define CM_POSIX 1
@@ -29,7 +32,17 @@
 #else
 #define CM_POSIX 0
 #endif
+#ifdef __MINGW32__
+#define __USE_MINGW_ANSI_STDIO 1     /* %zu, and 17 digits that round as they should */
+#endif
+#ifndef CALOMU_INTERNALS             /* then no name but calomu_* leaves this file */
 #define CALOMU_INTERNALS
+#ifdef __GNUC__
+#define CM_LOCAL static __attribute__((unused))
+#else
+#define CM_LOCAL static
+#endif
+#endif
 #include "calomu.h"
 #if CALOMU_VERSION != 100
 #error "calomu.c and calomu.h are of different versions"
@@ -61,6 +74,7 @@ struct calomu {
     void (*log)(void *user, const char *line);
     void *user;
     int threads;
+    long process;                    /* that opened it */
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
     int recompute;
@@ -204,6 +218,15 @@ int calomu_threads_available(void)
 #endif
 }
 
+static long cm_process(void)
+{
+#if CM_POSIX
+    return (long)getpid();
+#else
+    return 0;
+#endif
+}
+
 static void cm_describe_build(calomu *c)
 {
 #if defined(__clang__)
@@ -222,6 +245,16 @@ static void cm_describe_build(calomu *c)
                    CALOMU_VERSION / 10000, CALOMU_VERSION / 100 % 100, CALOMU_VERSION % 100,
                    compiler, openmp, cm_isa_name(c->isa), c->threads, c->threads > 1 ? "s" : "",
                    cm_broken_promise());
+}
+
+/* Before anything that starts threads.  A child of fork has none of its parent's, but libgomp (12)
+   waits for them for ever; the child goes on with one, which gives the same bits. */
+static void cm_after_fork(calomu *c)
+{
+    if (c->threads == 1 || c->process == cm_process()) return;
+    c->threads = 1;
+    cm_describe_build(c);
+    cm_log(c, "this process was forked after its context was opened: one thread is used");
 }
 
 calomu_status calomu_open(calomu **out, const calomu_options *options)
@@ -253,6 +286,7 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 #ifndef _OPENMP
     c->threads = 1;
 #endif
+    c->process = cm_process();
     c->isa = isa;
     c->direct = o->direct != 0;
     c->recompute = o->recompute != 0;
@@ -2077,7 +2111,7 @@ static long cm_json_hex(cm_json *j)
     for (i = 0; i < 4; i++) {
         const char *d = j->at[i] ? strchr(digits, j->at[i]) : NULL;
         if (!d) return -1;
-        value = value * 16 + (d - digits) % 16;
+        value = value * 16 + (long)((d - digits) % 16);
     }
     j->at += 4;
     return value;
@@ -3287,7 +3321,7 @@ enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at lea
     CM_PRAGMA(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
 #define CM_PARALLEL_FOR_STATIC(threads) \
     CM_PRAGMA(omp parallel for num_threads(threads) schedule(static) if (threads > 1))
-#define CM_CRITICAL CM_PRAGMA(omp critical(cm_failures))
+#define CM_CRITICAL CM_PRAGMA(omp critical(calomu_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
 #else
 #define CM_PARALLEL_FOR(threads) (void)(threads);
@@ -8890,6 +8924,7 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
     calomu_trainer *t;
     calomu_status s;
     int i;
+    cm_after_fork(c);
     s = cm_train_check(c, CALOMU_EUSAGE, "training option ", options);
     if (s == CALOMU_OK) s = cm_architecture_check(c, architecture);
     if (s == CALOMU_OK) s = cm_device_check(c);
@@ -9398,6 +9433,7 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
         report->kind = CALOMU_TRAIN_DONE;
         return CALOMU_OK;
     }
+    cm_after_fork(c);
     s = cm_trainer_arena(c, t);
     if (s != CALOMU_OK) return s;
     if (t->state.update < t->per_epoch) {
@@ -9949,6 +9985,7 @@ calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const ch
 {
     calomu_trainer *t = NULL;
     calomu_status s = cm_device_check(c);
+    cm_after_fork(c);
     if (s == CALOMU_OK) s = cm_checkpoint_read(c, path, &t);
     if (s != CALOMU_OK) return s;
     s = cm_resume_attach(c, path, data, t);
@@ -11003,6 +11040,7 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
+    cm_after_fork(c);
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);
@@ -11505,3 +11543,4 @@ int calomu_is_points(calomu *c, const double *truth, size_t n)
 }
 
 #endif /* CM_ISA */
+#endif /* __cplusplus */

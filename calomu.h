@@ -38,8 +38,11 @@
    pointer and are not touched on failure unless said.  The library never prints, exits, reads the
    environment or keeps mutable globals.  A context serves one thread at a time; use one per
    thread.  A loaded model and an open data file are read-only: any number of contexts may use them
-   at once.  Results are the same to the last bit for any number of threads, any split of a batch
-   at inference, any instruction set, and on a GPU (cuda/calomu_cuda.h).  */
+   at once.  In a child of fork a context of its parent goes on with one thread, and says so to its
+   log: gcc's OpenMP never comes back there from a call with several.  A context that the child
+   opens itself must have one thread if the parent has computed with more.  Results are the same to
+   the last bit for any number of threads, any split of a batch at inference, any instruction set,
+   and on a GPU (cuda/calomu_cuda.h).  */
 #ifndef CALOMU_H
 #define CALOMU_H
 
@@ -461,8 +464,14 @@ void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t ou
 
 /* ---------------------------------------------------------------- internals: no stable interface
 
-   For tests/, cuda/ and the benchmark of single operations only. */
+   For tests/, cuda/ and the benchmark of single operations only: they, and the calomu.c that is
+   linked to them, are compiled with -DCALOMU_INTERNALS.  In any other calomu.c all of this is
+   static, so that no name but calomu_* meets those of a host program. */
 #ifdef CALOMU_INTERNALS
+#include <stdio.h>
+#ifndef CM_LOCAL
+#define CM_LOCAL                     /* calomu.c defines it as static */
+#endif
 
 typedef CALOMU_REAL cm_real;
 enum { CM_LANES = 16 };              /* L: muons per group */
@@ -619,15 +628,15 @@ struct cm_graph {
 /* What the operations of a device need of the graph.  cm_kept: memory for what is made of weights
    alone, found again under its key from call to call if the weights do not change; *fresh becomes
    1 if it must be filled.  Else it is the arena's; cm_give_back takes either. */
-cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh);
-int cm_dry(const cm_graph *g);                           /* 1: take memory, compute nothing */
-cm_real *cm_arena_take(cm_graph *g, size_t count);       /* undefined contents; NULL: failed */
-void cm_give_back(cm_graph *g, const void *x);
-int cm_grad_begin(cm_graph *g, cm_tensor *t);            /* t->dx is there; 1: add to it */
-int cm_cheap(const cm_tensor *t);
-void cm_forget(cm_graph *g, cm_tensor *t);               /* t->x may go and be made again: */
-void cm_remember(cm_graph *g, cm_tensor *t);
-void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
+CM_LOCAL cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh);
+CM_LOCAL int cm_dry(const cm_graph *g);                  /* 1: take memory, compute nothing */
+CM_LOCAL cm_real *cm_arena_take(cm_graph *g, size_t count);  /* undefined contents; NULL: failed */
+CM_LOCAL void cm_give_back(cm_graph *g, const void *x);
+CM_LOCAL int cm_grad_begin(cm_graph *g, cm_tensor *t);   /* t->dx is there; 1: add to it */
+CM_LOCAL int cm_cheap(const cm_tensor *t);
+CM_LOCAL void cm_forget(cm_graph *g, cm_tensor *t);      /* t->x may go and be made again: */
+CM_LOCAL void cm_remember(cm_graph *g, cm_tensor *t);
+CM_LOCAL void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
 
 /* A device that is open: its own struct begins with this. */
 typedef struct cm_unit {
@@ -689,60 +698,63 @@ typedef struct cm_lap {
     const cm_hits *hits;
     int kernel, stride;              /* 0: no convolution */
 } cm_lap;
-void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
+CM_LOCAL void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
 
 /* A graph in a caller's arena of `size` bytes (64-byte aligned), or, with memory NULL, a dry one:
    it records and counts but does not compute.  training: operations are recorded for backward and
    batch norms update their buffers. */
-cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training);
-cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int threads,
-                      int training);           /* the same in a device's memory; NULL: processor */
-void cm_graph_free(cm_graph *g);
-void cm_graph_split(cm_graph *g, int split);   /* 1: hits of one muon go into blocks; inference */
-void cm_graph_reset(cm_graph *g);              /* forgets tensors and records; keeps the memory */
-size_t cm_graph_peak(const cm_graph *g);       /* bytes of arena used at most so far */
-calomu_status cm_graph_status(const cm_graph *g);   /* first failure since the reset */
+CM_LOCAL cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int training);
+CM_LOCAL cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int threads,
+                               int training);  /* the same in a device's memory; NULL: processor */
+CM_LOCAL void cm_graph_free(cm_graph *g);
+CM_LOCAL void cm_graph_split(cm_graph *g, int split);
+                                     /* 1: hits of one muon go into blocks; inference */
+CM_LOCAL void cm_graph_reset(cm_graph *g);  /* forgets tensors and records; keeps the memory */
+CM_LOCAL size_t cm_graph_peak(const cm_graph *g);        /* bytes of arena used at most so far */
+CM_LOCAL calomu_status cm_graph_status(const cm_graph *g);  /* first failure since the reset */
 
 /* Operations.  Each computes now and records itself; a NULL argument or a failure gives NULL, and
    cm_graph_status says which.  halo: lo and hi of the result. */
-cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int lo, int hi,
-                    int needs);                          /* zeroed; the caller fills x */
-cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out, int kernel,
-                          int stride, int pad, int halo);
-cm_tensor *cm_sparse_sum(cm_graph *g, const cm_hits *hits, double scale, int halo);
-cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out, int kernel,
-                   int stride, int pad, int halo);       /* bias.x NULL: none; w [out][in][k^3] */
-cm_tensor *cm_linear(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out);
-cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, int halo);
+CM_LOCAL cm_tensor *cm_input(cm_graph *g, int muons, int nz, int nx, int ny, int nc, int lo, int hi,
+                             int needs);                 /* zeroed; the caller fills x */
+CM_LOCAL cm_tensor *cm_sparse_conv(cm_graph *g, const cm_hits *hits, cm_weight w, int out,
+                                   int kernel, int stride, int pad, int halo);
+CM_LOCAL cm_tensor *cm_sparse_sum(cm_graph *g, const cm_hits *hits, double scale, int halo);
+CM_LOCAL cm_tensor *cm_conv(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out,
+                            int kernel, int stride, int pad, int halo);
+                                     /* bias.x NULL: none; w [out][in][k^3] */
+CM_LOCAL cm_tensor *cm_linear(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight bias, int out);
+CM_LOCAL cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, int halo);
                                      /* sums over 2x2x2, stride 2, padding 1, times scale */
-cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi);
+CM_LOCAL cm_tensor *cm_batchnorm(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi);
                                      /* swish 1: Swish of the result, in one pass */
-cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int halo);
+CM_LOCAL cm_tensor *cm_batchnorm_by_rows(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int halo);
                                      /* for cm_mean, cm_pool and the path of cm_join, which may */
                                      /*   make its values themselves; swish CM_SWISH_BEFORE: of */
                                      /*   Swish of x */
-cm_tensor *cm_swish(cm_graph *g, cm_tensor *x);
-cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x);
-cm_tensor *cm_mean(cm_graph *g, cm_tensor *x);           /* over the sites, per channel */
-cm_tensor *cm_max(cm_graph *g, cm_tensor *x);            /* ties share the gradient equally */
-cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate);     /* gate: one site */
-cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b);
-cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b);       /* channels */
-cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut, cm_tensor *path,
-                   cm_tensor *gate, int halo);
+CM_LOCAL cm_tensor *cm_swish(cm_graph *g, cm_tensor *x);
+CM_LOCAL cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x);
+CM_LOCAL cm_tensor *cm_mean(cm_graph *g, cm_tensor *x);  /* over the sites, per channel */
+CM_LOCAL cm_tensor *cm_max(cm_graph *g, cm_tensor *x);   /* ties share the gradient equally */
+CM_LOCAL cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate);  /* gate: one site */
+CM_LOCAL cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b);
+CM_LOCAL cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b);  /* channels */
+CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
+                            cm_tensor *path, cm_tensor *gate, int halo);
                                 /* concat(scale * channel 0 of e, shortcut + gate*path), one pass */
 /* Runs the records in reverse; the gradient of the result must be set by the caller before
    (cm_gradient).  Afterwards only inputs (cm_input) and weights hold values and gradients: the
    memory of every result has been used again.  In inference too, results that the network builder
    has dropped are gone; its final output stays. */
-void cm_backward(cm_graph *g);
-cm_real *cm_gradient(cm_graph *g, cm_tensor *t);   /* t->dx, allocated and zeroed if not there */
+CM_LOCAL void cm_backward(cm_graph *g);
+CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
+                                     /* t->dx, allocated and zeroed if not there */
 
 /* Loss (Sec. 3.2.2) of B predictions (GeV): returns the mean, updates the thresholds if `update`,
    writes the gradient to dp if not NULL (B values). thresholds: options->bins values, -1 unset. */
-double cm_loss(const calomu_train_options *o, const double *truth, const double *pred, int n,
-               double *thresholds, int update, double *dp);
-double cm_loss_weight(const calomu_train_options *o, double truth);      /* Eq. (3) */
+CM_LOCAL double cm_loss(const calomu_train_options *o, const double *truth, const double *pred,
+                        int n, double *thresholds, int update, double *dp);
+CM_LOCAL double cm_loss_weight(const calomu_train_options *o, double truth);  /* Eq. (3) */
 
 /* Parameters: one table, from which everything derives. */
 typedef enum cm_role { CM_TRAINED, CM_FIXED, CM_BUFFER } cm_role;
@@ -764,18 +776,19 @@ typedef struct cm_net {              /* one network: table and values */
     cm_real *trained, *fixed, *buffers;      /* the blocks */
 } cm_net;
 
-calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **net);  /* values 0 */
-void cm_net_init(cm_net *net, uint64_t seed);            /* Sec. 3.1: Kaiming, Glorot */
-void cm_net_free(calomu *c, cm_net *net);
-const cm_param *cm_net_find(const cm_net *net, const char *name);
-cm_real *cm_net_values(const cm_net *net, const cm_param *p);
+/* All values 0. */
+CM_LOCAL calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **net);
+CM_LOCAL void cm_net_init(cm_net *net, uint64_t seed);   /* Sec. 3.1: Kaiming, Glorot */
+CM_LOCAL void cm_net_free(calomu *c, cm_net *net);
+CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
+CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
 /* Records the network on g: features (may be NULL without features) and hits (NULL without a
    head) to one output per muon.  gradient: a block like net->trained, or NULL. */
-cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
-                          cm_tensor *features, cm_real *gradient);
+CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
+                                   cm_tensor *features, cm_real *gradient);
 /* One Adam update (Sec. 3.2.3) of n values. step counts from 1. */
-void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
-             double beta1, uint64_t step);
+CM_LOCAL void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
+                      double beta1, uint64_t step);
 
 /* The plan of a training (Secs. 3.2.3, 3.2.4), apart from the network. */
 typedef struct cm_plan {
@@ -789,15 +802,15 @@ typedef struct cm_plan {
 enum { CM_PLAN_BEST = 1, CM_PLAN_RELOAD = 2 };
 enum { CM_FOLD_UNUSED, CM_FOLD_TRAINING, CM_FOLD_MONITORED };
 /* Ends an epoch: CM_PLAN_BEST, the state is the best so far; CM_PLAN_RELOAD, take the best back. */
-int cm_plan_epoch(const calomu_train_options *o, cm_plan *plan, double validation_loss);
+CM_LOCAL int cm_plan_epoch(const calomu_train_options *o, cm_plan *plan, double validation_loss);
 /* LR and beta1 of update t = 0, 1, ... of the 1cycle with `per_epoch` updates an epoch. */
-void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, uint64_t t, double *lr,
-                  double *beta1);
+CM_LOCAL void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, uint64_t t,
+                           double *lr, double *beta1);
 /* Role of each of the o->folds folds. */
-calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n_events,
-                            unsigned char *role);
+CM_LOCAL calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n_events,
+                                     unsigned char *role);
 /* A random permutation of 0..n-1. */
-void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n);
+CM_LOCAL void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n);
 
 /* A model file in memory: single nets with standardisation. */
 struct calomu_model {
@@ -808,19 +821,20 @@ struct calomu_model {
     size_t arena;                    /*   and finds how much an arena takes */
     calomu *own;                     /* cm_clone of the context that made it */
 };
-calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
-                           calomu_model **model);        /* values 0; mean 0, deviation 1 */
+CM_LOCAL calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
+                                    calomu_model **model);  /* values 0; mean 0, deviation 1 */
 /* Packs the weights of a complete model and hands it out; s not CALOMU_OK, or no memory: frees it
    and returns the status. */
-calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model);
+CM_LOCAL calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m,
+                                       calomu_model **model);
 
 /* Our own functions, the same bits on every machine: right to 3 ulp, the sigmoid in float to
    1.3e-7 + 1.3e-8 |v| of itself. */
-cm_real cm_sigmoid_value(cm_real v);
-double cm_exp_double(double x);
-double cm_log_double(double x);
-double cm_cos_double(double x);
-uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n);
+CM_LOCAL cm_real cm_sigmoid_value(cm_real v);
+CM_LOCAL double cm_exp_double(double x);
+CM_LOCAL double cm_log_double(double x);
+CM_LOCAL double cm_cos_double(double x);
+CM_LOCAL uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n);
 
 /* Tensors of a safetensors file, strictly parsed (design 4). */
 typedef enum cm_dtype { CM_F32, CM_F64, CM_I64, CM_U8 } cm_dtype;
@@ -840,27 +854,30 @@ typedef struct cm_st {               /* a whole file in memory */
     int n_meta;
     void *memory;
 } cm_st;
-calomu_status cm_st_read(calomu *c, const char *path, cm_st *st);
-calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st); /* atomically; adds a */
-void cm_st_free(calomu *c, cm_st *st);                   /*   checksum to the metadata */
-const char *cm_st_find_meta(const cm_st *st, const char *key);          /* NULL: absent */
-const cm_st_tensor *cm_st_find(const cm_st *st, const char *name);      /* NULL: absent */
+CM_LOCAL calomu_status cm_st_read(calomu *c, const char *path, cm_st *st);
+/* Atomically; adds a checksum to the metadata. */
+CM_LOCAL calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st);
+CM_LOCAL void cm_st_free(calomu *c, cm_st *st);
+CM_LOCAL const char *cm_st_find_meta(const cm_st *st, const char *key);  /* NULL: absent */
+CM_LOCAL const cm_st_tensor *cm_st_find(const cm_st *st, const char *name);  /* NULL: absent */
 
 /* Services of the context. */
-void *cm_allocate(calomu *c, size_t count, size_t size);   /* zeroed; NULL: EMEMORY is set */
-void cm_release(calomu *c, void *memory);
-calomu *cm_clone(calomu *c);     /* a private context with the same allocator, for objects that */
-void cm_clone_free(calomu *own); /*   outlive their context; NULL: EMEMORY is set in c */
-calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 3, 4)))
+CM_LOCAL void *cm_allocate(calomu *c, size_t count, size_t size); /* zeroed; NULL: EMEMORY is set */
+CM_LOCAL void cm_release(calomu *c, void *memory);
+/* A private context with the same allocator, for objects that outlive their context; NULL:
+   EMEMORY is set in c. */
+CM_LOCAL calomu *cm_clone(calomu *c);
+CM_LOCAL void cm_clone_free(calomu *own);
+#if defined(__MINGW_PRINTF_FORMAT)   /* by stdio.h: what C99 says, not what Windows does */
+#define CM_PRINTF(text, first) __attribute__((format(__MINGW_PRINTF_FORMAT, text, first)))
+#elif defined(__GNUC__)
+#define CM_PRINTF(text, first) __attribute__((format(printf, text, first)))
+#else
+#define CM_PRINTF(text, first)
 #endif
-    ;
-void cm_log(calomu *c, const char *format, ...)
-#ifdef __GNUC__
-    __attribute__((format(printf, 2, 3)))
-#endif
-    ;
+CM_LOCAL calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
+    CM_PRINTF(3, 4);
+CM_LOCAL void cm_log(calomu *c, const char *format, ...) CM_PRINTF(2, 3);
 
 #endif /* CALOMU_INTERNALS */
 

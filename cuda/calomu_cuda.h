@@ -5,9 +5,10 @@
        if (calomu_open(&c, &o) != CALOMU_OK) ...
 
    Training and prediction of that context then run on the GPU, with the same bits as on the
-   processor (o.math = CALOMU_MATH_FAST: tensor cores, other bits).  Compile calomu.c as ever and
-   cuda/cuda.cu with nvcc 12 or newer:
+   processor (o.math = CALOMU_MATH_FAST: tensor cores, other bits).  Compile calomu.c with its
+   internals, which the unit calls, and cuda/cuda.cu with nvcc 12 or newer:
 
+       cc -O2 -DCALOMU_INTERNALS -c calomu.c
        nvcc -O3 -fmad=false -c cuda/cuda.cu
        c++ program.o calomu.o cuda.o -lcudart -lm  */
 #ifndef CALOMU_CUDA_H

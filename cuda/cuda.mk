@@ -17,11 +17,11 @@ $(B)/cuda.o: $(wildcard cuda/*.h) cuda/cuda.cu calomu.h | $(B)/tools
 $(B)/cuda/%.o: tools/%.c $(wildcard tools/*.h) cuda/calomu_cuda.h calomu.h | $(B)/cuda
 	$(CC) $(ALL_C) -DCALOMU_CUDA -c -o $@ $<
 
-cuda: $(B)/cuda.o $(B)/calomu.o $(VERBS:%=$(B)/cuda/%.o)
+cuda: $(B)/cuda.o $(B)/internals.o $(VERBS:%=$(B)/cuda/%.o)
 	$(LINK) -o calomu $^ $(CUDART)
 	@echo "built: calomu with the CUDA unit for compute capability $(SM) and newer"
 
-ON_GPU   = $(B)/cuda.o $(B)/calomu.o
+ON_GPU   = $(B)/cuda.o $(B)/internals.o
 $(B)/test_cuda_gpu $(B)/test_device_gpu: $(B)/test_%_gpu: tests/test_%.c tests/test.h $(ON_GPU)
 	$(CC) $(ALL_C) -DCALOMU_TEST_CUDA -o $@ $< $(ON_GPU) $(CUDART) $(LDFLAGS)
 

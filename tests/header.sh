@@ -81,8 +81,33 @@ check "the program on it" 0 "" "${CC:-cc}" program.c plain.o -o plain -lm
 if command -v g++ >/dev/null; then
     printf '#include "calomu.h"\nint main() { calomu *c = 0; int s = calomu_open(&c, 0);%s' \
         ' calomu_close(c); return s; }' >link.cc
+    g++ -c calomu.c -o cxx.o 2>err
+    [ "$(grep -c 'error' err)" -le 2 ] && grep -q 'error.*is C, not C++' err && pass ||
+        fail "calomu.c as C++: one error that says what to do" "$(head -n 5 err)"
     check "linked into C++" 0 "" g++ -Wall -Wextra link.cc plain.o -o linked -lm
     check "run from C++" 0 "" ./linked
+fi
+
+# ---------------------------------------------------------------- in a program or plugin of others
+
+printf '%s\n' '#include "calomu.h"' '#include <stdio.h>' 'int cm_log(int x); int cm_add(int x);' \
+    'int cm_log(int x) { return x; }' 'int cm_add(int x) { return x + 1; }' \
+    'int plugin(void);' \
+    'int plugin(void) { calomu *c = NULL; int s = calomu_open(&c, NULL); calomu_close(c);' \
+    '                   return s + cm_log(1) - cm_add(0); }' >plugin.c
+case ${B:-build} in /*) lib=$B/libcalomu.a ;; *) lib=$top/${B:-build}/libcalomu.a ;; esac
+if [ -f "$lib" ] && ! nm "$lib" 2>/dev/null | grep -q '__asan\|__tsan\|__ubsan'; then
+    check "libcalomu.a in a shared object, beside names of the host's" 0 "" "${CC:-cc}" -shared \
+        -fPIC -fopenmp plugin.c "$lib" -o plugin.so -lm
+else
+    skip "a plugin: no $lib, or it has a sanitizer"
+fi
+if command -v x86_64-w64-mingw32-gcc >/dev/null; then
+    x86_64-w64-mingw32-gcc -std=c99 -ffp-contract=off -Wall -Wextra -Wformat -fsyntax-only calomu.c \
+        2>err
+    if [ -s err ]; then fail "warnings of mingw" "$(head -n 5 err)"; else pass; fi
+else
+    skip "mingw: no x86_64-w64-mingw32-gcc"
 fi
 
 # ---------------------------------------------------------------- the simulation in a host program

@@ -28,7 +28,7 @@ mkdir -p "$dir/tmp" "$dir/tools" "$dir/tests" "$dir/cuda" || exit 1
 openmp=
 echo 'int main(void) { return 0; }' > "$dir/try.c"
 $CC -fopenmp -include omp.h "$dir/try.c" -o "$dir/try" 2> /dev/null && openmp=-fopenmp
-flags="-std=c99 -ffp-contract=off -w -I. $openmp"
+flags="-std=c99 -ffp-contract=off -w -I. -DCALOMU_INTERNALS $openmp"
 limit=
 command -v timeout > /dev/null && limit="timeout 300"
 OMP_WAIT_POLICY=passive TEST_STOP=1

@@ -8,6 +8,8 @@
 #error "the internals are visible"
 #endif
 #include "test.h"                    /* includes calomu.h again, which has no effect */
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { MUONS = 120, HITS = 40, NZ = 10, NX = 6, NY = 5 };
 
@@ -278,6 +280,25 @@ static void check_files(calomu *c, const sample *s, const calomu_model *m, const
     calomu_data_close(d);
 }
 
+/* A worker of a host that has computed with several threads before it forked. */
+static void check_fork(calomu *c, const sample *s, const calomu_model *m, const double *expected)
+{
+    double out[MUONS];
+    int code = 0;
+    pid_t child;
+    (void)fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        (void)alarm(60);
+        code = calomu_predict(c, m, NULL, s->event, MUONS, out, NULL) != CALOMU_OK;
+        code |= memcmp(out, expected, sizeof out) != 0 ? 2 : 0;
+        code |= strstr(calomu_build_info(c), " 1 thread") ? 0 : 4;
+        _exit(code);
+    }
+    CHECK(child > 0 && waitpid(child, &code, 0) == child && code == 0,
+          "predicting in a child of fork: wait status %#x", (unsigned)code);
+}
+
 int main(int argc, char **argv)
 {
     static sample s;
@@ -304,6 +325,7 @@ int main(int argc, char **argv)
     CHECK(best < first / 4, "nothing was learned: loss %g, then %g", first, best);
     CHECK(notices > 0, "nobody said that features had to be computed");
     CHECK_OK(c, calomu_predict(c, m, NULL, s.event, MUONS, out, NULL));
+    check_fork(c, &s, m, out);
     check_evaluation(c, &s, out);
     check_files(c, &s, m, out);
     calomu_model_free(m);
