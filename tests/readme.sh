@@ -1,0 +1,106 @@
+#!/bin/sh
+# readme.sh - every command of README, in its order: `calomu` ones are run, on small data; of `make`
+# ones the targets are looked up
+#
+# usage: readme.sh PROGRAM [TESTDATA [TMPDIR]]
+#
+# The programs are called through wrappers that make the work small: they set the options that only
+# say how much (epochs, batch, folds, muons, bins) and leave all others as README has them.  The
+# files that a reader brings are made of testdata.
+. "$(dirname "$0")/cli_lib.sh"
+top=$(cd "$(dirname "$0")/.." && pwd)
+cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" readme
+cd "$TMP" || exit 1
+ln -s "$DATA" testdata
+OMP_WAIT_POLICY=passive
+H5=$(dirname "$PROGRAM")/calomu-import-h5
+export OMP_WAIT_POLICY PROGRAM H5
+
+# ---------------------------------------------------------------- wrappers
+
+cat >calomu <<'END'
+#!/bin/sh
+# Drops the options that say how much, with their values, and puts small values in.
+verb=$1
+small=
+drop=" "
+case $verb in
+train) drop=" --epochs --cycle-epochs --batch --folds --member --device "
+    small="--epochs 1 --cycle-epochs 1 --batch 2 --folds 4 --bins 2 --fit-bins 2"
+    case " $* " in *" --inputs features "*) ;; *) small="$small --blocks 1 --growth 0.5 --body 4" ;; esac ;;
+predict) drop=" --device " ;;
+simulate) case " $* " in *" --n 1000000 "*) drop=" --n "; small="--n 24" ;; esac ;;
+evaluate) case " $* " in *" --points "*) ;; *) drop=" --bins --fit-bins "; small="--bins 4 --fit-bins 6" ;; esac ;;
+bench) exec "$PROGRAM" bench --help ;;
+esac
+n=$#
+while [ "$n" -gt 0 ]; do
+    word=$1
+    shift
+    n=$((n - 1))
+    case $drop in
+    *" $word "*) shift; n=$((n - 1)) ;;
+    *) set -- "$@" "$word" ;;
+    esac
+done
+# shellcheck disable=SC2086
+exec "$PROGRAM" "$@" $small
+END
+# The samples of "What it reaches" are those of testdata.
+cat >calomu-import-h5 <<'END'
+#!/bin/sh
+case $1 in
+train.h5) with=muons ;;
+valid.h5) with=valid ;;
+fixed.h5) with=points ;;
+*) exec "$H5" "$@" ;;
+esac
+[ "$2" = --out ] && "$H5" testdata/cut_geant4.h5 --out "$3" && cp "testdata/$with.cmu" "$3"
+END
+cat >make <<END
+#!/bin/sh
+# A target that is not there, or a misspelt variable, is what can go wrong in README.
+for word; do
+    case \$word in
+    CC=*|CFLAGS=*|OPENMP=*|HDF5=*|REF=*|PYTHON=*|PEER_PYTHON=*|DEVICE=*|MATH=*|B=*|ARCHS=*|NVCC=*) ;;
+    *=*) echo "make: no variable \$word" >&2; exit 1 ;;
+    *) grep -qE "^([a-z-]+ )*\$word( [a-z-]+)*:" "$top/Makefile" "$top/cuda/cuda.mk" ||
+        { echo "make: no target \$word" >&2; exit 1; } ;;
+    esac
+done
+END
+chmod +x calomu calomu-import-h5 make
+PATH=$TMP:$PATH
+export PATH
+
+# ---------------------------------------------------------------- what a reader brings
+
+"$PROGRAM" export testdata/muons.cmu --hits gev.csv --truth TRUTH.csv 2>err || fail "HITS.csv"
+awk -F, -v OFS=, 'NR > 1 { $5 *= 1000 } 1' gev.csv >HITS.csv         # MeV
+cp testdata/cut_geant4.h5 FILE.h5
+cp testdata/valid.cmu other.cmu
+cp testdata/model.safetensors torch_state.safetensors
+"$PROGRAM" predict --model testdata/model.safetensors --data other.cmu --out validation.csv 2>err ||
+    fail "validation.csv"
+
+# ---------------------------------------------------------------- the commands
+
+# One line of `commands` for each, continuation lines and loops joined; comments go.
+awk '/^```sh/ { on = 1; next } /^```/ { on = 0 }
+    on { sub(/[ ]+#.*$/, ""); if ($0 ~ /^[ ]*$/) next
+         line = line $0
+         if (line ~ /\\$/) { sub(/\\$/, " ", line); next }
+         if (line ~ /^for / && line !~ /done$/) { line = line " "; next }
+         print line; line = "" }' "$top/README.md" >commands
+[ "$(wc -l <commands)" -ge 30 ] && pass || fail "README has its commands" "$(wc -l <commands) found"
+while IFS= read -r command; do
+    case $command in
+    *calomu-import-h5*) [ -x "$H5" ] || { skip "no calomu-import-h5: $command"; continue; } ;;
+    esac
+    piped "README: $command" 0 "" "set -e; $command"
+done <commands
+for file in points.csv my.safetensors pred.csv run1_*.svg model.safetensors two.cmu; do
+    case $file in *.svg) command -v gnuplot >/dev/null || continue ;; esac
+    [ -s "$file" ] && pass || fail "README leaves $file"
+done
+cli_end
