@@ -1,8 +1,8 @@
 /* calomu.c - the engine of calomu; see calomu.h.
 
    Sections, bottom up, each readable alone:
-     1 context: errors, allocator, numbers as text     8 parameters: the table
-     2 random numbers, sigmoid, exp, log, cos           9 network: Figs. 4 and 5
+     1 context: errors, allocator, numbers as text      8 networks as lists: Figs. 4 and 5
+     2 random numbers, sigmoid, exp, log, cos           9 the plan of a list: rules
      3 geometry and events                             10 loss
      4 files: output, .cmu data, safetensors           11 Adam
      5 high-level features                             12 training, checkpoints
@@ -4718,10 +4718,14 @@ static int cm_larger(int a, int b) { return a > b ? a : b; }
 static int cm_smaller(int a, int b) { return a < b ? a : b; }
 
 /* Where Winograd's method (7.6) is used: on fewer rows it is no faster. */
+static int cm_has_wino(const cm_graph *g)
+{
+    return g->fast && !(g->unit && g->unit->math == CALOMU_MATH_FAST);   /* cores: direct sums */
+}
+
 static int cm_conv_wino(const cm_graph *g, int nx, int kernel, int stride, int pad)
 {
-    int tensor = g->unit && g->unit->math == CALOMU_MATH_FAST;   /* cores take direct sums */
-    return g->fast && !tensor && kernel == 3 && stride == 1 && pad == 1 && nx >= 4;
+    return cm_has_wino(g) && kernel == 3 && stride == 1 && pad == 1 && nx >= 4;
 }
 
 /* Blocks of a result of these sites, which becomes the size of one block. */
@@ -7300,11 +7304,13 @@ static const cm_operations cm_processor = {
 };
 
 /* ============================================================================================
-   8 Parameters: the table
+   8 Networks as lists of layers: Figs. 4 and 5, parameters
    ============================================================================================
 
-   One table per network names each tensor once, in the order of the PyTorch state_dict; blocks of
-   values, initialisation, files and the forward pass all derive from it. */
+   A network is a list of plain layers, the same for training and inference.  Each reads what
+   layers before it have made, or the hits, or the features.  Parameters with their names, order
+   and initial values, the shapes of all results and the forward pass (section 9) follow from it
+   and from nothing else. */
 
 typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
     int in, out;                     /* channels in, learned channels out; one more leaves */
@@ -7378,6 +7384,209 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
     return CALOMU_OK;
 }
 
+/* ---------------------------------------------------------------- layers */
+
+/* What a layer computes; x, a, b, s, p, q are the results of those that it reads. */
+typedef enum cm_kind {
+    CM_FEATURES,                     /* the features of the muon: an input */
+    CM_HITS_CONV,                    /* convolution of the hits, no bias */
+    CM_HITS_SUM,                     /* scale times the sum of the hits in 2x2x2 cells */
+    CM_CONV,                         /* convolution of x */
+    CM_LINEAR,                       /* y[o] = bias[o] + sum w[o][i] x[i], of one site */
+    CM_NORM,                         /* running batch norm */
+    CM_SWISH,                        /* Swish-1, each value */
+    CM_SIGMOID,
+    CM_MEAN_OF,                      /* over the sites, per channel */
+    CM_MAX_OF,
+    CM_POOL,                         /* scale times sums of x over 2x2x2, stride 2, padding 1 */
+    CM_CHANNEL,                      /* channel 0 of x */
+    CM_ADD_SCALED,                   /* s + q*p, one rounding; q has one site */
+    CM_CONCAT                        /* the channels of a, then those of b */
+} cm_kind;
+
+typedef struct cm_layer {
+    char name[40];                   /* in the state_dict, without .weight; "": no parameters */
+    cm_kind kind;
+    int in[3];                       /* layers that it reads; -1: none, or the hits */
+    int nz, nx, ny, nc;              /* of the result */
+    int kernel, stride, pad;         /* of convolutions */
+    int bias;                        /* 1: one that is learned */
+    double scale;
+    cm_init init;                    /* of its weights */
+    int param;                       /* number of the first in the table of parameters */
+} cm_layer;
+
+struct cm_list {
+    cm_layer *layer;
+    int n;
+    int hits[3];                     /* cells of the calorimeter */
+    char block[24];                  /* what names of layers begin with while it is made */
+    struct cm_schedule *plan;        /* [2*training + Winograd's method], section 9 */
+    int users;                       /* networks of this list */
+};
+
+static int cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
+{
+    cm_layer *l = &s->layer[s->n];
+    memset(l, 0, sizeof *l);
+    (void)snprintf(l->name, sizeof l->name, "%s%s", *name ? s->block : "", name);
+    l->kind = kind;
+    l->in[0] = a;
+    l->in[1] = b;
+    l->in[2] = c;
+    l->nz = a < 0 ? s->hits[0] : s->layer[a].nz;
+    l->nx = a < 0 ? s->hits[1] : s->layer[a].nx;
+    l->ny = a < 0 ? s->hits[2] : s->layer[a].ny;
+    l->nc = a < 0 ? 1 : s->layer[a].nc;
+    l->kernel = l->stride = 1;
+    l->init = CM_KAIMING;
+    return s->n++;
+}
+
+/* Sites of what slides a window over l's sites. */
+static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
+{
+    l->kernel = kernel;
+    l->stride = stride;
+    l->pad = pad;
+    l->nz = (l->nz + 2 * pad - kernel) / stride + 1;
+    l->nx = (l->nx + 2 * pad - kernel) / stride + 1;
+    l->ny = (l->ny + 2 * pad - kernel) / stride + 1;
+}
+
+/* x -1: of the hits. */
+static int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride,
+                         int pad)
+{
+    int i = cm_layer_add(s, x < 0 ? CM_HITS_CONV : CM_CONV, name, x, -1, -1);
+    s->layer[i].nc = out;
+    cm_layer_slide(&s->layer[i], kernel, stride, pad);
+    return i;
+}
+
+/* Sums over 2x2x2, times scale; an energy sum (its name is not empty) has fixed weights of 1. */
+static int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
+{
+    int i = cm_layer_add(s, x < 0 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
+    s->layer[i].scale = scale;
+    cm_layer_slide(&s->layer[i], 2, 2, 1);
+    return i;
+}
+
+static int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
+{
+    int i = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
+    s->layer[i].nc = out;
+    s->layer[i].bias = 1;
+    s->layer[i].init = init;
+    return i;
+}
+
+static int cm_layer_norm(cm_list *s, const char *name, int x)
+{
+    return cm_layer_add(s, CM_NORM, name, x, -1, -1);
+}
+
+static int cm_layer_swish(cm_list *s, int x) { return cm_layer_add(s, CM_SWISH, "", x, -1, -1); }
+
+/* One site. */
+static int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
+{
+    int i = cm_layer_add(s, kind, "", x, -1, -1);
+    s->layer[i].nz = s->layer[i].nx = s->layer[i].ny = 1;
+    return i;
+}
+
+static int cm_layer_concat(cm_list *s, int a, int b)
+{
+    int i = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
+    s->layer[i].nc += s->layer[b].nc;
+    return i;
+}
+
+/* ---------------------------------------------------------------- Figs. 4 and 5 */
+
+static int cm_squeezed(int c) { return c / 4 > 2 ? c / 4 : 2; }
+
+/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
+static int cm_list_gate(cm_list *s, int x)
+{
+    int c = s->layer[x].nc, q = cm_layer_over_sites(s, CM_MEAN_OF, x);
+    q = cm_layer_linear(s, "se.a", q, cm_squeezed(c), CM_KAIMING);
+    q = cm_layer_linear(s, "se.b", cm_layer_swish(s, q), c, CM_GLOROT);
+    return cm_layer_add(s, CM_SIGMOID, "", q, -1, -1);
+}
+
+/* What every block ends with: the energy sum in front of shortcut + gate * path. */
+static int cm_list_join(cm_list *s, int e, int shortcut, int path, int gate)
+{
+    return cm_layer_concat(s, e, cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate));
+}
+
+/* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1. */
+static int cm_list_first_block(cm_list *s, int out)
+{
+    int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2), gate, shortcut;
+    x = cm_layer_norm(s, "path.2", cm_layer_swish(s, x));
+    x = cm_layer_conv(s, "path.3", x, out, 3, 1, 1);
+    x = cm_layer_norm(s, "path.5", cm_layer_swish(s, x));
+    gate = cm_list_gate(s, x);
+    shortcut = cm_layer_conv(s, "short.1", cm_layer_pool(s, "", -1, 0.125), out, 1, 1, 0);
+    s->layer[shortcut].bias = 1;
+    return cm_list_join(s, cm_layer_pool(s, "esum", -1, 1), shortcut, x, gate);
+}
+
+/* Figs. 4b, 4c: norm, Swish, conv, norm, Swish, conv3 beside the identity or, where the grid is
+   halved, Swish, norm, average, conv1.  Channel 0 of `in` is the energy sum. */
+static int cm_list_later_block(cm_list *s, int in, int out, int down)
+{
+    int x = cm_layer_swish(s, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
+    x = cm_layer_conv(s, "path.2", x, out, down ? 4 : 3, down ? 2 : 1, down ? 2 : 1);
+    x = cm_layer_swish(s, cm_layer_norm(s, "path.3", x));
+    x = cm_layer_conv(s, "path.5", x, out, 3, 1, 1);
+    gate = cm_list_gate(s, x);
+    if (down) {
+        shortcut = cm_layer_norm(s, "short.1", cm_layer_swish(s, in));
+        shortcut = cm_layer_pool(s, "", shortcut, 0.125);
+        shortcut = cm_layer_conv(s, "short.3", shortcut, out, 1, 1, 0);
+    }
+    e = cm_layer_add(s, CM_CHANNEL, "", in, -1, -1);
+    s->layer[e].nc = 1;
+    if (down) e = cm_layer_pool(s, "esum", e, 1);
+    return cm_list_join(s, e, shortcut, x, gate);
+}
+
+/* Fig. 5: the head's maxima and means, behind the features, to 3 x (Linear, Swish), one neuron. */
+static void cm_list_network(cm_list *s, const calomu_architecture *a)
+{
+    int i, h = -1, t = -1;
+    for (i = 0; i < cm_stages(a); i++) {
+        cm_stage stage = cm_stage_of(a, i);
+        (void)snprintf(s->block, sizeof s->block, "head.%d.", i);
+        h = stage.first ? cm_list_first_block(s, stage.out)
+                        : cm_list_later_block(s, h, stage.out, stage.down);
+    }
+    s->block[0] = 0;
+    if (h >= 0) {
+        i = cm_layer_over_sites(s, CM_MAX_OF, h);
+        h = cm_layer_concat(s, i, cm_layer_over_sites(s, CM_MEAN_OF, h));
+    }
+    if (a->n_features) {
+        t = cm_layer_over_sites(s, CM_FEATURES, -1);
+        s->layer[t].nc = a->n_features;
+    }
+    h = h < 0 ? t : t < 0 ? h : cm_layer_concat(s, t, h);
+    h = cm_layer_swish(s, cm_layer_linear(s, "body.0", h, a->body, CM_KAIMING));
+    h = cm_layer_swish(s, cm_layer_linear(s, "body.2", h, a->body, CM_KAIMING));
+    h = cm_layer_swish(s, cm_layer_linear(s, "body.4", h, a->body, CM_KAIMING));
+    (void)cm_layer_linear(s, "tail", h, 1, CM_GLOROT);
+}
+
+/* ---------------------------------------------------------------- parameters
+
+   One table per network names each tensor once, in the order of the PyTorch state_dict, which is
+   the order of the layers. */
+
 /* Appends one tensor; without a table (net->param NULL) it only counts. */
 static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, const int *shape,
                          const char *stem, const char *leaf)
@@ -7404,82 +7613,487 @@ static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, cons
     *total += count;
 }
 
-static void cm_add_conv(cm_net *net, const char *block, const char *leaf, int out, int in, int k)
+static void cm_param_norm(cm_net *net, const char *name, int c)
 {
-    int shape[5];
-    shape[0] = out;
-    shape[1] = in;
-    shape[2] = shape[3] = shape[4] = k;
-    cm_param_add(net, CM_TRAINED, CM_KAIMING, 5, shape, block, leaf);
-}
-
-static void cm_add_linear(cm_net *net, const char *name, int out, int in, cm_init init)
-{
-    int shape[2];
-    shape[0] = out;
-    shape[1] = in;
-    cm_param_add(net, CM_TRAINED, init, 2, shape, name, "weight");
-    cm_param_add(net, CM_TRAINED, CM_ZERO, 1, shape, name, "bias");
-}
-
-static void cm_add_norm(cm_net *net, const char *block, const char *place, int c)
-{
-    char stem[40];
     int learned[4] = { 0, 1, 1, 1 }, sums[5] = { 1, 0, 1, 1, 1 };
     learned[0] = sums[1] = c;
-    (void)snprintf(stem, sizeof stem, "%s.%s", block, place);
-    cm_param_add(net, CM_TRAINED, CM_ONE, 4, learned, stem, "weight");
-    cm_param_add(net, CM_TRAINED, CM_ZERO, 4, learned, stem, "bias");
-    cm_param_add(net, CM_BUFFER, CM_ZERO, 5, sums, stem, "sums");
-    cm_param_add(net, CM_BUFFER, CM_ZERO, 5, sums, stem, "sqrs");
-    cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, stem, "batch");
-    cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, stem, "count");
+    cm_param_add(net, CM_TRAINED, CM_ONE, 4, learned, name, "weight");
+    cm_param_add(net, CM_TRAINED, CM_ZERO, 4, learned, name, "bias");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 5, sums, name, "sums");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 5, sums, name, "sqrs");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, name, "batch");
+    cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, name, "count");
 }
 
-static int cm_squeezed(int c) { return c / 4 > 2 ? c / 4 : 2; }
-
-static void cm_add_stage(cm_net *net, int i)
+static void cm_param_layer(cm_net *net, const cm_list *s, cm_layer *l)
 {
-    cm_stage s = cm_stage_of(&net->arch, i);
-    char b[24], se[32];
-    int w = cm_squeezed(s.out), bias[1], esum[5] = { 1, 1, 2, 2, 2 };
-    bias[0] = s.out;
-    (void)snprintf(b, sizeof b, "head.%d", i);
-    if (s.first) {
-        cm_add_conv(net, b, "path.0.weight", s.out, s.in, 4);
-        cm_add_norm(net, b, "path.2", s.out);
-        cm_add_conv(net, b, "path.3.weight", s.out, s.out, 3);
-        cm_add_norm(net, b, "path.5", s.out);
-    } else {
-        cm_add_norm(net, b, "path.0", s.in);
-        cm_add_conv(net, b, "path.2.weight", s.out, s.in, s.down ? 4 : 3);
-        cm_add_norm(net, b, "path.3", s.out);
-        cm_add_conv(net, b, "path.5.weight", s.out, s.out, 3);
-    }
-    (void)snprintf(se, sizeof se, "%s.se.a", b);
-    cm_add_linear(net, se, w, s.out, CM_KAIMING);
-    (void)snprintf(se, sizeof se, "%s.se.b", b);
-    cm_add_linear(net, se, s.out, w, CM_GLOROT);
-    if (s.first) {
-        cm_add_conv(net, b, "short.1.weight", s.out, s.in, 1);
-        cm_param_add(net, CM_TRAINED, CM_ZERO, 1, bias, b, "short.1.bias");
-    } else if (s.down) {
-        cm_add_norm(net, b, "short.1", s.in);
-        cm_add_conv(net, b, "short.3.weight", s.out, s.in, 1);
-    }
-    if (s.down) cm_param_add(net, CM_FIXED, CM_ONE, 5, esum, b, "esum.weight");
+    int shape[5], k;
+    shape[0] = l->nc;
+    shape[1] = l->in[0] < 0 ? 1 : s->layer[l->in[0]].nc;
+    for (k = 2; k < 5; k++) shape[k] = l->kernel;
+    l->param = net->n_params;
+    if (l->kind == CM_NORM)
+        cm_param_norm(net, l->name, l->nc);
+    else if (l->kind == CM_HITS_SUM || l->kind == CM_POOL)
+        cm_param_add(net, CM_FIXED, CM_ONE, 5, shape, l->name, "weight");
+    else
+        cm_param_add(net, CM_TRAINED, l->init, l->kind == CM_LINEAR ? 2 : 5, shape, l->name,
+                     "weight");
+    if (l->bias) cm_param_add(net, CM_TRAINED, CM_ZERO, 1, shape, l->name, "bias");
 }
 
-static void cm_add_all(cm_net *net)
+static void cm_param_all(cm_net *net)
 {
-    int i, in = net->arch.n_features + cm_head_outputs(&net->arch), body = net->arch.body;
+    int i;
     net->n_params = 0;
     net->n_trained = net->n_fixed = net->n_buffers = 0;
-    for (i = 0; i < cm_stages(&net->arch); i++) cm_add_stage(net, i);
-    cm_add_linear(net, "body.0", body, in, CM_KAIMING);
-    cm_add_linear(net, "body.2", body, body, CM_KAIMING);
-    cm_add_linear(net, "body.4", body, body, CM_KAIMING);
-    cm_add_linear(net, "tail", 1, body, CM_GLOROT);
+    for (i = 0; i < net->list->n; i++)
+        if (*net->list->layer[i].name) cm_param_layer(net, net->list, &net->list->layer[i]);
+}
+
+/* ============================================================================================
+   9 The plan of a list, and networks on a device
+   ============================================================================================
+
+   The list says what is computed; the plan says how: which layers one operation computes together
+   (9.1), and where its values are and for how long (9.2).  It follows by rules from who reads what,
+   is made once for a list and a mode, and gives the same bits as the plain layers one by one:
+   every rule says why.  calomu bench --plan prints it. */
+
+typedef enum cm_values {             /* where the values of a step are */
+    CM_KEPT,                         /* in memory, until the last that reads them */
+    CM_BY_GROUPS, CM_BY_ROWS         /* in none: made by those that read them (7.4) */
+} cm_values;
+
+enum {                               /* rules that have changed a step: bits, in this order */
+    CM_RULE_SWISH, CM_RULE_JOIN, CM_RULE_SAME_SUMS, CM_RULE_CHANNEL, CM_RULE_NORM_IN_CONV,
+    CM_RULE_ON_THE_FLY, CM_RULE_SUMS, CM_RULE_HALO, CM_RULE_DEFERRED, CM_RULES
+};
+
+typedef struct cm_step {             /* one operation */
+    int layer;                       /* whose result it is */
+    int in[4];                       /* steps that it reads, in the order of its arguments; -1 */
+    int join;                        /* 1: concatenation and the addition in it */
+    int swish;                       /* of a norm: CM_SWISH_BEHIND, CM_SWISH_BEFORE or 0 */
+    int norm;                        /* of a convolution: the layer of the norm in it, or -1 */
+    int channel;                     /* 1: it reads channel 0 of in[0] alone */
+    double scale;                    /* of the energy sum of a join */
+    int sums;                        /* what is summed on the way: CM_SWISH_BEFORE, CM_MEAN */
+    cm_values values;
+    int halo, deferred;
+    int until;                       /* the last step for which its values are needed */
+    int next;                        /* of the steps with the same `until`, or -1 */
+    unsigned rules;
+} cm_step;
+
+typedef struct cm_schedule {         /* a plan */
+    const cm_list *list;
+    int training, wino;              /* the mode that it is for */
+    cm_step *step;
+    int n;
+    int *drop;                       /* for each step the first whose values end with it, or -1 */
+    int *at;                         /* for each layer its step, or -1 */
+    int *readers, *reader;           /* for each layer how many read it; the last of them */
+} cm_schedule;
+
+/* ---------------------------------------------------------------- 9.1 layers computed together */
+
+static const cm_layer *cm_layer_of(const cm_schedule *p, const cm_step *t)
+{
+    return &p->list->layer[t->layer];
+}
+
+/* The kind of the only layer that reads layer i; -1: there is not one. */
+static int cm_read_only_by(const cm_schedule *p, int i)
+{
+    return p->readers[i] == 1 ? (int)p->list->layer[p->reader[i]].kind : -1;
+}
+
+static cm_step *cm_step_add(cm_schedule *p, int layer)
+{
+    const cm_layer *l = &p->list->layer[layer];
+    cm_step *t = &p->step[p->n];
+    int k;
+    memset(t, 0, sizeof *t);
+    t->layer = layer;
+    for (k = 0; k < 3; k++) t->in[k] = l->in[k] < 0 ? -1 : p->at[l->in[k]];
+    t->in[3] = t->norm = -1;
+    t->scale = 1;
+    p->at[layer] = p->n++;
+    return t;
+}
+
+/* Layer i is computed by the step of layer `by`. */
+static void cm_step_share(cm_schedule *p, int i, int by, int rule)
+{
+    p->at[i] = p->at[by];
+    p->step[p->at[i]].rules |= 1u << rule;
+}
+
+/* Whether the norm of layer i can take in the Swish in front of it: nobody else reads that, and it
+   is no part of another norm. */
+static int cm_swish_before(const cm_schedule *p, int i)
+{
+    int x = p->list->layer[i].in[0];
+    const cm_layer *l = &p->list->layer[x];
+    return l->kind == CM_SWISH && p->readers[x] == 1
+        && (p->list->layer[l->in[0]].kind != CM_NORM
+            || p->step[p->at[x]].swish != CM_SWISH_BEHIND);
+}
+
+/* Swish of a norm that nobody else reads is made with it, and one in front of a norm, too: each
+   value goes through the same two functions, in registers. */
+static int cm_rule_swish(cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i];
+    cm_step *t;
+    if (l->kind == CM_SWISH && p->list->layer[l->in[0]].kind == CM_NORM
+        && p->readers[l->in[0]] == 1 && p->step[p->at[l->in[0]]].swish == 0) {
+        cm_step_share(p, i, l->in[0], CM_RULE_SWISH);
+        p->step[p->at[i]].swish = CM_SWISH_BEHIND;
+        return 1;
+    }
+    if (l->kind == CM_SWISH && cm_read_only_by(p, i) == CM_NORM) {
+        p->at[i] = p->at[l->in[0]];              /* the norm reads what Swish would read */
+        return 1;
+    }
+    if (l->kind != CM_NORM || !cm_swish_before(p, i)) return 0;
+    t = cm_step_add(p, i);
+    t->swish = CM_SWISH_BEFORE;
+    t->rules |= 1u << CM_RULE_SWISH;
+    return 1;
+}
+
+/* In inference a norm's transform is known before its convolution, which applies it to its rows
+   while they are in registers: the same a*x + b, and Swish before or behind it. */
+static int cm_rule_norm_in_conv(cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i], *x;
+    int from = l->in[0], before;
+    if (p->training || l->kind != CM_NORM) return 0;
+    x = &p->list->layer[from];
+    before = cm_swish_before(p, i);
+    if (before) from = x->in[0];
+    x = &p->list->layer[from];
+    if ((x->kind != CM_CONV && x->kind != CM_HITS_CONV) || p->readers[from] != 1) return 0;
+    cm_step_share(p, i, from, CM_RULE_NORM_IN_CONV);
+    p->step[p->at[i]].norm = i;
+    p->step[p->at[i]].swish = before ? CM_SWISH_BEFORE : 0;
+    return 1;
+}
+
+/* Whether layer i is a join: concat(e, s + q*p) where e is one channel and nobody else reads the
+   sum. */
+static int cm_is_join(const cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i];
+    return l->kind == CM_CONCAT && p->list->layer[l->in[1]].kind == CM_ADD_SCALED
+        && p->readers[l->in[1]] == 1 && p->list->layer[l->in[0]].nc == 1;
+}
+
+/* A join is one pass over the rows; s + q*p is one rounding in the plain layer as well. */
+static int cm_rule_join(cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i], *sum;
+    cm_step *t;
+    int k;
+    if (l->kind == CM_ADD_SCALED && cm_is_join(p, p->reader[i])) return 1;
+    if (!cm_is_join(p, i)) return 0;
+    sum = &p->list->layer[l->in[1]];
+    t = cm_step_add(p, i);
+    t->join = 1;
+    for (k = 0; k < 3; k++) t->in[1 + k] = p->at[sum->in[k]];
+    t->rules |= 1u << CM_RULE_JOIN;
+    return 1;
+}
+
+/* Two sums of the hits in equal windows are one: a scale that is a power of two is exact, so the
+   join that reads the second multiplies the first. */
+static int cm_rule_same_sums(cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i], *x;
+    int j, power;
+    if (l->kind != CM_HITS_SUM || p->readers[i] != 1 || !cm_is_join(p, p->reader[i])
+        || p->list->layer[p->reader[i]].in[0] != i) return 0;
+    for (j = i - 1; j >= 0; j--) {
+        x = &p->list->layer[j];
+        if (x->kind != CM_HITS_SUM || frexp(l->scale / x->scale, &power) != 0.5) continue;
+        p->at[i] = p->at[j];
+        return 1;
+    }
+    return 0;
+}
+
+/* A pooling or a join reads one channel where it is. */
+static int cm_rule_channel(cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i];
+    if (l->kind != CM_CHANNEL || (cm_read_only_by(p, i) != CM_POOL
+                                  && (p->readers[i] != 1 || !cm_is_join(p, p->reader[i])
+                                      || p->list->layer[p->reader[i]].in[0] != i))) return 0;
+    p->at[i] = p->at[l->in[0]];
+    return 1;
+}
+
+/* The step of layer i, or of which step it becomes a part. */
+static void cm_plan_layer(cm_schedule *p, int i)
+{
+    const cm_layer *l = &p->list->layer[i], *x;
+    cm_step *t;
+    if (cm_rule_norm_in_conv(p, i) || cm_rule_swish(p, i) || cm_rule_same_sums(p, i)
+        || cm_rule_channel(p, i)) return;
+    if (!cm_rule_join(p, i)) (void)cm_step_add(p, i);
+    t = &p->step[p->n - 1];
+    x = l->in[0] < 0 ? NULL : &p->list->layer[l->in[0]];
+    if (t->layer != i || !x) return;
+    t->channel = x->kind == CM_CHANNEL;
+    if (t->channel) t->rules |= 1u << CM_RULE_CHANNEL;
+    if (t->join && x->kind == CM_HITS_SUM && p->step[t->in[0]].layer != l->in[0]) {
+        t->scale = x->scale / cm_layer_of(p, &p->step[t->in[0]])->scale;
+        t->rules |= 1u << CM_RULE_SAME_SUMS;
+    }
+}
+
+/* ---------------------------------------------------------------- 9.2 where values are */
+
+/* Whether step r reads the values of step i, and as which argument; -1: it does not. */
+static int cm_reads(const cm_schedule *p, int r, int i)
+{
+    int k;
+    for (k = 0; k < 4; k++)
+        if (p->step[r].in[k] == i) return k;
+    return -1;
+}
+
+static int cm_is_conv(const cm_layer *l)
+{
+    return l->kind == CM_CONV || l->kind == CM_HITS_CONV;
+}
+
+/* A norm that one convolution reads is made by it, group by group; one that only means, poolings
+   and the path of a join read is made by each of them, row by row: a*x + b of the same x. */
+static void cm_rule_on_the_fly(cm_schedule *p, int i, int last)
+{
+    cm_step *t = &p->step[i];
+    int r, convolutions = 0, rows = 0, others = 0;
+    if (cm_layer_of(p, t)->kind != CM_NORM) return;
+    for (r = i + 1; r <= last; r++) {
+        const cm_step *s = &p->step[r];
+        cm_kind kind = cm_layer_of(p, s)->kind;
+        int k = cm_reads(p, r, i);
+        if (k < 0) continue;
+        if (kind == CM_CONV) convolutions++;
+        else if (kind == CM_MEAN_OF || kind == CM_POOL || (s->join && k == 2)) rows++;
+        else others++;
+    }
+    if (others == 0 && rows == 0 && convolutions == 1) t->values = CM_BY_GROUPS;
+    if (others == 0 && convolutions == 0 && rows > 0) t->values = CM_BY_ROWS;
+    if (t->values != CM_KEPT) t->rules |= 1u << CM_RULE_ON_THE_FLY;
+}
+
+/* Sites beyond the edge that a reader takes: the padding of direct convolutions and poolings.
+   Winograd's method (kernel 3, no bias) makes its own. */
+static int cm_halo_read(const cm_schedule *p, const cm_layer *reader, const cm_layer *x)
+{
+    if (reader->kind == CM_POOL) return 1;
+    if (reader->kind != CM_CONV || reader->pad == 0) return 0;
+    if (p->wino && reader->kernel == 3 && reader->stride == 1 && reader->pad == 1
+        && !reader->bias && x->nx >= 4) return 0;
+    return cm_larger(reader->pad, reader->kernel - reader->stride - reader->pad);
+}
+
+/* Step r reads step i: the halo is the most that any reader needs, and what a norm or a mean needs
+   to know of the values is summed as they are made, in the order of the plain sums. */
+static void cm_rule_reader(cm_schedule *p, int i, int r)
+{
+    cm_step *t = &p->step[i];
+    const cm_step *s = &p->step[r];
+    const cm_layer *l = cm_layer_of(p, t), *reader = cm_layer_of(p, s);
+    int halo = cm_halo_read(p, reader, l);
+    if (halo > t->halo) t->halo = halo;
+    if (halo > 0) t->rules |= 1u << CM_RULE_HALO;
+    if (cm_is_conv(l) && t->norm < 0 && reader->kind == CM_NORM && s->swish == CM_SWISH_BEFORE)
+        t->sums |= CM_SWISH_BEFORE;
+    if (l->kind == CM_CONV && reader->kind == CM_MEAN_OF) t->sums |= CM_MEAN;
+    if (t->sums) t->rules |= 1u << CM_RULE_SUMS;
+}
+
+/* A join whose first reader is a norm made by groups may leave its rows to that one's convolution
+   (7.12): the same rows, in the cache. */
+static void cm_rule_deferred(cm_schedule *p, int i, int first)
+{
+    cm_step *t = &p->step[i];
+    if (p->training || !t->join || first < 0 || p->step[first].values != CM_BY_GROUPS) return;
+    t->deferred = 1;
+    t->rules |= 1u << CM_RULE_DEFERRED;
+}
+
+/* Last step that reads each, in `until`; of what is made on the fly the inputs must stay as long as
+   itself is read. */
+static void cm_plan_lifetimes(cm_schedule *p)
+{
+    int i, k;
+    for (i = 0; i < p->n; i++) p->step[i].until = i;
+    for (i = p->n - 1; i >= 0; i--)
+        for (k = 0; k < 4; k++) {
+            int x = p->step[i].in[k];
+            int last = p->step[i].values == CM_KEPT ? i : p->step[i].until;
+            if (x >= 0 && p->step[x].until < last) p->step[x].until = last;
+        }
+}
+
+static void cm_plan_values(cm_schedule *p)
+{
+    int i, r, first, *last = p->readers;         /* of steps from here on; not needed any more */
+    for (i = 0; i < p->n; i++) last[i] = i;
+    for (i = 0; i < p->n; i++)
+        for (r = 0; r < 4; r++)
+            if (p->step[i].in[r] >= 0) last[p->step[i].in[r]] = i;
+    for (i = 0; i < p->n; i++) cm_rule_on_the_fly(p, i, last[i]);
+    for (i = 0; i < p->n; i++) {
+        for (first = -1, r = i + 1; r <= last[i]; r++) {
+            if (cm_reads(p, r, i) < 0) continue;
+            if (first < 0) first = r;
+            cm_rule_reader(p, i, r);
+        }
+        cm_rule_deferred(p, i, first);
+    }
+    cm_plan_lifetimes(p);
+}
+
+/* Values of one site stay: they are small, and the result of the network is one of them. */
+static void cm_plan_drops(cm_schedule *p)
+{
+    int i;
+    for (i = 0; i < p->n; i++) p->drop[i] = -1;
+    for (i = 0; i < p->n; i++) {
+        const cm_layer *l = cm_layer_of(p, &p->step[i]);
+        if (l->nz * l->nx * l->ny == 1 || p->step[i].until == i) continue;
+        p->step[i].next = p->drop[p->step[i].until];
+        p->drop[p->step[i].until] = i;
+    }
+}
+
+/* Lists and plans are of one network and its like (cm_net_like), which share them. */
+static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list, int training,
+                                  int wino)
+{
+    size_t n = (size_t)list->n;
+    int i, k;
+    p->list = list;
+    p->training = training;
+    p->wino = wino;
+    p->step = cm_allocate(c, n, sizeof *p->step);
+    p->drop = cm_allocate(c, 4 * n, sizeof *p->drop);
+    if (!p->step || !p->drop) return CALOMU_EMEMORY;
+    p->at = p->drop + n;
+    p->readers = p->at + n;
+    p->reader = p->readers + n;
+    for (i = 0; i < list->n; i++) {
+        p->at[i] = p->reader[i] = -1;
+        for (k = 0; k < 3; k++) {
+            int x = list->layer[i].in[k];
+            if (x < 0) continue;
+            p->readers[x]++;
+            p->reader[x] = i;
+        }
+    }
+    for (i = 0; i < list->n; i++) cm_plan_layer(p, i);
+    cm_plan_values(p);
+    cm_plan_drops(p);
+    return CALOMU_OK;
+}
+
+/* ---------------------------------------------------------------- 9.3 a plan as text */
+
+static const char *const cm_rule_names[CM_RULES] = {
+    "Swish joins", "join", "same sums", "channel in place", "norm joins", "made where read",
+    "sums on the way", "halo", "deferred"
+};
+
+static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[48])
+{
+    static const char *const names[] = {
+        "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid",
+        "mean", "maximum", "pool", "channel", "add scaled", "concat"
+    };
+    const cm_layer *l = cm_layer_of(p, t);
+    int norm = l->kind == CM_NORM || t->norm >= 0;
+    char size[16] = "";
+    if (cm_is_conv(l)) (void)snprintf(size, sizeof size, " %d/%d", l->kernel, l->stride);
+    (void)snprintf(text, 48, "%s%s%s%s%s", norm && t->swish == CM_SWISH_BEFORE && t->norm < 0
+                                               ? "Swish, " : "",
+                   t->join ? "join" : names[l->kind], size,
+                   t->norm < 0 ? "" : t->swish == CM_SWISH_BEFORE ? ", Swish, norm" : ", norm",
+                   norm && t->swish == CM_SWISH_BEHIND ? ", Swish" : "");
+}
+
+int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[200])
+{
+    const cm_schedule *p = &net->list->plan[2 * (training != 0) + !direct];
+    const cm_step *t = &p->step[step];
+    char operation[48], reads[40] = "", where[32], rules[100] = "";
+    size_t n = 0;
+    const cm_layer *l;
+    int k;
+    if (step < 0 || step >= p->n) return 0;
+    l = cm_layer_of(p, t);
+    cm_step_operation(p, t, operation);
+    for (k = 0; k < 4; k++)
+        if (t->in[k] >= 0)
+            n += (size_t)snprintf(reads + n, sizeof reads - n, " %d", t->in[k]);
+    if (t->values == CM_KEPT)
+        (void)snprintf(where, sizeof where, "kept to %d%s", t->until, t->halo == 1 ? ", halo 1"
+                       : t->halo == 2 ? ", halo 2" : "");
+    else
+        (void)snprintf(where, sizeof where, "by %s%s",
+                       t->values == CM_BY_GROUPS ? "groups" : "rows",
+                       t->halo == 1 ? ", halo 1" : t->halo == 2 ? ", halo 2" : "");
+    for (n = 0, k = 0; k < CM_RULES; k++)
+        if (t->rules >> k & 1)
+            n += (size_t)snprintf(rules + n, sizeof rules - n, "%s%s", n ? ", " : "",
+                                  cm_rule_names[k]);
+    (void)snprintf(text, 200, "%3d %-15s %-26s%-16s %dx%dx%dx%d  %s%s%s", step, l->name, operation,
+                   reads, l->nz, l->nx, l->ny, l->nc, where, n ? "; " : "", rules);
+    return 1;
+}
+
+/* ---------------------------------------------------------------- networks in memory */
+
+static void cm_list_free(calomu *c, cm_list *s)
+{
+    int i;
+    if (!s || --s->users > 0) return;
+    for (i = 0; s->plan && i < 4; i++) {
+        cm_release(c, s->plan[i].step);
+        cm_release(c, s->plan[i].drop);
+    }
+    cm_release(c, s->plan);
+    cm_release(c, s->layer);
+    cm_release(c, s);
+}
+
+/* The list of a network, and its plans.  A block has at most 22 layers, the rest 16. */
+static cm_list *cm_list_new(calomu *c, const calomu_architecture *a)
+{
+    cm_list *s = cm_allocate(c, 1, sizeof *s);
+    calomu_status status = CALOMU_OK;
+    int i;
+    if (!s) return NULL;
+    s->users = 1;
+    s->hits[0] = a->geometry.nz;
+    s->hits[1] = a->geometry.nx;
+    s->hits[2] = a->geometry.ny;
+    s->layer = cm_allocate(c, (size_t)(22 * cm_stages(a) + 16), sizeof *s->layer);
+    s->plan = cm_allocate(c, 4, sizeof *s->plan);
+    if (s->layer && s->plan) {
+        cm_list_network(s, a);
+        for (i = 0; status == CALOMU_OK && i < 4; i++)
+            status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
+        if (status == CALOMU_OK) return s;
+    }
+    cm_list_free(c, s);
+    return NULL;
 }
 
 void cm_net_free(calomu *c, cm_net *net)
@@ -7489,18 +8103,22 @@ void cm_net_free(calomu *c, cm_net *net)
     cm_release(c, net->fixed);
     cm_release(c, net->buffers);
     cm_release(c, net->param);
+    cm_list_free(c, net->list);
     cm_release(c, net);
 }
 
-calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+/* Takes over the user of `list` that it is given, in every case. */
+static calomu_status cm_net_make(calomu *c, const calomu_architecture *a, cm_list *list,
+                                 cm_net **out)
 {
-    cm_net *net;
-    calomu_status s = cm_architecture_check(c, a);
-    if (s != CALOMU_OK) return s;
-    net = cm_allocate(c, 1, sizeof *net);
-    if (!net) return CALOMU_EMEMORY;
+    cm_net *net = list ? cm_allocate(c, 1, sizeof *net) : NULL;
+    if (!net) {
+        cm_list_free(c, list);
+        return CALOMU_EMEMORY;
+    }
     net->arch = *a;
-    cm_add_all(net);
+    net->list = list;
+    cm_param_all(net);
     net->param = cm_allocate(c, (size_t)net->n_params, sizeof *net->param);
     net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
     net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
@@ -7509,9 +8127,22 @@ calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
         cm_net_free(c, net);
         return CALOMU_EMEMORY;
     }
-    cm_add_all(net);
+    cm_param_all(net);
     *out = net;
     return CALOMU_OK;
+}
+
+calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+{
+    calomu_status s = cm_architecture_check(c, a);
+    return s == CALOMU_OK ? cm_net_make(c, a, cm_list_new(c, a), out) : s;
+}
+
+/* Another network of the same list, which they share. */
+static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
+{
+    first->list->users++;
+    return cm_net_make(c, &first->arch, first->list, out);
 }
 
 cm_real *cm_net_values(const cm_net *net, const cm_param *p)
@@ -7545,178 +8176,113 @@ void cm_net_init(cm_net *net, uint64_t seed)
     }
 }
 
-/* ============================================================================================
-   9 Network: Figs. 4 and 5
-   ============================================================================================ */
+/* ---------------------------------------------------------------- 9.4 a plan carried out */
 
-typedef struct cm_cursor {           /* walks the table while the network is recorded */
+typedef struct cm_run {
     const cm_net *net;
+    const cm_schedule *p;
+    const cm_hits *hits;
+    cm_tensor *features;
     cm_real *gradient;               /* a block like net->trained, or NULL */
-    int next;
-} cm_cursor;
+    cm_tensor **value;               /* of each step */
+} cm_run;
 
-static cm_weight cm_next(cm_cursor *c)
+/* Parameter k of a layer. */
+static cm_weight cm_weight_of(const cm_run *u, const cm_layer *l, int k)
 {
-    const cm_param *p = &c->net->param[c->next++];
+    const cm_param *p = &u->net->param[l->param + k];
     cm_weight w;
-    w.x = cm_net_values(c->net, p);
-    w.dx = p->role == CM_TRAINED && c->gradient ? c->gradient + p->offset : NULL;
+    w.x = cm_net_values(u->net, p);
+    w.dx = p->role == CM_TRAINED && u->gradient ? u->gradient + p->offset : NULL;
     return w;
 }
 
-static cm_norm cm_next_norm(cm_cursor *c)
+static cm_norm cm_norm_of(const cm_run *u, const cm_layer *l)
 {
+    const cm_param *p = &u->net->param[l->param];
     cm_norm n;
-    n.weight = cm_next(c);
-    n.bias = cm_next(c);
-    n.sums = cm_net_values(c->net, &c->net->param[c->next++]);
-    n.squares = cm_net_values(c->net, &c->net->param[c->next++]);
-    n.batch = cm_net_values(c->net, &c->net->param[c->next++]);
-    n.count = cm_net_values(c->net, &c->net->param[c->next++]);
+    n.weight = cm_weight_of(u, l, 0);
+    n.bias = cm_weight_of(u, l, 1);
+    n.sums = cm_net_values(u->net, p + 2);
+    n.squares = cm_net_values(u->net, p + 3);
+    n.batch = cm_net_values(u->net, p + 4);
+    n.count = cm_net_values(u->net, p + 5);
     return n;
 }
 
-static const cm_weight cm_no_weight = { NULL, NULL };
-
-/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
-static cm_tensor *cm_squeeze(cm_graph *g, cm_cursor *p, cm_tensor *path)
+static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
 {
-    cm_weight a = cm_next(p), a0 = cm_next(p), b = cm_next(p), b0 = cm_next(p);
-    int c = path ? path->nc : 1;
-    cm_tensor *s = cm_linear(g, cm_mean(g, path), a, a0, cm_squeezed(c));
-    return cm_sigmoid(g, cm_linear(g, cm_swish(g, s), b, b0, c));
+    static const cm_weight none = { NULL, NULL };
+    const cm_layer *l = cm_layer_of(u->p, t);
+    cm_norm norm;
+    const cm_norm *n = t->norm < 0 ? NULL : &norm;
+    int then = n ? t->swish | (t->sums & CM_MEAN) : t->sums;
+    cm_weight w = cm_weight_of(u, l, 0), bias = l->bias ? cm_weight_of(u, l, 1) : none;
+    if (n) norm = cm_norm_of(u, &u->p->list->layer[t->norm]);
+    if (l->kind == CM_HITS_CONV)
+        return cm_sparse(g, u->hits, w, 0, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
+    return cm_conv_then(g, x, w, bias, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
 }
 
-/* Halo in front of a convolution of kernel 3 (stride 1) or 4 (stride 2), for nx rows of a plane. */
-static int cm_halo_for(const cm_graph *g, int nx, int kernel)
+static cm_tensor *cm_run_norm(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
 {
-    return kernel == 4 ? 2 : !cm_conv_wino(g, nx, 3, 1, 1);
+    cm_norm n = cm_norm_of(u, cm_layer_of(u->p, t));
+    if (t->values == CM_BY_GROUPS) return cm_batchnorm_by_groups(g, x, n, t->swish, t->halo);
+    if (t->values == CM_BY_ROWS) return cm_batchnorm_by_rows(g, x, n, t->swish, t->halo);
+    return cm_batchnorm(g, x, n, t->swish, t->halo, t->halo);
 }
 
-static cm_tensor *cm_batchnorm_for(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int kernel)
+static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
 {
-    return cm_batchnorm_by_groups(g, x, n, swish, x ? cm_halo_for(g, cm_nx(x), kernel) : 0);
-}
-
-/* Convolution, batch norm and Swish in front of a convolution of kernel 3.  In training `before` is
-   the result of the convolution, which the batch norm needs as long as it lives. */
-static cm_tensor *cm_conv_norm(cm_graph *g, cm_tensor *x, cm_weight w, int out, int kernel,
-                               int stride, int pad, cm_norm n, cm_tensor **before)
-{
-    if (!g->training) {
-        int nx = x ? (cm_nx(x) + 2 * pad - kernel) / stride + 1 : 0;
-        return cm_conv_then(g, x, w, cm_no_weight, out, kernel, stride, pad,
-                            cm_halo_for(g, nx, 3), &n, CM_SWISH_BEHIND);
+    const cm_layer *l = cm_layer_of(u->p, t);
+    cm_tensor *in[4];
+    int k;
+    for (k = 0; k < 4; k++) in[k] = t->in[k] < 0 ? NULL : u->value[t->in[k]];
+    if (t->join) return cm_join_for(g, in[0], t->scale, in[1], in[2], in[3], t->halo, t->deferred);
+    switch (l->kind) {
+    case CM_FEATURES: return u->features;
+    case CM_HITS_CONV:
+    case CM_CONV: return cm_run_conv(g, u, t, in[0]);
+    case CM_HITS_SUM: return cm_sparse_sum(g, u->hits, l->scale, t->halo);
+    case CM_LINEAR:
+        return cm_linear(g, in[0], cm_weight_of(u, l, 0), cm_weight_of(u, l, 1), l->nc);
+    case CM_NORM: return cm_run_norm(g, u, t, in[0]);
+    case CM_SWISH: return cm_swish(g, in[0]);
+    case CM_SIGMOID: return cm_sigmoid(g, in[0]);
+    case CM_MEAN_OF: return cm_mean(g, in[0]);
+    case CM_MAX_OF: return cm_max(g, in[0]);
+    case CM_POOL: return cm_pool(g, in[0], 0, l->nc, l->scale, t->halo);
+    case CM_CONCAT: return cm_concat(g, in[0], in[1]);
+    case CM_CHANNEL:
+    case CM_ADD_SCALED: break;       /* parts of joins and poolings, in every list that is made */
     }
-    *before = cm_conv(g, x, w, cm_no_weight, out, kernel, stride, pad, 0);
-    return cm_batchnorm_for(g, *before, n, 1, 3);
-}
-
-/* Fig. 4a: conv4, Swish, BN, conv3, Swish, BN beside pool, conv1; from the hits. */
-static cm_tensor *cm_first_block(cm_graph *g, cm_cursor *p, const cm_hits *hits, int out, int halo,
-                                 int wait)
-{
-    cm_weight w4 = cm_next(p);
-    cm_norm n2 = cm_next_norm(p), n5;
-    cm_weight w3 = cm_next(p), w1, b1;
-    cm_tensor *t, *u, *path, *gate, *pool, *shortcut, *y;
-    n5 = cm_next_norm(p);
-    if (g->training) {
-        u = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, 0, NULL, CM_SWISH_BEFORE);
-        u = cm_batchnorm_for(g, u, n2, CM_SWISH_BEFORE, 3);
-        t = cm_conv_then(g, u, w3, cm_no_weight, out, 3, 1, 1, 0, NULL, CM_SWISH_BEFORE);
-        cm_drop(g, u);
-        path = cm_batchnorm_by_rows(g, t, n5, CM_SWISH_BEFORE, 0);
-    } else {
-        t = cm_sparse(g, hits, w4, 0, out, 4, 2, 2, cm_halo_for(g, hits->nx / 2 + 1, 3), &n2,
-                      CM_SWISH_BEFORE);
-        path = cm_conv_then(g, t, w3, cm_no_weight, out, 3, 1, 1, 0, &n5,
-                            CM_SWISH_BEFORE | CM_MEAN);
-        cm_drop(g, t);
-        t = NULL;
-    }
-    gate = cm_squeeze(g, p, path);
-    w1 = cm_next(p);
-    b1 = cm_next(p);
-    (void)cm_next(p);                /* the energy sum's fixed weights are 1 */
-    pool = cm_sparse_sum(g, hits, 0.125, 0);     /* the energy sums are 8 times that, exactly */
-    shortcut = cm_conv(g, pool, w1, b1, out, 1, 1, 0, 0);
-    y = cm_join_for(g, pool, 8, shortcut, path, gate, halo, wait);
-    cm_drop(g, pool);
-    cm_drop(g, shortcut);
-    cm_drop(g, path);
-    cm_drop(g, t);
-    return y;
-}
-
-/* Figs. 4b, 4c: BN, Swish, conv, BN, Swish, conv3 beside the identity or, where the grid is
-   halved, Swish, BN, pool, conv1; there x has a halo, so that pooling can read channel 0. */
-static cm_tensor *cm_later_block(cm_graph *g, cm_cursor *p, cm_tensor *x, cm_stage s, int halo,
-                                 int wait)
-{
-    cm_norm n0 = cm_next_norm(p), n3;
-    cm_weight wa = cm_next(p), wb, w1;
-    cm_tensor *t, *u, *before = NULL, *path, *gate, *pool, *shortcut = x, *e = x, *y;
-    n3 = cm_next_norm(p);
-    wb = cm_next(p);
-    t = cm_batchnorm_for(g, x, n0, 1, s.down ? 4 : 3);
-    u = cm_conv_norm(g, t, wa, s.out, s.down ? 4 : 3, s.down ? 2 : 1, s.down ? 2 : 1, n3, &before);
-    cm_drop(g, t);
-    path = cm_conv_then(g, u, wb, cm_no_weight, s.out, 3, 1, 1, 0, NULL, CM_MEAN);
-    cm_drop(g, u);
-    cm_drop(g, before);
-    gate = cm_squeeze(g, p, path);
-    if (s.down) {
-        cm_norm n1 = cm_next_norm(p);
-        w1 = cm_next(p);
-        (void)cm_next(p);            /* the energy sum's fixed weights */
-        u = cm_batchnorm_by_rows(g, x, n1, CM_SWISH_BEFORE, 1);
-        pool = cm_pool(g, u, 0, s.in, 0.125, 0);
-        cm_drop(g, u);
-        shortcut = cm_conv(g, pool, w1, cm_no_weight, s.out, 1, 1, 0, 0);
-        cm_drop(g, pool);
-        e = cm_pool(g, x, 0, 1, 1, 0);
-    }
-    y = cm_join_for(g, e, 1, shortcut, path, gate, halo, wait);
-    cm_drop(g, path);
-    cm_drop(g, x);
-    if (s.down) {
-        cm_drop(g, shortcut);
-        cm_drop(g, e);
-    }
-    return y;
+    cm_graph_fail(g, CALOMU_EUSAGE, "the network has a layer that is computed in joins only");
+    return NULL;
 }
 
 cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, cm_tensor *features,
                           cm_real *gradient)
 {
-    cm_cursor p = { NULL, NULL, 0 };
-    cm_tensor *h = NULL, *t = features, *m;
-    int i;
-    p.net = net;
-    p.gradient = gradient;
+    cm_run u;
+    int i, k;
+    memset(&u, 0, sizeof u);
+    u.net = net;
+    u.p = &net->list->plan[2 * (g->training != 0) + cm_has_wino(g)];
+    u.hits = hits;
+    u.features = features;
+    u.gradient = gradient;
     if (net->arch.head ? !hits : !features) {
         cm_graph_fail(g, CALOMU_EUSAGE, "the network's input is missing");
         return NULL;
     }
-    for (i = 0; i < cm_stages(&net->arch); i++) {
-        cm_stage s = cm_stage_of(&net->arch, i);
-        int halo = (i + 1) % net->arch.blocks == 0;              /* the next one halves the grid */
-        int wait = i + 1 < cm_stages(&net->arch);
-        h = s.first ? cm_first_block(g, &p, hits, s.out, halo, wait)
-                    : cm_later_block(g, &p, h, s, halo, wait);
+    u.value = cm_small_take(g, (size_t)u.p->n * sizeof *u.value);
+    if (!u.value) return NULL;
+    for (i = 0; i < u.p->n; i++) {
+        u.value[i] = cm_run_step(g, &u, &u.p->step[i]);
+        if (!u.value[i]) return NULL;
+        for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next) cm_drop(g, u.value[k]);
     }
-    if (net->arch.head) {
-        m = cm_concat(g, cm_max(g, h), cm_mean(g, h));
-        cm_drop(g, h);
-        t = net->arch.n_features ? cm_concat(g, features, m) : m;
-    }
-    for (i = 0; i < 4; i++) {        /* 3 x (Linear, Swish-1), then one neuron */
-        cm_weight w = cm_next(&p), b = cm_next(&p);
-        t = cm_linear(g, t, w, b, i < 3 ? net->arch.body : 1);
-        if (i < 3) t = cm_swish(g, t);
-    }
-    return t;
+    return u.value[u.p->n - 1];
 }
 
 /* ---------------------------------------------------------------- networks on a device
@@ -10036,7 +10602,7 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     if (!m->net || !m->loss) s = CALOMU_EMEMORY;
     for (i = 0; s == CALOMU_OK && i < members; i++) {
         m->loss[i] = (double)CALOMU_ABSENT;
-        s = cm_net_new(c, a, &m->net[i]);
+        s = i == 0 ? cm_net_new(c, a, &m->net[i]) : cm_net_like(c, m->net[0], &m->net[i]);
     }
     for (i = 0; i < CALOMU_FEATURES; i++) m->info.deviation[i] = 1;
     if (s != CALOMU_OK) {

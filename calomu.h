@@ -744,8 +744,8 @@ CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *
                                 /* concat(scale * channel 0 of e, shortcut + gate*path), one pass */
 /* Runs the records in reverse; the gradient of the result must be set by the caller before
    (cm_gradient).  Afterwards only inputs (cm_input) and weights hold values and gradients: the
-   memory of every result has been used again.  In inference too, results that the network builder
-   has dropped are gone; its final output stays. */
+   memory of every result has been used again.  In inference too, results that the plan of the network
+   (section 9) has dropped are gone; its final output stays. */
 CM_LOCAL void cm_backward(cm_graph *g);
 CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
                                      /* t->dx, allocated and zeroed if not there */
@@ -768,8 +768,11 @@ typedef struct cm_param {
     size_t offset, count;            /* reals, in the block of its role */
 } cm_param;
 
-typedef struct cm_net {              /* one network: table and values */
+typedef struct cm_list cm_list;      /* of layers, and its plans; networks of a model share one */
+
+typedef struct cm_net {              /* one network: list, table and values */
     calomu_architecture arch;
+    cm_list *list;
     cm_param *param;
     int n_params;
     size_t n_trained, n_fixed, n_buffers;
@@ -782,6 +785,9 @@ CM_LOCAL void cm_net_init(cm_net *net, uint64_t seed);   /* Sec. 3.1: Kaiming, G
 CM_LOCAL void cm_net_free(calomu *c, cm_net *net);
 CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
 CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
+/* One line for each operation of the plan of inference or training: number, layer, operation, the
+   numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
+CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[200]);
 /* Records the network on g: features (may be NULL without features) and hits (NULL without a
    head) to one output per muon.  gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,

@@ -120,4 +120,12 @@ else
 fi
 if [ -z "$(ls left)" ]; then pass; else fail "nothing is left in TMPDIR" "$(ls left)"; fi
 
+# ---------------------------------------------------------------- the plan
+
+# That of the paper's network is stored: a change of a rule shows here, and is meant or mended.
+check "the plan" 0 "" "$PROGRAM" bench --plan
+same "the plan of the paper's network" out "$DATA/plan.txt"
+check "the plan of a model" 0 "head.3.esum" "$PROGRAM" bench --plan --model tiny.safetensors
+check "a plan of nothing" 4 "nothing.safetensors" "$PROGRAM" bench --plan --model nothing.safetensors
+
 cli_end

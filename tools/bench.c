@@ -1461,9 +1461,30 @@ static calomu_status bench_run(bench *b)
     return b->csv_path ? bench_csv(b) : CALOMU_OK;
 }
 
+/* --plan: of the model, or of the paper's network. */
+static calomu_status bench_plan(bench *b, int given)
+{
+    static const char *const modes[2] = { "Inference", "Training" };
+    const calomu_architecture paper = calomu_architecture_default();
+    calomu_model *m = NULL;
+    calomu_status s;
+    char line[200];
+    int training, i;
+    s = given ? calomu_model_load(b->c, b->model_path, &m) : cm_model_new(b->c, &paper, 1, &m);
+    if (s != CALOMU_OK) return tool_report(b->c, s);
+    for (training = 0; training < 2; training++) {
+        printf("%s%s: step, layer, operation, what it reads, z x x x y x channels, values; rules\n",
+               training ? "\n" : "", modes[training]);
+        for (i = 0; cm_net_plan(m->net[0], training, 0, i, line); i++) printf("%s\n", line);
+    }
+    calomu_model_free(m);
+    return CALOMU_OK;
+}
+
 int verb_bench(int argc, char **argv)
 {
     static bench b;
+    int plan = 0;
     tool_option options[] = {
         { .name = "data", .type = TOOL_STRING, .target = &b.data_path, .value = "FILE.cmu",
           .help = "muons to work on, again and again where a batch needs more" },
@@ -1476,6 +1497,8 @@ int verb_bench(int argc, char **argv)
           .help = "time for each measurement, at least (s)", .low = 0.01, .high = 3600 },
         { .name = "profile", .type = TOOL_FLAG, .target = &b.profile,
           .help = "only a training step, operation by operation" },
+        { .name = "plan", .type = TOOL_FLAG, .target = &plan,
+          .help = "only how the network is computed, of the paper or --model: each operation" },
         { .name = "scaling", .type = TOOL_STRING, .target = &b.scaling_path, .value = "OUT.csv",
           .help = "only cost per muon against batch size up to --batch, hits and cells" },
         { .name = "yardstick", .type = TOOL_STRING, .target = &b.yardstick, .value = "COMMAND",
@@ -1514,7 +1537,7 @@ int verb_bench(int argc, char **argv)
     code = (int)tool_open_on(&b.c, &b.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
-    code = (int)bench_run(&b);
+    code = (int)(plan ? bench_plan(&b, tool_given(&usage, "model")) : bench_run(&b));
     calomu_close(b.c);
     if (tool_stop) tool_signals_obey();
     return code;
