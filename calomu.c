@@ -8028,7 +8028,7 @@ static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[
                    norm && t->swish == CM_SWISH_BEHIND ? ", Swish" : "");
 }
 
-int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[200])
+int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320])
 {
     const cm_schedule *p = &net->list->plan[2 * (training != 0) + !direct];
     const cm_step *t = &p->step[step];
@@ -8053,7 +8053,7 @@ int cm_net_plan(const cm_net *net, int training, int direct, int step, char text
         if (t->rules >> k & 1)
             n += (size_t)snprintf(rules + n, sizeof rules - n, "%s%s", n ? ", " : "",
                                   cm_rule_names[k]);
-    (void)snprintf(text, 200, "%3d %-15s %-26s%-16s %dx%dx%dx%d  %s%s%s", step, l->name, operation,
+    (void)snprintf(text, 320, "%3d %-15s %-26s%-16s %dx%dx%dx%d  %s%s%s", step, l->name, operation,
                    reads, l->nz, l->nx, l->ny, l->nc, where, n ? "; " : "", rules);
     return 1;
 }

@@ -787,7 +787,7 @@ CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
 CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
 /* One line for each operation of the plan of inference or training: number, layer, operation, the
    numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
-CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[200]);
+CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320]);
 /* Records the network on g: features (may be NULL without features) and hits (NULL without a
    head) to one output per muon.  gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,

@@ -506,6 +506,32 @@ static void check_runs(calomu *c, test_random *r)
     }
 }
 
+/* Line by line as calomu bench --plan prints it. */
+static void check_plan(calomu *c)
+{
+    calomu_architecture a = calomu_architecture_default();
+    cm_net *net = NULL;
+    char path[1024], line[320], expected[320];
+    FILE *f = fopen(test_path(path, sizeof path, test.data, "plan.txt"), "r");
+    int training, i;
+    if (!CHECK(f, "%s is missing", path) || !CHECK_OK(c, cm_net_new(c, &a, &net))) return;
+    for (training = 0; training < 2; training++) {
+        if (training) CHECK(fgets(expected, sizeof expected, f) && expected[0] == '\n', "a line");
+        CHECK(fgets(expected, sizeof expected, f) && strstr(expected, training ? "Training"
+                                                                               : "Inference"),
+              "no title");
+        for (i = 0; cm_net_plan(net, training, 0, i, line); i++) {
+            CHECK(fgets(expected, sizeof expected, f), "plan: step %d is not stored", i);
+            expected[strcspn(expected, "\n")] = 0;
+            CHECK(strcmp(line, expected) == 0, "plan: %s\n    stored: %s", line, expected);
+        }
+        CHECK(i > 100, "%d steps", i);
+    }
+    CHECK(!fgets(expected, sizeof expected, f), "stored, but no step: %s", expected);
+    (void)fclose(f);
+    cm_net_free(c, net);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = test_seed_of(argc, argv, 20220081);
@@ -517,6 +543,7 @@ int main(int argc, char **argv)
         check_counts(c);
         check_manifest(c);
         check_init(c);
+        check_plan(c);
         check_shapes(c);
         check_refusals(c);
         check_runs(c, &r);

@@ -198,7 +198,7 @@ static double bench_resident(void)
 static void bench_say(const bench *b, const char *format, ...) TOOL_PRINTF(2, 3);
 static void bench_say(const bench *b, const char *format, ...)
 {
-    char line[200];
+    char line[320];
     va_list args;
     int n;
     va_start(args, format);
@@ -343,7 +343,7 @@ static double bench_best(const bench_side *s)
 
 static int bench_take_turn(bench_side *s)
 {
-    char line[200];
+    char line[320];
     double seconds;
     if (!s->to || fputs("go\n", s->to) < 0 || fflush(s->to) != 0) return 0;
     if (!bench_line(s, line, sizeof line)) return 0;
@@ -1468,7 +1468,7 @@ static calomu_status bench_plan(bench *b, int given)
     const calomu_architecture paper = calomu_architecture_default();
     calomu_model *m = NULL;
     calomu_status s;
-    char line[200];
+    char line[320];
     int training, i;
     s = given ? calomu_model_load(b->c, b->model_path, &m) : cm_model_new(b->c, &paper, 1, &m);
     if (s != CALOMU_OK) return tool_report(b->c, s);
