@@ -177,6 +177,7 @@ int verb_features(int argc, char **argv)
     tool_operand operands[] = { { .name = "IN.cmu", .target = &in }, { .name = NULL } };
     tool_option options[] = {
         { .name = "out", .type = TOOL_STRING, .target = &out, .value = "OUT.cmu",
+          .file = TOOL_REPLACES,
           .help = "data file to write; may be the same as IN.cmu", .needed = 1 },
         TOOL_OPTION_CONVENTION(&convention),
         TOOL_OPTION_GROW(&preset.grow),

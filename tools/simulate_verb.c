@@ -339,6 +339,7 @@ int verb_simulate(int argc, char **argv)
     {
         tool_option options[] = {
             { .name = "out", .type = TOOL_STRING, .target = &job->out, .value = "OUT.cmu",
+              .file = TOOL_WRITES,
               .help = "data file to write", .needed = 1 },
             { .name = "n", .type = TOOL_U64, .target = &job->n, .value = "N",
               .help = "number of muons", .needed = 1, .low = 1, .high = 1e15 },
