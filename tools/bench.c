@@ -246,6 +246,7 @@ static void bench_child(bench *b, bench_job job, int batch, int threads, const i
     b->in = pipes[0];
     b->out = pipes[3];
     b->job_threads = threads;
+    if (threads > 1 && tool_threads_start(threads) != CALOMU_OK) _exit(CALOMU_EMEMORY);
     _exit((int)job(b, batch));       /* the parent's buffered output must not be written again */
 }
 
@@ -1514,7 +1515,7 @@ int verb_bench(int argc, char **argv)
     b.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    if (b.machine.threads == 0) b.machine.threads = calomu_threads_available();
+    if (b.machine.threads == 0) b.machine.threads = tool_threads_default();
     code = (int)tool_open_on(&b.c, &b.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();

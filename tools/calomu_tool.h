@@ -93,13 +93,20 @@ typedef struct tool_machine {        /* where a network is computed */
     int math;                        /* a calomu_math */
 } tool_machine;
 
-/* Opens a context whose notices go to tool_notice; threads 0: all cores.  Reports failures. */
+/* Opens a context whose notices go to tool_notice; threads 0: tool_threads_default.  Reports
+   failures. */
 calomu_status tool_open(calomu **c, int threads);
 /* The same where the person wants it: --device and --math, which are checked here. */
 calomu_status tool_open_on(calomu **c, const tool_machine *machine, int recompute);
 int tool_device_number(const tool_machine *machine);     /* N of cuda:N, checked already */
 /* Number of the calling thread in its team, from 0: which of the threads' contexts is its own. */
 int tool_thread(void);
+/* As many threads as OMP_NUM_THREADS, the process's processors (taskset, a batch system) and the
+   quota of its control groups (a container) allow; at least 1. */
+int tool_threads_default(void);
+/* Starts n threads (0: the default) for OpenMP, which would end the program if the system did not
+   give them; EMEMORY then, reported.  Not before a fork. */
+calomu_status tool_threads_start(int n);
 
 /* ---------------------------------------------------------------- files (files.c) */
 
@@ -177,7 +184,8 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 /* Options that several verbs share. */
 #define TOOL_OPTION_THREADS(pointer_to_int32) \
     { .name = "threads", .type = TOOL_INT, .target = (pointer_to_int32), .value = "N", \
-      .help = "threads", .preset = "all cores", .low = 1, .high = 4096 }
+      .help = "threads", .preset = "as OMP_NUM_THREADS, processors and container allow", \
+      .low = 1, .high = 4096 }
 #define TOOL_OPTIONS_MACHINE(machine) \
     { .name = "device", .type = TOOL_STRING, .target = &(machine).device, \
       .value = "cpu|cuda[:N]", .help = "where the network is computed; N: which GPU" }, \

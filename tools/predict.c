@@ -199,7 +199,8 @@ int verb_predict(int argc, char **argv)
     j.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    code = (int)tool_open_on(&j.c, &j.machine, 0);
+    code = (int)tool_threads_start((int)j.machine.threads);
+    if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
     code = (int)predict_run(&j, &usage);

@@ -1086,7 +1086,8 @@ int verb_train(int argc, char **argv)
     if (code >= 0) return code;
     code = (int)train_check(&j);
     if (code != CALOMU_OK) return code;
-    code = (int)tool_open_on(&j.c, &j.machine, j.recompute);
+    code = (int)tool_threads_start((int)j.machine.threads);
+    if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, j.recompute);
     if (code != CALOMU_OK) return code;
     code = (int)train_job_run(&j);
     free(j.checkpoint_path);
