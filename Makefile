@@ -14,9 +14,9 @@ HDF5    := $(shell pkg-config --exists hdf5 2>/dev/null && pkg-config --cflags -
 ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
-VERBS    = main options progress csv signals info import features train predict evaluate plot \
+VERBS    = main messages options progress files threads csv signals info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
-SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
+SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
