@@ -837,7 +837,7 @@ static void check_tensors(calomu *c, const calomu_model *m, const test_batch *b)
     double out[MUONS], back[MUONS];
     cm_st_tensor *t;
     edit e;
-    uint64_t n;
+    uint32_t n;
 #define EDIT(change) \
     e = edit_begin(c, model_file); \
     change; \
@@ -852,13 +852,13 @@ static void check_tensors(calomu *c, const calomu_model *m, const test_batch *b)
     EDIT(t = edit_tensor(&e, "body.2.bias"); t->count = t->shape[0] = 0);
     EDIT(t = edit_tensor(&e, "head.0.path.2.batch"); t->dtype = CM_U8);
     EDIT(t = edit_tensor(&e, "body.2.weight"); t->data = e.data; t->dtype = CM_I64);
-    EDIT(strcpy(edit_tensor(&e, "tail.weight")->name, "tail.weighs"));
-    EDIT(strcpy(edit_tensor(&e, "head.0.esum.weight")->name, "head.0.esum.weighs"));
+    EDIT(edit_tensor(&e, "tail.weight")->name = "tail.weighs");
+    EDIT(edit_tensor(&e, "head.0.esum.weight")->name = "head.0.esum.weighs");
     EDIT(edit_remove(&e, "tail.bias"));
     EDIT(edit_remove(&e, "head.1.esum.weight"));
     EDIT(e.st.n_tensors = 0);
     EDIT(t = &e.st.tensor[e.st.n_tensors++]; *t = *edit_tensor(&e, "tail.bias");
-         strcpy(t->name, "tail.bios"));
+         t->name = "tail.bios");
     EDIT(edit_double(&e, "body.2.bias", 1e300));
 #undef EDIT
     e = edit_begin(c, model_file);
@@ -897,6 +897,8 @@ static void check_edits(calomu *c, const calomu_model *m, const test_batch *b)
 }
 
 /* ---------------------------------------------------------------- bare state_dicts */
+
+static double zeros[CALOMU_FEATURES], ones[CALOMU_FEATURES];     /* no standardisation */
 
 /* The model's tensors without metadata, as PyTorch code would save them. */
 static void write_bare(calomu *c, const calomu_model *m, int with_sums)
@@ -991,7 +993,7 @@ static void import_refused(calomu *c, const char *what)
 {
     calomu_architecture base = calomu_architecture_default();
     calomu_model *m = NULL;
-    calomu_status s = calomu_model_import(c, bare_file, &base, NULL, NULL, &m);
+    calomu_status s = calomu_model_import(c, bare_file, &base, zeros, ones, &m);
     CHECK(s == CALOMU_EFORMAT && !m && *calomu_message(c), "%s: status %d, %s", what, (int)s,
           calomu_message(c));
     calomu_model_free(m);
@@ -1015,9 +1017,9 @@ static void check_bad_imports(calomu *c)
     EDIT(edit_remove(&e, "body.0.weight"));
     EDIT(edit_remove(&e, "head.3.se.b.bias"));
     EDIT(edit_remove(&e, "head.2.path.2.weight"));
-    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.4.se.b.bias"));
-    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.999999999.se.b.bias"));
-    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "tail.weights"));
+    EDIT(edit_tensor(&e, "head.3.se.b.bias")->name = "head.4.se.b.bias");
+    EDIT(edit_tensor(&e, "head.3.se.b.bias")->name = "head.999999999.se.b.bias");
+    EDIT(edit_tensor(&e, "head.3.se.b.bias")->name = "tail.weights");
     EDIT(t = edit_tensor(&e, "body.0.weight"); t->count -= t->shape[0]; t->shape[1]--);
     EDIT(t = edit_tensor(&e, "body.0.weight"); t->count = t->shape[0] = 0);
     EDIT(t = edit_tensor(&e, "body.0.weight"); t->rank = 1; t->shape[0] = t->count);
@@ -1035,12 +1037,15 @@ static void check_bad_imports(calomu *c)
     import_refused(c, "absurd growth");
     write_bare(c, m, 1);
     mean[3] = (double)NAN;
-    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, NULL, &none), CALOMU_EUSAGE);
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, ones, &none), CALOMU_EUSAGE);
     mean[3] = -1;
-    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, mean, &none), CALOMU_EUSAGE);
-    mean[3] = 0;                     /* a deviation of 0 counts as 1 */
-    CHECK_OK(c, calomu_model_import(c, bare_file, &a, NULL, mean, &none));
-    CHECK(none->info.deviation[3] == 1 && none->info.mean[5] == 0, "standardisation");
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, zeros, mean, &none), CALOMU_EUSAGE);
+    mean[3] = 0;                     /* nothing is assumed */
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, NULL, &none), CALOMU_EFORMAT);
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, NULL, &none), CALOMU_EFORMAT);
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, ones, &none), CALOMU_EFORMAT);
+    CHECK_OK(c, calomu_model_import(c, bare_file, &a, zeros, mean, &none));
+    CHECK(none->info.deviation[3] == 1 && none->info.mean[5] == 0, "a deviation of 0 counts as 1");
     refused(c, bare_file, "a state_dict where a model is wanted");
 #undef EDIT
     calomu_model_free(none);
@@ -1136,7 +1141,7 @@ static int try_all(calomu *c, const test_batch *b, const double *expected)
     for (i = 0; i < MUONS; i++) out[i] = each[i] = -7;
     s = calomu_model_load(c, model_file, &single[0]);
     if (s == CALOMU_OK)
-        s = calomu_model_import(c, bare_file, &base, NULL, NULL, &single[1]);
+        s = calomu_model_import(c, bare_file, &base, zeros, ones, &single[1]);
     if (s == CALOMU_OK) s = calomu_model_join(c, single, 2, &all);
     if (s == CALOMU_OK) s = calomu_predict(c, all, NULL, b->event, MUONS, out, each);
     if (s == CALOMU_OK) {
@@ -1164,7 +1169,7 @@ static void check_no_memory(calomu *c, const calomu_model *m, const test_batch *
     CHECK_OK(c, calomu_model_save(c, m, model_file));
     write_bare(c, m, 1);
     CHECK_OK(c, calomu_model_load(c, model_file, &single[0]));
-    CHECK_OK(c, calomu_model_import(c, bare_file, &base, NULL, NULL, &single[1]));
+    CHECK_OK(c, calomu_model_import(c, bare_file, &base, zeros, ones, &single[1]));
     CHECK_OK(c, calomu_model_join(c, single, 2, &all));
     CHECK_OK(c, calomu_predict(c, all, NULL, b->event, MUONS, expected, NULL));
     calomu_model_free(all);
@@ -1321,12 +1326,14 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220082;
     test_random r = test_seed(seed);
     calomu *c = NULL;
+    int i = 0;
     test_begin(argc, argv);
     printf("test_model: seed %llu\n", (unsigned long long)seed);
     model_file = test_path(path_[0], sizeof path_[0], test.tmp, "model_a.safetensors");
     other_file = test_path(path_[1], sizeof path_[1], test.tmp, "model_b.safetensors");
     bare_file = test_path(path_[2], sizeof path_[2], test.tmp, "model_bare.safetensors");
     data_file = test_path(path_[3], sizeof path_[3], test.tmp, "model.cmu");
+    while (i < CALOMU_FEATURES) ones[i++] = 1;
     if (calomu_open(&c, NULL) != CALOMU_OK) return 1;
     check_menus(c);
     check_hybrid(c, &r);
