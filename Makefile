@@ -15,7 +15,7 @@ ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main options progress csv signals info import features train predict evaluate plot \
-           model_import bench simulate simulate_verb electronics perturb
+           model_import model_join bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate

@@ -10419,34 +10419,51 @@ static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
         }
 }
 
+/* How many members the models have together, if they fit each other. */
+static calomu_status cm_join_members(calomu *c, calomu_model *const *models, int n, int *members)
+{
+    char why[160];
+    int i, total = 0;
+    for (i = 0; i < n && total <= 1000; i++) {
+        cm_architecture_differ(&models[i]->info.architecture, &models[0]->info.architecture, why);
+        if (why[0])
+            return cm_fail(c, CALOMU_EUSAGE, "model %d is of another architecture than model 0: %s",
+                           i, why);
+        total += models[i]->info.members;
+    }
+    if (total < 1 || total > 1000)
+        return cm_fail(c, CALOMU_EUSAGE, "an ensemble has 1 to 1000 members");
+    *members = total;
+    return CALOMU_OK;
+}
+
+/* The members of a model, from number `to` on in m. */
+static void cm_join_add(const calomu_model *m, int to, const calomu_model *from)
+{
+    const calomu_model_info *info = &from->info;
+    int i, same = memcmp(info->mean, m->info.mean, sizeof info->mean) == 0
+        && memcmp(info->deviation, m->info.deviation, sizeof info->deviation) == 0;
+    for (i = 0; i < info->members; i++) {
+        cm_net_copy(m->net[to + i], from->net[i]);
+        if (!same) cm_restandardise(m->net[to + i], info, &m->info);
+        m->loss[to + i] = from->loss[i];
+        m->training[to + i] = from->training[i];
+    }
+}
+
 calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
                                 calomu_model **ensemble)
 {
     calomu_model *m = NULL;
-    char why[160];
-    calomu_status s;
-    int i;
-    if (n < 1 || n > 1000)
-        return cm_fail(c, CALOMU_EUSAGE, "an ensemble has 1 to 1000 members, not %d", n);
-    for (i = 0; i < n; i++) {
-        if (models[i]->info.members != 1)
-            return cm_fail(c, CALOMU_EUSAGE, "member %d is an ensemble itself", i);
-        cm_architecture_differ(&models[i]->info.architecture, &models[0]->info.architecture, why);
-        if (why[0])
-            return cm_fail(c, CALOMU_EUSAGE, "member %d is of another architecture than member 0:"
-                           " %s", i, why);
-    }
-    s = cm_model_new(c, &models[0]->info.architecture, n, &m);
+    int i, members = 0, at = 0;
+    calomu_status s = cm_join_members(c, models, n, &members);
+    if (s == CALOMU_OK) s = cm_model_new(c, &models[0]->info.architecture, members, &m);
     if (s != CALOMU_OK) return s;
     memcpy(m->info.mean, models[0]->info.mean, sizeof m->info.mean);
     memcpy(m->info.deviation, models[0]->info.deviation, sizeof m->info.deviation);
     for (i = 0; i < n; i++) {
-        cm_net_copy(m->net[i], models[i]->net[0]);
-        if (memcmp(models[i]->info.mean, m->info.mean, sizeof m->info.mean) != 0
-            || memcmp(models[i]->info.deviation, m->info.deviation, sizeof m->info.mean) != 0)
-            cm_restandardise(m->net[i], &models[i]->info, &m->info);
-        m->loss[i] = models[i]->loss[0];
-        m->training[i] = models[i]->training[0];
+        cm_join_add(m, at, models[i]);
+        at += models[i]->info.members;
     }
     return cm_model_finish(c, CALOMU_OK, m, ensemble);
 }
@@ -10640,8 +10657,9 @@ static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st,
         if (!t) continue;
         part[i].t.dtype = t->dtype;
         if (!cm_part_decode(part + i, t->data))
-            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds a value that is not finite",
-                           path, t->name);
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds a value that is not finite%s",
+                           path, t->name, t->dtype != CM_F16 ? ""
+                           : ": F16 ends at 65504; keep the buffers of batch norms in F32");
         for (j = 0; fixed && j < (int)part[i].t.count; j++)
             if (part[i].reals[j] != 1)
                 return cm_fail(c, CALOMU_EFORMAT, "%s: %s: the energy sum's weights must be 1",
@@ -11062,7 +11080,9 @@ static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *s
     if (s == CALOMU_OK) s = cm_model_fill(c, path, st, info, &m);
     if (s == CALOMU_OK && !standard && cm_model_uses_features(m))
         s = cm_fail(c, CALOMU_EFORMAT, "%s: a network of %d features, and their mean and standard"
-                    " deviation are not given", path, (int)info->architecture.n_features);
+                    " deviation are not given: add --like MODEL (of calomu), or"
+                    " --features-mean-std FILE.csv or none", path,
+                    (int)info->architecture.n_features);
     if (s == CALOMU_OK && like) {
         memcpy(m->loss, like->loss, (size_t)members * sizeof *m->loss);
         memcpy(m->training, like->training, (size_t)members * sizeof *m->training);

@@ -300,8 +300,8 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
 /* The same for weights that come back: everything else is that of `like`. */
 calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu_model *like,
                                        calomu_model **model);
-/* One ensemble of n single networks of the same architecture (inputs stay the caller's).
-   Members are weighted by 1/(their validation loss), Sec. 3.2.4. */
+/* One ensemble of the members of n models, at most 1000, of the same architecture (inputs stay the
+   caller's).  Members are weighted by 1/(their validation loss), Sec. 3.2.4. */
 calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
                                 calomu_model **ensemble);
 const calomu_model_info *calomu_model_describe(const calomu_model *model);
