@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FIXED = 24, HEADER = 568, TRAILER = 48 };
@@ -1566,6 +1567,178 @@ static void test_no_memory(void)
     set_free(s);
 }
 
+/* ---- memory before validation: at most twice the file and 1 MiB, whatever the file holds */
+
+typedef struct meter { size_t live, peak; } meter;
+
+enum { METER_HEAD = 16 };            /* keeps the size, and the alignment of malloc */
+
+static void *meter_allocate(void *user, size_t size)
+{
+    meter *m = user;
+    unsigned char *p = malloc(size + METER_HEAD);
+    if (!p) return NULL;
+    memcpy(p, &size, sizeof size);
+    m->live += size;
+    if (m->live > m->peak) m->peak = m->live;
+    return p + METER_HEAD;
+}
+
+static void meter_release(void *user, void *memory)
+{
+    meter *m = user;
+    unsigned char *p = memory;
+    size_t size;
+    memcpy(&size, p - METER_HEAD, sizeof size);
+    m->live -= size;
+    free(p - METER_HEAD);
+}
+
+/* What tmp_b takes to be read as whatever it is. */
+static void check_peak(const char *what, int whole)
+{
+    meter m = { 0, 0 };
+    calomu_options o = { 0 };
+    calomu *c = NULL;
+    calomu_file_kind kind;
+    calomu_model *model = NULL;
+    calomu_data *data = NULL;
+    size_t n, start;
+    o.allocate = meter_allocate;
+    o.release = meter_release;
+    o.user = &m;
+    free(slurp(tmp_b, &n));
+    if (calomu_open(&c, &o)) exit(1);
+    start = m.live;
+    (void)calomu_file_identify(c, tmp_b, &kind);
+    (void)calomu_model_load(c, tmp_b, &model);
+    (void)calomu_checkpoint_describe(c, tmp_b, NULL, NULL, NULL);
+    (void)calomu_data_open(c, tmp_b, &data);
+    calomu_model_free(model);
+    calomu_data_close(data);
+    (void)calomu_model_import(c, tmp_b, NULL, NULL, NULL, &model);
+    CHECK(!model && m.live == start, "%s: a model, or %zu bytes lost", what, m.live - start);
+    CHECK(m.peak - start <= 2 * n + (1 << 20), "%s: %zu bytes for a file of %zu", what,
+          m.peak - start, n);
+    CHECK(!whole || m.peak - start >= n, "%s: %zu bytes for a file of %zu?", what, m.peak - start,
+          n);
+    calomu_close(c);
+}
+
+/* A header that repeats a text; %d in it becomes the number. */
+static void write_repeated(const char *first, const char *format, int times, const char *last)
+{
+    char *header = malloc(strlen(first) + strlen(last) + (size_t)times * (strlen(format) + 8) + 9);
+    size_t n;
+    int i;
+    if (!header) exit(1);
+    n = (size_t)sprintf(header + 8, "%s", first);
+    for (i = 0; i < times; i++) {
+        const char *at = strchr(format, '%');
+        int before = at ? (int)(at - format) : (int)strlen(format);
+        n += (size_t)sprintf(header + 8 + n, "%.*s", before, format);
+        if (at) n += (size_t)sprintf(header + 8 + n, "%d%s", i, at + 1);
+    }
+    n += (size_t)sprintf(header + 8 + n, "%s", last);
+    put_number((unsigned char *)header, n, 8);
+    spill(tmp_b, header, n + 8);
+    free(header);
+}
+
+#define EMPTY_TENSOR "{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}"
+
+static void test_memory_headers(calomu *c)
+{
+    cm_st st;
+    write_repeated("{", "{:", 1500000, "");
+    check_peak("braces and colons", 1);
+    write_repeated("{", "\"\":{},", 500000, "}");
+    check_peak("empty objects", 1);
+    write_repeated("{\"\":", "{\"dtype\":", 500000, "");
+    check_peak("objects in objects", 1);
+    write_repeated("{\"__metadata__\":{", "\"\":\"\",", 500000, "\"k\":\"\"}}");
+    check_peak("metadata", 1);
+    CHECK_FAILS(c, cm_st_read(c, tmp_b, &st), CALOMU_EFORMAT);
+    write_repeated("{\"__metadata__\":{\"", "{:\\\"", 500000, "\":\"\"}}");
+    check_peak("a long key", 1);
+    CHECK_OK(c, cm_st_read(c, tmp_b, &st));
+    CHECK(st.n_meta == 1 && strlen(st.meta[0].key) == 1500000, "%d entries", st.n_meta);
+    cm_st_free(c, &st);
+    write_repeated("{", "\"%\":" EMPTY_TENSOR ",", 60000, "\"a\":" EMPTY_TENSOR "}");
+    check_peak("many tensors", 1);
+    CHECK_OK(c, cm_st_read(c, tmp_b, &st));
+    CHECK(st.n_tensors == 60001 && cm_st_find(&st, "59999") && cm_st_find(&st, "0")
+          && cm_st_find(&st, "a") && !cm_st_find(&st, "60000") && !cm_st_find(&st, ""),
+          "%d tensors", st.n_tensors);
+    cm_st_free(c, &st);
+    write_repeated("{", "\"\":" EMPTY_TENSOR ",", 60000, "\"a\":" EMPTY_TENSOR "}");
+    check_peak("many tensors of one name", 1);
+    write_repeated("{\"__metadata__\":{", "\"%\":\"\",", 30000, "\"k\":\"v\"}}");
+    CHECK_OK(c, cm_st_read(c, tmp_b, &st));      /* within limits, whatever they mean */
+    CHECK(st.n_meta == 30001 && cm_st_find_meta(&st, "29999") && !cm_st_find_meta(&st, "30000")
+          && !strcmp(cm_st_find_meta(&st, "k"), "v"), "%d entries", st.n_meta);
+    cm_st_free(c, &st);
+}
+
+/* Metadata that name the largest network or ensemble, with the right checksum and no tensors. */
+static void test_memory_networks(calomu *c)
+{
+    static const char *const key[] = { "architecture.head", "architecture.blocks",
+                                       "architecture.body", "members", "architecture.growth" };
+    static char value[5][8] = { "1", "64", "4096", "1000", "1.3" };
+    calomu_architecture a = calomu_architecture_default();
+    calomu_model *m = NULL;
+    cm_st st;
+    int i, k, keep;
+    a.head = 0;
+    a.body = 1;
+    CHECK_OK(c, cm_model_new(c, &a, 1, &m));
+    CHECK_OK(c, calomu_model_save(c, m, tmp_a));
+    calomu_model_free(m);
+    if (!CHECK_OK(c, cm_st_read(c, tmp_a, &st))) return;
+    for (k = 0; k < 5; k++) {
+        for (i = 0; i < st.n_meta; i++)
+            if (!strcmp(st.meta[i].key, key[k])) st.meta[i].value = value[k];
+        CHECK_OK(c, cm_st_write(c, tmp_b, &st));
+        check_peak(key[k], 0);
+        keep = st.n_tensors;
+        st.n_tensors = 0;
+        CHECK_OK(c, cm_st_write(c, tmp_b, &st));
+        check_peak(key[k], 0);
+        st.n_tensors = keep;
+    }
+    cm_st_free(c, &st);
+}
+
+/* An ensemble is read in a time that grows with its size: four times the members, about four times
+   the time, and not sixteen. */
+static void test_linear(calomu *c)
+{
+    calomu_architecture a = calomu_architecture_default();
+    double seconds[2];
+    int k;
+    a.head = 0;
+    a.body = 1;
+    for (k = 0; k < 2; k++) {
+        calomu_model *m = NULL;
+        clock_t start, least = 0;
+        int round;
+        CHECK_OK(c, cm_model_new(c, &a, k ? 1000 : 250, &m));
+        CHECK_OK(c, calomu_model_save(c, m, tmp_b));
+        calomu_model_free(m);
+        for (round = 0; round < 3; round++) {
+            start = clock();
+            CHECK_OK(c, calomu_model_load(c, tmp_b, &m));
+            start = clock() - start;
+            if (round == 0 || start < least) least = start;
+            calomu_model_free(m);
+        }
+        seconds[k] = (double)least / CLOCKS_PER_SEC;
+    }
+    CHECK(seconds[1] <= 9 * seconds[0] + 0.01, "250 members %g s, 1000 members %g s", seconds[0],
+          seconds[1]);
+}
+
 int main(int argc, char **argv)
 {
     calomu *c = NULL;
@@ -1606,6 +1779,9 @@ int main(int argc, char **argv)
     test_safetensors_damage(c);
     test_headers(c);
     test_headers_random(c);
+    test_memory_headers(c);
+    test_memory_networks(c);
+    test_linear(c);
     test_no_memory();
     calomu_close(c);
     (void)unlink(tmp_a);
