@@ -2767,34 +2767,36 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 /* ---- whether a file's tensors are those that a network has
 
    Looked at before memory is taken for values.  Every tensor that does not fit is named, as far as
-   the text goes; the others are counted. */
+   the text goes, half of which is for those that the network lacks; the others are counted. */
 
 typedef struct cm_fit {
     const cm_st *st;
     unsigned char *seen;             /* 1: this tensor of the file is one of the network's */
     char text[320];
-    size_t used;
-    int more;                        /* faults that the text does not hold */
+    size_t used, room;               /* bytes of the text; how many may be by now */
+    int full, more;                  /* 1: no room for the last fault; faults without room */
 } cm_fit;
 
 static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
 {
     memset(f, 0, sizeof *f);
     f->st = st;
+    f->room = sizeof f->text / 2;
     f->seen = cm_allocate(c, (size_t)st->n_tensors, 1);
     return f->seen ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
 static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
 {
-    size_t room = sizeof f->text - f->used;
-    int n = f->more ? 0 : snprintf(f->text + f->used, room, "%s%.80s %s", f->used ? "; " : "", name,
+    size_t room = f->room - f->used;
+    int n = f->full ? 0 : snprintf(f->text + f->used, room, "%s%.80s %s", f->used ? "; " : "", name,
                                    what);
     if (n > 0 && (size_t)n < room) {
         f->used += (size_t)n;
         return;
     }
     f->text[f->used] = 0;
+    f->full = 1;
     f->more++;
 }
 
@@ -2839,6 +2841,8 @@ static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm
 {
     char more[40] = "";
     int i;
+    f->room = sizeof f->text;
+    f->full = 0;
     for (i = 0; s == CALOMU_OK && i < f->st->n_tensors; i++)
         if (!f->seen[i]) cm_fit_fault(f, f->st->tensor[i].name, "is no tensor of the network");
     cm_release(c, f->seen);
