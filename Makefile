@@ -14,8 +14,9 @@ HDF5    := $(shell pkg-config --exists hdf5 2>/dev/null && pkg-config --cflags -
 ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
-VERBS    = main messages options progress files threads csv signals info import features train predict evaluate plot \
-           model_import bench simulate simulate_verb electronics perturb
+VERBS    = main messages options progress files threads csv signals info import features train \
+           predict evaluate plot model_import model_join bench simulate simulate_verb electronics \
+           perturb
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate

@@ -617,12 +617,59 @@ calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g)
     return CALOMU_OK;
 }
 
+/* The larger of two lengths whose signs do not matter. */
+static double cm_longer(double a, double b)
+{
+    return fabs(a) > fabs(b) ? fabs(a) : fabs(b);
+}
+
+/* Whether a and b are one length that went through a float32, or not at all: within 1e-6 of the
+   pitch, far below what a cell's place is known to.  Far from the origin a float32 loses more: half
+   of its last place is allowed, but never a thousandth of a pitch. */
+static int cm_same_length(double a, double b, double pitch)
+{
+    double least = 1e-6 * pitch, rounded = cm_longer(a, b) / 16777216, most = 1e-3 * pitch;
+    if (rounded > least) least = rounded < most ? rounded : most;
+    return fabs(a - b) <= least;
+}
+
+/* The first thing in which two geometries differ, with both values, or "" if they are the same: the
+   one rule, whoever compares. */
+static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *b, char text[160])
+{
+    char one[32], other[32];
+    int i;
+    text[0] = 0;
+    if (a->nz != b->nz || a->nx != b->nx || a->ny != b->ny)
+        (void)snprintf(text, 160, "%d x %d x %d cells against %d x %d x %d (z, x, y)", (int)a->nz,
+                       (int)a->nx, (int)a->ny, (int)b->nz, (int)b->nx, (int)b->ny);
+    for (i = 0; i < 6 && !text[0]; i++) {
+        int axis = i % 3;
+        double x = i < 3 ? a->pitch[axis] : a->origin[axis];
+        double y = i < 3 ? b->pitch[axis] : b->origin[axis];
+        if (!cm_same_length(x, y, cm_longer(a->pitch[axis], b->pitch[axis])))
+            (void)snprintf(text, 160, "%s along %c: %s mm against %s mm",
+                           i < 3 ? "pitch" : "low corner", "zxy"[axis], calomu_number(one, x, 15),
+                           calomu_number(other, y, 15));
+    }
+    if (!text[0] && !(fabs(a->field - b->field) <= 1e-6 * cm_longer(a->field, b->field)))
+        (void)snprintf(text, 160, "field: %s T against %s T", calomu_number(one, a->field, 15),
+                       calomu_number(other, b->field, 15));
+}
+
+calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a,
+                                      const calomu_geometry *b)
+{
+    char text[160];
+    cm_geometry_differ(a, b, text);
+    return text[0] ? cm_fail(c, CALOMU_EFORMAT, "%s", text) : CALOMU_OK;
+}
+
 static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
 {
-    int i, same = a->nz == b->nz && a->nx == b->nx && a->ny == b->ny && a->field == b->field;
-    for (i = 0; i < 3; i++)
-        same = same && a->pitch[i] == b->pitch[i] && a->origin[i] == b->origin[i];
-    return same;
+    char text[160];
+    cm_geometry_differ(a, b, text);
+    return !text[0];
 }
 
 float calomu_absent(void)
@@ -1879,6 +1926,7 @@ static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t c
                      cm_packed *k)
 {
     memset(k, 0, sizeof *k);
+    k->gap = k->code = p;
     if (n == 0) return length == 8;
     if (n > cells || length < CM_PACKED + 8) return 0;
     length -= CM_PACKED + 8;
@@ -1961,7 +2009,8 @@ static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t num
     s = cm_need(out->owner_, &out->memory_[1], &out->size_[1], used * sizeof *hits,
                 (used + n) * sizeof *hits);
     if (s) return cm_fail(c, s, "%s", calomu_message(out->owner_));
-    hits = (calomu_hit *)out->memory_[1] + used;
+    hits = out->memory_[1];
+    if (hits) hits += used;          /* NULL + 0 is not defined */
     if (!cm_unpack_cells(&k, cells, hits) || !cm_unpack_energies(&k, hits))
         return cm_fail(c, CALOMU_EFORMAT, "%s: event %llu: impossible cells or energies", d->path,
                        (unsigned long long)number);
@@ -2075,10 +2124,13 @@ typedef struct cm_json {
     calomu *c;
     const char *path;
     char *start, *at, *end;
+    size_t tensors, meta;            /* room in the tables */
 } cm_json;
 
-static const struct { char name[4]; int size; } cm_dtypes[] = {      /* in order of cm_dtype */
-    { "F32", 4 }, { "F64", 8 }, { "I64", 8 }, { "U8", 1 }
+static const struct { char name[8]; int size; } cm_dtypes[CM_DTYPES] = {     /* of cm_dtype */
+    { "F32", 4 }, { "F64", 8 }, { "I64", 8 }, { "U8", 1 }, { "F16", 2 }, { "BF16", 2 },
+    { "I32", 4 }, { "U32", 4 }, { "U64", 8 }, { "C64", 8 }, { "I16", 2 }, { "U16", 2 },
+    { "I8", 1 }, { "BOOL", 1 }, { "F8_E4M3", 1 }, { "F8_E5M2", 1 }, { "F8_E8M0", 1 }
 };
 
 static calomu_status cm_json_fail(const cm_json *j, const char *what)
@@ -2206,8 +2258,7 @@ static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n
     return cm_json_take(j, ']') ? CALOMU_OK : cm_json_fail(j, "a list does not end");
 }
 
-/* {"key":"value", ...}: strings only, as the format demands.  There is room for every entry:
-   cm_st_room has counted the colons of the whole header. */
+/* {"key":"value", ...}: strings only, as the format demands. */
 static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 {
     cm_st_meta *m;
@@ -2215,6 +2266,7 @@ static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
     if (!cm_json_take(j, '{')) return cm_json_fail(j, "the metadata must be an object");
     if (cm_json_take(j, '}')) return CALOMU_OK;
     do {
+        if ((size_t)st->n_meta == j->meta) return cm_json_fail(j, "too many entries of metadata");
         m = st->meta + st->n_meta;
         s = cm_json_string(j, &m->key);
         if (!s && !cm_json_take(j, ':')) s = cm_json_fail(j, "a colon is missing");
@@ -2227,47 +2279,56 @@ static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 
 /* Type, shape and offsets must agree: count = product of the shape, bytes = end - begin.  No
    product overflows: before each multiplication the result is known to fit the bytes of the file,
-   and a 0 in the shape makes it 0 for good. */
-static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t offsets[2],
-                                  const char *data, uint64_t bytes)
+   which are fewer than 2^32, and a 0 in the shape makes it 0 for good. */
+static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t *shape,
+                                  const uint64_t offsets[2], const char *data, uint64_t bytes)
 {
-    uint64_t size = (uint64_t)cm_dtypes[t->dtype].size;
+    uint64_t size = (uint64_t)cm_dtypes[t->dtype].size, count = 1;
     int i;
-    t->count = 1;
     for (i = 0; i < t->rank; i++) {
-        if (t->shape[i] && t->count > bytes / size / t->shape[i])
+        if (shape[i] > UINT32_MAX || (shape[i] && count > bytes / size / shape[i]))
             return cm_json_fail(j, "the shape of a tensor is larger than the file");
-        t->count *= t->shape[i];
+        count *= shape[i];
+        t->shape[i] = (uint32_t)shape[i];
     }
     if (offsets[0] > offsets[1] || offsets[1] > bytes)
         return cm_json_fail(j, "data_offsets outside the file");
-    if (offsets[1] - offsets[0] != t->count * size)
+    if (offsets[1] - offsets[0] != count * size)
         return cm_json_fail(j, "data_offsets do not fit dtype and shape");
+    t->count = (uint32_t)count;
     t->data = data + offsets[0];
     return CALOMU_OK;
 }
 
-/* Half precision and the rest are refused by name: a person can convert them in one line of
-   PyTorch, and no model of ours is stored in them. */
+/* Any type whose elements are whole bytes: which of them a network takes is seen where a tensor is
+   wanted. */
 static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
 {
     char *text = NULL;
     int i;
     calomu_status s = cm_json_string(j, &text);
     if (s) return s;
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < CM_DTYPES; i++) {
         if (strcmp(text, cm_dtypes[i].name)) continue;
         t->dtype = (cm_dtype)i;
         return CALOMU_OK;
     }
-    return cm_fail(j->c, CALOMU_EFORMAT, "%s: tensor %s has type %.16s; only F32, F64, I64 and U8 "
-                   "are read: convert it first", j->path, t->name, text);
+    return cm_fail(j->c, CALOMU_EFORMAT, "%s: tensor %.100s has type %.16s, which is not known:"
+                   " convert it to F32 first", j->path, t->name, text);
+}
+
+static calomu_status cm_json_shape(cm_json *j, cm_st_tensor *t, uint64_t shape[8])
+{
+    calomu_status s = cm_json_array(j, shape, 8, &t->rank);
+    if (s || t->rank <= CM_RANK) return s;
+    return cm_fail(j->c, CALOMU_EFORMAT, "%s: tensor %.100s has %d dimensions; no network of calomu"
+                   " has more than %d", j->path, t->name, t->rank, CM_RANK);
 }
 
 /* The object of one tensor, its three keys in any order. */
 static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *data, uint64_t bytes)
 {
-    uint64_t offsets[2];
+    uint64_t offsets[2], shape[8];
     int seen = 0, key, n;
     char *text = NULL;
     calomu_status s;
@@ -2281,41 +2342,44 @@ static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *dat
         seen |= key;
         if (!cm_json_take(j, ':')) return cm_json_fail(j, "a colon is missing");
         if (key == 1) s = cm_json_dtype(j, t);
-        else if (key == 2) s = cm_json_array(j, t->shape, 8, &t->rank);
+        else if (key == 2) s = cm_json_shape(j, t, shape);
         else if ((s = cm_json_array(j, offsets, 2, &n)) == CALOMU_OK && n != 2)
             s = cm_json_fail(j, "data_offsets must be two integers");
         if (s) return s;
     } while (cm_json_take(j, ','));
     if (!cm_json_take(j, '}')) return cm_json_fail(j, "a tensor does not end");
     if (seen != 7) return cm_json_fail(j, "a tensor lacks dtype, shape or data_offsets");
-    return cm_json_fits(j, t, offsets, data, bytes);
+    return cm_json_fits(j, t, shape, offsets, data, bytes);
 }
 
-/* The outermost object.  st->tensor has room for each: a tensor needs its own brace, and
-   cm_st_room has counted them. */
+/* One entry of the outermost object. */
+static calomu_status cm_json_entry(cm_json *j, cm_st *st, const char *data, uint64_t bytes,
+                                   int *metadata)
+{
+    cm_st_tensor *t = st->tensor + st->n_tensors;
+    char *name = NULL;
+    calomu_status s = cm_json_string(j, &name);
+    if (s) return s;
+    if (!cm_json_take(j, ':')) return cm_json_fail(j, "a colon is missing");
+    if (!strcmp(name, "__metadata__")) {
+        if ((*metadata)++) return cm_json_fail(j, "__metadata__ comes twice");
+        return cm_json_metadata(j, st);
+    }
+    if ((size_t)st->n_tensors == j->tensors) return cm_json_fail(j, "a tensor must be an object");
+    t->name = name;
+    st->n_tensors++;
+    return cm_json_tensor(j, t, data, bytes);
+}
+
 static calomu_status cm_json_header(cm_json *j, cm_st *st, const char *data, uint64_t bytes)
 {
     int metadata = 0;
-    char *name = NULL;
     calomu_status s;
     if (j->at == j->end || *j->at != '{') return cm_json_fail(j, "must start with {");
     j->at++;
     if (!cm_json_take(j, '}')) {
         do {
-            cm_st_tensor *t = st->tensor + st->n_tensors;
-            s = cm_json_string(j, &name);
-            if (s) return s;
-            if (!cm_json_take(j, ':')) return cm_json_fail(j, "a colon is missing");
-            if (!strcmp(name, "__metadata__")) {
-                if (metadata++) return cm_json_fail(j, "__metadata__ comes twice");
-                s = cm_json_metadata(j, st);
-            } else if (strlen(name) >= sizeof t->name) {
-                s = cm_json_fail(j, "the name of a tensor is longer than 63 bytes");
-            } else {
-                strcpy(t->name, name);
-                s = cm_json_tensor(j, t, data, bytes);
-                st->n_tensors++;
-            }
+            s = cm_json_entry(j, st, data, bytes, &metadata);
             if (s) return s;
         } while (cm_json_take(j, ','));
         if (!cm_json_take(j, '}')) return cm_json_fail(j, "does not end with }");
@@ -2329,7 +2393,7 @@ static uint64_t cm_st_bytes(const cm_st_tensor *t)
     return t->count * (uint64_t)cm_dtypes[t->dtype].size;
 }
 
-/* Orders for qsort: total, so that every library's gives the same result. */
+/* Orders: total, so that the result does not depend on how it is sorted. */
 static int cm_st_by_data(const void *a, const void *b)
 {
     const cm_st_tensor *s = a, *t = b;
@@ -2341,14 +2405,60 @@ static int cm_st_by_data(const void *a, const void *b)
 
 static int cm_st_by_name(const void *a, const void *b)
 {
-    const cm_st_tensor *s = *(const void *const *)a, *t = *(const void *const *)b;
-    return strcmp(s->name, t->name);
+    return strcmp(((const cm_st_tensor *)a)->name, ((const cm_st_tensor *)b)->name);
 }
 
 static int cm_st_by_key(const void *a, const void *b)
 {
-    const cm_st_meta *s = *(const void *const *)a, *t = *(const void *const *)b;
-    return strcmp(s->key, t->key);
+    return strcmp(((const cm_st_meta *)a)->key, ((const cm_st_meta *)b)->key);
+}
+
+typedef int (*cm_order)(const void *a, const void *b);
+
+static void cm_st_swap(unsigned char *a, unsigned char *b, size_t size)
+{
+    unsigned char keep[sizeof(cm_st_tensor)];
+    memcpy(keep, a, size);
+    memcpy(a, b, size);
+    memcpy(b, keep, size);
+}
+
+static void cm_st_sink(unsigned char *x, size_t i, size_t n, size_t size, cm_order order)
+{
+    size_t child;
+    for (; (child = 2 * i + 1) < n; i = child) {
+        if (child + 1 < n && order(x + child * size, x + (child + 1) * size) < 0) child++;
+        if (order(x + i * size, x + child * size) >= 0) return;
+        cm_st_swap(x + i * size, x + child * size, size);
+    }
+}
+
+/* Heap sort of n tensors or entries: qsort may take as much memory again, or quadratic time. */
+static void cm_st_sort(void *table, size_t n, size_t size, cm_order order)
+{
+    unsigned char *x = table;
+    size_t i;
+    for (i = n / 2; i-- > 0;) cm_st_sink(x, i, n, size, order);
+    for (i = n; i-- > 1;) {
+        cm_st_swap(x, x + i * size, size);
+        cm_st_sink(x, 0, i, size, order);
+    }
+}
+
+/* The one of n sorted ones that equals `wanted`, or NULL. */
+static const void *cm_st_search(const void *table, size_t n, size_t size, cm_order order,
+                                const void *wanted)
+{
+    const unsigned char *x = table;
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int side = order(x + middle * size, wanted);
+        if (side == 0) return x + middle * size;
+        if (side < 0) low = middle + 1;
+        else high = middle;
+    }
+    return NULL;
 }
 
 /* Name, type and shape count as well as the data: renaming or reshaping a tensor is a change. */
@@ -2365,56 +2475,58 @@ static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
 }
 
 /* The checksum over all tensors in order of name and all metadata in order of key, except
-   "checksum" itself: programs that reorder a file without changing it keep it valid.  Sorting also
-   shows names that come twice. */
-static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path, const cm_st *st,
+   "checksum" itself: programs that reorder a file without changing it keep it valid.  Both tables
+   get sorted, which also shows names that come twice. */
+static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
+                               cm_st_tensor *tensor, size_t nt, cm_st_meta *meta, size_t nm,
                                uint64_t *sum)
 {
-    size_t nt = (size_t)st->n_tensors, nm = (size_t)st->n_meta, i;
-    const void **order = cm_allocate(c, nt + nm, sizeof *order);
-    const void **meta = order ? order + nt : NULL;
     const char *twice = NULL;
-    if (!order) return CALOMU_EMEMORY;
-    for (i = 0; i < nt; i++) order[i] = st->tensor + i;
-    for (i = 0; i < nm; i++) meta[i] = st->meta + i;
-    if (nt) qsort(order, nt, sizeof *order, cm_st_by_name);
-    if (nm) qsort(meta, nm, sizeof *meta, cm_st_by_key);
+    size_t i;
+    if (nt) cm_st_sort(tensor, nt, sizeof *tensor, cm_st_by_name);
+    if (nm) cm_st_sort(meta, nm, sizeof *meta, cm_st_by_key);
     *sum = 0;
     for (i = 0; i < nt; i++) {
-        if (i && !cm_st_by_name(order + i - 1, order + i))
-            twice = ((const cm_st_tensor *)order[i])->name;
-        *sum = cm_st_sum_tensor(*sum, order[i]);
+        if (i && !cm_st_by_name(tensor + i - 1, tensor + i)) twice = tensor[i].name;
+        *sum = cm_st_sum_tensor(*sum, tensor + i);
     }
     for (i = 0; i < nm; i++) {
-        const cm_st_meta *m = meta[i];
-        if (i && !cm_st_by_key(meta + i - 1, meta + i)) twice = m->key;
-        if (!strcmp(m->key, "checksum")) continue;
-        *sum = cm_checksum(*sum, m->key, strlen(m->key));
-        *sum = cm_checksum(*sum, m->value, strlen(m->value));
+        if (i && !cm_st_by_key(meta + i - 1, meta + i)) twice = meta[i].key;
+        if (!strcmp(meta[i].key, "checksum")) continue;
+        *sum = cm_checksum(*sum, meta[i].key, strlen(meta[i].key));
+        *sum = cm_checksum(*sum, meta[i].value, strlen(meta[i].value));
     }
-    cm_release(c, order);
     if (twice) return cm_fail(c, bad, "%s: the name %.100s comes twice", path, twice);
     return CALOMU_OK;
 }
 
 const char *cm_st_find_meta(const cm_st *st, const char *key)
 {
-    int i;
-    for (i = 0; i < st->n_meta; i++)
-        if (!strcmp(st->meta[i].key, key)) return st->meta[i].value;
-    return NULL;
+    char text[64];
+    cm_st_meta wanted = { NULL, NULL };
+    const cm_st_meta *m;
+    (void)snprintf(text, sizeof text, "%s", key);
+    wanted.key = text;
+    m = cm_st_search(st->meta, (size_t)st->n_meta, sizeof wanted, cm_st_by_key, &wanted);
+    return m ? m->value : NULL;
 }
 
 const cm_st_tensor *cm_st_find(const cm_st *st, const char *name)
 {
-    int i;
-    for (i = 0; i < st->n_tensors; i++)
-        if (!strcmp(st->tensor[i].name, name)) return st->tensor + i;
-    return NULL;
+    cm_st_tensor wanted = { 0 };
+    wanted.name = name;
+    return cm_st_search(st->tensor, (size_t)st->n_tensors, sizeof wanted, cm_st_by_name, &wanted);
 }
 
-/* Offsets without gap or overlap, names unique, and the checksum: ours always has one, so that a
-   damaged "checksum" key does not go unseen; files of other programs need none. */
+/* What the metadata say that the file is, if it is ours: "model", "checkpoint", or NULL. */
+static const char *cm_st_kind(const cm_st *st)
+{
+    const char *kind = cm_st_find_meta(st, "calomu");
+    return kind && (!strcmp(kind, "model") || !strcmp(kind, "checkpoint")) ? kind : NULL;
+}
+
+/* Offsets without gap or overlap, names unique, and the checksum.  Ours always have one; in files
+   of other programs "checksum" means what they like. */
 static calomu_status cm_st_verify(calomu *c, const char *path, cm_st *st, const char *data,
                                   uint64_t bytes)
 {
@@ -2424,39 +2536,47 @@ static calomu_status cm_st_verify(calomu *c, const char *path, cm_st *st, const 
     calomu_status s;
     int i;
     if (st->n_tensors)
-        qsort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_data);
+        cm_st_sort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_data);
     for (i = 0; i < st->n_tensors; i++) {
         if ((const char *)st->tensor[i].data != at)
-            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s leaves a gap or overlaps another",
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %.100s leaves a gap or overlaps another",
                            path, st->tensor[i].name);
         at += cm_st_bytes(st->tensor + i);
     }
     if (at != data + bytes)
         return cm_fail(c, CALOMU_EFORMAT, "%s: %llu bytes at the end belong to no tensor", path,
                        (unsigned long long)(bytes - (uint64_t)(at - data)));
-    s = cm_st_sum(c, CALOMU_EFORMAT, path, st, &sum);
+    s = cm_st_sum(c, CALOMU_EFORMAT, path, st->tensor, (size_t)st->n_tensors, st->meta,
+                  (size_t)st->n_meta, &sum);
     if (s) return s;
     text = cm_st_find_meta(st, "checksum");
     (void)snprintf(right, sizeof right, "%016llx", (unsigned long long)sum);
-    if (text ? strcmp(text, right) != 0 : cm_st_find_meta(st, "calomu") != NULL)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: its checksum is %s: damaged, or changed by another "
-                       "program", path, text ? "wrong" : "missing");
+    st->changed = cm_st_kind(st) && (!text || strcmp(text, right) != 0);
     return CALOMU_OK;
 }
 
-/* Room for every tensor and metadata entry that the header can hold: a tensor takes at least 47
-   bytes there, an entry 6 with its comma. */
-static calomu_status cm_st_room(calomu *c, cm_st *st, const char *header, size_t length)
+enum { CM_ST_ENTRY = 50, CM_ST_METADATA = 32768 };   /* least bytes of a tensor; most entries */
+
+/* Takes the tables, after counting objects and colons at their depth outside strings.  An entry of
+   a tensor is longer than its place in the table, and the entries of the metadata are few: with
+   the file itself that is at most twice the file and 1 MiB, whatever it holds.  What is no such
+   header may be counted wrongly; the parser does not write beyond this room. */
+static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
 {
-    size_t braces = 0, colons = 0, i;
-    for (i = 0; i < length; i++) {
-        braces += header[i] == '{';
-        colons += header[i] == ':';
+    size_t depth = 0, most = (size_t)(j->end - j->start) / CM_ST_ENTRY + 1;
+    const char *p;
+    int text = 0;
+    for (p = j->start; p < j->end; p++) {
+        if (*p == '"') text = !text;
+        else if (text) p += *p == '\\' && p + 1 < j->end;
+        else if (*p == '{') j->tensors += depth++ == 1;
+        else if (*p == '}') depth -= depth > 0;
+        else if (*p == ':') j->meta += depth == 2;
     }
-    if (braces > length / 40 + 1) braces = length / 40 + 1;
-    if (colons > length / 6 + 1) colons = length / 6 + 1;
-    st->tensor = cm_allocate(c, braces + 1, sizeof *st->tensor);
-    if (st->tensor) st->meta = cm_allocate(c, colons + 1, sizeof *st->meta);
+    if (j->tensors > most) j->tensors = most;
+    if (j->meta > CM_ST_METADATA) j->meta = CM_ST_METADATA;
+    st->tensor = cm_allocate(c, j->tensors + 1, sizeof *st->tensor);
+    if (st->tensor) st->meta = cm_allocate(c, j->meta, sizeof *st->meta);
     return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
@@ -2482,17 +2602,17 @@ static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, c
     st->memory = header = cm_allocate(c, (size_t)f->size - 8, 1);
     if (!header) return CALOMU_EMEMORY;
     s = cm_file_read(c, f, path, 8, header, (size_t)f->size - 8);
-    if (!s) s = cm_st_room(c, st, header, (size_t)length);
-    if (s) return s;
     j.c = c;
     j.path = path;
     j.start = j.at = header;
     j.end = header + length;
-    s = cm_json_header(&j, st, j.end, f->size - 8 - length);
+    j.tensors = j.meta = 0;
+    if (!s) s = cm_st_room(c, &j, st);
+    if (!s) s = cm_json_header(&j, st, j.end, f->size - 8 - length);
     return s ? s : cm_st_verify(c, path, st, j.end, f->size - 8 - length);
 }
 
-calomu_status cm_st_read(calomu *c, const char *path, cm_st *st)
+calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
 {
     cm_file f;
     calomu_status s;
@@ -2502,6 +2622,19 @@ calomu_status cm_st_read(calomu *c, const char *path, cm_st *st)
     s = cm_st_load(c, path, &f, st);
     cm_file_close(c, &f);
     if (s) cm_st_free(c, st);
+    return s;
+}
+
+calomu_status cm_st_read(calomu *c, const char *path, cm_st *st)
+{
+    calomu_status s = cm_st_read_changed(c, path, st);
+    const char *way;
+    if (s || !st->changed) return s;
+    way = strcmp(cm_st_kind(st), "model") ? ""
+        : "; `calomu model-import` takes in a model that another program has changed on purpose";
+    s = cm_fail(c, CALOMU_EFORMAT, "%s: its checksum is %s: damaged, or changed by another program"
+                "%s", path, cm_st_find_meta(st, "checksum") ? "wrong" : "missing", way);
+    cm_st_free(c, st);
     return s;
 }
 
@@ -2560,11 +2693,11 @@ static void cm_text_tensor(cm_text *t, const cm_st_tensor *x, uint64_t *at)
 }
 
 /* The next tensor behind number i in the order of the file, or -1: 8-byte types come first, then
-   4, then 1, so that every element is aligned for readers that map the file.  *size: of the types
+   4, 2 and 1, so that every element is aligned for readers that map the file.  *size: of the types
    being listed; start with i = -1, *size = 8. */
 static int cm_st_next(const cm_st *st, int i, int *size)
 {
-    for (; *size; *size = *size == 8 ? 4 : *size == 4 ? 1 : 0, i = -1)
+    for (; *size; *size /= 2, i = -1)
         while (++i < st->n_tensors)
             if (cm_dtypes[st->tensor[i].dtype].size == *size) return i;
     return -1;
@@ -2604,9 +2737,8 @@ static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
     for (i = 0; i < st->n_tensors; i++) {
         const cm_st_tensor *t = st->tensor + i;
         uint64_t count = 1;
-        if (t->rank < 0 || t->rank > 8 || (int)t->dtype < 0 || (int)t->dtype > CM_U8
-            || !memchr(t->name, 0, sizeof t->name))
-            return cm_fail(c, CALOMU_EUSAGE, "%s: tensor %d: bad rank, type or name", path, i);
+        if (t->rank < 0 || t->rank > CM_RANK || (int)t->dtype < 0 || (int)t->dtype >= CM_DTYPES)
+            return cm_fail(c, CALOMU_EUSAGE, "%s: tensor %d: bad rank or type", path, i);
         for (k = 0; k < t->rank; k++) {
             if (t->shape[k] && count > CM_ST_LARGEST / t->shape[k])
                 return cm_fail(c, CALOMU_EUSAGE, "%s: tensor %s is too large", path, t->name);
@@ -2622,6 +2754,23 @@ static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
     return CALOMU_OK;
 }
 
+/* The checksum of what is to be written, whose order stays. */
+static calomu_status cm_st_sum_of(calomu *c, const char *path, const cm_st *st, uint64_t *sum)
+{
+    size_t nt = (size_t)st->n_tensors, nm = (size_t)st->n_meta;
+    cm_st_tensor *tensor = cm_allocate(c, nt, sizeof *tensor);
+    cm_st_meta *meta = tensor ? cm_allocate(c, nm, sizeof *meta) : NULL;
+    calomu_status s = CALOMU_EMEMORY;
+    if (meta) {
+        if (nt) memcpy(tensor, st->tensor, nt * sizeof *tensor);
+        if (nm) memcpy(meta, st->meta, nm * sizeof *meta);
+        s = cm_st_sum(c, CALOMU_EUSAGE, path, tensor, nt, meta, nm, sum);
+    }
+    cm_release(c, meta);
+    cm_release(c, tensor);
+    return s;
+}
+
 calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 {
     calomu_output *o = NULL;
@@ -2630,7 +2779,7 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
     uint64_t sum = 0;
     int i, size = 8;
     calomu_status s = cm_st_check(c, path, st);
-    if (!s) s = cm_st_sum(c, CALOMU_EUSAGE, path, st, &sum);
+    if (!s) s = cm_st_sum_of(c, path, st, &sum);
     if (s) return s;
     cm_st_header(&t, st, sum);       /* with no memory yet: counts the bytes */
     t.p = cm_allocate(c, t.n, 1);
@@ -2647,6 +2796,101 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
     if (!s) return calomu_output_close(o);
     calomu_output_abandon(o);
     return s;
+}
+
+/* ---- whether a file's tensors are those that a network has
+
+   Looked at before memory is taken for values.  Every tensor that does not fit is named, as far as
+   the text goes, half of which is for those that the network lacks; the others are counted. */
+
+typedef struct cm_fit {
+    const cm_st *st;
+    unsigned char *seen;             /* 1: this tensor of the file is one of the network's */
+    char text[320];
+    size_t used, room;               /* bytes of the text; how many may be by now */
+    int full, more;                  /* 1: no room for the last fault; faults without room */
+} cm_fit;
+
+static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
+{
+    memset(f, 0, sizeof *f);
+    f->st = st;
+    f->room = sizeof f->text / 2;
+    f->seen = cm_allocate(c, (size_t)st->n_tensors, 1);
+    return f->seen ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
+{
+    size_t room = f->room - f->used;
+    int n = f->full ? 0 : snprintf(f->text + f->used, room, "%s%.80s %s", f->used ? "; " : "", name,
+                                   what);
+    if (n > 0 && (size_t)n < room) {
+        f->used += (size_t)n;
+        return;
+    }
+    f->text[f->used] = 0;
+    f->full = 1;
+    f->more++;
+}
+
+/* [2, 28] */
+static void cm_shape_text(char text[72], const cm_st_tensor *t)
+{
+    int i, n = snprintf(text, 72, "[");
+    for (i = 0; i < t->rank; i++)
+        n += snprintf(text + n, 72 - (size_t)n, i ? ", %lu" : "%lu", (unsigned long)t->shape[i]);
+    (void)snprintf(text + n, 72 - (size_t)n, "]");
+}
+
+/* Types that convert to reals. */
+static int cm_is_float(cm_dtype d)
+{
+    return d == CM_F32 || d == CM_F64 || d == CM_F16 || d == CM_BF16;
+}
+
+/* want: name, shape and type; strict: of exactly this type, and not of any floating one. */
+static void cm_fit_tensor(cm_fit *f, const cm_st_tensor *want, int strict, int optional)
+{
+    const cm_st_tensor *have = cm_st_find(f->st, want->name);
+    char one[72], other[72], text[200];
+    if (have) f->seen[have - f->st->tensor] = 1;
+    if (!have) {
+        if (!optional) cm_fit_fault(f, want->name, "is missing");
+    } else if (have->rank != want->rank
+               || memcmp(have->shape, want->shape, (size_t)want->rank * sizeof *want->shape)) {
+        cm_shape_text(one, have);
+        cm_shape_text(other, want);
+        (void)snprintf(text, sizeof text, "is %s, not %s", one, other);
+        cm_fit_fault(f, want->name, text);
+    } else if (strict ? have->dtype != want->dtype : !cm_is_float(have->dtype)) {
+        (void)snprintf(text, sizeof text, "has type %s, not %s", cm_dtypes[have->dtype].name,
+                       cm_dtypes[want->dtype].name);
+        cm_fit_fault(f, want->name, text);
+    }
+}
+
+/* Also names what the network does not have; s: a failure before. */
+static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm_fit *f)
+{
+    char more[40] = "";
+    int i;
+    f->room = sizeof f->text;
+    f->full = 0;
+    for (i = 0; s == CALOMU_OK && i < f->st->n_tensors; i++)
+        if (!f->seen[i]) cm_fit_fault(f, f->st->tensor[i].name, "is no tensor of the network");
+    cm_release(c, f->seen);
+    if (s != CALOMU_OK || (!f->used && !f->more)) return s;
+    if (f->more) (void)snprintf(more, sizeof more, "; and %d more", f->more);
+    return cm_fail(c, CALOMU_EFORMAT, "%.120s: does not fit the network: %s%s", path, f->text, more);
+}
+
+/* A model that another program has saved again is the likeliest. */
+static calomu_status cm_st_foreign(calomu *c, const char *path)
+{
+    return cm_fail(c, CALOMU_EFORMAT, "%s: a safetensors file without calomu's metadata: `calomu "
+                   "model-import` makes a model of a state_dict of PyTorch, with --like MODEL of a "
+                   "model of calomu that was saved again in Python", path);
 }
 
 /* ---- which of our files this is */
@@ -2677,11 +2921,9 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
                        "(.safetensors)", path);
     s = cm_st_read(c, path, &st);
     if (s) return s;
-    what = cm_st_find_meta(&st, "calomu");
-    if (what && !strcmp(what, "model")) *kind = CALOMU_FILE_MODEL;
-    else if (what && !strcmp(what, "checkpoint")) *kind = CALOMU_FILE_CHECKPOINT;
-    else s = cm_fail(c, CALOMU_EFORMAT, "%s: a safetensors file of another program: a PyTorch "
-                     "state_dict can be taken in with `calomu model-import`", path);
+    what = cm_st_kind(&st);
+    if (what) *kind = strcmp(what, "model") ? CALOMU_FILE_CHECKPOINT : CALOMU_FILE_MODEL;
+    else s = cm_st_foreign(c, path);
     cm_st_free(c, &st);
     return s;
 }
@@ -7404,16 +7646,15 @@ typedef enum cm_kind {
     CM_CONCAT                        /* the channels of a, then those of b */
 } cm_kind;
 
-typedef struct cm_layer {
-    char name[40];                   /* in the state_dict, without .weight; "": no parameters */
-    cm_kind kind;
+typedef struct cm_layer {            /* 80 bytes */
+    double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
     int nz, nx, ny, nc;              /* of the result */
-    int kernel, stride, pad;         /* of convolutions */
-    int bias;                        /* 1: one that is learned */
-    double scale;
-    cm_init init;                    /* of its weights */
     int param;                       /* number of the first in the table of parameters */
+    unsigned char kind, kernel, stride, pad;     /* cm_kind; of convolutions */
+    unsigned char bias;              /* 1: one that is learned */
+    unsigned char init;              /* cm_init, of its weights */
+    char name[34];                   /* in the state_dict, without .weight; "": no parameters */
 } cm_layer;
 
 struct cm_list {
@@ -7446,9 +7687,9 @@ static int cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b
 /* Sites of what slides a window over l's sites. */
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = kernel;
-    l->stride = stride;
-    l->pad = pad;
+    l->kernel = (unsigned char)kernel;
+    l->stride = (unsigned char)stride;
+    l->pad = (unsigned char)pad;
     l->nz = (l->nz + 2 * pad - kernel) / stride + 1;
     l->nx = (l->nx + 2 * pad - kernel) / stride + 1;
     l->ny = (l->ny + 2 * pad - kernel) / stride + 1;
@@ -8073,27 +8314,35 @@ static void cm_list_free(calomu *c, cm_list *s)
     cm_release(c, s);
 }
 
-/* The list of a network, and its plans.  A block has at most 22 layers, the rest 16. */
+/* A list without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
 static cm_list *cm_list_new(calomu *c, const calomu_architecture *a)
 {
     cm_list *s = cm_allocate(c, 1, sizeof *s);
-    calomu_status status = CALOMU_OK;
-    int i;
     if (!s) return NULL;
     s->users = 1;
     s->hits[0] = a->geometry.nz;
     s->hits[1] = a->geometry.nx;
     s->hits[2] = a->geometry.ny;
-    s->layer = cm_allocate(c, (size_t)(22 * cm_stages(a) + 16), sizeof *s->layer);
-    s->plan = cm_allocate(c, 4, sizeof *s->plan);
-    if (s->layer && s->plan) {
+    s->layer = cm_allocate(c, (size_t)(14 * cm_stages(a) + 5 * CM_RESOLUTIONS + 16),
+                           sizeof *s->layer);
+    if (s->layer) {
         cm_list_network(s, a);
-        for (i = 0; status == CALOMU_OK && i < 4; i++)
-            status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
-        if (status == CALOMU_OK) return s;
+        return s;
     }
     cm_list_free(c, s);
     return NULL;
+}
+
+static calomu_status cm_list_plan(calomu *c, cm_list *s)
+{
+    calomu_status status = CALOMU_OK;
+    int i;
+    if (s->plan) return CALOMU_OK;
+    s->plan = cm_allocate(c, 4, sizeof *s->plan);
+    if (!s->plan) return CALOMU_EMEMORY;
+    for (i = 0; status == CALOMU_OK && i < 4; i++)
+        status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
+    return status;
 }
 
 void cm_net_free(calomu *c, cm_net *net)
@@ -8107,9 +8356,9 @@ void cm_net_free(calomu *c, cm_net *net)
     cm_release(c, net);
 }
 
-/* Takes over the user of `list` that it is given, in every case. */
-static calomu_status cm_net_make(calomu *c, const calomu_architecture *a, cm_list *list,
-                                 cm_net **out)
+/* A network without values.  Takes over the user of `list` that it is given, in every case. */
+static calomu_status cm_net_of_list(calomu *c, const calomu_architecture *a, cm_list *list,
+                                    cm_net **out)
 {
     cm_net *net = list ? cm_allocate(c, 1, sizeof *net) : NULL;
     if (!net) {
@@ -8120,10 +8369,7 @@ static calomu_status cm_net_make(calomu *c, const calomu_architecture *a, cm_lis
     net->list = list;
     cm_param_all(net);
     net->param = cm_allocate(c, (size_t)net->n_params, sizeof *net->param);
-    net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
-    net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
-    net->buffers = cm_allocate(c, net->n_buffers, sizeof(cm_real));
-    if (!net->param || !net->trained || !net->fixed || !net->buffers) {
+    if (!net->param) {
         cm_net_free(c, net);
         return CALOMU_EMEMORY;
     }
@@ -8132,17 +8378,45 @@ static calomu_status cm_net_make(calomu *c, const calomu_architecture *a, cm_lis
     return CALOMU_OK;
 }
 
-calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+/* Its values, all 0, and the plans. */
+static calomu_status cm_net_room(calomu *c, cm_net *net)
+{
+    calomu_status s = cm_list_plan(c, net->list);
+    if (s != CALOMU_OK) return s;
+    net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
+    if (net->trained) net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
+    if (net->fixed) net->buffers = cm_allocate(c, net->n_buffers, sizeof(cm_real));
+    return net->buffers ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+/* The table without values, and the list without plans: at most 0.8 megabytes. */
+static calomu_status cm_net_table(calomu *c, const calomu_architecture *a, cm_net **out)
 {
     calomu_status s = cm_architecture_check(c, a);
-    return s == CALOMU_OK ? cm_net_make(c, a, cm_list_new(c, a), out) : s;
+    return s == CALOMU_OK ? cm_net_of_list(c, a, cm_list_new(c, a), out) : s;
+}
+
+calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+{
+    cm_net *net = NULL;
+    calomu_status s = cm_net_table(c, a, &net);
+    if (s == CALOMU_OK) s = cm_net_room(c, net);
+    if (s == CALOMU_OK) *out = net;
+    else cm_net_free(c, net);
+    return s;
 }
 
 /* Another network of the same list, which they share. */
 static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
 {
+    cm_net *net = NULL;
+    calomu_status s;
     first->list->users++;
-    return cm_net_make(c, &first->arch, first->list, out);
+    s = cm_net_of_list(c, &first->arch, first->list, &net);
+    if (s == CALOMU_OK) s = cm_net_room(c, net);
+    if (s == CALOMU_OK) *out = net;
+    else cm_net_free(c, net);
+    return s;
 }
 
 cm_real *cm_net_values(const cm_net *net, const cm_param *p)
@@ -8239,7 +8513,7 @@ static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
     int k;
     for (k = 0; k < 4; k++) in[k] = t->in[k] < 0 ? NULL : u->value[t->in[k]];
     if (t->join) return cm_join_for(g, in[0], t->scale, in[1], in[2], in[3], t->halo, t->deferred);
-    switch (l->kind) {
+    switch ((cm_kind)l->kind) {
     case CM_FEATURES: return u->features;
     case CM_HITS_CONV:
     case CM_CONV: return cm_run_conv(g, u, t, in[0]);
@@ -8989,7 +9263,8 @@ static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
 {
     size_t n, b;
     cm_real *p;
-    calomu_status s = cm_net_new(c, &t->arch, &t->net);
+    calomu_status s = t->net ? CALOMU_OK : cm_net_table(c, &t->arch, &t->net);
+    if (s == CALOMU_OK) s = cm_net_room(c, t->net);
     if (s != CALOMU_OK) return s;
     n = t->net->n_trained;
     b = t->net->n_buffers;
@@ -9319,9 +9594,8 @@ static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calom
     cm_source source;
     calomu_status s;
     t->data = data;
-    if (!cm_same_geometry(&info->geometry, &t->arch.geometry))
-        return cm_fail(c, CALOMU_EFORMAT, "the network is for another calorimeter than the data's:"
-                       " their cells or field differ");
+    if (calomu_geometry_compare(c, &info->geometry, &t->arch.geometry) != CALOMU_OK)
+        return cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the network's");
     s = cm_train_source(c, t, info, &source);
     if (s == CALOMU_OK) s = cm_trainer_room(c, t);
     if (s == CALOMU_OK) s = cm_muons_read(c, t, source);
@@ -10031,6 +10305,12 @@ calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_mo
     memcpy(m->info.mean, t->mean, sizeof t->mean);
     memcpy(m->info.deviation, t->deviation, sizeof t->deviation);
     m->loss[0] = t->state.plan.best_loss;
+    m->training[0].known = 1;
+    m->training[0].version = CALOMU_VERSION;
+    m->training[0].epoch = t->state.plan.best_epoch;
+    m->training[0].muons = t->state.n_events;
+    m->training[0].fingerprint = t->state.fingerprint;
+    m->training[0].options = t->options;
     return cm_model_finish(c, CALOMU_OK, m, model);
 }
 
@@ -10203,6 +10483,7 @@ static calomu_status cm_fields_read(calomu *c, const char *path, const cm_st *st
 /* A tensor of the file and its place in a trainer: reals or doubles. */
 typedef struct cm_part {
     cm_st_tensor t;
+    char name[64];                   /* t.name */
     cm_real *reals;
     double *doubles;
     int positive;                    /* 1: negative values are wrong */
@@ -10211,21 +10492,22 @@ typedef struct cm_part {
 static int cm_part_reals(cm_part *part, const char *prefix, const cm_param *p, cm_real *values)
 {
     int i;
-    (void)snprintf(part->t.name, sizeof part->t.name, "%s%s", prefix, p->name);
+    (void)snprintf(part->name, sizeof part->name, "%s%s", prefix, p->name);
+    part->t.name = part->name;
     part->t.dtype = sizeof(cm_real) == sizeof(float) ? CM_F32 : CM_F64;
     part->t.rank = p->rank;
-    for (i = 0; i < p->rank; i++) part->t.shape[i] = (uint64_t)p->shape[i];
-    part->t.count = p->count;
-    part->reals = values + p->offset;
+    for (i = 0; i < p->rank; i++) part->t.shape[i] = (uint32_t)p->shape[i];
+    part->t.count = (uint32_t)p->count;
+    part->reals = values ? values + p->offset : NULL;
     return 1;
 }
 
 static int cm_part_doubles(cm_part *part, const char *name, double *values, uint64_t count)
 {
-    (void)snprintf(part->t.name, sizeof part->t.name, "%s", name);
+    part->t.name = name;
     part->t.dtype = CM_F64;
     part->t.rank = 1;
-    part->t.shape[0] = part->t.count = count;
+    part->t.shape[0] = part->t.count = (uint32_t)count;
     part->doubles = values;
     return 1;
 }
@@ -10246,7 +10528,7 @@ static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefi
     return n;
 }
 
-/* The one list of tensors, by which a checkpoint is written and read. */
+/* The one list of tensors, by which a checkpoint is checked, written and read. */
 static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
 {
     cm_part *part = cm_allocate(c, 6 * (size_t)t->net->n_params + 5, sizeof *part);
@@ -10267,6 +10549,25 @@ static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
     return n;
 }
 
+/* A half-precision number; every one is a float. */
+static double cm_from_half(uint32_t u)
+{
+    double x = ldexp((u & 1023) + (u & 0x7C00 ? 1024.0 : 0), (int)(u >> 10 & 31) - 25
+                     + !(u & 0x7C00));
+    if ((u & 0x7C00) == 0x7C00) x = u & 1023 ? (double)CALOMU_ABSENT : (double)INFINITY;
+    return u & 0x8000 ? -x : x;
+}
+
+/* Element i of a floating type. */
+static double cm_st_value(cm_dtype d, const unsigned char *from, uint64_t i)
+{
+    const unsigned char *half = from + 2 * i;
+    if (d == CM_F64) return cm_double_from_bits(cm_get64(from + 8 * i));
+    if (d == CM_F32) return (double)cm_from_bits(cm_get32(from + 4 * i));
+    if (d == CM_BF16) return (double)cm_from_bits((uint32_t)half[0] << 16 | (uint32_t)half[1] << 24);
+    return cm_from_half((uint32_t)half[0] | (uint32_t)half[1] << 8);
+}
+
 /* Elements between memory and the little-endian bytes of a file. */
 static void cm_part_encode(const cm_part *part, unsigned char *to)
 {
@@ -10284,8 +10585,7 @@ static int cm_part_decode(const cm_part *part, const unsigned char *from)
 {
     uint64_t i;
     for (i = 0; i < part->t.count; i++) {
-        double x = part->t.dtype == CM_F32 ? (double)cm_from_bits(cm_get32(from + 4 * i))
-                                           : cm_double_from_bits(cm_get64(from + 8 * i));
+        double x = cm_st_value(part->t.dtype, from, i);
         if (!isfinite(x) || (part->positive && x < 0)) return 0;
         if (part->reals) part->reals[i] = (cm_real)x;
         else part->doubles[i] = x;
@@ -10405,54 +10705,34 @@ static int cm_state_sane(const calomu_trainer *t)
         && s->step <= s->updates && s->best_step <= s->updates && t->options.lr > 0;
 }
 
-static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm_st *st,
-                                           calomu_trainer *t)
+/* Names, shapes and types, before there is memory for values. */
+static calomu_status cm_checkpoint_fits(calomu *c, const char *path, const cm_st *st,
+                                        calomu_trainer *t)
 {
+    cm_fit f;
     cm_part *part;
     int i, n = cm_checkpoint_parts(c, t, &part);
-    calomu_status s = CALOMU_OK;
-    if (!part) return CALOMU_EMEMORY;
-    if (st->n_tensors != n)
-        s = cm_fail(c, CALOMU_EFORMAT, "%s: %d tensors, but its options and network need %d", path,
-                    st->n_tensors, n);
-    for (i = 0; i < n && s == CALOMU_OK; i++) {
-        const cm_st_tensor *want = &part[i].t, *have = cm_st_find(st, want->name);
-        if (!have)
-            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s is missing", path, want->name);
-        else if (have->dtype != want->dtype || have->rank != want->rank
-                 || memcmp(have->shape, want->shape, (size_t)want->rank * sizeof *want->shape) != 0)
-            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s has another shape or type than the"
-                        " network's", path, want->name);
-        else if (!cm_part_decode(part + i, have->data))
-            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds values that cannot be", path,
-                        want->name);
+    calomu_status s = part ? cm_fit_begin(c, st, &f) : CALOMU_EMEMORY;
+    if (s == CALOMU_OK) {
+        for (i = 0; i < n; i++) cm_fit_tensor(&f, &part[i].t, 1, 0);
+        s = cm_fit_end(c, s, path, &f);
     }
     cm_release(c, part);
     return s;
 }
 
-/* A lower bound of the weights of a network, from its 3x3x3 convolutions and its body. */
-static double cm_least_weights(const calomu_architecture *a)
+static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm_st *st,
+                                           calomu_trainer *t)
 {
-    double n = 2 * (double)a->body * a->body;
-    int i;
-    for (i = 0; i < cm_stages(a); i++) {
-        double channels = cm_stage_of(a, i).out;
-        n += 27 * channels * channels;
-    }
-    return n;
-}
-
-/* Memory for the network is not taken before the file has shown to hold that much. */
-static calomu_status cm_checkpoint_size(calomu *c, const char *path, const cm_st *st,
-                                        const calomu_architecture *a)
-{
-    double n = 0;
-    int i;
-    for (i = 0; i < st->n_tensors; i++) n += (double)st->tensor[i].count;
-    if (cm_least_weights(a) <= n) return CALOMU_OK;
-    return cm_fail(c, CALOMU_EFORMAT, "%s: its tensors are too few for the network that it names",
-                   path);
+    cm_part *part;
+    int i, n = cm_checkpoint_parts(c, t, &part);
+    calomu_status s = part ? CALOMU_OK : CALOMU_EMEMORY;
+    for (i = 0; part && i < n && s == CALOMU_OK; i++)
+        if (!cm_part_decode(part + i, cm_st_find(st, part[i].t.name)->data))
+            s = cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds values that cannot be", path,
+                        part[i].t.name);
+    cm_release(c, part);
+    return s;
 }
 
 /* A trainer without data from an open file. */
@@ -10462,7 +10742,8 @@ static calomu_status cm_checkpoint_fill(calomu *c, const char *path, const cm_st
     const cm_st_tensor *validation = cm_st_find(st, "validation");
     calomu_status s = cm_checkpoint_numbers(c, path, st, t);
     if (s != CALOMU_OK) return s;
-    s = cm_checkpoint_size(c, path, st, &t->arch);
+    s = cm_net_table(c, &t->arch, &t->net);
+    if (s == CALOMU_OK) s = cm_checkpoint_fits(c, path, st, t);
     if (s != CALOMU_OK) return s;
     s = cm_trainer_plan(c, t, t->state.n_events);
     if (s == CALOMU_OK) s = cm_trainer_blocks(c, t);
@@ -10579,6 +10860,7 @@ void calomu_model_free(calomu_model *m)
     cm_release(own, m->packs.one);
     cm_release(own, m->net);
     cm_release(own, m->loss);
+    cm_release(own, m->training);
     cm_release(own, m);
     cm_clone_free(own);
 }
@@ -10599,7 +10881,8 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     m->info.members = members;
     m->net = cm_allocate(c, (size_t)members, sizeof(cm_net *));
     m->loss = cm_allocate(c, (size_t)members, sizeof *m->loss);
-    if (!m->net || !m->loss) s = CALOMU_EMEMORY;
+    m->training = cm_allocate(c, (size_t)members, sizeof *m->training);
+    if (!m->net || !m->loss || !m->training) s = CALOMU_EMEMORY;
     for (i = 0; s == CALOMU_OK && i < members; i++) {
         m->loss[i] = (double)CALOMU_ABSENT;
         s = i == 0 ? cm_net_new(c, a, &m->net[i]) : cm_net_like(c, m->net[0], &m->net[i]);
@@ -10689,6 +10972,12 @@ double calomu_model_loss(const calomu_model *model, int member)
                                                        : (double)CALOMU_ABSENT;
 }
 
+const calomu_training *calomu_model_training(const calomu_model *model, int member)
+{
+    return member >= 0 && member < model->info.members && model->training[member].known
+        ? model->training + member : NULL;
+}
+
 static void cm_net_copy(const cm_net *to, const cm_net *from)
 {
     memcpy(to->trained, from->trained, to->n_trained * sizeof *to->trained);
@@ -10696,20 +10985,42 @@ static void cm_net_copy(const cm_net *to, const cm_net *from)
     memcpy(to->buffers, from->buffers, to->n_buffers * sizeof *to->buffers);
 }
 
-/* Different growths may give the same channels: one that was inferred from a state_dict is only
-   one of them. */
-static int cm_same_architecture(const calomu_architecture *a, const calomu_architecture *b)
+/* The first thing in which two architectures differ, or "".  Different growths may give the same
+   channels: one that was inferred from a state_dict is only one of them. */
+static void cm_architecture_differ(const calomu_architecture *a, const calomu_architecture *b,
+                                   char text[160])
 {
     int i;
-    if (!cm_same_geometry(&a->geometry, &b->geometry)
-        || a->feature_options.convention != b->feature_options.convention
-        || a->feature_options.grow != b->feature_options.grow || a->head != b->head
-        || a->n_features != b->n_features || (a->head && a->blocks != b->blocks)
-        || a->body != b->body || a->standardised_unknown != b->standardised_unknown)
-        return 0;
-    for (i = 0; i < cm_stages(a); i++)
-        if (cm_stage_of(a, i).out != cm_stage_of(b, i).out) return 0;
-    return 1;
+    cm_geometry_differ(&a->geometry, &b->geometry, text);
+    if (text[0]) return;
+    if (a->head != b->head || a->n_features != b->n_features)
+        (void)snprintf(text, 160, "inputs: hits %s, %d features against hits %s, %d features",
+                       a->head ? "yes" : "no", (int)a->n_features, b->head ? "yes" : "no",
+                       (int)b->n_features);
+    else if (a->feature_options.convention != b->feature_options.convention)
+        (void)snprintf(text, 160, "convention: %s against %s",
+                       calomu_convention_name(a->feature_options.convention),
+                       calomu_convention_name(b->feature_options.convention));
+    else if (a->feature_options.grow != b->feature_options.grow)
+        (void)snprintf(text, 160, "clusters grow above %g GeV against %g GeV",
+                       (double)a->feature_options.grow, (double)b->feature_options.grow);
+    else if (a->head && a->blocks != b->blocks)
+        (void)snprintf(text, 160, "%d blocks against %d", (int)a->blocks, (int)b->blocks);
+    else if (a->body != b->body)
+        (void)snprintf(text, 160, "body of %d neurons against %d", (int)a->body, (int)b->body);
+    else if (a->standardised_unknown != b->standardised_unknown)
+        (void)snprintf(text, 160, "only one is for features of unknown mean and deviation");
+    for (i = 0; !text[0] && i < cm_stages(a); i++)
+        if (cm_stage_of(a, i).out != cm_stage_of(b, i).out)
+            (void)snprintf(text, 160, "growth: %d channels against %d", cm_stage_of(a, i).out,
+                           cm_stage_of(b, i).out);
+}
+
+static int cm_same_architecture(const calomu_architecture *a, const calomu_architecture *b)
+{
+    char text[160];
+    cm_architecture_differ(a, b, text);
+    return !text[0];
 }
 
 /* Standardisation belongs to the ensemble: members have it in their first layer's weights.  With
@@ -10730,31 +11041,51 @@ static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
         }
 }
 
+/* How many members the models have together, if they fit each other. */
+static calomu_status cm_join_members(calomu *c, calomu_model *const *models, int n, int *members)
+{
+    char why[160];
+    int i, total = 0;
+    for (i = 0; i < n && total <= 1000; i++) {
+        cm_architecture_differ(&models[i]->info.architecture, &models[0]->info.architecture, why);
+        if (why[0])
+            return cm_fail(c, CALOMU_EUSAGE, "model %d is of another architecture than model 0: %s",
+                           i, why);
+        total += models[i]->info.members;
+    }
+    if (total < 1 || total > 1000)
+        return cm_fail(c, CALOMU_EUSAGE, "an ensemble has 1 to 1000 members");
+    *members = total;
+    return CALOMU_OK;
+}
+
+/* The members of a model, from number `to` on in m. */
+static void cm_join_add(const calomu_model *m, int to, const calomu_model *from)
+{
+    const calomu_model_info *info = &from->info;
+    int i, same = memcmp(info->mean, m->info.mean, sizeof info->mean) == 0
+        && memcmp(info->deviation, m->info.deviation, sizeof info->deviation) == 0;
+    for (i = 0; i < info->members; i++) {
+        cm_net_copy(m->net[to + i], from->net[i]);
+        if (!same) cm_restandardise(m->net[to + i], info, &m->info);
+        m->loss[to + i] = from->loss[i];
+        m->training[to + i] = from->training[i];
+    }
+}
+
 calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
                                 calomu_model **ensemble)
 {
     calomu_model *m = NULL;
-    calomu_status s;
-    int i;
-    if (n < 1 || n > 1000)
-        return cm_fail(c, CALOMU_EUSAGE, "an ensemble has 1 to 1000 members, not %d", n);
-    for (i = 0; i < n; i++) {
-        if (models[i]->info.members != 1)
-            return cm_fail(c, CALOMU_EUSAGE, "member %d is an ensemble itself", i);
-        if (!cm_same_architecture(&models[i]->info.architecture, &models[0]->info.architecture))
-            return cm_fail(c, CALOMU_EUSAGE, "member %d is of another architecture than member 0",
-                           i);
-    }
-    s = cm_model_new(c, &models[0]->info.architecture, n, &m);
+    int i, members = 0, at = 0;
+    calomu_status s = cm_join_members(c, models, n, &members);
+    if (s == CALOMU_OK) s = cm_model_new(c, &models[0]->info.architecture, members, &m);
     if (s != CALOMU_OK) return s;
     memcpy(m->info.mean, models[0]->info.mean, sizeof m->info.mean);
     memcpy(m->info.deviation, models[0]->info.deviation, sizeof m->info.deviation);
     for (i = 0; i < n; i++) {
-        cm_net_copy(m->net[i], models[i]->net[0]);
-        if (memcmp(models[i]->info.mean, m->info.mean, sizeof m->info.mean) != 0
-            || memcmp(models[i]->info.deviation, m->info.deviation, sizeof m->info.mean) != 0)
-            cm_restandardise(m->net[i], &models[i]->info, &m->info);
-        m->loss[i] = models[i]->loss[0];
+        cm_join_add(m, at, models[i]);
+        at += models[i]->info.members;
     }
     return cm_model_finish(c, CALOMU_OK, m, ensemble);
 }
@@ -10763,9 +11094,20 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
 
    Safetensors.  Metadata: "calomu" = "model", "version", "members", the architecture as in a
    checkpoint, "mean" and "deviation" (28 numbers of 17 digits, a blank between), "loss.K" of
-   member K ("": unknown).  Tensors: the names of the table, in an ensemble with "K." in front. */
+   member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint and
+   "training.NAME" of cm_training_fields, in an ensemble those of its first member; "K.train.NAME"
+   and "K.training.NAME" where member K differs ("K.training.version" = "": unknown of it).
+   Tensors: the names of the table, in an ensemble with "K." in front. */
 
 enum { CM_MODEL_VERSION = 1, CM_NUMBERS = CALOMU_FEATURES * 26 };
+
+static const cm_field cm_training_fields[] = {
+    CM_FIELD(calomu_training, version, 'i', 1, 1e9),
+    CM_FIELD(calomu_training, epoch, 'i', 0, 1000000),
+    CM_FIELD(calomu_training, changed, 'i', 0, 1),
+    CM_FIELD(calomu_training, muons, 'u', 0, 1e18),
+    CM_FIELD(calomu_training, fingerprint, 'u', 0, 2e19)
+};
 
 static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
 {
@@ -10806,41 +11148,91 @@ static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
     return part;
 }
 
+/* Entries of a record that are not those of `common`; all of them if that is NULL. */
+static int cm_record_entries(const calomu_training *r, const calomu_training *common,
+                             const char *own, cm_entry *e)
+{
+    enum { ALL = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) };
+    cm_entry same[ALL];
+    char prefix[48];
+    int i, n = 0, kept = 0;
+    (void)snprintf(prefix, sizeof prefix, "%strain.", own);
+    n += cm_entries_of(e, prefix, &r->options, cm_train_fields, CM_COUNT(cm_train_fields));
+    (void)snprintf(prefix, sizeof prefix, "%straining.", own);
+    n += cm_entries_of(e + n, prefix, r, cm_training_fields, CM_COUNT(cm_training_fields));
+    if (!common) return n;
+    (void)cm_entries_of(same, "", &common->options, cm_train_fields, CM_COUNT(cm_train_fields));
+    (void)cm_entries_of(same + CM_COUNT(cm_train_fields), "", common, cm_training_fields,
+                        CM_COUNT(cm_training_fields));
+    for (i = 0; i < n; i++)
+        if (strcmp(e[i].value, same[i].value) != 0) e[kept++] = e[i];
+    return kept;
+}
+
+/* How the members came about: of the first one that is known everything, of the others what is
+   different. */
+static int cm_model_record_entries(const calomu_model *m, cm_entry *e)
+{
+    const calomu_training *common = NULL;
+    char own[16];
+    int k, n = 0;
+    for (k = m->info.members - 1; k >= 0; k--)
+        if (m->training[k].known) common = m->training + k;
+    if (!common) return 0;
+    n += cm_record_entries(common, NULL, "", e);
+    for (k = 0; k < m->info.members; k++) {
+        (void)snprintf(own, sizeof own, "%d.", k);
+        if (m->training[k].known) {
+            n += cm_record_entries(m->training + k, common, own, e + n);
+        } else {
+            n += cm_entry_set(e + n, "", "");
+            (void)snprintf(e[n - 1].key, sizeof e->key, "%straining.version", own);
+        }
+    }
+    return n;
+}
+
+/* Every entry of the metadata but mean and deviation, which are longer. */
+static int cm_model_entries(const calomu_model *m, cm_entry *e)
+{
+    const calomu_architecture *a = &m->info.architecture;
+    int k, n = 0;
+    n += cm_entry_set(e + n, "calomu", "model");
+    n += cm_entry_set(e + n, "version", "1");
+    n += cm_entry_set(e + n, "members", "");
+    (void)snprintf(e[n - 1].value, sizeof e->value, "%d", m->info.members);
+    n += cm_entry_set(e + n, "architecture.convention",
+                      calomu_convention_name(a->feature_options.convention));
+    n += cm_entries_of(e + n, "architecture.", a, cm_arch_fields, CM_COUNT(cm_arch_fields));
+    for (k = 0; k < m->info.members; k++, n++) {
+        (void)snprintf(e[n].key, sizeof e->key, "loss.%d", k);
+        (void)calomu_number(e[n].value, m->loss[k], 17);
+    }
+    return n + cm_model_record_entries(m, e + n);
+}
+
 calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
 {
-    const calomu_model_info *info = &model->info;
-    int n = 0, k, members = info->members, parts = 0;
-    char mean[CM_NUMBERS], deviation[CM_NUMBERS];
-    cm_st_meta *meta = cm_allocate(c, (size_t)(CM_COUNT(cm_arch_fields) + 6 + members),
-                                   sizeof *meta);
-    cm_entry *e = cm_allocate(c, (size_t)(CM_COUNT(cm_arch_fields) + 6 + members), sizeof *e);
+    enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
+    size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
+    char names[2][12] = { "mean", "deviation" }, text[2][CM_NUMBERS];
+    cm_st_meta *meta = cm_allocate(c, room, sizeof *meta);
+    cm_entry *e = cm_allocate(c, room, sizeof *e);
+    int n, k, parts = 0;
     cm_part *part = cm_model_parts(c, model, &parts);
     calomu_status s = CALOMU_EMEMORY;
     if (meta && e && part) {
-        n += cm_entry_set(e + n, "calomu", "model");
-        n += cm_entry_set(e + n, "version", "1");
-        n += cm_entry_set(e + n, "members", "");
-        (void)snprintf(e[n - 1].value, sizeof e->value, "%d", members);
-        n += cm_entry_set(e + n, "architecture.convention",
-                          calomu_convention_name(info->architecture.feature_options.convention));
-        n += cm_entries_of(e + n, "architecture.", &info->architecture, cm_arch_fields,
-                           CM_COUNT(cm_arch_fields));
-        for (k = 0; k < members; k++, n++) {
-            (void)snprintf(e[n].key, sizeof e->key, "loss.%d", k);
-            (void)calomu_number(e[n].value, model->loss[k], 17);
-        }
+        n = cm_model_entries(model, e);
         for (k = 0; k < n; k++) {
             meta[k].key = e[k].key;
             meta[k].value = e[k].value;
         }
-        cm_numbers_text(info->mean, mean);
-        cm_numbers_text(info->deviation, deviation);
-        (void)cm_entry_set(e + n, "mean", "");
-        (void)cm_entry_set(e + n + 1, "deviation", "");
-        meta[n].key = e[n].key;
-        meta[n].value = mean;
-        meta[n + 1].key = e[n + 1].key;
-        meta[n + 1].value = deviation;
+        cm_numbers_text(model->info.mean, text[0]);
+        cm_numbers_text(model->info.deviation, text[1]);
+        for (k = 0; k < 2; k++) {
+            meta[n + k].key = names[k];
+            meta[n + k].value = text[k];
+        }
         s = cm_parts_write(c, path, part, parts, meta, n + 2);
     }
     cm_release(c, part);
@@ -10849,97 +11241,51 @@ calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char
     return s;
 }
 
-/* Fills every part from the file; shapes must agree.  Fixed tensors may be missing (fixed_too 0),
-   and must be 1 where they are: the energy sum has no other weights.  Anything else in the file is
-   an error. */
-static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st, cm_part *part,
-                                   int n, int optional_fixed)
+/* Names, shapes and types of all members, before there is memory for values.  The energy sums have
+   no other weights than 1, so a state_dict may lack them: sums_too 0. */
+static calomu_status cm_model_fits(calomu *c, const char *path, const cm_st *st,
+                                   const calomu_model_info *info, int sums_too)
 {
-    int i, j, used = 0;
+    cm_net *net = NULL;
+    cm_part part = { 0 };
+    cm_fit f;
+    char prefix[16] = "";
+    int k, i;
+    calomu_status s = cm_net_table(c, &info->architecture, &net);
+    if (s == CALOMU_OK) s = cm_fit_begin(c, st, &f);
+    if (s == CALOMU_OK) {
+        for (k = 0; k < info->members; k++) {
+            if (info->members > 1) (void)snprintf(prefix, sizeof prefix, "%d.", k);
+            for (i = 0; i < net->n_params; i++) {
+                (void)cm_part_reals(&part, prefix, net->param + i, NULL);
+                cm_fit_tensor(&f, &part.t, 0, net->param[i].role == CM_FIXED && !sums_too);
+            }
+        }
+        s = cm_fit_end(c, s, path, &f);
+    }
+    cm_net_free(c, net);
+    return s;
+}
+
+/* Fills every part from a file that fits.  Where the energy sums have no weights, they are 1. */
+static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st, cm_part *part,
+                                   int n)
+{
+    int i, j;
     for (i = 0; i < n; i++) {
         const cm_st_tensor *t = cm_st_find(st, part[i].t.name);
         int fixed = strstr(part[i].t.name, ".esum.") != NULL;
-        if (!t && fixed && optional_fixed) {
-            for (j = 0; j < (int)part[i].t.count; j++) part[i].reals[j] = 1;
-            continue;
-        }
-        if (!t)
-            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s is missing", path, part[i].t.name);
-        if (t->rank != part[i].t.rank
-            || memcmp(t->shape, part[i].t.shape, (size_t)t->rank * sizeof *t->shape) != 0)
-            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s has another shape than the network",
-                           path, t->name);
-        if (t->dtype != CM_F32 && t->dtype != CM_F64)
-            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s is neither float32 nor float64", path,
-                           t->name);
+        for (j = 0; !t && j < (int)part[i].t.count; j++) part[i].reals[j] = 1;
+        if (!t) continue;
         part[i].t.dtype = t->dtype;
         if (!cm_part_decode(part + i, t->data))
-            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds a value that is not finite",
-                           path, t->name);
+            return cm_fail(c, CALOMU_EFORMAT, "%s: tensor %s holds a value that is not finite%s",
+                           path, t->name, t->dtype != CM_F16 ? ""
+                           : ": F16 ends at 65504; keep the buffers of batch norms in F32");
         for (j = 0; fixed && j < (int)part[i].t.count; j++)
             if (part[i].reals[j] != 1)
                 return cm_fail(c, CALOMU_EFORMAT, "%s: %s: the energy sum's weights must be 1",
                                path, t->name);
-        used++;
-    }
-    if (used == st->n_tensors) return CALOMU_OK;
-    return cm_fail(c, CALOMU_EFORMAT, "%s: holds %d tensors that the network does not have", path,
-                   st->n_tensors - used);
-}
-
-/* Memory for the networks is not taken before the file has shown to hold that much. */
-static calomu_status cm_model_size(calomu *c, const char *path, const cm_st *st,
-                                   const calomu_model_info *info)
-{
-    double n = 0;
-    int i;
-    for (i = 0; i < st->n_tensors; i++) n += (double)st->tensor[i].count;
-    if (info->members * cm_least_weights(&info->architecture) <= n) return CALOMU_OK;
-    return cm_fail(c, CALOMU_EFORMAT, "%s: its tensors are too few for the network that it names,"
-                   " times %d member%s", path, info->members, info->members > 1 ? "s" : "");
-}
-
-/* The architecture and standardisation from the metadata. */
-static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *st,
-                                      calomu_model_info *info)
-{
-    const char *kind = cm_st_find_meta(st, "calomu"), *version = cm_st_find_meta(st, "version");
-    const char *members = cm_st_find_meta(st, "members");
-    uint64_t n = 0;
-    calomu_status s;
-    if (!kind || strcmp(kind, "model") != 0)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: no model of ours (a PyTorch state_dict can be taken"
-                       " in with model-import)", path);
-    if (!version || !cm_parse_whole(version, &n) || n != CM_MODEL_VERSION)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: model of version %.20s; this program reads version"
-                       " %d", path, version ? version : "?", CM_MODEL_VERSION);
-    if (!members || !cm_parse_whole(members, &n) || n < 1 || n > 1000)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: the number of members must be 1 to 1000", path);
-    info->members = (int)n;
-    s = cm_architecture_read(c, path, st, &info->architecture);
-    if (s != CALOMU_OK) return s;
-    if (!cm_numbers_parse(cm_st_find_meta(st, "mean"), info->mean)
-        || !cm_numbers_parse(cm_st_find_meta(st, "deviation"), info->deviation))
-        return cm_fail(c, CALOMU_EFORMAT, "%s: mean or deviation are not 28 numbers", path);
-    for (n = 0; n < CALOMU_FEATURES; n++)
-        if (!(info->deviation[n] > 0))
-            return cm_fail(c, CALOMU_EFORMAT, "%s: the deviation of %s is not positive", path,
-                           calomu_feature_name((int)n));
-    return cm_model_size(c, path, st, info);
-}
-
-static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *st,
-                                     calomu_model *m)
-{
-    char key[16];
-    int k;
-    for (k = 0; k < m->info.members; k++) {
-        const char *text, *end;
-        (void)snprintf(key, sizeof key, "loss.%d", k);
-        text = cm_st_find_meta(st, key);
-        end = text && *text ? calomu_parse(text, &m->loss[k]) : text;
-        if (!end || *end || m->loss[k] < 0)
-            return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"%s\" is no loss", path, key);
     }
     return CALOMU_OK;
 }
@@ -10968,38 +11314,165 @@ static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_mod
     return CALOMU_OK;
 }
 
+/* The networks of a file that fits. */
+static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
+                                   const calomu_model_info *info, calomu_model **model)
+{
+    calomu_model *m = NULL;
+    cm_part *part = NULL;
+    int n = 0;
+    calomu_status s = cm_model_new(c, &info->architecture, info->members, &m);
+    if (s != CALOMU_OK) return s;
+    memcpy(m->info.mean, info->mean, sizeof info->mean);
+    memcpy(m->info.deviation, info->deviation, sizeof info->deviation);
+    part = cm_model_parts(c, m, &n);
+    s = part ? cm_parts_read(c, path, st, part, n) : CALOMU_EMEMORY;
+    cm_release(c, part);
+    if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
+    if (s == CALOMU_OK) *model = m;
+    else calomu_model_free(m);
+    return s;
+}
+
+/* The architecture and standardisation from the metadata. */
+static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *st,
+                                      calomu_model_info *info)
+{
+    const char *kind = cm_st_kind(st), *version = cm_st_find_meta(st, "version");
+    const char *members = cm_st_find_meta(st, "members");
+    uint64_t n = 0;
+    calomu_status s;
+    if (!kind) return cm_st_foreign(c, path);
+    if (strcmp(kind, "model") != 0)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is the checkpoint of a training, not a model", path);
+    if (!version || !cm_parse_whole(version, &n) || n != CM_MODEL_VERSION)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: model of version %.20s; this program reads version"
+                       " %d", path, version ? version : "?", CM_MODEL_VERSION);
+    if (!members || !cm_parse_whole(members, &n) || n < 1 || n > 1000)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: the number of members must be 1 to 1000", path);
+    info->members = (int)n;
+    s = cm_architecture_read(c, path, st, &info->architecture);
+    if (s != CALOMU_OK) return s;
+    if (!cm_numbers_parse(cm_st_find_meta(st, "mean"), info->mean)
+        || !cm_numbers_parse(cm_st_find_meta(st, "deviation"), info->deviation))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: mean or deviation are not 28 numbers", path);
+    for (n = 0; n < CALOMU_FEATURES; n++)
+        if (!(info->deviation[n] > 0))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: the deviation of %s is not positive", path,
+                           calomu_feature_name((int)n));
+    return CALOMU_OK;
+}
+
+static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *st,
+                                     calomu_model *m)
+{
+    char key[16];
+    int k;
+    for (k = 0; k < m->info.members; k++) {
+        const char *text, *end;
+        (void)snprintf(key, sizeof key, "loss.%d", k);
+        text = cm_st_find_meta(st, key);
+        end = text && *text ? calomu_parse(text, &m->loss[k]) : text;
+        if (!end || *end || m->loss[k] < 0)
+            return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"%s\" is no loss", path, key);
+    }
+    return CALOMU_OK;
+}
+
+/* Fields of which the file tells something; the others stay. */
+static calomu_status cm_fields_told(calomu *c, const char *path, const cm_st *st,
+                                    const char *prefix, void *base, const cm_field *f, int n)
+{
+    char key[64];
+    int i;
+    for (i = 0; i < n; i++) {
+        const char *text;
+        (void)snprintf(key, sizeof key, "%s%s", prefix, f[i].key);
+        text = cm_st_find_meta(st, key);
+        if (text && !cm_field_parse(base, f + i, text))
+            return cm_fail(c, CALOMU_EFORMAT, "%s: metadata \"%s\" is no number of its kind", path,
+                           key);
+    }
+    return CALOMU_OK;
+}
+
+/* How the members came about: what they share, then what each has of its own. */
+static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *st,
+                                      calomu_model *m)
+{
+    calomu_training common;
+    char key[48];
+    int k;
+    calomu_status s = cm_model_losses(c, path, st, m);
+    memset(&common, 0, sizeof common);
+    if (!cm_st_find_meta(st, "training.version")) return s;
+    common.known = 1;
+    common.options = calomu_train_options_default();
+    for (k = -1; s == CALOMU_OK && k < m->info.members; k++) {
+        calomu_training *r = k < 0 ? &common : m->training + k;
+        char own[16] = "";
+        const char *version;
+        if (k >= 0) (void)snprintf(own, sizeof own, "%d.", k);
+        (void)snprintf(key, sizeof key, "%straining.version", own);
+        version = cm_st_find_meta(st, key);
+        if (k >= 0 && version && !*version) continue;    /* nothing is known of this one */
+        if (k >= 0) *r = common;
+        (void)snprintf(key, sizeof key, "%strain.", own);
+        s = cm_fields_told(c, path, st, key, &r->options, cm_train_fields,
+                           CM_COUNT(cm_train_fields));
+        (void)snprintf(key, sizeof key, "%straining.", own);
+        if (s == CALOMU_OK)
+            s = cm_fields_told(c, path, st, key, r, cm_training_fields,
+                               CM_COUNT(cm_training_fields));
+    }
+    return s;
+}
+
+/* A network that no machine can compute is the file's fault. */
+static calomu_status cm_model_finish_file(calomu *c, calomu_status s, const char *path,
+                                          calomu_model *m, calomu_model **model)
+{
+    calomu_model *done = NULL;
+    if (s != CALOMU_OK) {
+        calomu_model_free(m);
+        return s;
+    }
+    s = cm_model_finish(c, s, m, &done);
+    if (s == CALOMU_EUSAGE) return cm_fail_in(c, CALOMU_EFORMAT, path);
+    if (s == CALOMU_OK) *model = done;
+    return s;
+}
+
 calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model)
 {
     cm_st st = { 0 };
     calomu_model_info info;
     calomu_model *m = NULL;
-    cm_part *part = NULL;
-    int n = 0;
     calomu_status s = cm_st_read(c, path, &st);
     if (s != CALOMU_OK) return s;
     memset(&info, 0, sizeof info);
     s = cm_model_numbers(c, path, &st, &info);
-    if (s == CALOMU_OK) s = cm_model_new(c, &info.architecture, info.members, &m);
-    if (s == CALOMU_OK) {
-        memcpy(m->info.mean, info.mean, sizeof info.mean);
-        memcpy(m->info.deviation, info.deviation, sizeof info.deviation);
-        part = cm_model_parts(c, m, &n);
-        s = part ? cm_parts_read(c, path, &st, part, n, 0) : CALOMU_EMEMORY;
-    }
-    if (s == CALOMU_OK) s = cm_model_losses(c, path, &st, m);
-    if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
-    cm_release(c, part);
+    if (s == CALOMU_OK) s = cm_model_fits(c, path, &st, &info, 1);
+    if (s == CALOMU_OK) s = cm_model_fill(c, path, &st, &info, &m);
+    if (s == CALOMU_OK) s = cm_model_records(c, path, &st, m);
     cm_st_free(c, &st);
-    return cm_model_finish(c, s, m, model);
+    return cm_model_finish_file(c, s, path, m, model);
 }
 
-/* ---------------------------------------------------------------- bare PyTorch state_dicts */
+/* ---------------------------------------------------------------- weights from other programs
+
+   State_dicts of PyTorch, bare or with metadata of ours, of one network or of an ensemble's members
+   (names with "K." in front). */
 
 /* Shape of a tensor of exactly this name and rank, or NULL; absurd sizes are refused here. */
-static const uint64_t *cm_import_shape(const cm_st *st, const char *name, int rank)
+static const uint32_t *cm_import_shape(const cm_st *st, const char *member, const char *name,
+                                       int rank)
 {
-    const cm_st_tensor *t = cm_st_find(st, name);
+    char full[64];
+    const cm_st_tensor *t;
     int i;
+    (void)snprintf(full, sizeof full, "%s%s", member, name);
+    t = cm_st_find(st, full);
     if (!t || t->rank != rank) return NULL;
     for (i = 0; i < rank; i++)
         if (t->shape[i] < 1 || t->shape[i] > 4096) return NULL;
@@ -11008,15 +11481,15 @@ static const uint64_t *cm_import_shape(const cm_st *st, const char *name, int ra
 
 /* Channels grow as out = floor(growth*in) at three places: the growth lies in all intervals
    [out/in, (out + 1)/in); 1.5 if that fits, else the lowest. */
-static int cm_import_growth(const cm_st *st, calomu_architecture *a)
+static int cm_import_growth(const cm_st *st, const char *member, calomu_architecture *a)
 {
     double low = 0, high = 1e9;
     int r;
     for (r = 1; r < CM_RESOLUTIONS; r++) {
         char name[32];
-        const uint64_t *shape;
+        const uint32_t *shape;
         (void)snprintf(name, sizeof name, "head.%d.path.2.weight", r * a->blocks);
-        shape = cm_import_shape(st, name, 5);
+        shape = cm_import_shape(st, member, name, 5);
         if (!shape) return 0;
         if ((double)shape[0] / (double)shape[1] > low) low = (double)shape[0] / (double)shape[1];
         if ((double)(shape[0] + 1) / (double)shape[1] < high)
@@ -11028,31 +11501,39 @@ static int cm_import_growth(const cm_st *st, calomu_architecture *a)
     return low < high && a->growth <= 8;         /* beyond, channel counts could overflow */
 }
 
-/* Menu and sizes from names and shapes. */
-static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *st,
-                                     calomu_architecture *a)
+/* How many stages the head of a network has, by the names of its tensors. */
+static int cm_import_stages(const cm_st *st, const char *member)
 {
-    const uint64_t *body = cm_import_shape(st, "body.0.weight", 2);
-    int i, stages = 0, features;
-    if (!body)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: no tensor body.0.weight of two dimensions: not a"
-                       " state_dict of this network", path);
+    size_t n = strlen(member);
+    int i, stages = 0;
     for (i = 0; i < st->n_tensors; i++) {
         const char *name = st->tensor[i].name;
         int digit, k = 0;
-        if (strncmp(name, "head.", 5) != 0) continue;
-        for (name += 5; *name >= '0' && *name <= '9' && k < 1000; name++) {
+        if (strncmp(name, member, n) != 0 || strncmp(name + n, "head.", 5) != 0) continue;
+        for (name += n + 5; *name >= '0' && *name <= '9' && k < 1000; name++) {
             digit = *name - '0';
             k = 10 * k + digit;
         }
         if (k + 1 > stages) stages = k + 1;
     }
+    return stages;
+}
+
+/* Menu and sizes from names and shapes. */
+static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *st,
+                                     const char *member, calomu_architecture *a)
+{
+    const uint32_t *body = cm_import_shape(st, member, "body.0.weight", 2);
+    int stages = cm_import_stages(st, member), features;
+    if (!body)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: no tensor body.0.weight of two dimensions: not a"
+                       " state_dict of this network", path);
     a->head = stages > 0;
     a->blocks = a->head ? stages / CM_RESOLUTIONS : 3;
     a->body = (int32_t)body[0];
     a->growth = 1.5;
     if (a->head && (stages % CM_RESOLUTIONS != 0 || stages > 64 * CM_RESOLUTIONS
-                    || !cm_import_growth(st, a)))
+                    || !cm_import_growth(st, member, a)))
         return cm_fail(c, CALOMU_EFORMAT, "%s: a head of %d blocks that do not form %d resolutions"
                        " of equal depth and one growth of channels", path, stages,
                        CM_RESOLUTIONS);
@@ -11064,40 +11545,216 @@ static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
+/* Bytes of what wrappers of PyTorch put before the names, of a name or of its start. */
+static size_t cm_import_wrapped(const char *name)
+{
+    static const char *const wrapper[] = { "module.", "_orig_mod.", "model." };
+    size_t n = 0;
+    int i;
+    for (i = 0; i < 3; i++)
+        if (strncmp(name + n, wrapper[i], strlen(wrapper[i])) == 0) {
+            n += strlen(wrapper[i]);
+            i = -1;
+        }
+    return n;
+}
+
+/* The name of the first layer behind any prefix, or NULL. */
+static const char *cm_import_first(const cm_st *st)
+{
+    static const char first[] = "body.0.weight";
+    int i;
+    for (i = 0; i < st->n_tensors; i++) {
+        const char *name = st->tensor[i].name;
+        size_t n = strlen(name), k = sizeof first - 1;
+        if (n >= k && strcmp(name + n - k, first) == 0 && (n == k || name[n - k - 1] == '.'))
+            return name;
+    }
+    return NULL;
+}
+
+/* Takes a prefix of wrappers off the names.  Names without it stay, and are found to be none of
+   the network's. */
+static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
+{
+    const char *first = cm_import_first(st);
+    size_t n = first ? cm_import_wrapped(first) : 0, other;
+    int i;
+    if (!first || cm_st_find(st, "body.0.weight") || cm_st_find(st, "0.body.0.weight"))
+        return CALOMU_OK;
+    other = strspn(first + n, "0123456789");     /* of a member */
+    other += other && first[n + other] == '.';
+    if (strcmp(first + n + other, "body.0.weight") != 0)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: its names have \"%.*s\" in front of them; only"
+                       " module., _orig_mod. and model. are taken off: save the state_dict of the"
+                       " network itself, or rename", path,
+                       (int)(strlen(first) - strlen("body.0.weight")), first);
+    cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, (int)n, first);
+    for (i = 0; i < st->n_tensors; i++)
+        if (strncmp(st->tensor[i].name, first, n) == 0) st->tensor[i].name += n;
+    cm_st_sort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_name);
+    return CALOMU_OK;
+}
+
+/* 1, or how many members of an ensemble there are by their names. */
+static int cm_import_members(const cm_st *st)
+{
+    char name[32];
+    int n = 0;
+    do (void)snprintf(name, sizeof name, "%d.body.0.weight", n);
+    while (cm_st_find(st, name) && ++n < 1000);
+    return n > 0 ? n : 1;
+}
+
+/* Says once what was done to get numbers of our type. */
+static void cm_import_types(calomu *c, const char *path, const cm_st *st)
+{
+    static const struct { cm_dtype type; const char *how; } of[] = {
+        { CM_F16, "every value is a float32 too" }, { CM_BF16, "every value is a float32 too" },
+        { CM_F64, "they are rounded to float32" }
+    };
+    int i, k, n;
+    for (k = 0; k < (sizeof(cm_real) == sizeof(float) ? 3 : 2); k++) {
+        for (i = n = 0; i < st->n_tensors; i++) n += st->tensor[i].dtype == of[k].type;
+        if (n) cm_log(c, "%s: %d of %d tensors are %s: %s", path, n, st->n_tensors,
+                      cm_dtypes[of[k].type].name, of[k].how);
+    }
+}
+
+/* What the weights are of, from the file's own metadata or from names and shapes. */
+static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st,
+                                    const calomu_architecture *base, calomu_model_info *info)
+{
+    calomu_architecture *a = &info->architecture;
+    calomu_status s;
+    if (cm_st_kind(st)) {
+        s = cm_model_numbers(c, path, st, info);
+        if (s == CALOMU_OK && base) {
+            a->geometry = base->geometry;
+            a->feature_options = base->feature_options;
+            a->standardised_unknown = base->standardised_unknown;
+        }
+        return s;
+    }
+    *a = base ? *base : calomu_architecture_default();
+    info->members = cm_import_members(st);
+    return cm_import_sizes(c, path, st, cm_st_find(st, "0.body.0.weight") ? "0." : "", a);
+}
+
+/* Mean and deviation as the caller wants them, or of the file. */
+static void cm_import_standard(const double *mean, const double *deviation,
+                               calomu_model_info *info)
+{
+    int i;
+    for (i = 0; i < CALOMU_FEATURES; i++) {
+        if (mean) info->mean[i] = mean[i];
+        if (deviation) info->deviation[i] = deviation[i];
+        if (!(info->deviation[i] > 0)) info->deviation[i] = 1;
+    }
+}
+
+/* Whether any feature has a weight other than 0. */
+static int cm_model_uses_features(const calomu_model *m)
+{
+    int k, o, i, n = m->info.architecture.n_features;
+    for (k = 0; k < m->info.members; k++) {
+        const cm_param *p = cm_net_find(m->net[k], "body.0.weight");
+        const cm_real *w = cm_net_values(m->net[k], p);
+        for (o = 0; o < p->shape[0]; o++)
+            for (i = 0; i < n; i++)
+                if (w[o * p->shape[1] + i] != 0) return 1;
+    }
+    return 0;
+}
+
+/* The file, its names unwrapped. */
+static calomu_status cm_import_read(calomu *c, const char *path, cm_st *st)
+{
+    calomu_status s = cm_st_read_changed(c, path, st);
+    if (s == CALOMU_OK) s = cm_import_unwrap(c, path, st);
+    if (s != CALOMU_OK) cm_st_free(c, st);
+    return s;
+}
+
+/* Says what was done to a file. */
+static void cm_import_notices(calomu *c, const char *path, const cm_st *st,
+                              const calomu_model_info *info)
+{
+    if (info->architecture.head && !cm_st_find(st, info->members > 1 ? "0.head.0.esum.weight"
+                                                                     : "head.0.esum.weight"))
+        cm_log(c, "%s: has no weights of the energy sums: they are 1", path);
+    if (st->changed)
+        cm_log(c, "%s: its checksum is wrong: another program has changed it, or it is damaged",
+               path);
+    cm_import_types(c, path, st);
+}
+
+/* The model, from a file and what it is of.  like: whose records it gets; NULL: the file's own.
+   standard 0: without mean and deviation the network would predict nonsense, unless no feature has
+   a weight. */
+static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *st,
+                                     const calomu_model_info *info, int standard,
+                                     const calomu_model *like, calomu_model **model)
+{
+    calomu_model *m = NULL;
+    int k, members = info->members;
+    calomu_status s = cm_model_fits(c, path, st, info, 0);
+    if (s == CALOMU_OK) s = cm_model_fill(c, path, st, info, &m);
+    if (s == CALOMU_OK && !standard && cm_model_uses_features(m))
+        s = cm_fail(c, CALOMU_EFORMAT, "%s: a network of %d features, and their mean and standard"
+                    " deviation are not given: add --like MODEL (of calomu), or"
+                    " --features-mean-std FILE.csv or none", path,
+                    (int)info->architecture.n_features);
+    if (s == CALOMU_OK && like) {
+        memcpy(m->loss, like->loss, (size_t)members * sizeof *m->loss);
+        memcpy(m->training, like->training, (size_t)members * sizeof *m->training);
+    } else if (s == CALOMU_OK && cm_st_kind(st)) {
+        s = cm_model_records(c, path, st, m);
+    }
+    for (k = 0; s == CALOMU_OK && k < members && (like || st->changed); k++)
+        m->training[k].changed = 1;
+    if (s == CALOMU_OK) cm_import_notices(c, path, st, info);
+    return cm_model_finish_file(c, s, path, m, model);
+}
+
 calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
                                   const double *mean, const double *deviation,
                                   calomu_model **model)
 {
     cm_st st = { 0 };
-    calomu_architecture a = *base;
-    calomu_model *m = NULL;
-    cm_part *part = NULL;
-    int n = 0, i;
+    calomu_model_info info;
+    int i, standard;
     calomu_status s;
     for (i = 0; i < CALOMU_FEATURES; i++)
         if ((mean && !isfinite(mean[i]))
             || (deviation && !(deviation[i] >= 0 && isfinite(deviation[i]))))
             return cm_fail(c, CALOMU_EUSAGE, "mean or deviation of %s is not finite, or negative",
                            calomu_feature_name(i));
-    s = cm_st_read(c, path, &st);
+    s = cm_import_read(c, path, &st);
     if (s != CALOMU_OK) return s;
-    s = cm_import_sizes(c, path, &st, &a);
-    if (s == CALOMU_OK) s = cm_checkpoint_size(c, path, &st, &a);
-    if (s == CALOMU_OK) s = cm_model_new(c, &a, 1, &m);
-    if (s == CALOMU_OK) {
-        part = cm_model_parts(c, m, &n);
-        s = part ? cm_parts_read(c, path, &st, part, n, 1) : CALOMU_EMEMORY;
-    }
-    if (s == CALOMU_OK && a.head && !cm_st_find(&st, "head.0.esum.weight"))
-        cm_log(c, "%s: has no weights of the energy sums: they are 1", path);
-    if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
-    for (i = 0; s == CALOMU_OK && i < CALOMU_FEATURES; i++) {
-        m->info.mean[i] = mean ? mean[i] : 0;
-        m->info.deviation[i] = deviation && deviation[i] > 0 ? deviation[i] : 1;
-    }
-    cm_release(c, part);
+    memset(&info, 0, sizeof info);
+    s = cm_import_info(c, path, &st, base, &info);
+    cm_import_standard(mean, deviation, &info);
+    standard = info.architecture.standardised_unknown || cm_st_kind(&st) || (mean && deviation);
+    if (s == CALOMU_OK) s = cm_import_model(c, path, &st, &info, standard, NULL, model);
     cm_st_free(c, &st);
-    return cm_model_finish(c, s, m, model);
+    return s;
+}
+
+calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu_model *like,
+                                       calomu_model **model)
+{
+    cm_st st = { 0 };
+    calomu_status s = cm_import_read(c, path, &st);
+    int members;
+    if (s != CALOMU_OK) return s;
+    members = cm_import_members(&st);
+    if (members != like->info.members)
+        s = cm_fail(c, CALOMU_EFORMAT, "%s: weights of %d network%s, but the model to take the rest"
+                    " from has %d", path, members, members > 1 ? "s" : "", like->info.members);
+    if (s == CALOMU_OK) s = cm_import_model(c, path, &st, &like->info, 1, like, model);
+    cm_st_free(c, &st);
+    return s;
 }
 
 /* ---------------------------------------------------------------- inference
@@ -11132,11 +11789,8 @@ static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
     const calomu_feature_options *want = &a->feature_options;
     int fits;
     *source = CM_SOURCE_NONE;
-    if (info && !cm_same_geometry(&info->geometry, &a->geometry))
-        return cm_fail(c, CALOMU_EFORMAT, "the data's calorimeter is not the model's: %d x %d x %d"
-                       " cells against %d x %d x %d, or other lengths or field",
-                       info->geometry.nz, info->geometry.nx, info->geometry.ny, a->geometry.nz,
-                       a->geometry.nx, a->geometry.ny);
+    if (info && calomu_geometry_compare(c, &info->geometry, &a->geometry) != CALOMU_OK)
+        return cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the model's");
     if (a->n_features == 0) return CALOMU_OK;
     fits = info && info->features != CALOMU_FEATURES_NONE
         && info->feature_options.convention == want->convention

@@ -138,6 +138,12 @@ calomu_geometry calomu_geometry_default(void);
 /* EUSAGE, with a text, for sizes below 1, more than 2^24 cells, or lengths that are not finite and
    positive. */
 calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g);
+/* Whether a and b are the same calorimeter: equal sizes, pitches and low corners within 1e-6 of the
+   pitch and the field within 1e-6 of itself, as numbers are that went through a float32 (a large
+   corner may lose up to 1e-3 of the pitch there).  EFORMAT: they are not; the text names the first
+   length that differs, with a's value before b's.  Whoever compares geometries here does it so. */
+calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a,
+                                      const calomu_geometry *b);
 
 typedef struct calomu_hit {
     uint32_t cell;
@@ -280,26 +286,37 @@ typedef struct calomu_model_info {
     double mean[CALOMU_FEATURES], deviation[CALOMU_FEATURES];   /* standardisation of inputs */
 } calomu_model_info;
 
+typedef struct calomu_training calomu_training;
+
 calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model);
 calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path);
-/* A bare PyTorch state_dict in safetensors: menu and sizes come from names and shapes; geometry
-   and feature_options from `base`, standardisation from mean and deviation (28 each, or NULL for
-   0 and 1). */
+/* Weights from another program: a state_dict of PyTorch in safetensors, of one network or of an
+   ensemble, bare or with the metadata of a model of ours whatever its checksum.  Menu and sizes come
+   from the metadata, else from names and shapes; geometry, feature options and
+   standardised_unknown from `base`, or, NULL, from the metadata, else the paper's; standardisation
+   from mean and deviation (28 each; 0 and 1 change nothing), or, NULL, from the metadata.  EFORMAT:
+   tensors that do not fit, all named; features that have weights but no mean and deviation.  Prefixes of wrappers
+   (module., _orig_mod., model.) are taken off, F16, BF16 and F64 converted: the log says so. */
 calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
                                   const double *mean, const double *deviation,
                                   calomu_model **model);
-/* One ensemble of n single networks of the same architecture (inputs stay the caller's).
-   Members are weighted by 1/(their validation loss), Sec. 3.2.4. */
+/* The same for weights that come back: everything else is that of `like`. */
+calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu_model *like,
+                                       calomu_model **model);
+/* One ensemble of the members of n models, at most 1000, of the same architecture (inputs stay the
+   caller's).  Members are weighted by 1/(their validation loss), Sec. 3.2.4. */
 calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
                                 calomu_model **ensemble);
 const calomu_model_info *calomu_model_describe(const calomu_model *model);
 double calomu_model_loss(const calomu_model *model, int member);  /* of validation; NaN: unknown */
+/* How a member was trained, borrowed from the model; NULL: its file does not tell. */
+const calomu_training *calomu_model_training(const calomu_model *model, int member);
 void calomu_model_free(calomu_model *model);                      /* NULL is allowed */
 
 /* Energies (GeV, not debiased) of n muons.  data NULL: hits in any order in the model's geometry,
    features computed as the model wants them.  With data, the events must come from it
-   (calomu_data_read): its geometry is compared with the model's, its features used where the
-   convention fits and recomputed where not.  out: n values; members: n x members values, or NULL.
+   (calomu_data_read): its geometry is compared with the model's (calomu_geometry_compare), which is
+   the one in use; its features are used where the convention fits and recomputed where not.  out: n values; members: n x members values, or NULL.
    Threads: the context's.  On a device in batches of up to 1,024 (fewer where memory is short, the
    same bits); the context keeps the model's weights there for the next call. */
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
@@ -327,6 +344,16 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
 } calomu_train_options;
 
 calomu_train_options calomu_train_options_default(void);
+
+/* How a model was trained (calomu_model_training). */
+struct calomu_training {
+    int32_t known;                   /* 1; in a model, 0: nothing is */
+    int32_t version;                 /* CALOMU_VERSION of the program */
+    int32_t epoch;                   /* whose state the model is, the best one */
+    int32_t changed;                 /* 1: another program may have changed the weights since */
+    uint64_t muons, fingerprint;     /* of the data: how many, and a checksum of them */
+    calomu_train_options options;
+};
 
 typedef struct calomu_trainer calomu_trainer;
 
@@ -823,6 +850,7 @@ struct calomu_model {
     calomu_model_info info;
     cm_net **net;                    /* info.members */
     double *loss;                    /* validation losses, NaN unknown */
+    calomu_training *training;       /* info.members */
     cm_packs packs;                  /* for inference; cm_model_finish makes them, */
     size_t arena;                    /*   and finds how much an arena takes */
     calomu *own;                     /* cm_clone of the context that made it */
@@ -842,30 +870,39 @@ CM_LOCAL double cm_log_double(double x);
 CM_LOCAL double cm_cos_double(double x);
 CM_LOCAL uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n);
 
-/* Tensors of a safetensors file, strictly parsed (design 4). */
-typedef enum cm_dtype { CM_F32, CM_F64, CM_I64, CM_U8 } cm_dtype;
-typedef struct cm_st_tensor {
-    char name[64];
-    cm_dtype dtype;
-    int rank;
-    uint64_t shape[8];
-    uint64_t count;                  /* elements */
+/* Tensors of a safetensors file, strictly parsed (design 4).  Types in the order of cm_dtypes; no
+   more than these four are written. */
+typedef enum cm_dtype {
+    CM_F32, CM_F64, CM_I64, CM_U8, CM_F16, CM_BF16, CM_I32, CM_U32, CM_U64, CM_C64, CM_I16, CM_U16,
+    CM_I8, CM_BOOL, CM_F8_E4M3, CM_F8_E5M2, CM_F8_E8M0, CM_DTYPES
+} cm_dtype;
+enum { CM_RANK = 5 };                /* most dimensions of a tensor */
+typedef struct cm_st_tensor {        /* 48 bytes: less than its entry in a header takes */
+    const char *name;
     const void *data;                /* little-endian in memory, not aligned */
+    uint32_t shape[CM_RANK];
+    uint32_t count;                  /* elements */
+    int rank;
+    cm_dtype dtype;
 } cm_st_tensor;
 typedef struct cm_st_meta { char *key, *value; } cm_st_meta;
 typedef struct cm_st {               /* a whole file in memory */
-    cm_st_tensor *tensor;
+    cm_st_tensor *tensor;            /* of a file that was read: by name, */
     int n_tensors;
-    cm_st_meta *meta;                /* __metadata__ */
+    cm_st_meta *meta;                /* __metadata__, by key */
     int n_meta;
+    int changed;                     /* 1: a file of ours whose checksum is wrong */
     void *memory;
 } cm_st;
 CM_LOCAL calomu_status cm_st_read(calomu *c, const char *path, cm_st *st);
+CM_LOCAL calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st);
+                                     /* a file of ours that was changed is no error */
 /* Atomically; adds a checksum to the metadata. */
 CM_LOCAL calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st);
 CM_LOCAL void cm_st_free(calomu *c, cm_st *st);
-CM_LOCAL const char *cm_st_find_meta(const cm_st *st, const char *key);  /* NULL: absent */
-CM_LOCAL const cm_st_tensor *cm_st_find(const cm_st *st, const char *name);  /* NULL: absent */
+/* In a file that was read; NULL: absent. */
+CM_LOCAL const char *cm_st_find_meta(const cm_st *st, const char *key);
+CM_LOCAL const cm_st_tensor *cm_st_find(const cm_st *st, const char *name);
 
 /* Services of the context. */
 CM_LOCAL void *cm_allocate(calomu *c, size_t count, size_t size); /* zeroed; NULL: EMEMORY is set */

@@ -21,7 +21,7 @@ check "unknown verb with a near one" 2 "did you mean 'train'?" "$PROGRAM" trian
 check "prefix of a verb" 2 "did you mean 'evaluate'?" "$PROGRAM" eval
 check "unknown verb with none near" 2 "calomu help lists them" "$PROGRAM" qqqqqqqqqq
 check "empty verb" 2 "no verb ''" "$PROGRAM" ""
-for verb in info import export features train predict evaluate plot model-import bench; do
+for verb in info import export features train predict evaluate plot model-import model-join bench; do
     check "$verb --help" 0 "Usage: calomu $verb" "$PROGRAM" $verb --help
     check "$verb: unknown option" 2 "no option '--nonsense'" "$PROGRAM" $verb --nonsense
 done

@@ -40,7 +40,7 @@ state()
 state bare.st 28 2 ""
 state sums.st 3 4 ""
 state odd.st 5 2 ""
-state half.st 28 2 ',"body.6.bias":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}'
+state extra.st 28 2 ',"n_averaged":{"dtype":"I64","shape":[0],"data_offsets":[0,0]}'
 head -c 300 bare.st >cut.st
 awk 'BEGIN { print "feature,mean,std"
     n = split("ea1 eb1 maxsum emeas xmom ymom avgcells_off_trk epercell1 eclumax1 ncellmax1 " \
@@ -53,9 +53,8 @@ check "no out" 2 "--out" "$PROGRAM" model-import bare.st
 check "a state_dict" 0 "28 features only" "$PROGRAM" model-import bare.st --out m.st
 holds "neurons" out "2 neurons"
 holds "parameters" out "parameters   73 trainable"
-holds "standardisation" out "mean 0, deviation 1 (not given)"
-check "info of it" 0 "" "$PROGRAM" info m.st
-check "a model again" 0 "a model of calomu already" "$PROGRAM" model-import m.st --out n.st
+check "info of it" 0 "training            unknown" "$PROGRAM" info m.st
+check "a model again" 0 "by the file's own metadata" "$PROGRAM" model-import m.st --out n.st
 same "a model again" m.st n.st
 check "energy sums" 0 "3 energy sums only" "$PROGRAM" model-import sums.st --out s.st
 check "standardised" 0 "standard.csv" "$PROGRAM" model-import bare.st --out m.st \
@@ -70,7 +69,10 @@ import() { "$PROGRAM" model-import "$1" --out bad.st --features-mean-std "$2"; }
 check "no such state_dict" 4 "nothing.st" import nothing.st standard.csv
 check "cut state_dict" 3 "cut.st" import cut.st standard.csv
 check "odd width" 3 "odd.st" import odd.st standard.csv
-check "half precision" 3 "half.st" import half.st standard.csv
+check "a tensor too many" 3 "n_averaged is no tensor of the network" import extra.st standard.csv
+check "none" 0 "mean 0, deviation 1" "$PROGRAM" model-import bare.st --out p.st \
+    --features-mean-std none
+same "none" n.st p.st
 check "a folder" 3 "" import . standard.csv
 check "text" 3 "standard.csv" import standard.csv standard.csv
 check "no such standardisation" 4 "nothing.csv" import bare.st nothing.csv
@@ -90,6 +92,77 @@ absent "a failure leaves no model" bad.st
 check "bad geometry" 2 "--geometry" "$PROGRAM" model-import bare.st --out m.st --geometry 1,2
 check "bad convention" 2 "--convention" "$PROGRAM" model-import bare.st --out m.st --convention x
 [ -c /dev/full ] && check "disk full" 4 "/dev/full" "$PROGRAM" model-import bare.st --out /dev/full
+
+# ---------------------------------------------------------------- a model back from Python
+
+# rewrite FILE OUT SED-SCRIPT: the same tensors under an edited header
+rewrite()
+{
+    n=$(od -A n -t u1 -N 3 "$1" | awk '{ print $1 + 256 * ($2 + 256 * $3) }')
+    json=$(head -c $((n + 8)) "$1" | tail -c "$n" | sed "$3")
+    while [ $((${#json} % 8)) -ne 0 ]; do json="$json "; done
+    {
+        # shellcheck disable=SC2059
+        printf "$(printf '\\%03o\\%03o\\%03o' $((${#json} % 256)) $((${#json} / 256 % 256)) \
+            $((${#json} / 65536)))"
+        head -c 5 /dev/zero
+        printf '%s' "$json"
+        tail -c +$((n + 9)) "$1"
+    } >"$2"
+}
+real=$DATA/model.safetensors
+alone='s/"__metadata__":{[^}]*},//'
+rewrite "$real" bare28.st "$alone"
+rewrite "$real" wrapped.st "$alone;"'s/"\([a-z0-9.]*\)":{"dtype"/"module._orig_mod.\1":{"dtype"/g'
+rewrite "$real" half-wrapped.st "$alone;"'s/"\(head[a-z0-9.]*\)":{"dtype"/"model.\1":{"dtype"/g'
+rewrite "$real" net.st "$alone;"'s/"\([a-z0-9.]*\)":{"dtype"/"net.\1":{"dtype"/g'
+rewrite "$real" foreign.st 's/"__metadata__":{[^}]*}/"__metadata__":{"checksum":"sha256:0","x":""}/'
+rewrite "$real" touched.st 's/"loss.0":"2/"loss.0":"1/'
+back() { "$PROGRAM" model-import "$1" --out back.st --like "$real"; }
+check "without mean and deviation" 3 "--features-mean-std FILE.csv or none" \
+    "$PROGRAM" model-import bare28.st --out back.st
+holds "the way out" err "--like MODEL"
+absent "without mean and deviation: no model" back.st
+check "asked for" 0 "mean 0, deviation 1" "$PROGRAM" model-import bare28.st --out none.st \
+    --features-mean-std none
+check "predict says what to do" 3 "--like MODEL" "$PROGRAM" predict --model bare28.st \
+    --data "$DATA/valid.cmu" --out x.csv
+check "info says what to do" 3 "--like MODEL" "$PROGRAM" info bare28.st
+check "like the model that it was" 0 "$real" back bare28.st
+values() { "$PROGRAM" predict --model "$1" --data "$DATA/valid.cmu" --count 20 --out "$2"; }
+check "its predictions" 0 "" values "$real" real.csv
+check "the same after all" 0 "" values back.st back.csv
+same "the same after all" real.csv back.csv
+check "said by info" 0 "validation loss     263.421064" "$PROGRAM" info back.st
+check "wrapped" 0 'have "module._orig_mod." in front' back wrapped.st
+check "the same, wrapped" 0 "" values back.st back.csv
+same "the same, wrapped" real.csv back.csv
+check "half wrapped" 3 "model.head.0.path.0.weight is no tensor of the network" back half-wrapped.st
+check "another wrapper" 3 'have "net." in front' back net.st
+check "metadata of another program" 0 "" back foreign.st
+check "the same, with foreign metadata" 0 "" values back.st back.csv
+same "the same, with foreign metadata" real.csv back.csv
+check "metadata of ours, changed: predict" 3 "\`calomu model-import\` takes" values touched.st x.csv
+check "metadata of ours, changed: import" 0 "its checksum is wrong" \
+    "$PROGRAM" model-import touched.st --out back.st
+check "the same, changed" 0 "" values back.st back.csv
+same "the same, changed" real.csv back.csv
+check "its loss" 0 "validation loss     163.421064" "$PROGRAM" info back.st
+check "options over the metadata" 0 "above 0.5 GeV" "$PROGRAM" model-import touched.st \
+    --out back.st --grow 0.5
+check "the rest of the metadata stays" 0 "eabove            71.5971185" "$PROGRAM" info back.st
+for option in "--features-mean-std none" "--grow 1" "--convention text" "--geometry 1,1,1,1,1,1"; do
+    # shellcheck disable=SC2086
+    check "--like and $option" 2 "leave out ${option%% *}" "$PROGRAM" model-import bare28.st \
+        --out x.st --like "$real" $option
+done
+check "like a file that is no model" 3 "hits.none" sh -c "echo no >hits.none; \
+    '$PROGRAM' model-import bare28.st --out x.st --like hits.none"
+check "like nothing" 4 "nothing.st" "$PROGRAM" model-import bare28.st --out x.st --like nothing.st
+check "like another network" 3 "body.0.bias is [80], not [2]" "$PROGRAM" model-import bare28.st \
+    --out x.st --like m.st
+absent "a failure leaves no model" x.st
+rm bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st
 
 # ---------------------------------------------------------------- predict
 
@@ -121,6 +194,11 @@ check "data without truth" 0 "" make hits.csv "$geometry" blind.cmu
 check "no muons" 0 "" make none.csv "$geometry" none.cmu
 check "features" 0 "" "$PROGRAM" features data.cmu --out text.cmu
 check "features, authors" 0 "" "$PROGRAM" features data.cmu --out authors.cmu --convention authors
+awk 'BEGIN { print "event,true_energy,pred" > "points.known.csv"
+    print "true_energy,pred" > "falling.csv"
+    for (i = 0; i < 200; i++) { e = 500 + 1000 * int(i / 40)
+    printf "%d,%d,%.9f\n", i, e, 10 + 0.9 * e * (i % 2 ? 1.01 : 0.99) > "points.known.csv"
+    printf "%d,%.9f\n", e, 5000 - e > "falling.csv" } }'
 check "a flat model" 0 "" "$PROGRAM" model-import bare.st --out flat.st --geometry "$geometry"
 small="--blocks 1 --body 8 --folds 4 --batch 8 --epochs 1 --threads 1"
 # shellcheck disable=SC2086
@@ -146,12 +224,12 @@ lines() { sed -n '$=' "$1"; }
 equal() { if [ "$2" = "$3" ]; then pass; else fail "$1" "got: $2" "expected: $3"; fi; }
 check "predict" 0 "data.cmu has no features: they are computed" predict flat.st data.cmu p.csv
 equal "said once" "$(grep -c "are computed" err)" 1
-equal "header" "$(line p.csv 1)" "event,true_energy,pred"
+equal "header" "$(line p.csv 1)" "event,true_energy,pred,hits"
 equal "rows" "$(lines p.csv)" 41
-equal "a row" "$(line p.csv 2)" "0,100,123.5"
-equal "a row without truth" "$(line p.csv 9)" "7,,123.5"
+equal "a row" "$(line p.csv 2)" "0,100,123.5,18"
+equal "a row without truth" "$(line p.csv 9)" "7,,123.5,18"
 check "a hybrid" 0 "" predict small.st data.cmu p.csv
-awk -F, 'NR > 1 && !($3 + 0 == $3 && NF == 3) { exit 1 }' p.csv && pass \
+awk -F, 'NR > 1 && !($3 + 0 == $3 && NF == 4) { exit 1 }' p.csv && pass \
     || fail "numbers" "$(cat p.csv)"
 check "features of the file" 0 "" predict small.st text.cmu q.csv
 grep -q "computed" err && fail "no notice where features fit" "" || pass
@@ -172,13 +250,74 @@ equal "no truth" "$(line q.csv 2 | cut -d, -f1-2)" "0,"
 check "hits need no impact point" 0 "" predict hits.st blind.cmu q.csv
 grep -q "impact" err && fail "hits need no impact point" "" || pass
 check "an ensemble" 0 "" predict team.st data.cmu q.csv
-equal "columns of members" "$(line q.csv 1)" "event,true_energy,pred,pred0,pred1"
+equal "columns of members" "$(line q.csv 1)" "event,true_energy,pred,pred0,pred1,hits"
 awk -F, 'NR > 1 { low = $4 < $5 ? $4 : $5; high = $4 < $5 ? $5 : $4
     if ($3 < low || $3 > high || low == high) exit 1 }' q.csv && pass \
     || fail "the mean lies between the members" "$(cat q.csv)"
 check "said with both files" 3 "wide.cmu with small.st" predict small.st wide.cmu q.csv
 check "no muons" 0 "none.cmu has no muons" predict small.st none.cmu q.csv
-equal "header only" "$(cat q.csv)" "event,true_energy,pred"
+equal "header only" "$(cat q.csv)" "event,true_energy,pred,hits"
+
+# muons without hits: said, and a 0 in the column; a network of features that the file has can do it
+sed '/^[37],/d' hits.csv >holes.csv
+check "data with holes" 0 "" make_true holes.csv "$geometry" holes.cmu known.csv
+check "muons without hits" 0 "2 of 40 muons have no hits (0 in the column hits)" \
+    predict small.st holes.cmu q.csv
+equal "their rows" "$(awk -F, '$4 == 0 { printf "%s ", $1 }' q.csv)" "3 7 "
+equal "a row with hits" "$(line q.csv 2)" "$(line p.csv 2)"
+check "only those asked for" 0 "1 of 2 muons have no hits" predict small.st holes.cmu q.csv \
+    --first 6 --count 2
+check "features with holes" 0 "" "$PROGRAM" features holes.cmu --out holes.cmu
+check "the features of the file" 0 "" predict flat.st holes.cmu q.csv
+grep -q "no hits" err && fail "a network of features, features in the file" "" || pass
+check "evaluate takes the table" 0 "" "$PROGRAM" evaluate points.known.csv --points --range 0,5000 \
+    --fit-bins 5
+
+# --fit: the line of evaluate
+check "fit" 0 "" predict small.st known.cmu fitted.csv --fit points.known.csv --range 0,5000 \
+    --fit-bins 5
+equal "columns" "$(line fitted.csv 1)" "event,true_energy,pred,debiased,hits"
+check "fit, an ensemble" 0 "" predict team.st known.cmu q.csv --fit points.known.csv \
+    --range 0,5000 --fit-bins 5
+equal "columns of an ensemble" "$(line q.csv 1)" "event,true_energy,pred,pred0,pred1,debiased,hits"
+# points.known.csv is 10 + 0.9 E on average
+awk -F, 'NR > 1 { n++; d = $4 - ($3 - 10) / 0.9; if (!(d <= 1e-5 * (1 + $4 * $4) && -d <= 1e-5 * \
+    (1 + $4 * $4))) bad++ } END { exit !n || bad }' fitted.csv && pass \
+    || fail "debiased energies" "$(head -n 4 fitted.csv)"
+check "nothing to fit" 3 "none.csv" predict small.st known.cmu q.csv --fit none.csv
+check "fit on falling predictions" 3 "falling.csv: debiasing" predict small.st known.cmu q.csv \
+    --fit falling.csv --range 0,5000 --fit-bins 5
+check "no such fit" 4 "nothing.csv" predict small.st known.cmu q.csv --fit nothing.csv
+check "bins without a fit" 2 "--fit VALID.csv" predict small.st known.cmu q.csv --fit-bins 5
+check "a range without a fit" 2 "--fit VALID.csv" predict small.st known.cmu q.csv --range 0,5000
+
+# ---------------------------------------------------------------- model-join
+
+# shellcheck disable=SC2086
+check "member 1 apart" 0 "" "$PROGRAM" train --data known.cmu --out one.st $small --member 1
+join() { "$PROGRAM" model-join "$@"; }
+check "help" 0 "validation" join --help
+check "nothing to join" 2 "MODEL.safetensors is missing" join --out all.st
+check "no out" 2 "--out" join small.st one.st
+check "trained apart" 0 "members      2" join small.st one.st --out all.st
+same "as if trained together" all.st team.st
+check "with an ensemble" 0 "members      3" join one.st team.st --out all.st
+holds "the same one twice" err "members 0 and 2 are of the same data, seed and fold"
+check "its predictions" 0 "" predict all.st data.cmu q.csv
+equal "its columns" "$(line q.csv 1)" "event,true_energy,pred,pred0,pred1,pred2,hits"
+check "how it was trained" 0 "member 2            loss " "$PROGRAM" info all.st
+holds "the options" out "folds               4, fold 0 held out; member 1 monitors fold 2"
+holds "the program" out "trained by          calomu 0.1.0"
+holds "the data" out "on muons            40, checksum "
+check "losses that are unknown" 0 "of 2 of 2 members is unknown: all weigh the same" \
+    join flat.st flat.st --out x.st
+rm -f x.st
+check "another calorimeter" 3 "flat.st does not fit small.st" join small.st one.st flat.st --out x.st
+check "not a model" 3 "data.cmu" join small.st data.cmu --out x.st
+check "no such model" 4 "nothing.st" join small.st nothing.st --out x.st
+check "no folder for the ensemble" 4 "nowhere/x.st" join small.st one.st --out nowhere/x.st
+absent "a failure leaves no ensemble" x.st
+[ -c /dev/full ] && check "disk full" 4 "/dev/full" join small.st one.st --out /dev/full
 rm q.csv
 check "first behind the end" 2 "--first 40" predict small.st data.cmu q.csv --first 40
 check "too many" 2 "--count 41" predict small.st data.cmu q.csv --count 41

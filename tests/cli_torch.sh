@@ -62,7 +62,7 @@ taken hybrid1 "1 blocks per resolution, growth 1.5" $s
 taken hybrid "parameters   636570 trainable" $s
 taken hits "hits only"
 taken features "28 features only" $s
-taken raw "mean 0, deviation 1" --convention text --grow 0.1
+taken raw "mean 0, deviation 1" --features-mean-std none --convention text --grow 0.1
 taken sums "3 energy sums only" $s
 taken other "32 neurons per layer" $s
 
@@ -80,13 +80,25 @@ train()
 train trained --blocks 1 --growth 1.25 --body 20
 train trained_features --inputs features
 
+# ---------------------------------------------------------------- and back
+
+check "a model back from PyTorch" 0 "" "$python" "$here/torch_peer.py" back "$model" .
+check "wrapped: refused as it is" 3 "mean and standard deviation are not given" \
+    "$PROGRAM" model-import wrapped.st --out x.model
+like="--like trained.model"
+taken wrapped "trained.model" $like
+same "wrapped: nothing is lost" wrapped.pred trained.pred
+taken tuned "its checksum is wrong"
+taken half "tensors are F16" $like
+taken bfloat16 "tensors are BF16" $like
+
 "$python" "$here/torch_peer.py" check "$model" . >verdicts 2>err ||
     fail "comparison with PyTorch" "$(tail -n 3 err)"
 while read -r good what; do
     if [ "$good" = ok ]; then pass; else fail "$what"; fi
 done <verdicts
 n=$(grep -c '^ok' verdicts)
-if [ "$n" -eq 16 ]; then pass; else fail "16 comparisons" "$n are good"; fi
+if [ "$n" -eq 19 ]; then pass; else fail "19 comparisons" "$n are good"; fi
 cat verdicts
 
 # ---------------------------------------------------------------- the peer of `make bench`

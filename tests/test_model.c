@@ -500,11 +500,21 @@ static void check_geometries(calomu *c, calomu_model *m, const test_batch *b)
 {
     calomu_geometry *g = &m->info.architecture.geometry, keep = *g;
     calomu_data_info info;
-    double out[MUONS];
+    double out[MUONS], again[MUONS];
+    int i;
     memset(&info, 0, sizeof info);
     info.geometry = *g;
     write_data(c, m, b, &info, 1);
     CHECK_OK(c, predict_file(c, m, out));
+    for (i = 0; i < 3; i++) {        /* lengths that went through a float32: the same bits */
+        info.geometry.pitch[i] = (double)(float)(g->pitch[i] * (1 + 2e-8));
+        info.geometry.origin[i] = (double)(float)(g->origin[i] * (1 + 2e-8));
+    }
+    write_data(c, m, b, &info, 1);
+    CHECK_OK(c, predict_file(c, m, again));
+    CHECK(memcmp(out, again, sizeof out) == 0, "other predictions with lengths of float32");
+    info.geometry = *g;
+    write_data(c, m, b, &info, 1);
 #define OTHER(change) \
     change; \
     CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT); \
@@ -514,6 +524,8 @@ static void check_geometries(calomu *c, calomu_model *m, const test_batch *b)
     OTHER(g->pitch[2] += 0.01);
     OTHER(g->origin[1] += 1);
     OTHER(g->field = 0);
+    CHECK(strstr(calomu_message(c), "not the model's: field: 2 T against 0 T"), "'%s'",
+          calomu_message(c));
 #undef OTHER
 }
 
@@ -588,8 +600,8 @@ static void check_round_trip(calomu *c, const calomu_model *m, const test_batch 
 static void check_join(calomu *c, const test_batch *b)
 {
     calomu_architecture a = small_architecture(1, 28);
-    calomu_model *single[3], *all = NULL;
-    double alone[3][MUONS], out[MUONS], each[3 * MUONS], w[3], expected;
+    calomu_model *single[3], *all = NULL, *more = NULL, *none = NULL, *pair[2], *many[334];
+    double alone[3][MUONS], out[MUONS], each[3 * MUONS], four[4 * MUONS], w[3], expected;
     int i, k;
     for (k = 0; k < 3; k++) {
         single[k] = test_model_new(c, &a, 1, 90 + (uint64_t)k);
@@ -609,10 +621,33 @@ static void check_join(calomu *c, const test_batch *b)
         CHECK_NEAR(out[i], expected, 1e-9 * (1 + fabs(expected)));
     }
     check_round_trip(c, all, b);
-    CHECK_FAILS(c, calomu_model_join(c, &all, 1, &single[0]), CALOMU_EUSAGE);
+    pair[0] = single[2];             /* an ensemble among the models: its members join */
+    pair[1] = all;
+    CHECK_OK(c, calomu_model_join(c, pair, 2, &more));
+    CHECK(more->info.members == 4 && more->loss[0] == single[2]->loss[0]
+          && more->loss[3] == single[2]->loss[0] && more->loss[1] == single[0]->loss[0],
+          "%d members", more->info.members);
+    CHECK_OK(c, calomu_predict(c, more, NULL, b->event, MUONS, out, four));
+    for (i = 0; i < MUONS; i++)
+        for (k = 0; k < 4; k++) {
+            double e = alone[k ? k - 1 : 2][i];
+            CHECK_NEAR(four[4 * i + k], e, k ? 4e-4 * (1 + fabs(e)) : 0);
+        }
     CHECK_FAILS(c, calomu_model_join(c, single, 0, &all), CALOMU_EUSAGE);
+    for (i = 0; i < 334; i++) many[i] = all;
+    CHECK_FAILS(c, calomu_model_join(c, many, 334, &none), CALOMU_EUSAGE);   /* 1002 */
+    single[1]->info.architecture.geometry.pitch[2] *= 1 + 0.5e-6;    /* the same calorimeter */
+    CHECK_OK(c, calomu_model_join(c, single, 3, &none));
+    calomu_model_free(none);
     single[1]->info.architecture.geometry.field = 1;
-    CHECK_FAILS(c, calomu_model_join(c, single, 3, &all), CALOMU_EUSAGE);
+    CHECK_FAILS(c, calomu_model_join(c, single, 3, &none), CALOMU_EUSAGE);
+    CHECK(strstr(calomu_message(c), "model 1 ") && strstr(calomu_message(c), "1 T against 2 T"),
+          "'%s'", calomu_message(c));
+    single[1]->info.architecture = a;
+    single[2]->info.architecture.feature_options.grow = 0.25f;
+    CHECK_FAILS(c, calomu_model_join(c, single, 3, &none), CALOMU_EUSAGE);
+    CHECK(strstr(calomu_message(c), "0.25 GeV against"), "'%s'", calomu_message(c));
+    calomu_model_free(more);
     calomu_model_free(all);
     for (k = 0; k < 3; k++) calomu_model_free(single[k]);
     calomu_model_free(NULL);
@@ -825,7 +860,7 @@ static void check_tensors(calomu *c, const calomu_model *m, const test_batch *b)
     double out[MUONS], back[MUONS];
     cm_st_tensor *t;
     edit e;
-    uint64_t n;
+    uint32_t n;
 #define EDIT(change) \
     e = edit_begin(c, model_file); \
     change; \
@@ -840,13 +875,13 @@ static void check_tensors(calomu *c, const calomu_model *m, const test_batch *b)
     EDIT(t = edit_tensor(&e, "body.2.bias"); t->count = t->shape[0] = 0);
     EDIT(t = edit_tensor(&e, "head.0.path.2.batch"); t->dtype = CM_U8);
     EDIT(t = edit_tensor(&e, "body.2.weight"); t->data = e.data; t->dtype = CM_I64);
-    EDIT(strcpy(edit_tensor(&e, "tail.weight")->name, "tail.weighs"));
-    EDIT(strcpy(edit_tensor(&e, "head.0.esum.weight")->name, "head.0.esum.weighs"));
+    EDIT(edit_tensor(&e, "tail.weight")->name = "tail.weighs");
+    EDIT(edit_tensor(&e, "head.0.esum.weight")->name = "head.0.esum.weighs");
     EDIT(edit_remove(&e, "tail.bias"));
     EDIT(edit_remove(&e, "head.1.esum.weight"));
     EDIT(e.st.n_tensors = 0);
     EDIT(t = &e.st.tensor[e.st.n_tensors++]; *t = *edit_tensor(&e, "tail.bias");
-         strcpy(t->name, "tail.bios"));
+         t->name = "tail.bios");
     EDIT(edit_double(&e, "body.2.bias", 1e300));
 #undef EDIT
     e = edit_begin(c, model_file);
@@ -885,6 +920,8 @@ static void check_edits(calomu *c, const calomu_model *m, const test_batch *b)
 }
 
 /* ---------------------------------------------------------------- bare state_dicts */
+
+static double zeros[CALOMU_FEATURES], ones[CALOMU_FEATURES];     /* no standardisation */
 
 /* The model's tensors without metadata, as PyTorch code would save them. */
 static void write_bare(calomu *c, const calomu_model *m, int with_sums)
@@ -979,7 +1016,7 @@ static void import_refused(calomu *c, const char *what)
 {
     calomu_architecture base = calomu_architecture_default();
     calomu_model *m = NULL;
-    calomu_status s = calomu_model_import(c, bare_file, &base, NULL, NULL, &m);
+    calomu_status s = calomu_model_import(c, bare_file, &base, zeros, ones, &m);
     CHECK(s == CALOMU_EFORMAT && !m && *calomu_message(c), "%s: status %d, %s", what, (int)s,
           calomu_message(c));
     calomu_model_free(m);
@@ -1003,9 +1040,9 @@ static void check_bad_imports(calomu *c)
     EDIT(edit_remove(&e, "body.0.weight"));
     EDIT(edit_remove(&e, "head.3.se.b.bias"));
     EDIT(edit_remove(&e, "head.2.path.2.weight"));
-    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.4.se.b.bias"));
-    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "head.999999999.se.b.bias"));
-    EDIT(strcpy(edit_tensor(&e, "head.3.se.b.bias")->name, "tail.weights"));
+    EDIT(edit_tensor(&e, "head.3.se.b.bias")->name = "head.4.se.b.bias");
+    EDIT(edit_tensor(&e, "head.3.se.b.bias")->name = "head.999999999.se.b.bias");
+    EDIT(edit_tensor(&e, "head.3.se.b.bias")->name = "tail.weights");
     EDIT(t = edit_tensor(&e, "body.0.weight"); t->count -= t->shape[0]; t->shape[1]--);
     EDIT(t = edit_tensor(&e, "body.0.weight"); t->count = t->shape[0] = 0);
     EDIT(t = edit_tensor(&e, "body.0.weight"); t->rank = 1; t->shape[0] = t->count);
@@ -1023,15 +1060,395 @@ static void check_bad_imports(calomu *c)
     import_refused(c, "absurd growth");
     write_bare(c, m, 1);
     mean[3] = (double)NAN;
-    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, NULL, &none), CALOMU_EUSAGE);
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, ones, &none), CALOMU_EUSAGE);
     mean[3] = -1;
-    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, mean, &none), CALOMU_EUSAGE);
-    mean[3] = 0;                     /* a deviation of 0 counts as 1 */
-    CHECK_OK(c, calomu_model_import(c, bare_file, &a, NULL, mean, &none));
-    CHECK(none->info.deviation[3] == 1 && none->info.mean[5] == 0, "standardisation");
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, zeros, mean, &none), CALOMU_EUSAGE);
+    mean[3] = 0;                     /* nothing is assumed */
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, NULL, &none), CALOMU_EFORMAT);
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, mean, NULL, &none), CALOMU_EFORMAT);
+    CHECK_FAILS(c, calomu_model_import(c, bare_file, &a, NULL, ones, &none), CALOMU_EFORMAT);
+    CHECK_OK(c, calomu_model_import(c, bare_file, &a, zeros, mean, &none));
+    CHECK(none->info.deviation[3] == 1 && none->info.mean[5] == 0, "a deviation of 0 counts as 1");
     refused(c, bare_file, "a state_dict where a model is wanted");
 #undef EDIT
     calomu_model_free(none);
+    calomu_model_free(m);
+}
+
+/* ---------------------------------------------------------------- weights back from Python */
+
+static char said[4096];              /* what the log of test_log_open says */
+
+static void keep_line(void *user, const char *line)
+{
+    size_t n = strlen(said);
+    (void)user;
+    (void)snprintf(said + n, sizeof said - n, "%s\n", line);
+}
+
+static calomu *open_with_log(void)
+{
+    calomu_options o = { 0 };
+    calomu *c = NULL;
+    o.log = keep_line;
+    if (calomu_open(&c, &o) != CALOMU_OK) exit(1);
+    return c;
+}
+
+/* The bare file with `prefix` in front of its names, but for the one called `except`. */
+static void write_prefixed(calomu *c, const calomu_model *m, const char *prefix,
+                           const char *except)
+{
+    static char name[400][100];
+    edit e;
+    int i;
+    write_bare(c, m, 1);
+    e = edit_begin(c, bare_file);
+    for (i = 0; i < e.st.n_tensors && i < 400; i++) {
+        int bare = except && strcmp(e.st.tensor[i].name, except) == 0;
+        (void)snprintf(name[i], sizeof name[i], "%s%s", bare ? "" : prefix, e.st.tensor[i].name);
+        e.st.tensor[i].name = name[i];
+    }
+    edit_end(c, &e, bare_file);
+}
+
+static void import_says(calomu *c, const calomu_model *like, const char *text, const char *what)
+{
+    calomu_model *m = NULL;
+    calomu_status s = calomu_model_import_like(c, bare_file, like, &m);
+    CHECK(s == CALOMU_EFORMAT && !m && strstr(calomu_message(c), text), "%s: status %d, '%s'", what,
+          (int)s, calomu_message(c));
+    calomu_model_free(m);
+}
+
+/* The same predictions, and what the log says about it. */
+static void import_gives(calomu *c, const calomu_model *like, const test_batch *b,
+                         const double *expected, const char *text)
+{
+    calomu_model *m = NULL;
+    double out[MUONS];
+    said[0] = 0;
+    if (!CHECK_OK(c, calomu_model_import_like(c, bare_file, like, &m))) return;
+    CHECK(same_info(&m->info, &like->info), "the descriptions differ");
+    CHECK(m->loss[0] == like->loss[0], "loss %g, not %g", m->loss[0], like->loss[0]);
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL));
+    CHECK(same_bits(out, expected, MUONS), "%s: other predictions", text);
+    CHECK(*text ? strstr(said, text) != NULL : !*said, "'%s', not '%s'", said, text);
+    calomu_model_free(m);
+}
+
+static void check_prefixes(calomu *c, const calomu_model *m, const test_batch *b,
+                           const double *expected)
+{
+    static const char *const good[] = { "module.", "_orig_mod.", "model.", "module._orig_mod.",
+                                        "_orig_mod.module.", "model.module._orig_mod.model." };
+    static const char *const bad[] = { "net.", "ema.", "modul.", "module.net.", "models.0.", "9.x." };
+    char text[100];
+    size_t i;
+    write_bare(c, m, 1);
+    import_gives(c, m, b, expected, "");
+    for (i = 0; i < sizeof good / sizeof *good; i++) {
+        write_prefixed(c, m, good[i], NULL);
+        (void)snprintf(text, sizeof text, "have \"%s\" in front", good[i]);
+        import_gives(c, m, b, expected, text);
+        write_prefixed(c, m, good[i], "tail.weight");
+        import_gives(c, m, b, expected, text);   /* a name without it is still the network's */
+    }
+    for (i = 0; i < sizeof bad / sizeof *bad; i++) {
+        write_prefixed(c, m, bad[i], NULL);
+        (void)snprintf(text, sizeof text, "have \"%s\" in front", bad[i]);
+        import_says(c, m, text, bad[i]);
+    }
+}
+
+/* All that does not fit is named, with both shapes; what is beyond the text is counted. */
+static void check_named(calomu *c, const calomu_model *m)
+{
+    static char name[60][40];
+    cm_st_tensor *t;
+    edit e;
+    int i;
+#define EDIT(change, text) \
+    write_bare(c, m, 1); \
+    e = edit_begin(c, bare_file); \
+    change; \
+    edit_end(c, &e, bare_file); \
+    import_says(c, m, text, #change)
+    EDIT(t = edit_tensor(&e, "tail.weight"); t->shape[0] = t->shape[1]; t->shape[1] = 1,
+         "does not fit the network: tail.weight is [5, 1], not [1, 5]");
+    EDIT(edit_remove(&e, "tail.bias"), "network: tail.bias is missing");
+    EDIT(t = edit_tensor(&e, "body.2.bias"); t->rank = 2; t->shape[1] = 1;
+         edit_tensor(&e, "head.1.path.3.batch")->rank = 1;
+         edit_tensor(&e, "head.1.path.3.batch")->shape[0] = 1;
+         edit_remove(&e, "tail.bias"); edit_tensor(&e, "body.4.bias")->name = "body.4.bios",
+         "body.2.bias is [5, 1], not [5]; body.4.bias is missing; tail.bias is missing;"
+         " body.4.bios is no tensor of the network");
+    CHECK(strstr(calomu_message(c), "head.1.path.3.batch is [1], not []; body.2"), "'%s'",
+          calomu_message(c));
+    EDIT(edit_tensor(&e, "head.1.path.3.batch")->dtype = CM_I32,
+         "network: head.1.path.3.batch has type I32, not F32");
+    write_bare(c, m, 1);
+    e = edit_begin(c, bare_file);
+    e.st.tensor = realloc(e.st.tensor, ((size_t)e.st.n_tensors + 60) * sizeof *e.st.tensor);
+    if (!e.st.tensor) exit(1);
+    for (i = 0; i < 60; i++) {
+        t = &e.st.tensor[e.st.n_tensors++];
+        *t = *edit_tensor(&e, "tail.bias");
+        (void)snprintf(name[i], sizeof name[i], "ema.%02d.of.other.weights", i);
+        t->name = name[i];
+    }
+    edit_end(c, &e, bare_file);
+    import_says(c, m, "ema.00.of.other.weights is no tensor of the network; ema.01.", "60 too many");
+    import_says(c, m, "; and 54 more", "60 too many");
+#undef EDIT
+}
+
+/* Every float16 and bfloat16, by the definition of IEEE 754: sign, exponent, fraction. */
+static double half_value(unsigned u, int exponent_bits)
+{
+    int fraction_bits = 15 - exponent_bits, bias = (1 << (exponent_bits - 1)) - 1;
+    int exponent = (int)(u >> fraction_bits) & ((1 << exponent_bits) - 1);
+    double fraction = (double)(u & ((1u << fraction_bits) - 1)) / (double)(1 << fraction_bits);
+    double x = exponent ? ldexp(1 + fraction, exponent - bias) : ldexp(fraction, 1 - bias);
+    if (exponent == (1 << exponent_bits) - 1) return (double)NAN;
+    return u & 0x8000 ? -x : x;
+}
+
+static void check_halves(calomu *c)
+{
+    calomu_architecture a = small_architecture(0, 28);
+    calomu_model *m, *got = NULL;
+    static const struct { cm_dtype type; int exponent; const char *text; } of[] = {
+        { CM_F16, 5, "1 of 8 tensors are F16: every value is a float32 too" },
+        { CM_BF16, 8, "1 of 8 tensors are BF16: every value is a float32 too" }
+    };
+    int k;
+    a.body = 256;
+    m = test_model_new(c, &a, 1, 77);
+    for (k = 0; k < 2; k++) {
+        cm_st_tensor *t;
+        const cm_real *w;
+        unsigned u, wrong = 0;
+        edit e;
+        write_bare(c, m, 1);
+        e = edit_begin(c, bare_file);
+        t = edit_tensor(&e, "body.2.weight");
+        for (u = 0; u < 65536; u++) {            /* little-endian; infinities and NaN become 0 */
+            int there = !isnan(half_value(u, of[k].exponent));
+            e.data[2 * u] = there ? (unsigned char)u : 0;
+            e.data[2 * u + 1] = there ? (unsigned char)(u >> 8) : 0;
+        }
+        CHECK(t->count == 65536, "%lu weights", (unsigned long)t->count);
+        t->dtype = of[k].type;
+        t->data = e.data;
+        edit_end(c, &e, bare_file);
+        said[0] = 0;
+        if (!CHECK_OK(c, calomu_model_import_like(c, bare_file, m, &got))) continue;
+        CHECK(strstr(said, of[k].text), "'%s'", said);
+        w = cm_net_values(got->net[0], cm_net_find(got->net[0], "body.2.weight"));
+        for (u = 0; u < 65536; u++) {
+            double x = half_value(u, of[k].exponent);
+            wrong += !((double)w[u] == (isnan(x) ? 0 : x));
+        }
+        CHECK(wrong == 0, "%u of 65536 values of %s are wrong", wrong, of[k].text);
+        calomu_model_free(got);
+        got = NULL;
+        e = edit_begin(c, bare_file);            /* and an infinity */
+        t = edit_tensor(&e, "body.2.weight");
+        memcpy(e.data, t->data, 131072);
+        e.data[1] = 0x7c | (k ? 3 : 0);
+        e.data[0] = k ? 0x80 : 0;
+        t->data = e.data;
+        edit_end(c, &e, bare_file);
+        import_says(c, m, k ? "not finite" : "F16 ends at 65504", "an infinity");
+    }
+    calomu_model_free(m);
+}
+
+/* A model whose weights another program has changed, and whose metadata it has kept. */
+static void check_changed(calomu *c, const calomu_model *m, const test_batch *b)
+{
+    calomu_model *got = NULL, *again = NULL;
+    calomu_architecture base;
+    const cm_real *w, *v;
+    unsigned char *bytes;
+    uint64_t start = 0;
+    size_t n, size;
+    int i;
+    CHECK_OK(c, calomu_model_save(c, m, model_file));
+    size = read_bytes(model_file, &bytes);
+    for (i = 8; i-- > 0;) start = start << 8 | bytes[i];
+    bytes[start + 8 + 2] ^= 1;       /* the first weight's fraction */
+    write_bytes(bare_file, bytes, size);
+    refused(c, bare_file, "a changed weight");
+    CHECK(strstr(calomu_message(c), "model-import"), "'%s'", calomu_message(c));
+    said[0] = 0;
+    if (!CHECK_OK(c, calomu_model_import(c, bare_file, NULL, NULL, NULL, &got))) exit(1);
+    CHECK(strstr(said, "its checksum is wrong"), "'%s'", said);
+    CHECK(same_info(&got->info, &m->info) && got->loss[0] == m->loss[0], "metadata are lost");
+    CHECK(calomu_model_training(got, 0) && calomu_model_training(got, 0)->changed == 1
+          && calomu_model_training(got, 0)->options.seed == 31, "its training");
+    w = got->net[0]->trained;
+    v = m->net[0]->trained;
+    for (i = 0, n = 0; n < got->net[0]->n_trained; n++) i += w[n] != v[n];
+    CHECK(i == 1, "%d weights differ", i);
+    check_round_trip(c, got, b);
+    base = m->info.architecture;     /* given lengths go over the metadata's */
+    base.geometry.pitch[0] = 50;
+    base.feature_options.grow = 0.5f;
+    CHECK_OK(c, calomu_model_import(c, bare_file, &base, zeros, NULL, &again));
+    CHECK(again->info.architecture.geometry.pitch[0] == 50
+          && again->info.architecture.feature_options.grow == 0.5f && again->info.mean[4] == 0
+          && again->info.deviation[4] == m->info.deviation[4], "given over the metadata");
+    calomu_model_free(again);
+    again = NULL;
+    for (n = 0; n < start; n++)      /* without a checksum it is ours all the same */
+        if (memcmp(bytes + n, "checksum", 8) == 0) bytes[n] = 'C';
+    write_bytes(bare_file, bytes, size);
+    refused(c, bare_file, "no checksum");
+    CHECK_OK(c, calomu_model_import(c, bare_file, NULL, NULL, NULL, &again));
+    CHECK(same_info(&again->info, &m->info), "metadata are lost without a checksum");
+    calomu_model_free(got);
+    calomu_model_free(again);
+    free(bytes);
+}
+
+/* An ensemble of ours that lost its metadata. */
+static void check_team(calomu *c, const calomu_model *one, const test_batch *b)
+{
+    calomu_model *pair[2], *all = NULL, *got = NULL;
+    double out[MUONS], back[MUONS];
+    edit e;
+    pair[0] = test_model_new(c, &one->info.architecture, 1, 61);
+    pair[1] = test_model_new(c, &one->info.architecture, 1, 62);
+    CHECK_OK(c, calomu_model_join(c, pair, 2, &all));
+    CHECK_OK(c, calomu_predict(c, all, NULL, b->event, MUONS, out, NULL));
+    write_prefixed(c, all, "module.", NULL);
+    if (CHECK_OK(c, calomu_model_import_like(c, bare_file, all, &got))) {
+        CHECK(same_info(&got->info, &all->info), "the descriptions differ");
+        CHECK_OK(c, calomu_predict(c, got, NULL, b->event, MUONS, back, NULL));
+        CHECK(same_bits(out, back, MUONS), "an ensemble: other predictions");
+    }
+    calomu_model_free(got);
+    got = NULL;
+    import_says(c, one, "weights of 2 networks, but the model to take the rest from has 1", "two");
+    CHECK_OK(c, calomu_model_import(c, bare_file, &one->info.architecture, all->info.mean,
+                                    all->info.deviation, &got));
+    CHECK(got && got->info.members == 2 && isnan(got->loss[1]), "an ensemble without losses");
+    write_bare(c, all, 1);
+    e = edit_begin(c, bare_file);
+    edit_remove(&e, "1.body.2.bias");
+    edit_end(c, &e, bare_file);
+    import_says(c, all, "network: 1.body.2.bias is missing", "a member's tensor");
+    e = edit_begin(c, bare_file);
+    edit_remove(&e, "1.body.0.weight");
+    edit_end(c, &e, bare_file);
+    import_says(c, all, "weights of 1 network,", "a member's first tensor");
+    calomu_model_free(got);
+    calomu_model_free(all);
+    calomu_model_free(pair[0]);
+    calomu_model_free(pair[1]);
+}
+
+static void check_python(void)
+{
+    calomu *c = open_with_log();
+    calomu_architecture a = small_architecture(1, 28), other;
+    calomu_model *m = test_model_new(c, &a, 1, 60), *unlike;
+    test_batch b = small_muons(&a.geometry, 7);
+    double out[MUONS];
+    m->training[0].known = m->training[0].version = 1;
+    m->training[0].options.seed = 31;
+    CHECK_OK(c, calomu_predict(c, m, NULL, b.event, MUONS, out, NULL));
+    check_prefixes(c, m, &b, out);
+    check_named(c, m);
+    check_halves(c);
+    check_changed(c, m, &b);
+    check_team(c, m, &b);
+    write_bare(c, m, 1);             /* the shapes of another network */
+    other = a;
+    other.body = 6;
+    unlike = test_model_new(c, &other, 1, 63);
+    import_says(c, unlike, "body.0.bias is [5], not [6]", "another body");
+    calomu_model_free(unlike);
+    calomu_model_free(m);
+    test_muons_free(&b);
+    calomu_close(c);
+}
+
+/* ---------------------------------------------------------------- how members were trained */
+
+static calomu_training some_training(uint64_t seed)
+{
+    calomu_training t;
+    memset(&t, 0, sizeof t);
+    t.known = 1;
+    t.version = CALOMU_VERSION;
+    t.epoch = (int32_t)(seed % 50);
+    t.muons = 12345678901;
+    t.fingerprint = UINT64_MAX - seed;
+    t.options = calomu_train_options_default();
+    t.options.seed = seed;
+    t.options.member = (int32_t)(seed % 7);
+    t.options.lr = 1.0 / 3;
+    return t;
+}
+
+static int same_training(const calomu_training *t, const calomu_training *u)
+{
+    return t && u && t->version == u->version && t->epoch == u->epoch && t->changed == u->changed
+        && t->muons == u->muons && t->fingerprint == u->fingerprint
+        && t->options.seed == u->options.seed && t->options.member == u->options.member
+        && t->options.batch == u->options.batch && t->options.lr == u->options.lr
+        && t->options.bin_high == u->options.bin_high;
+}
+
+/* The file with one entry changed, or without it. */
+static void write_entry(calomu *c, const char *key, char *value)
+{
+    edit e = edit_begin(c, model_file);
+    int i;
+    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
+    if (!CHECK(i < e.st.n_meta, "no metadata %s", key)) exit(1);
+    if (value) e.st.meta[i].value = value;
+    else e.st.meta[i] = e.st.meta[--e.st.n_meta];
+    edit_end(c, &e, other_file);
+}
+
+static void check_records(calomu *c)
+{
+    calomu_architecture a = small_architecture(0, 28);
+    calomu_model *m = test_model_new(c, &a, 4, 64), *got = NULL;
+    int known, k;
+    for (known = 0; known < 16; known++) {       /* which members' trainings are known */
+        for (k = 0; k < 4; k++) {
+            m->training[k] = some_training(k == 3 ? 1 : (uint64_t)k);    /* 1 and 3 are equal */
+            if (!(known >> k & 1)) memset(&m->training[k], 0, sizeof m->training[k]);
+        }
+        if (known & 4) m->training[2].options.batch = 77;
+        if (known & 8) m->training[3].changed = 1;
+        CHECK_OK(c, calomu_model_save(c, m, model_file));
+        if (!CHECK_OK(c, calomu_model_load(c, model_file, &got))) break;
+        for (k = 0; k < 4; k++)
+            CHECK(known >> k & 1 ? same_training(calomu_model_training(got, k), m->training + k)
+                                 : !calomu_model_training(got, k), "member %d of %x", k, known);
+        CHECK_OK(c, calomu_model_save(c, got, other_file));
+        same_files(model_file, other_file, "saved, loaded and saved again");
+        calomu_model_free(got);
+        got = NULL;
+    }
+    CHECK(!calomu_model_training(m, -1) && !calomu_model_training(m, 4), "no such member");
+    write_entry(c, "train.batch", NULL);         /* an older or newer program knows other options */
+    CHECK_OK(c, calomu_model_load(c, other_file, &got));
+    CHECK(calomu_model_training(got, 0)->options.batch == 256
+          && calomu_model_training(got, 2)->options.batch == 77, "the default where nothing is said");
+    write_entry(c, "train.batch", (char[]){ "x" });
+    refused(c, other_file, "batch x");
+    write_entry(c, "1.train.seed", (char[]){ "-1" });
+    refused(c, other_file, "seed -1");
+    write_entry(c, "training.fingerprint", (char[]){ "18446744073709551616" });
+    refused(c, other_file, "2^64");
+    calomu_model_free(got);
     calomu_model_free(m);
 }
 
@@ -1124,7 +1541,7 @@ static int try_all(calomu *c, const test_batch *b, const double *expected)
     for (i = 0; i < MUONS; i++) out[i] = each[i] = -7;
     s = calomu_model_load(c, model_file, &single[0]);
     if (s == CALOMU_OK)
-        s = calomu_model_import(c, bare_file, &base, NULL, NULL, &single[1]);
+        s = calomu_model_import(c, bare_file, &base, zeros, ones, &single[1]);
     if (s == CALOMU_OK) s = calomu_model_join(c, single, 2, &all);
     if (s == CALOMU_OK) s = calomu_predict(c, all, NULL, b->event, MUONS, out, each);
     if (s == CALOMU_OK) {
@@ -1152,7 +1569,7 @@ static void check_no_memory(calomu *c, const calomu_model *m, const test_batch *
     CHECK_OK(c, calomu_model_save(c, m, model_file));
     write_bare(c, m, 1);
     CHECK_OK(c, calomu_model_load(c, model_file, &single[0]));
-    CHECK_OK(c, calomu_model_import(c, bare_file, &base, NULL, NULL, &single[1]));
+    CHECK_OK(c, calomu_model_import(c, bare_file, &base, zeros, ones, &single[1]));
     CHECK_OK(c, calomu_model_join(c, single, 2, &all));
     CHECK_OK(c, calomu_predict(c, all, NULL, b->event, MUONS, expected, NULL));
     calomu_model_free(all);
@@ -1309,13 +1726,17 @@ int main(int argc, char **argv)
     uint64_t seed = argc > 3 ? strtoull(argv[3], NULL, 0) : 20220082;
     test_random r = test_seed(seed);
     calomu *c = NULL;
+    int i = 0;
     test_begin(argc, argv);
     printf("test_model: seed %llu\n", (unsigned long long)seed);
     model_file = test_path(path_[0], sizeof path_[0], test.tmp, "model_a.safetensors");
     other_file = test_path(path_[1], sizeof path_[1], test.tmp, "model_b.safetensors");
     bare_file = test_path(path_[2], sizeof path_[2], test.tmp, "model_bare.safetensors");
     data_file = test_path(path_[3], sizeof path_[3], test.tmp, "model.cmu");
+    while (i < CALOMU_FEATURES) ones[i++] = 1;
     if (calomu_open(&c, NULL) != CALOMU_OK) return 1;
+    check_python();
+    check_records(c);
     check_menus(c);
     check_hybrid(c, &r);
     check_small_file(c, &r);

@@ -841,7 +841,7 @@ static void test_hostile(calomu *c, const char *good)
         cm_st_tensor keep = st.tensor[i];
         static unsigned char wrong[1 << 20];
         size_t size = keep.dtype == CM_F32 ? 4 : 8;
-        memcpy(st.tensor[i].name, "other", 6);
+        st.tensor[i].name = "other";
         refuse(c, &st, keep.name);
         st.tensor[i] = keep;
         st.tensor[i].rank++;

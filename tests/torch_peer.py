@@ -1,6 +1,7 @@
 """The peer of cli_torch.sh: networks of PyTorch on one side, calomu's files on the other.
 
 usage: torch_peer.py make  TORCH_MODEL.py FOLDER    networks, their state_dicts and predictions
+       torch_peer.py back  TORCH_MODEL.py FOLDER    a model of calomu, as it comes back from Python
        torch_peer.py check TORCH_MODEL.py FOLDER    compares with what calomu has made of them
 
 FOLDER holds hits.csv and features.csv of some muons, as calomu exports them.  Predictions of
@@ -35,15 +36,19 @@ TRAINED = {
     "trained": dict(n_blocks=1, c_coef=1.25, fc=20),
     "trained_features": dict(head=False),
 }
+# the same back from Python: with its metadata and other weights, and in types of half the size, in
+# which float16 does not hold the buffers of the batch norms
+BACK = ["tuned", "half", "bfloat16"]
 DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+KINDS = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
-def save_safetensors(path, tensors):
-    header, data, at = {}, b"", 0
+def save_safetensors(path, tensors, meta=None):
+    header, data, at = {"__metadata__": meta} if meta else {}, b"", 0
     for name, t in tensors.items():
-        values = t.detach().contiguous().numpy()
-        kind = "F64" if values.dtype == np.float64 else "F32"
-        raw = values.astype(DTYPES[kind]).tobytes()
+        t = t.detach().contiguous()
+        kind = KINDS[t.dtype]
+        raw = (t.view(torch.int16) if t.element_size() == 2 else t).numpy().tobytes()
         header[name] = dict(dtype=kind, shape=list(t.shape), data_offsets=[at, at + len(raw)])
         data, at = data + raw, at + len(raw)
     text = json.dumps(header).encode()
@@ -112,6 +117,27 @@ def make(model, folder):
         np.save(folder / f"{name}.npy", predict(net, grid, hl))
 
 
+def back(model, folder):
+    grid, features = read_muons(folder)
+    options = TRAINED["trained"]
+    tensors, meta = load_safetensors(folder / "trained.model")
+    mean, deviation = (np.array([float(x) for x in meta[k].split(" ")])
+                       for k in ("mean", "deviation"))
+    hl = inputs(features, options, mean, deviation)
+    net = model.Net(**options)
+    net.load_state_dict(tensors)
+    save_safetensors(folder / "wrapped.st", torch.nn.DataParallel(net).state_dict())
+    tuned = {k: 1.01 * v if "esum" not in k else v for k, v in tensors.items()}
+    half = {k: v.half() if k.split(".")[-1] in ("weight", "bias") else v
+            for k, v in tensors.items()}
+    bfloat16 = {k: v.bfloat16() for k, v in tensors.items()}
+    for name, state in zip(BACK, (tuned, half, bfloat16)):
+        save_safetensors(folder / f"{name}.st", state, meta if name == "tuned" else None)
+        net = model.Net(**options)
+        net.load_state_dict({k: v.float() for k, v in state.items()})
+        np.save(folder / f"{name}.npy", predict(net, grid, hl))
+
+
 def compare(name, got, expected):
     error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
     spread = np.std(expected) / np.linalg.norm(expected)
@@ -148,6 +174,9 @@ def check(model, folder):
         deviation = np.array([float(x) for x in meta["deviation"].split(" ")])
         hl = inputs(features, net_options, mean, deviation)
         compare(f"{name}, to PyTorch", got, predict(net, grid, hl))
+    for name in BACK:
+        got = np.loadtxt(folder / f"{name}.pred", delimiter=",", skiprows=1, ndmin=2)[:, 2]
+        compare(f"{name}, back from PyTorch", got, np.load(folder / f"{name}.npy"))
 
 
 def main():
@@ -156,7 +185,7 @@ def main():
     model = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(model)
     torch.set_num_threads(1)
-    {"make": make, "check": check}[verb](model, Path(folder))
+    {"make": make, "back": back, "check": check}[verb](model, Path(folder))
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ int verb_predict(int argc, char **argv);
 int verb_evaluate(int argc, char **argv);
 int verb_plot(int argc, char **argv);
 int verb_model_import(int argc, char **argv);
+int verb_model_join(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_simulate(int argc, char **argv);
 int verb_perturb(int argc, char **argv);
@@ -202,6 +203,12 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 #define TOOL_OPTION_GROW(pointer_to_float) \
     { .name = "grow", .type = TOOL_FLOAT, .target = (pointer_to_float), .value = "GEV", \
       .help = "clusters grow over cells above this energy (GeV)", .high = 1e30 }
+
+/* ---------------------------------------------------------------- debiasing (evaluate.c) */
+
+/* The line fitted to a table of predict, from its columns true_energy and pred.  Reports. */
+calomu_status tool_debias_line(calomu *c, const char *path, const calomu_eval_options *options,
+                               calomu_line *line);
 
 /* ---------------------------------------------------------------- progress (progress.c) */
 

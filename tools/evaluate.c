@@ -184,6 +184,21 @@ static calomu_status evaluate_compute(evaluate_job *j, const evaluate_set *set,
     return CALOMU_OK;
 }
 
+calomu_status tool_debias_line(calomu *c, const char *path, const calomu_eval_options *options,
+                               calomu_line *line)
+{
+    evaluate_set set;
+    calomu_status s;
+    memset(&set, 0, sizeof set);
+    s = evaluate_read(path, "pred", &set);
+    if (s == CALOMU_OK) {
+        s = calomu_debias_fit(c, options, set.truth, set.prediction, set.n, line);
+        if (s != CALOMU_OK) s = tool_fail(s, "%s: debiasing: %s", path, calomu_message(c));
+    }
+    evaluate_free(&set);
+    return s;
+}
+
 static calomu_status evaluate_run(evaluate_job *j, evaluate_set *set, evaluate_set *other)
 {
     const evaluate_set *fitted = j->fit ? other : set;

@@ -223,27 +223,6 @@ static void info_architecture(const calomu_architecture *a)
                "takes");
 }
 
-static calomu_status info_model(calomu *c, const char *path)
-{
-    const calomu_model_info *info;
-    calomu_model *model;
-    int i;
-    calomu_status status = calomu_model_load(c, path, &model);
-    if (status != CALOMU_OK) return tool_report(c, status);
-    info = calomu_model_describe(model);
-    printf("%s: model\n", path);
-    info_architecture(&info->architecture);
-    info_whole("parameters", info->parameters, info->members > 1 ? "per member" : "");
-    info_whole("members", (uint64_t)info->members, "");
-    for (i = 0; i < info->members; i++)
-        info_number("validation loss", calomu_model_loss(model, i), 9, "");
-    if (!info->architecture.standardised_unknown)
-        info_standardisation(info->mean, info->deviation, info->architecture.n_features);
-    printf("%s: metadata and all tensors are verified\n", path);
-    calomu_model_free(model);
-    return CALOMU_OK;
-}
-
 static void info_training(const calomu_train_options *o)
 {
     char a[32], b[32];
@@ -263,6 +242,65 @@ static void info_training(const calomu_train_options *o)
     printf("  %-20s%d over %s to %s GeV, quantile ", "loss bins", (int)o->bins,
            calomu_number(a, o->bin_low, 9), calomu_number(b, o->bin_high, 9));
     printf("%s\n", calomu_number(a, o->quantile, 6));
+}
+
+static void info_record(const calomu_training *r)
+{
+    int v = (int)r->version;
+    printf("  %-20scalomu %d.%d.%d%s\n", "trained by", v / 10000, v / 100 % 100, v % 100,
+           r->changed ? "; weights changed since" : "");
+    printf("  %-20s%llu, checksum %016llx\n", "on muons", (unsigned long long)r->muons,
+           (unsigned long long)r->fingerprint);
+    info_training(&r->options);
+    info_whole("best epoch", (uint64_t)r->epoch, "");
+}
+
+/* Members of one training differ in little: a line for each.  first: whose record stands above. */
+static void info_member(const calomu_model *model, int member, const calomu_training *first)
+{
+    const calomu_training *r = calomu_model_training(model, member);
+    char loss[32];
+    double x = calomu_model_loss(model, member);
+    printf("  member %-13dloss %s", member, isnan(x) ? "unknown" : calomu_number(loss, x, 9));
+    if (!r) {
+        printf(", training unknown\n");
+        return;
+    }
+    printf(", best epoch %d, fold %d, seed %llu", (int)r->epoch, (int)r->options.member + 1,
+           (unsigned long long)r->options.seed);
+    if (r->fingerprint != first->fingerprint)
+        printf(", muons %016llx", (unsigned long long)r->fingerprint);
+    printf("%s\n", r->changed ? ", changed since" : "");
+}
+
+static void info_trainings(const calomu_model *model)
+{
+    int i, members = calomu_model_describe(model)->members;
+    const calomu_training *r = NULL;
+    for (i = 0; i < members && !r; i++) r = calomu_model_training(model, i);
+    if (r) info_record(r);
+    else printf("  %-20sunknown\n", "training");
+    if (members == 1) info_number("validation loss", calomu_model_loss(model, 0), 9, "");
+    for (i = 0; members > 1 && i < members; i++) info_member(model, i, r);
+}
+
+static calomu_status info_model(calomu *c, const char *path)
+{
+    const calomu_model_info *info;
+    calomu_model *model;
+    calomu_status status = calomu_model_load(c, path, &model);
+    if (status != CALOMU_OK) return tool_report(c, status);
+    info = calomu_model_describe(model);
+    printf("%s: model\n", path);
+    info_architecture(&info->architecture);
+    info_whole("parameters", info->parameters, info->members > 1 ? "per member" : "");
+    info_whole("members", (uint64_t)info->members, "");
+    info_trainings(model);
+    if (!info->architecture.standardised_unknown)
+        info_standardisation(info->mean, info->deviation, info->architecture.n_features);
+    printf("%s: metadata and all tensors are verified\n", path);
+    calomu_model_free(model);
+    return CALOMU_OK;
 }
 
 static calomu_status info_checkpoint(calomu *c, const char *path)

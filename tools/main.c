@@ -24,6 +24,7 @@ static const tool_verb_entry tool_verbs[] = {
     { "evaluate", verb_evaluate, "debiasing, resolution and mean improvement of predictions" },
     { "plot", verb_plot, "plots of predictions and training logs" },
     { "model-import", verb_model_import, "make a model file from a PyTorch state_dict" },
+    { "model-join", verb_model_join, "join models that were trained apart to one ensemble" },
     { "bench", verb_bench, "measure speed and memory on this machine" }
 };
 enum { TOOL_VERBS = sizeof tool_verbs / sizeof tool_verbs[0] };

@@ -1,4 +1,4 @@
-/* model_import.c - calomu model-import: a bare PyTorch state_dict becomes a model of ours */
+/* model_import.c - calomu model-import: weights from PyTorch become a model of ours */
 #include "calomu_tool.h"
 #include <math.h>
 #include <string.h>
@@ -60,15 +60,32 @@ static calomu_status import_standardisation(const char *path, import_standard *o
 
 static const char *import_menu(const calomu_architecture *a)
 {
-    if (a->head) return a->n_features ? "hybrid: hits and 28 features" : "hits only";
+    if (a->head && a->n_features)
+        return a->n_features == 3 ? "hybrid: hits and 3 energy sums" : "hybrid: hits and 28 features";
+    if (a->head) return "hits only";
     return a->n_features == 3 ? "3 energy sums only" : "28 features only";
 }
 
-static void import_print(const calomu_model *model, const char *path, const char *standard)
+typedef struct import_job {
+    calomu *c;
+    const char *in, *out, *standard, *like;
+    calomu_architecture base;
+    int convention;
+    int lengths, conventions, grows; /* 1: --geometry, --convention, --grow are given */
+} import_job;
+
+static const char *import_source(const import_job *j)
+{
+    if (j->like) return j->like;
+    if (!j->standard) return "by the file's own metadata";
+    return strcmp(j->standard, "none") == 0 ? "no: mean 0, deviation 1" : j->standard;
+}
+
+static void import_print(const import_job *j, const calomu_model *model)
 {
     const calomu_model_info *info = calomu_model_describe(model);
     const calomu_architecture *a = &info->architecture;
-    printf("model        %s\n", path);
+    printf("model        %s\n", j->out);
     printf("inputs       %s\n", import_menu(a));
     if (a->head) {
         printf("head         %d blocks per resolution, growth %g\n", (int)a->blocks, a->growth);
@@ -81,29 +98,73 @@ static void import_print(const calomu_model *model, const char *path, const char
     if (!a->n_features) return;
     printf("features     convention %s, clusters grow above %g GeV\n",
            calomu_convention_name(a->feature_options.convention), (double)a->feature_options.grow);
-    printf("standardised %s\n", standard ? standard : "mean 0, deviation 1 (not given)");
+    printf("standardised %s\n", import_source(j));
 }
 
-static calomu_status import_run(calomu *c, const char *in, const char *out, const char *standard,
-                                const calomu_architecture *base)
+/* What the options say, over what the file says of itself: without notices, as the file is read
+   again. */
+static calomu_status import_base(import_job *j, const double *mean, const double *deviation)
+{
+    calomu *quiet = NULL;
+    calomu_model *model = NULL;
+    calomu_architecture a;
+    calomu_status s = calomu_open(&quiet, NULL);
+    if (s != CALOMU_OK) return tool_fail(s, "cannot start: %s", calomu_status_text(s));
+    s = calomu_model_import(quiet, j->in, NULL, mean, deviation, &model);
+    if (s != CALOMU_OK) {
+        (void)tool_report(quiet, s);
+    } else {
+        a = calomu_model_describe(model)->architecture;
+        if (j->lengths) a.geometry = j->base.geometry;
+        if (j->conventions) a.feature_options.convention = (calomu_convention)j->convention;
+        if (j->grows) a.feature_options.grow = j->base.feature_options.grow;
+        j->base = a;
+    }
+    calomu_model_free(model);
+    calomu_close(quiet);
+    return s;
+}
+
+static calomu_status import_given(import_job *j, calomu_model **model)
 {
     import_standard values;
-    calomu_model *model = NULL;
-    calomu_file_kind kind;
+    const double *mean = j->standard ? values.mean : NULL;
+    const double *deviation = j->standard ? values.deviation : NULL;
+    int i, given = j->lengths || j->conventions || j->grows;
     calomu_status s = CALOMU_OK;
-    if (standard) s = import_standardisation(standard, &values);
+    for (i = 0; i < CALOMU_FEATURES; i++) {
+        values.mean[i] = 0;
+        values.deviation[i] = 1;
+    }
+    if (j->standard && strcmp(j->standard, "none") != 0)
+        s = import_standardisation(j->standard, &values);
+    if (s == CALOMU_OK && given) s = import_base(j, mean, deviation);
     if (s != CALOMU_OK) return s;
-    if (calomu_file_identify(c, in, &kind) == CALOMU_OK && kind == CALOMU_FILE_MODEL)
-        tool_notice("%s is a model of calomu already: only its weights are taken, not its geometry,"
-                    " convention or standardisation", in);
-    s = calomu_model_import(c, in, base, standard ? values.mean : NULL,
-                            standard ? values.deviation : NULL, &model);
-    if (s == CALOMU_OK) s = calomu_model_save(c, model, out);
-    if (s != CALOMU_OK) tool_report(c, s);
+    s = calomu_model_import(j->c, j->in, given ? &j->base : NULL, mean, deviation, model);
+    return s == CALOMU_OK ? s : tool_report(j->c, s);
+}
+
+static calomu_status import_like(import_job *j, calomu_model **model)
+{
+    calomu_model *like = NULL;
+    calomu_status s = calomu_model_load(j->c, j->like, &like);
+    if (s == CALOMU_OK) s = calomu_model_import_like(j->c, j->in, like, model);
+    calomu_model_free(like);
+    return s == CALOMU_OK ? s : tool_report(j->c, s);
+}
+
+static calomu_status import_run(import_job *j)
+{
+    calomu_model *model = NULL;
+    calomu_status s = j->like ? import_like(j, &model) : import_given(j, &model);
+    if (s != CALOMU_OK) return s;
+    s = calomu_model_save(j->c, model, j->out);
+    if (s != CALOMU_OK) (void)tool_report(j->c, s);
     else {
-        if (standard && !calomu_model_describe(model)->architecture.n_features)
-            tool_notice("%s is of no use: the network takes no features", standard);
-        import_print(model, out, standard);
+        if (j->standard && !calomu_model_describe(model)->architecture.n_features)
+            tool_notice("--features-mean-std %s is of no use: the network takes no features",
+                        j->standard);
+        import_print(j, model);
     }
     calomu_model_free(model);
     return s;
@@ -111,38 +172,51 @@ static calomu_status import_run(calomu *c, const char *in, const char *out, cons
 
 int verb_model_import(int argc, char **argv)
 {
-    const char *in = NULL, *out = NULL, *standard = NULL;
-    calomu_architecture base = calomu_architecture_default();
-    int convention = (int)base.feature_options.convention, code;
-    calomu *c = NULL;
-    tool_operand operands[] = { { .name = "STATE.safetensors", .target = &in }, { .name = NULL } };
+    import_job j;
+    int code, i;
+    static const char *const taken[] = { "features-mean-std", "convention", "grow", "geometry" };
+    tool_operand operands[] = { { .name = "STATE.safetensors", .target = &j.in }, { .name = NULL } };
     tool_option options[] = {
-        { .name = "out", .type = TOOL_STRING, .target = &out, .value = "MODEL.safetensors",
-          .file = TOOL_WRITES,
-          .help = "model to write", .needed = 1 },
-        { .name = "features-mean-std", .type = TOOL_STRING, .target = &standard,
-          .value = "FILE.csv", .file = TOOL_READS,
+        { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "MODEL.safetensors",
+          .file = TOOL_WRITES, .help = "model to write", .needed = 1 },
+        { .name = "like", .type = TOOL_STRING, .target = &j.like, .value = "MODEL.safetensors",
+          .file = TOOL_READS,
+          .help = "a model of calomu: everything but the weights is taken from it" },
+        { .name = "features-mean-std", .type = TOOL_STRING, .target = &j.standard,
+          .value = "FILE.csv|none", .file = TOOL_READS,
           .help = "standardisation of the features: feature,mean,std",
-          .preset = "mean 0, deviation 1" },
-        TOOL_OPTION_CONVENTION(&convention),
-        TOOL_OPTION_GROW(&base.feature_options.grow),
-        TOOL_OPTION_GEOMETRY(&base.geometry),
+          .preset = "the metadata's" },
+        TOOL_OPTION_CONVENTION(&j.convention),
+        TOOL_OPTION_GROW(&j.base.feature_options.grow),
+        TOOL_OPTION_GEOMETRY(&j.base.geometry),
         { .name = NULL }
     };
     tool_usage usage = {
         .verb = "model-import",
-        .purpose = "Makes a model of a bare PyTorch state_dict in safetensors form.  Inputs,\n"
-                   "blocks, growth and widths are inferred from names and shapes and printed.",
+        .purpose = "Makes a model of the weights of a PyTorch state_dict in safetensors form, also\n"
+                   "of a model of calomu that was saved again in Python, or of an ensemble.",
         .operands = operands, .options = options,
-        .notes = "FILE.csv has one row for each of the 28 features, in any order, in GeV and mm.\n"
-                 "Fixed weights of energy sums may be absent from the state_dict: they are 1."
+        .notes = "Inputs, blocks, growth and widths come from names and shapes; everything else\n"
+                 "from --like, or from the metadata of calomu that the file may have, over which\n"
+                 "the other options go.  FILE.csv has one row for each of the 28 features, in any\n"
+                 "order, in GeV and mm; none: mean 0, deviation 1.  Prefixes module., _orig_mod.\n"
+                 "and model. are taken off the names; F16, BF16 and F64 become float32.  Fixed\n"
+                 "weights of energy sums may be absent: they are 1."
     };
+    memset(&j, 0, sizeof j);
+    j.base = calomu_architecture_default();
+    j.convention = (int)j.base.feature_options.convention;
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    base.feature_options.convention = (calomu_convention)convention;
-    code = (int)tool_open(&c, 1);
+    for (i = 0; j.like && i < 4; i++)
+        if (tool_given(&usage, taken[i]))
+            return (int)tool_misuse("--like takes this from %s: leave out --%s", j.like, taken[i]);
+    j.lengths = tool_given(&usage, "geometry");
+    j.conventions = tool_given(&usage, "convention");
+    j.grows = tool_given(&usage, "grow");
+    code = (int)tool_open(&j.c, 1);
     if (code != CALOMU_OK) return code;
-    code = (int)import_run(c, in, out, standard, &base);
-    calomu_close(c);
+    code = (int)import_run(&j);
+    calomu_close(j.c);
     return code;
 }

@@ -11,7 +11,7 @@ enum { PREDICT_CHUNK = 256, PREDICT_MOST = 1024 };   /* muons at once; on a devi
 
 typedef struct predict_job {
     calomu *c;
-    const char *model_path, *data_path, *out;
+    const char *model_path, *data_path, *out, *fit;
     uint64_t first, count;
     calomu_model *model;
     calomu_data *data;
@@ -19,8 +19,11 @@ typedef struct predict_job {
     tool_machine machine;
     size_t chunk;                    /* muons that are predicted at once */
     double *prediction, *member;     /* chunk values, and those of each member */
+    calomu_eval_options options;     /* of the fit */
+    calomu_line line;
     int computed;                    /* 1: features are computed on the fly */
-    uint64_t no_impact;              /* muons without an impact point */
+    int blind;                       /* 1: a muon without hits says nothing to the model */
+    uint64_t no_impact, no_hits;     /* muons without an impact point, without hits */
 } predict_job;
 
 /* Says once for the whole file what calomu_predict will do about the features. */
@@ -35,6 +38,7 @@ static void predict_features(predict_job *j)
     if (a->standardised_unknown && d->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN)
         tool_notice("%s was trained on standardised features of unknown mean and deviation, as %s"
                     " has them: it predicts only such files", j->model_path, j->data_path);
+    j->blind = a->head || absent || other;
     if (!a->n_features || (!absent && !other) || a->standardised_unknown) return;
     j->computed = 1;
     if (absent)
@@ -52,7 +56,7 @@ static void predict_header(const predict_job *j, tool_writer *w)
     int k;
     tool_write_text(w, "event,true_energy,pred");
     for (k = 0; j->members > 1 && k < j->members; k++) tool_write_format(w, ",pred%d", k);
-    tool_write_text(w, "\n");
+    tool_write_text(w, j->fit ? ",debiased,hits\n" : ",hits\n");
 }
 
 /* One row.  A true energy that is absent is a NaN, which the writer leaves empty. */
@@ -69,6 +73,12 @@ static void predict_row(const predict_job *j, tool_writer *w, uint64_t number,
         tool_write_text(w, ",");
         tool_write_number(w, j->member[i * (size_t)j->members + (size_t)k], 9);
     }
+    if (j->fit) {
+        tool_write_text(w, ",");
+        tool_write_number(w, calomu_debias(&j->line, j->prediction[i]), 9);
+    }
+    tool_write_text(w, ",");
+    tool_write_whole(w, event->n_hits);
     tool_write_text(w, "\n");
 }
 
@@ -84,6 +94,7 @@ static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t firs
     for (i = 0; i < n; i++) {
         const calomu_event *e = &events->event[i];
         if (isnan(e->x) || isnan(e->y)) j->no_impact++;
+        if (e->n_hits == 0) j->no_hits++;
         predict_row(j, w, first + i, e, i);
     }
     return tool_writer_status(w);    /* a full disk is said by tool_writer_close */
@@ -132,6 +143,9 @@ static calomu_status predict_write(predict_job *j)
     if (j->computed && j->no_impact)
         tool_notice("%" PRIu64 " of %" PRIu64 " muons have no impact point: features were taken"
                     " from the column with the largest sum", j->no_impact, j->count);
+    if (j->blind && j->no_hits)
+        tool_notice("%" PRIu64 " of %" PRIu64 " muons have no hits (0 in the column hits): what is"
+                    " predicted for them says nothing of their energy", j->no_hits, j->count);
     return s;
 }
 
@@ -156,6 +170,7 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
     if (s == CALOMU_OK) s = calomu_data_open(j->c, j->data_path, &j->data);
     if (s != CALOMU_OK) return tool_report(j->c, s);
     s = predict_range(j, usage);
+    if (s == CALOMU_OK && j->fit) s = tool_debias_line(j->c, j->fit, &j->options, &j->line);
     if (s != CALOMU_OK) return s;
     j->members = calomu_model_describe(j->model)->members;
     j->chunk = strcmp(j->machine.device, "cpu") == 0 ? PREDICT_CHUNK : PREDICT_MOST;
@@ -170,6 +185,7 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
 int verb_predict(int argc, char **argv)
 {
     predict_job j;
+    double range[2];
     int code;
     tool_option options[] = {
         { .name = "model", .type = TOOL_STRING, .target = &j.model_path,
@@ -185,6 +201,13 @@ int verb_predict(int argc, char **argv)
           .help = "number of the first muon" },
         { .name = "count", .type = TOOL_U64, .target = &j.count, .value = "N",
           .help = "how many muons", .preset = "all" },
+        { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
+          .file = TOOL_READS,
+          .help = "also debias, by predictions of other muons whose true energy is known" },
+        { .name = "range", .type = TOOL_PAIR, .target = range, .value = "LOW,HIGH",
+          .help = "with --fit: true energies of the fit (GeV)" },
+        { .name = "fit-bins", .type = TOOL_INT, .target = &j.options.fit_bins, .value = "N",
+          .help = "with --fit: bins of the fit", .low = 2, .high = 1000000 },
         TOOL_OPTIONS_MACHINE(j.machine),
         { .name = NULL }
     };
@@ -192,13 +215,22 @@ int verb_predict(int argc, char **argv)
         .verb = "predict",
         .purpose = "Predicts the energies of the muons of a file.",
         .options = options,
-        .notes = "Columns: event, true_energy (GeV, empty where absent), pred (GeV, not debiased:\n"
-                 "`calomu evaluate` does that) and, for an ensemble, pred0, pred1 ... of members."
+        .notes = "Columns: event, true_energy (GeV, empty where absent), pred (GeV, not debiased),\n"
+                 "for an ensemble pred0, pred1 ... of its members, with --fit debiased (GeV, by the\n"
+                 "line that `calomu evaluate` fits to VALID.csv, which predict wrote), and hits: how\n"
+                 "many the muon has.  What is predicted for a muon without hits says nothing."
     };
     memset(&j, 0, sizeof j);
     j.machine.device = "cpu";
+    j.options = calomu_eval_options_default();
+    range[0] = j.options.low;
+    range[1] = j.options.high;
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
+    if (!j.fit && (tool_given(&usage, "range") || tool_given(&usage, "fit-bins")))
+        return (int)tool_misuse("--range and --fit-bins are of --fit VALID.csv");
+    j.options.low = range[0];
+    j.options.high = range[1];
     code = (int)tool_threads_start((int)j.machine.threads);
     if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, 0);
     if (code != CALOMU_OK) return code;
