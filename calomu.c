@@ -583,12 +583,59 @@ calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g)
     return CALOMU_OK;
 }
 
+/* The larger of two lengths whose signs do not matter. */
+static double cm_longer(double a, double b)
+{
+    return fabs(a) > fabs(b) ? fabs(a) : fabs(b);
+}
+
+/* Whether a and b are one length that went through a float32, or not at all: within 1e-6 of the
+   pitch, far below what a cell's place is known to.  Far from the origin a float32 loses more: half
+   of its last place is allowed, but never a thousandth of a pitch. */
+static int cm_same_length(double a, double b, double pitch)
+{
+    double least = 1e-6 * pitch, rounded = cm_longer(a, b) / 16777216, most = 1e-3 * pitch;
+    if (rounded > least) least = rounded < most ? rounded : most;
+    return fabs(a - b) <= least;
+}
+
+/* The first thing in which two geometries differ, with both values, or "" if they are the same: the
+   one rule, whoever compares. */
+static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *b, char text[160])
+{
+    char one[32], other[32];
+    int i;
+    text[0] = 0;
+    if (a->nz != b->nz || a->nx != b->nx || a->ny != b->ny)
+        (void)snprintf(text, 160, "%d x %d x %d cells against %d x %d x %d (z, x, y)", (int)a->nz,
+                       (int)a->nx, (int)a->ny, (int)b->nz, (int)b->nx, (int)b->ny);
+    for (i = 0; i < 6 && !text[0]; i++) {
+        int axis = i % 3;
+        double x = i < 3 ? a->pitch[axis] : a->origin[axis];
+        double y = i < 3 ? b->pitch[axis] : b->origin[axis];
+        if (!cm_same_length(x, y, cm_longer(a->pitch[axis], b->pitch[axis])))
+            (void)snprintf(text, 160, "%s along %c: %s mm against %s mm",
+                           i < 3 ? "pitch" : "low corner", "zxy"[axis], calomu_number(one, x, 15),
+                           calomu_number(other, y, 15));
+    }
+    if (!text[0] && !(fabs(a->field - b->field) <= 1e-6 * cm_longer(a->field, b->field)))
+        (void)snprintf(text, 160, "field: %s T against %s T", calomu_number(one, a->field, 15),
+                       calomu_number(other, b->field, 15));
+}
+
+calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a,
+                                      const calomu_geometry *b)
+{
+    char text[160];
+    cm_geometry_differ(a, b, text);
+    return text[0] ? cm_fail(c, CALOMU_EFORMAT, "%s", text) : CALOMU_OK;
+}
+
 static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
 {
-    int i, same = a->nz == b->nz && a->nx == b->nx && a->ny == b->ny && a->field == b->field;
-    for (i = 0; i < 3; i++)
-        same = same && a->pitch[i] == b->pitch[i] && a->origin[i] == b->origin[i];
-    return same;
+    char text[160];
+    cm_geometry_differ(a, b, text);
+    return !text[0];
 }
 
 float calomu_absent(void)
@@ -8719,9 +8766,8 @@ static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calom
     cm_source source;
     calomu_status s;
     t->data = data;
-    if (!cm_same_geometry(&info->geometry, &t->arch.geometry))
-        return cm_fail(c, CALOMU_EFORMAT, "the network is for another calorimeter than the data's:"
-                       " their cells or field differ");
+    if (calomu_geometry_compare(c, &info->geometry, &t->arch.geometry) != CALOMU_OK)
+        return cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the network's");
     s = cm_train_source(c, t, info, &source);
     if (s == CALOMU_OK) s = cm_trainer_room(c, t);
     if (s == CALOMU_OK) s = cm_muons_read(c, t, source);
@@ -10529,11 +10575,8 @@ static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
     const calomu_feature_options *want = &a->feature_options;
     int fits;
     *source = CM_SOURCE_NONE;
-    if (info && !cm_same_geometry(&info->geometry, &a->geometry))
-        return cm_fail(c, CALOMU_EFORMAT, "the data's calorimeter is not the model's: %d x %d x %d"
-                       " cells against %d x %d x %d, or other lengths or field",
-                       info->geometry.nz, info->geometry.nx, info->geometry.ny, a->geometry.nz,
-                       a->geometry.nx, a->geometry.ny);
+    if (info && calomu_geometry_compare(c, &info->geometry, &a->geometry) != CALOMU_OK)
+        return cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the model's");
     if (a->n_features == 0) return CALOMU_OK;
     fits = info && info->features != CALOMU_FEATURES_NONE
         && info->feature_options.convention == want->convention

@@ -135,6 +135,12 @@ calomu_geometry calomu_geometry_default(void);
 /* EUSAGE, with a text, for sizes below 1, more than 2^24 cells, or lengths that are not finite and
    positive. */
 calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g);
+/* Whether a and b are the same calorimeter: equal sizes, pitches and low corners within 1e-6 of the
+   pitch and the field within 1e-6 of itself, as numbers are that went through a float32 (a large
+   corner may lose up to 1e-3 of the pitch there).  EFORMAT: they are not; the text names the first
+   length that differs, with a's value before b's.  Whoever compares geometries here does it so. */
+calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a,
+                                      const calomu_geometry *b);
 
 typedef struct calomu_hit {
     uint32_t cell;
@@ -295,8 +301,8 @@ void calomu_model_free(calomu_model *model);                      /* NULL is all
 
 /* Energies (GeV, not debiased) of n muons.  data NULL: hits in any order in the model's geometry,
    features computed as the model wants them.  With data, the events must come from it
-   (calomu_data_read): its geometry is compared with the model's, its features used where the
-   convention fits and recomputed where not.  out: n values; members: n x members values, or NULL.
+   (calomu_data_read): its geometry is compared with the model's (calomu_geometry_compare), which is
+   the one in use; its features are used where the convention fits and recomputed where not.  out: n values; members: n x members values, or NULL.
    Threads: the context's.  On a device in batches of up to 1,024 (fewer where memory is short, the
    same bits); the context keeps the model's weights there for the next call. */
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,

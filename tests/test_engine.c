@@ -241,6 +241,48 @@ static void check_geometry(calomu *c)
     CHECK_OK(c, calomu_geometry_check(c, &g));
 }
 
+/* The same length or not, on both sides of each bound, in both orders. */
+static void check_geometry_compare(calomu *c)
+{
+    calomu_geometry g = calomu_geometry_default(), other;
+#define ALIKE(change) \
+    other = g; \
+    change; \
+    CHECK_OK(c, calomu_geometry_compare(c, &g, &other)); \
+    CHECK_OK(c, calomu_geometry_compare(c, &other, &g))
+#define UNLIKE(change, text) \
+    other = g; \
+    change; \
+    CHECK_FAILS(c, calomu_geometry_compare(c, &other, &g), CALOMU_EFORMAT); \
+    CHECK_FAILS(c, calomu_geometry_compare(c, &g, &other), CALOMU_EFORMAT); \
+    CHECK(strcmp(calomu_message(c), text) == 0, "'%s'", calomu_message(c))
+    ALIKE((void)other);
+    ALIKE(other.pitch[0] = (double)40.64f);
+    ALIKE(other.pitch[1] = 3.75 * (1 + 0.9e-6));
+    ALIKE(other.origin[2] = -60 + 3.75 * 0.9e-6);
+    ALIKE(other.origin[0] = -40.64 * 0.9e-6);
+    ALIKE(other.field = 2 * (1 - 0.9e-6));
+    UNLIKE(other.pitch[0] = 41, "pitch along z: 40.64 mm against 41 mm");
+    UNLIKE(other.pitch[2] = 3.7500045, "pitch along y: 3.75 mm against 3.7500045 mm");
+    UNLIKE(other.origin[0] = 0.000045, "low corner along z: 0 mm against 4.5e-05 mm");
+    UNLIKE(other.origin[1] = -59.999995, "low corner along x: -60 mm against -59.999995 mm");
+    UNLIKE(other.field = 2.000003, "field: 2 T against 2.000003 T");
+    UNLIKE(other.field = 0, "field: 2 T against 0 T");
+    UNLIKE(other.ny = 33, "50 x 32 x 32 cells against 50 x 32 x 33 (z, x, y)");
+    UNLIKE(other.nz = 32; other.nx = 50, "50 x 32 x 32 cells against 32 x 50 x 32 (z, x, y)");
+    UNLIKE(other.pitch[1] = (double)NAN, "pitch along x: 3.75 mm against  mm");
+    g.origin[0] = 4123.7;            /* a float32 keeps it to 1.2e-4 mm, 3e-6 of the pitch */
+    g.field = 3.8;
+    ALIKE(other.origin[0] = (double)4123.7f);
+    ALIKE(other.field = (double)3.8f);
+    UNLIKE(other.origin[0] = 4123.701, "low corner along z: 4123.7 mm against 4123.701 mm");
+    g.origin[1] = 1e8;               /* where it keeps 4 mm, that is no reason to allow 4 mm */
+    UNLIKE(other.origin[1] = 1e8 + 0.004,
+           "low corner along x: 100000000 mm against 100000000.004 mm");
+#undef ALIKE
+#undef UNLIKE
+}
+
 static void check_names(void)
 {
     static const char *const names[] = {
@@ -476,6 +518,7 @@ int main(int argc, char **argv)
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) {
         check_messages(c);
         check_geometry(c);
+    check_geometry_compare(c);
         check_gaps(c);
         calomu_close(c);
     }

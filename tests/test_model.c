@@ -500,11 +500,21 @@ static void check_geometries(calomu *c, calomu_model *m, const test_batch *b)
 {
     calomu_geometry *g = &m->info.architecture.geometry, keep = *g;
     calomu_data_info info;
-    double out[MUONS];
+    double out[MUONS], again[MUONS];
+    int i;
     memset(&info, 0, sizeof info);
     info.geometry = *g;
     write_data(c, m, b, &info, 1);
     CHECK_OK(c, predict_file(c, m, out));
+    for (i = 0; i < 3; i++) {        /* lengths that went through a float32: the same bits */
+        info.geometry.pitch[i] = (double)(float)(g->pitch[i] * (1 + 2e-8));
+        info.geometry.origin[i] = (double)(float)(g->origin[i] * (1 + 2e-8));
+    }
+    write_data(c, m, b, &info, 1);
+    CHECK_OK(c, predict_file(c, m, again));
+    CHECK(memcmp(out, again, sizeof out) == 0, "other predictions with lengths of float32");
+    info.geometry = *g;
+    write_data(c, m, b, &info, 1);
 #define OTHER(change) \
     change; \
     CHECK_FAILS(c, predict_file(c, m, out), CALOMU_EFORMAT); \
@@ -514,6 +524,8 @@ static void check_geometries(calomu *c, calomu_model *m, const test_batch *b)
     OTHER(g->pitch[2] += 0.01);
     OTHER(g->origin[1] += 1);
     OTHER(g->field = 0);
+    CHECK(strstr(calomu_message(c), "not the model's: field: 2 T against 0 T"), "'%s'",
+          calomu_message(c));
 #undef OTHER
 }
 
