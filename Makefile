@@ -16,7 +16,8 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main options progress csv rows signals info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
-SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o $(B)/tools/rows.o
+SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o $(B)/tools/rows.o \
+           $(B)/tools/csv.o
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
 COMMANDS = cli cli_import cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda

@@ -128,6 +128,11 @@ geant4()
     printf '#vector_separator 59\n#column %s event\n#column int iz\n#column int ix\n' "$2"
     printf '#column int iy\n#column double energy\n'
 }
+check "GEANT4 11.3: csv" 0 "muon 0 is event 7, muon 1 event 1234567" \
+    take "$DATA/tables/geant4_hits.csv" got.cmu --gaps skip
+check "GEANT4 11.3: csv: hits" 0 "1,7,8,9,100" "$PROGRAM" export got.cmu --hits -
+check "GEANT4 11.3: doubles" 3 "geant4_rounded.csv:11: 'event' is 1.23457e+06: rounded to the" \
+    take "$DATA/tables/geant4_hits.csv" bad.cmu --truth "$DATA/tables/geant4_rounded.csv"
 { geant4 44 int; sed 1d plain.csv; } >geant4.csv
 equal "GEANT4: csv" geant4.csv
 { geant4 59 int; sed '1d; s/,/;/g' plain.csv; } >geant4_mark.csv
@@ -167,6 +172,14 @@ check "names exchanged by option" 3 "'ix' is 16" take swap.csv got.cmu --hits-co
 printf 'id,E,px,py,q\n0,1000,1,1,1\n1,50,,,\n2,60,,,\n' >t.csv
 check "truth with other names" 0 "3 muons" take plain.csv got.cmu --truth t.csv \
     --truth-columns event=id,energy=E,x=px,y=py,charge=q
+printf 'event,energy\n0,1000\n1,50\n2,60\n' >less.csv
+check "truth without columns" 3 "'x'; --truth-columns x=NAME says which it is, - that there is none" \
+    take plain.csv bad.cmu --truth less.csv
+check "truth without columns, said" 0 "3 muons" take plain.csv got.cmu --truth less.csv \
+    --truth-columns x=-,y=-,charge=-
+check "truth without columns: unknown" 0 "2,60,,," "$PROGRAM" export got.cmu --truth -
+check "an event cannot lack" 2 "'event' must be there" take plain.csv bad.cmu --truth less.csv \
+    --truth-columns event=-
 for bad in energy energy= =E en=E energy=E,; do
     check "--hits-columns $bad" 2 "--hits-columns" take plain.csv bad.cmu --hits-columns "$bad"
 done

@@ -210,12 +210,14 @@ calomu_status tool_csv_open(const char *path, const tool_column *columns, int n,
 calomu_status tool_csv_open_as(const char *path, const tool_column *columns, int n,
                                const char *option, tool_csv **csv);
 /* Gives columns the names of the text "energy=Edep,event=EventID" (NULL: none), which it cuts and
-   which must outlive them; `usual` has the names on the left.  Reports misuse of the option. */
+   which must outlive them; `usual` has the names on the left.  A column named - becomes optional.
+   Reports misuse of the option. */
 calomu_status tool_columns_rename(tool_column *columns, const tool_column *usual, int n,
                                   const char *option, char *text);
 #define TOOL_OPTION_COLUMNS(option, pointer_to_string, table) \
     { .name = (option), .type = TOOL_STRING, .target = (pointer_to_string), \
-      .value = "NAME=COLUMN,...", .help = "columns of " table " that have other names" }
+      .value = "NAME=COLUMN,...", \
+      .help = "columns of " table " that have other names; - for one that is not there" }
 /* One row into value[n], in the order of `columns`; *more 0 at the end. */
 calomu_status tool_csv_next(tool_csv *csv, double *value, int *more);
 const char *tool_csv_text(const tool_csv *csv, int column);     /* of this row; "" if missing */

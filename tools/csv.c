@@ -139,8 +139,8 @@ static char *tool_csv_unquote(char *at, char **field)
     return NULL;
 }
 
-/* Cuts a line at its marks (' ': at blanks and tabs), blanks around fields removed; how many fields,
-   or TOOL_CUT_.... */
+/* Cuts a line at its marks (' ': at blanks and tabs), blanks around fields removed; how many
+   fields, or TOOL_CUT_.... */
 static int tool_csv_cut(char *line, char mark, char **field)
 {
     char other = mark == ' ' ? '\t' : mark, blank = mark == '\t' ? ' ' : '\t', *end;
@@ -217,10 +217,11 @@ static int tool_csv_is_number(const char *text)
     return end && !*end;
 }
 
-static calomu_status tool_csv_lacks(const tool_csv *csv, const char *wanted,
+static calomu_status tool_csv_lacks(const tool_csv *csv, const tool_column *column,
                                     const char *const *names)
 {
-    const char *near = tool_nearest(wanted, names, (size_t)csv->fields);
+    const char *wanted = column->name, *near = tool_nearest(wanted, names, (size_t)csv->fields);
+    int maybe = column->cell == TOOL_CELL_MAYBE;
     char hint[160] = "";
     if (csv->fields == 0)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no columns");
@@ -228,8 +229,8 @@ static calomu_status tool_csv_lacks(const tool_csv *csv, const char *wanted,
         return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no column '%s': the line holds "
                              "numbers, but must name the columns", wanted);
     if (csv->option)
-        (void)snprintf(hint, sizeof hint, "; --%s %.40s=NAME says which it is", csv->option,
-                       wanted);
+        (void)snprintf(hint, sizeof hint, "; --%s %.40s=NAME says which it is%s", csv->option,
+                       wanted, maybe ? ", - that there is none" : "");
     return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no column '%s'%s%s%s%s%s", wanted,
                          near ? " (it has '" : "", near ? near : "", near ? "')" : "",
                          !near && !*names[0] ? " (the first has no name: R's row names, or the "
@@ -256,7 +257,7 @@ static calomu_status tool_csv_match(tool_csv *csv)
         if (found >= 0)
             csv->place[found] = k;
         else if (!csv->column[k].optional)
-            return tool_csv_lacks(csv, csv->column[k].name, names);
+            return tool_csv_lacks(csv, &csv->column[k], names);
     }
     return CALOMU_OK;
 }
@@ -557,7 +558,8 @@ calomu_status tool_csv_whole(const tool_csv *csv, int column, double value, uint
 
 /* ---------------------------------------------------------------- other names */
 
-/* One pair NAME=OTHER into the column that `usual` calls NAME. */
+/* One pair NAME=OTHER into the column that `usual` calls NAME; OTHER is - for one that is not
+   there, if its values may be unknown. */
 static calomu_status tool_column_rename(tool_column *columns, const tool_column *usual, int n,
                                         const char *option, char *at)
 {
@@ -571,6 +573,9 @@ static calomu_status tool_column_rename(tool_column *columns, const tool_column 
         names[i] = usual[i].name;
         if (strcmp(at, usual[i].name) != 0) continue;
         columns[i].name = other;
+        columns[i].optional = strcmp(other, "-") == 0;
+        if (columns[i].optional && usual[i].cell != TOOL_CELL_MAYBE)
+            return tool_misuse("--%s: '%s' must be there", option, at);
         return CALOMU_OK;
     }
     near = tool_nearest(at, names, (size_t)n);
