@@ -715,7 +715,7 @@ wrong_rows('float32', "'event' is 16777216, which float32 does not tell from its
 wrong_rows('narrow', "its type uint8 cannot count the events of truth up to 300",
            hits=changed(hits, event=np.array([10, 10, 44], 'u1')),
            truth=changed(truth, event=[10, 20, 300]))
-wrong_rows('wrapped', "row 2: the event falls from 255, the largest of uint8, to 0",
+wrong_rows('wrapped', "row 1: 'event' is 255, the largest that uint8 holds",
            hits=changed(hits, event=np.array([254, 255, 0], 'u1')), truth=None)
 wrong_rows('narrow_cell', "its type int8 cannot count the cells up to 255",
            hits=changed(hits, ix=np.array([1, 2, 3], 'i1')),

@@ -4,7 +4,7 @@
 #
 #     sh tests/cli_import.sh ./calomu testdata build/tmp
 #
-# The tables are what R 4.2, numpy 2.4, pandas 3.1 and GEANT4 11.3 (geant4_pybind 0.1.3) wrote.
+# The tables are what R 4.2, numpy 2.4, pandas 3.1 and GEANT4 11.4 (geant4_pybind 0.1.3) wrote.
 LC_ALL=${CLI_LOCALE:-C}
 export LC_ALL
 . "$(dirname "$0")/cli_lib.sh"
@@ -128,10 +128,10 @@ geant4()
     printf '#vector_separator 59\n#column %s event\n#column int iz\n#column int ix\n' "$2"
     printf '#column int iy\n#column double energy\n'
 }
-check "GEANT4 11.3: csv" 0 "muon 0 is event 7, muon 1 event 1234567" \
+check "GEANT4 11.4: csv" 0 "muon 0 is event 7, muon 1 event 1234567" \
     take "$DATA/tables/geant4_hits.csv" got.cmu --gaps skip
-check "GEANT4 11.3: csv: hits" 0 "1,7,8,9,100" "$PROGRAM" export got.cmu --hits -
-check "GEANT4 11.3: doubles" 3 "geant4_rounded.csv:11: 'event' is 1.23457e+06: rounded to the" \
+check "GEANT4 11.4: csv: hits" 0 "1,7,8,9,100" "$PROGRAM" export got.cmu --hits -
+check "GEANT4 11.4: doubles" 3 "geant4_rounded.csv:11: 'event' is 1.23457e+06: rounded to the" \
     take "$DATA/tables/geant4_hits.csv" bad.cmu --truth "$DATA/tables/geant4_rounded.csv"
 { geant4 44 int; sed 1d plain.csv; } >geant4.csv
 equal "GEANT4: csv" geant4.csv

@@ -1829,13 +1829,16 @@ static uint64_t table_whole(view *v, uint64_t row, double most, const char *name
     return (uint64_t)x;
 }
 
-/* Events that run up to the largest of their type and fall behind it have wrapped. */
-static void table_wrapped(view *v, uint64_t row, uint64_t before, uint64_t event)
+/* The number of an event.  One that is the largest of its type may be any larger one: numpy wraps
+   behind it, and HDF5 stops there (70000 becomes 65535 in uint16). */
+static uint64_t table_event(view *v, uint64_t row)
 {
-    if (!v->d.real && event < before && (double)before == v->d.counts)
-        stop_at(v->r, &v->d, "row %llu: the event falls from %llu, the largest of %s, to %llu: "
-                "numbers have wrapped; write them as int64", (unsigned long long)row,
-                (unsigned long long)before, v->d.type, (unsigned long long)event);
+    uint64_t event = table_whole(v, row, 9007199254740991.0, "event");
+    if (!v->d.real && (double)event == v->d.counts)
+        stop_at(v->r, &v->d, "row %llu: 'event' is %llu, the largest that %s holds: larger ones "
+                "would have wrapped or been cut to it; write it as int64", (unsigned long long)row,
+                (unsigned long long)event, v->d.type);
+    return event;
 }
 
 /* Opens the columns of a table, under the names that the options give them. */
@@ -1871,7 +1874,7 @@ static void table_truth(reader *r, source *s)
     view v[5];
     listing l;
     double value[4];
-    uint64_t row, event, before = 0;
+    uint64_t row, event;
     int there[5], i;
     if (!table_find(r, s, 1, &t)) {
         memset(&l, 0, sizeof l);
@@ -1884,9 +1887,7 @@ static void table_truth(reader *r, source *s)
     s->rows.name[TOOL_ROWS_TRUTH] = s->rows_name[1];
     table_open(r, s, 1, &t, v, there);
     for (row = 0; row < t.rows; row++) {
-        event = table_whole(&v[0], row, 9007199254740991.0, "event");
-        table_wrapped(&v[0], row, before, event);
-        before = event;
+        event = table_event(&v[0], row);
         for (i = 0; i < 4; i++)
             value[i] = there[i + 1] ? number_at(&v[i + 1], row) : (double)calomu_absent();
         table_say(r, s, tool_rows_truth(&s->rows, TOOL_ROWS_TRUTH, event, value));
@@ -1918,7 +1919,7 @@ static void table_hits(reader *r, source *s, table *t)
 {
     const calomu_geometry *g = &s->info.geometry;
     view v[5];
-    uint64_t row, event, before = 0;
+    uint64_t row, event;
     int there[5], i;
     table_open(r, s, 0, t, v, there);
     if (t->rows == 0) return;
@@ -1928,9 +1929,7 @@ static void table_hits(reader *r, source *s, table *t)
     set_counts(r, &v[2].d, g->nx - 1, "cells");
     set_counts(r, &v[3].d, g->ny - 1, "cells");
     for (row = 0; row < t->rows; row++) {
-        event = table_whole(&v[0], row, 9007199254740991.0, "event");
-        table_wrapped(&v[0], row, before, event);
-        before = event;
+        event = table_event(&v[0], row);
         table_hit(r, s, v, row, event);
     }
     for (i = 0; i < 5; i++) view_close(&v[i]);
