@@ -134,7 +134,7 @@ check "losses: perturb keeps them" 0 "" "$PROGRAM" export lp.cmu --losses ll.csv
 same "losses: perturb keeps them" losses.csv ll.csv
 check "no losses: perturb adds none" 0 "" "$PROGRAM" perturb a.cmu --zero 1000 --out ap.cmu
 check "no losses: perturb adds none" 3 "no losses" "$PROGRAM" export ap.cmu --losses x.csv
-check "losses: clash" 2 "same name" "$PROGRAM" export l.cmu --hits x.csv --losses x.csv
+check "losses: clash" 2 "is the same file as --hits x.csv" "$PROGRAM" export l.cmu --hits x.csv --losses x.csv
 
 # Rows and columns in another order, CRLF, byte order mark, blanks, a column more, no last newline.
 printf '\357\273\277energy, iy ,ix,iz,remark,event\r\n0.1,9,8,7,a,3\r\n1.25,16,16,1,b,0\r\n' >r.csv
@@ -316,7 +316,7 @@ check "info: device" 3 "/dev/null" "$PROGRAM" info /dev/null
 check "info: empty file" 3 "empty.cmu" "$PROGRAM" info empty.cmu
 check "export: missing" 4 "none.cmu" "$PROGRAM" export none.cmu --hits x.csv
 check "export: nothing" 2 "nothing to write" "$PROGRAM" export a.cmu
-check "export: clash" 2 "same name" "$PROGRAM" export a.cmu --hits x.csv --truth x.csv
+check "export: clash" 2 "is the same file as --hits x.csv" "$PROGRAM" export a.cmu --hits x.csv --truth x.csv
 check "export: no features" 3 "calomu features adds them" "$PROGRAM" export a.cmu --features x.csv
 check "export: one output fails" 4 "nowhere" \
     "$PROGRAM" export a.cmu --hits x.csv --truth nowhere/y.csv

@@ -161,7 +161,7 @@ fi
 begun()
 {
     cli_n=0
-    while [ "$(cat ".$1".* 2>/dev/null | wc -c)" -lt 100000 ] && [ $cli_n -lt 200 ]; do
+    while [ "$(cat ".$1".*.tmp 2>/dev/null | wc -c)" -lt 100000 ] && [ $cli_n -lt 200 ]; do
         sleep 0.1
         cli_n=$((cli_n + 1))
     done
@@ -169,7 +169,7 @@ begun()
 "$PROGRAM" simulate $quick --n 100000 --out stop.cmu --threads 2 2>stop.log &
 pid=$!
 begun stop.cmu
-kill -INT $pid
+kill -USR1 $pid
 wait $pid
 code=$?
 [ $code -eq 85 ] && pass || fail "stopped: code $code" "$(tail -n 2 stop.log)"
@@ -186,7 +186,8 @@ begun killed.cmu
 kill -9 $pid
 wait $pid 2>/dev/null
 absent "killed: nothing under the name" killed.cmu
-rm -f .killed.cmu.*
+check "after the killed one" 0 "" "$PROGRAM" simulate $quick --n 1 --out killed.cmu --threads 1
+absent "what it left is swept" .killed.cmu.*
 
 # ---------------------------------------------------------------- pictures
 

@@ -50,12 +50,13 @@ train()
 }
 # rows FILE: the epochs of a log, in one line
 rows() { sed 1d "$1" | cut -d, -f1 | tr '\n' ' '; }
-# start FUNCTION ARGUMENT...: in the background, so that $pid is the program itself
+# start FUNCTION ARGUMENT...: in the background, so that $pid is the program itself.  The shell lets
+# its background jobs ignore INT, and what a parent ignores stays ignored.
 start()
 {
     start_run=$1
     shift
-    RUN=exec
+    RUN="exec env --default-signal=INT"
     "$start_run" "$@" >out 2>err &
     pid=$!
     RUN=
@@ -108,9 +109,9 @@ check "member and members" 2 "give one of them" train m --member 0 --members 2
 check "member without fold" 2 "member" train m --member 3
 check "members without folds" 2 "too few" train m --members 4
 check "unique members" 2 "5 members" "$PROGRAM" train --data data.cmu --out m --members 6 --unique
-check "out is data" 2 "--out is the --data" train data.cmu
-check "log is out" 2 "--log is the file" train m --log m
-check "checkpoint is out" 2 "--checkpoint is the file" train m --checkpoint m
+check "out is data" 2 "--out data.cmu is the same file as --data" train data.cmu
+check "log is out" 2 "--log m is the same file as --out" train m --log m
+check "checkpoint is out" 2 "--checkpoint m is the same file as --out" train m --checkpoint m
 absent "usage errors leave no file" m m.checkpoint m.log.csv
 
 # ---------------------------------------------------------------- data
@@ -229,7 +230,7 @@ done
 all_epochs="$(seq -s ' ' $epochs) "
 check "a training left alone" 0 "best epoch" long ref.st
 [ "$(rows ref.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat ref.st.log.csv)"
-for signal in INT TERM; do
+for signal in INT TERM HUP USR1 USR2 XCPU; do
     code=0
     for try in 1 2 3 4 5; do         # on a busy machine it may have ended before the signal
         [ $code -eq 0 ] || break
@@ -237,6 +238,7 @@ for signal in INT TERM; do
         start long s.st
         wait_for s.st.checkpoint
         kill -$signal $pid
+        kill -$signal $pid 2>/dev/null     # as timeout does; one and the same wish
         wait $pid
         code=$?
     done
@@ -288,7 +290,7 @@ state()
         rm -f t.st*
         start long t.st
         wait_rows t.st.log.csv 2
-        kill -INT $pid
+        kill -TERM $pid
         wait $pid
         [ -e t.st.checkpoint ] && break
     done

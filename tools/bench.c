@@ -242,11 +242,11 @@ static void bench_child(bench *b, bench_job job, int batch, int threads, const i
         }
     (void)close(pipes[1]);
     (void)close(pipes[2]);
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGTERM, SIG_DFL);
+    tool_signals_default();
     b->in = pipes[0];
     b->out = pipes[3];
     b->job_threads = threads;
+    if (threads > 1 && tool_threads_start(threads) != CALOMU_OK) _exit(CALOMU_EMEMORY);
     _exit((int)job(b, batch));       /* the parent's buffered output must not be written again */
 }
 
@@ -1466,8 +1466,10 @@ int verb_bench(int argc, char **argv)
     static bench b;
     tool_option options[] = {
         { .name = "data", .type = TOOL_STRING, .target = &b.data_path, .value = "FILE.cmu",
+          .file = TOOL_READS,
           .help = "muons to work on, again and again where a batch needs more" },
         { .name = "model", .type = TOOL_STRING, .target = &b.model_path, .value = "FILE",
+          .file = TOOL_READS,
           .help = "model for the inference runs" },
         { .name = "batch", .type = TOOL_INT, .target = &b.batch, .value = "N",
           .help = "muons in a batch", .low = 2, .high = 65536 },
@@ -1477,6 +1479,7 @@ int verb_bench(int argc, char **argv)
         { .name = "profile", .type = TOOL_FLAG, .target = &b.profile,
           .help = "only a training step, operation by operation" },
         { .name = "scaling", .type = TOOL_STRING, .target = &b.scaling_path, .value = "OUT.csv",
+          .file = TOOL_WRITES,
           .help = "only cost per muon against batch size up to --batch, hits and cells" },
         { .name = "yardstick", .type = TOOL_STRING, .target = &b.yardstick, .value = "COMMAND",
           .help = "a peer to compare with, at our batch and at its best" },
@@ -1485,8 +1488,10 @@ int verb_bench(int argc, char **argv)
         { .name = "peer-batches", .type = TOOL_STRING, .target = &b.batches, .value = "N,M,...",
           .help = "batches among which a peer finds its best" },
         { .name = "program", .type = TOOL_STRING, .target = &b.program, .value = "FILE",
+          .file = TOOL_READS,
           .help = "the program whose start is timed" },
         { .name = "csv", .type = TOOL_STRING, .target = &b.csv_path, .value = "OUT.csv",
+          .file = TOOL_WRITES,
           .help = "results as row,value,unit,target,met" },
         { .name = NULL }
     };
@@ -1510,7 +1515,7 @@ int verb_bench(int argc, char **argv)
     b.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    if (b.machine.threads == 0) b.machine.threads = calomu_threads_available();
+    if (b.machine.threads == 0) b.machine.threads = tool_threads_default();
     code = (int)tool_open_on(&b.c, &b.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();

@@ -28,7 +28,8 @@
        }
 
    Messages go to stderr, one line each: errors as `calomu VERB: text`, notices as `calomu: text`.
-   stdout is checked once, when the program ends.  */
+   stdout is checked once, when the program ends.  Names from files, arguments and the system reach
+   stderr through these functions, and stdout through tool_shown.  */
 #ifndef CALOMU_TOOL_H
 #define CALOMU_TOOL_H
 
@@ -63,29 +64,68 @@ int verb_bench(int argc, char **argv);
 int verb_simulate(int argc, char **argv);
 int verb_perturb(int argc, char **argv);
 
-/* ---------------------------------------------------------------- messages, context */
+/* ---------------------------------------------------------------- messages (messages.c) */
 
-typedef struct tool_machine {        /* where a network is computed */
-    int32_t threads;                 /* 0: all cores */
-    const char *device;              /* "cpu", "cuda", "cuda:N" */
-    int math;                        /* a calomu_math */
-} tool_machine;
-
-/* Prints `calomu VERB: text` to stderr and returns the status. */
+/* Prints `calomu VERB: text` to stderr and returns the status.  Control bytes are printed as \xHH,
+   here and below. */
 calomu_status tool_fail(calomu_status status, const char *format, ...) TOOL_PRINTF(2, 3);
 /* Prints the context's last failure in the same way and returns the status. */
 calomu_status tool_report(const calomu *c, calomu_status status);
 /* Prints `calomu: text` to stderr. */
 void tool_notice(const char *format, ...) TOOL_PRINTF(1, 2);
-/* Opens a context whose notices go to tool_notice; threads 0: all cores.  Reports failures. */
+/* A name for a table on stdout, without its control bytes; good until four more are asked for. */
+const char *tool_shown(const char *text);
+/* The word of n nearest to `word` by edits; NULL if none is near.  A NULL word is passed over. */
+const char *tool_nearest(const char *word, const char *const *words, size_t n);
+
+/* Start and end of main: the standard streams, signals, locks.  tool_finish returns the code, or
+   another if standard output could not be written. */
+void tool_begin(const char *program);
+int tool_finish(int code);
+void tool_run_as(const char *verb);          /* as messages name it */
+const char *tool_command(void);              /* "calomu VERB" */
+
+/* ---------------------------------------------------------------- context */
+
+typedef struct tool_machine {        /* where a network is computed */
+    int32_t threads;                 /* 0: tool_threads_default */
+    const char *device;              /* "cpu", "cuda", "cuda:N" */
+    int math;                        /* a calomu_math */
+} tool_machine;
+
+/* Opens a context whose notices go to tool_notice; threads 0: tool_threads_default.  Reports
+   failures. */
 calomu_status tool_open(calomu **c, int threads);
 /* The same where the person wants it: --device and --math, which are checked here. */
 calomu_status tool_open_on(calomu **c, const tool_machine *machine, int recompute);
 int tool_device_number(const tool_machine *machine);     /* N of cuda:N, checked already */
 /* Number of the calling thread in its team, from 0: which of the threads' contexts is its own. */
 int tool_thread(void);
-/* The word of n nearest to `word` by edits; NULL if none is near.  A NULL word is passed over. */
-const char *tool_nearest(const char *word, const char *const *words, size_t n);
+/* As many threads as OMP_NUM_THREADS, the process's processors (taskset, a batch system) and the
+   quota of its control groups (a container) allow; at least 1. */
+int tool_threads_default(void);
+/* Starts n threads (0: the default) for OpenMP, which would end the program if the system did not
+   give them; EMEMORY then, reported.  Not before a fork. */
+calomu_status tool_threads_start(int n);
+
+/* ---------------------------------------------------------------- files (files.c) */
+
+typedef enum tool_file {
+    TOOL_NO_FILE,
+    TOOL_READS,                      /* a file to read */
+    TOOL_WRITES,                     /* a file to write: it is no other file of the command */
+    TOOL_REPLACES,                   /* the same, but it may be read too: replaced at the end */
+    TOOL_DERIVED,                    /* written; named after one that is locked, which is enough */
+    TOOL_STREAM                      /* used inside: a file that a standard stream goes to */
+} tool_file;
+
+/* Claims a file before it is opened.  tool_parse does so for all operands (they are read) and for
+   options that say `.file`; a verb claims the files whose names it makes up.  Fails with EUSAGE if
+   it is another file of this command under any name, unless both are read, and with EIO if another
+   process is writing it.  What a killed process left half-written beside an output is removed.
+   role: how messages name it, "--out".  All failures are reported. */
+calomu_status tool_claim(tool_file file, const char *role, const char *path);
+void tool_release(void);             /* gives the locks back: done by tool_finish */
 
 /* ---------------------------------------------------------------- options (options.c) */
 
@@ -112,6 +152,7 @@ typedef struct tool_option {
     const char *preset;              /* shown as the default instead of the target; "": none */
     double low, high;                /* numbers: inclusive range; both 0: whatever the type holds */
     int needed;                      /* 1: must be given */
+    tool_file file;                  /* TOOL_STRING: what the command does with that file */
     int given;                       /* set by tool_parse: 1 if it was */
 } tool_option;
 
@@ -143,7 +184,8 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 /* Options that several verbs share. */
 #define TOOL_OPTION_THREADS(pointer_to_int32) \
     { .name = "threads", .type = TOOL_INT, .target = (pointer_to_int32), .value = "N", \
-      .help = "threads", .preset = "all cores", .low = 1, .high = 4096 }
+      .help = "threads", .preset = "as OMP_NUM_THREADS, processors and container allow", \
+      .low = 1, .high = 4096 }
 #define TOOL_OPTIONS_MACHINE(machine) \
     { .name = "device", .type = TOOL_STRING, .target = &(machine).device, \
       .value = "cpu|cuda[:N]", .help = "where the network is computed; N: which GPU" }, \
@@ -180,10 +222,12 @@ double tool_seconds(void);           /* a monotonic clock */
 
 /* ---------------------------------------------------------------- signals (signals.c) */
 
-extern volatile sig_atomic_t tool_stop;      /* the SIGINT or SIGTERM that came, or 0 */
-void tool_signals_ignore_pipe(void);         /* done by main: a closed pipe is a write error */
-/* From here on SIGINT and SIGTERM set tool_stop; a second one kills. */
+extern volatile sig_atomic_t tool_stop;      /* the signal that asked for an end, or 0 */
+void tool_signals_ignore(void);      /* a closed pipe and a limit of file sizes: write errors */
+/* From here on INT, TERM, HUP, USR1, USR2 and XCPU set tool_stop, unless the parent ignores them;
+   a second INT or TERM kills. */
 void tool_signals_catch(void);
+void tool_signals_default(void);     /* in a child: they end it, as before */
 /* For verbs that keep no state: after cleaning up, ends the program by the signal that came. */
 void tool_signals_obey(void);
 

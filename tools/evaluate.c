@@ -236,6 +236,16 @@ static calomu_status evaluate_check(const evaluate_job *j)
     return CALOMU_OK;
 }
 
+static calomu_status evaluate_claim(const evaluate_job *j)
+{
+    static const char *const figures[4] = { "prediction", "ratio", "resolution", "history" };
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < (j->history ? 4 : 3) && j->plots && s == CALOMU_OK; i++)
+        s = plot_claim(TOOL_WRITES, j->plots, figures[i]);
+    return s;
+}
+
 int verb_evaluate(int argc, char **argv)
 {
     evaluate_job j;
@@ -245,6 +255,7 @@ int verb_evaluate(int argc, char **argv)
     tool_operand operands[] = { { .name = "PRED.csv", .target = &j.input }, { .name = NULL } };
     tool_option options[] = {
         { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
+          .file = TOOL_READS,
           .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
         { .name = "column", .type = TOOL_STRING, .target = &j.column, .value = "NAME",
           .help = "column of the predictions: pred, or pred0, pred1 ... for single members" },
@@ -263,10 +274,12 @@ int verb_evaluate(int argc, char **argv)
         { .name = "seed", .type = TOOL_U64, .target = &j.options.seed, .value = "N",
           .help = "seed of the resamplings" },
         { .name = "csv", .type = TOOL_STRING, .target = &j.csv, .value = "OUT.csv",
+          .file = TOOL_WRITES,
           .help = "write the table (GeV, relative resolutions) here too" },
         { .name = "plots", .type = TOOL_STRING, .target = &j.plots, .value = "PREFIX",
           .help = "write plots (data, gnuplot scripts, images) with names that begin so" },
         { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
+          .file = TOOL_READS,
           .help = "plot the losses of this training log too" },
         { .name = NULL }
     };
@@ -287,6 +300,7 @@ int verb_evaluate(int argc, char **argv)
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     code = (int)evaluate_check(&j);
+    if (code == CALOMU_OK) code = (int)evaluate_claim(&j);
     if (code != CALOMU_OK) return code;
     j.options.low = range[0];
     j.options.high = range[1];

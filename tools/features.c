@@ -44,7 +44,10 @@ static calomu_status features_failure(features_job *job, const char *path)
         calomu_status status;
         if (job->status[i] == CALOMU_OK) continue;
         status = calomu_features(job->c, g, &job->batch.event[i], &job->options, job->value[i]);
-        if (status == CALOMU_OK) status = job->status[i];
+        if (status == CALOMU_OK)     /* memory that there was not for all threads */
+            return tool_fail(job->status[i], "%s: event %llu: %s", path,
+                             (unsigned long long)(job->first + i),
+                             calomu_status_text(job->status[i]));
         /* An impact point outside the face is the caller's mistake for the library; here the
            caller's data are a file. */
         if (status == CALOMU_EUSAGE) status = CALOMU_EFORMAT;
@@ -151,8 +154,9 @@ static calomu_status features_new(features_job **made, int threads)
     features_job *job = calloc(1, sizeof *job);
     *made = NULL;
     if (!job) return tool_fail(CALOMU_EMEMORY, "no memory");
-    job->threads = threads > 0 ? threads : calomu_threads_available();
-    status = tool_open(&job->c, job->threads);
+    job->threads = threads > 0 ? threads : tool_threads_default();
+    status = tool_threads_start(job->threads);
+    if (status == CALOMU_OK) status = tool_open(&job->c, job->threads);
     if (status == CALOMU_OK) {
         job->worker = calloc((size_t)job->threads, sizeof *job->worker);
         if (!job->worker) status = tool_fail(CALOMU_EMEMORY, "no memory");
@@ -177,6 +181,7 @@ int verb_features(int argc, char **argv)
     tool_operand operands[] = { { .name = "IN.cmu", .target = &in }, { .name = NULL } };
     tool_option options[] = {
         { .name = "out", .type = TOOL_STRING, .target = &out, .value = "OUT.cmu",
+          .file = TOOL_REPLACES,
           .help = "data file to write; may be the same as IN.cmu", .needed = 1 },
         TOOL_OPTION_CONVENTION(&convention),
         TOOL_OPTION_GROW(&preset.grow),

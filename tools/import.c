@@ -201,16 +201,20 @@ int verb_import(int argc, char **argv)
     int unit = -1;
     tool_option options[] = {
         { .name = "hits", .type = TOOL_STRING, .target = &job.path[0], .value = "HITS.csv",
+          .file = TOOL_READS,
           .help = "hits: columns event,iz,ix,iy,energy; - is standard input", .needed = 1 },
         { .name = "truth", .type = TOOL_STRING, .target = &job.path[1], .value = "TRUTH.csv",
+          .file = TOOL_READS,
           .help = "truth: columns event,energy,x,y,charge (GeV, mm); empty fields are unknown" },
         { .name = "losses", .type = TOOL_STRING, .target = &job.path[2], .value = "LOSSES.csv",
+          .file = TOOL_READS,
           .help = "where the energy went: columns event,lost,deposited,leaked,unseen (GeV); empty "
           "fields are unknown" },
         { .name = "energy-unit", .type = TOOL_CHOICE, .target = &unit, .value = "GeV|MeV",
           .help = "unit of the energies of the hits; truth and losses are in GeV always",
           .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &job.out, .value = "FILE.cmu",
+          .file = TOOL_WRITES,
           .help = "data file to write", .needed = 1 },
         TOOL_OPTION_GEOMETRY(&job.rows.geometry),
         TOOL_OPTIONS_CELLS(job.rows.rules),
@@ -415,16 +419,6 @@ static calomu_status export_run(export_job *job, const char *path)
     return status;
 }
 
-/* Two outputs of the same name would overwrite each other. */
-static int export_clash(const char *const *path)
-{
-    int i, k;
-    for (i = 0; i < EXPORT_FILES; i++)
-        for (k = 0; k < i; k++)
-            if (path[i] && path[k] && strcmp(path[i], path[k]) == 0) return 1;
-    return 0;
-}
-
 int verb_export(int argc, char **argv)
 {
     export_job job = { 0 };
@@ -433,14 +427,18 @@ int verb_export(int argc, char **argv)
     tool_option options[] = {
         { .name = "hits", .type = TOOL_STRING, .target = &job.path[EXPORT_HITS],
           .value = "HITS.csv",
+          .file = TOOL_WRITES,
           .help = "hits to write: event,iz,ix,iy,energy (GeV); - is standard output" },
         { .name = "truth", .type = TOOL_STRING, .target = &job.path[EXPORT_TRUTH],
           .value = "TRUTH.csv",
+          .file = TOOL_WRITES,
           .help = "truth to write: event,energy,x,y,charge (GeV, mm); unknown: empty" },
         { .name = "features", .type = TOOL_STRING, .target = &job.path[EXPORT_FEATURES],
-          .value = "FEATURES.csv", .help = "features to write: event and the 28, as in the file" },
+          .value = "FEATURES.csv", .file = TOOL_WRITES,
+          .help = "features to write: event and the 28, as in the file" },
         { .name = "losses", .type = TOOL_STRING, .target = &job.path[EXPORT_LOSSES],
           .value = "LOSSES.csv",
+          .file = TOOL_WRITES,
           .help = "losses to write: event,lost,deposited,leaked,unseen (GeV); unknown: empty" },
         { .name = NULL }
     };
@@ -458,7 +456,6 @@ int verb_export(int argc, char **argv)
     if (!job.path[EXPORT_HITS] && !job.path[EXPORT_TRUTH] && !job.path[EXPORT_FEATURES]
         && !job.path[EXPORT_LOSSES])
         return (int)tool_misuse("nothing to write: give --hits, --truth, --features or --losses");
-    if (export_clash(job.path)) return (int)tool_misuse("two outputs have the same name");
     tool_signals_catch();
     return (int)export_run(&job, in);
 }

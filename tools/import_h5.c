@@ -17,7 +17,7 @@
    computes without end into one line and an exit code.  The child may therefore give up anywhere:
    `stop` sends the reason and ends the process, and memory is returned by its end.
 
-   Sections: 1 messages, 2 pipe, 3 LZF, 4 JSON, 5 HDF5, 6 layouts, 7 parent, 8 command line.  */
+   Sections: 2 pipe, 3 LZF, 4 JSON, 5 HDF5, 6 layouts, 7 parent, 8 command line.  */
 #include "calomu_tool.h"
 #include "rows.h"
 
@@ -34,62 +34,6 @@
 #include <unistd.h>
 
 #include <hdf5.h>
-
-/* ---------------------------------------------------------------- 1 messages */
-
-/* The functions of calomu_tool.h that the shared option parser calls; in the program calomu they
-   live beside the table of verbs. */
-
-static void print_line(const char *format, va_list args)
-{
-    char text[1024], *at;
-    (void)vsnprintf(text, sizeof text, format, args);
-    /* Names come from files: they are not to move the cursor, nor to break the line. */
-    for (at = text; *at; at++)
-        if ((unsigned char)*at < 32 || *at == 127) *at = '?';
-    fprintf(stderr, "%scalomu-import-h5: %s\n", isatty(2) ? "\r\033[K" : "", text);
-}
-
-calomu_status tool_fail(calomu_status status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    print_line(format, args);
-    va_end(args);
-    return status;
-}
-
-calomu_status tool_report(const calomu *c, calomu_status status)
-{
-    return tool_fail(status, "%s", calomu_message(c));
-}
-
-void tool_notice(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    print_line(format, args);
-    va_end(args);
-}
-
-calomu_status tool_misuse(const char *format, ...)
-{
-    char text[900];
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return tool_fail(CALOMU_EUSAGE, "%s; see calomu-import-h5 --help", text);
-}
-
-/* The first word that begins as this one does. */
-const char *tool_nearest(const char *word, const char *const *words, size_t n)
-{
-    size_t i;
-    for (i = 0; i < n; i++)
-        if (words[i] && strlen(word) >= 2 && strncmp(word, words[i], 2) == 0) return words[i];
-    return NULL;
-}
 
 /* ---------------------------------------------------------------- 2 pipe */
 
@@ -2154,8 +2098,7 @@ static void reader_start(const order *job, int fd)
     r.pipe = fdopen(fd, "wb");
     if (!r.pipe || calomu_open(&r.c, NULL) != CALOMU_OK) _exit(CALOMU_EMEMORY);
     (void)setvbuf(r.pipe, NULL, _IOFBF, 1 << 16);
-    (void)signal(SIGINT, SIG_DFL);
-    (void)signal(SIGTERM, SIG_DFL);
+    tool_signals_default();
     alive();
     /* No filters from plugin folders: what a file names is not to decide which code is loaded. */
     if (H5open() < 0 || H5Eset_auto2(H5E_DEFAULT, NULL, NULL) < 0 || H5PLset_loading_state(0) < 0
@@ -2369,6 +2312,7 @@ static int import(order *job, int argc, char **argv)
     };
     tool_option options[] = {
         { .name = "out", .type = TOOL_STRING, .target = &job->out, .value = "OUT.cmu",
+          .file = TOOL_WRITES,
           .help = "data file to write", .needed = 1 },
         { .name = "layout", .type = TOOL_CHOICE, .target = &job->layout,
           .value = "auto|geant4|foldfile|perfile|table", .help = "layout of the files" },
@@ -2413,14 +2357,10 @@ static int import(order *job, int argc, char **argv)
 int main(int argc, char **argv)
 {
     static order job;                  /* too large for a stack */
-    int code;
     job.unit = UNIT_UNSAID;
     job.fold = -1;
     job.count = UINT64_MAX;
     job.geometry = calomu_geometry_default();
-    tool_signals_ignore_pipe();
-    code = import(&job, argc, argv);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        return (int)tool_fail(CALOMU_EIO, "cannot write to standard output");
-    return code;
+    tool_begin("calomu-import-h5");
+    return tool_finish(import(&job, argc, argv));
 }

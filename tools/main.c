@@ -1,12 +1,7 @@
-/* main.c - the program calomu: verb table, help, messages, the check of standard output. */
+/* main.c - the program calomu: verb table, help, context. */
 #include "calomu_tool.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -33,98 +28,7 @@ static const tool_verb_entry tool_verbs[] = {
 };
 enum { TOOL_VERBS = sizeof tool_verbs / sizeof tool_verbs[0] };
 
-static const char *tool_running = "";    /* the verb */
-
-/* ---------------------------------------------------------------- suggestions */
-
-static size_t tool_least(size_t a, size_t b, size_t c)
-{
-    size_t m = a < b ? a : b;
-    return m < c ? m : c;
-}
-
-/* Edits (insert, delete, replace, swap of neighbours) that turn a into b; words over 31 characters
-   count as far from everything. */
-static size_t tool_edits(const char *a, const char *b)
-{
-    enum { MOST = 32 };
-    size_t d[MOST][MOST], n = strlen(a), m = strlen(b), i, j;
-    if (n >= MOST || m >= MOST) return 99;
-    for (i = 0; i <= n; i++) d[i][0] = i;
-    for (j = 0; j <= m; j++) d[0][j] = j;
-    for (i = 1; i <= n; i++) {
-        for (j = 1; j <= m; j++) {
-            d[i][j] = tool_least(d[i - 1][j] + 1, d[i][j - 1] + 1,
-                                 d[i - 1][j - 1] + (a[i - 1] != b[j - 1]));
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]
-                && d[i - 2][j - 2] + 1 < d[i][j])
-                d[i][j] = d[i - 2][j - 2] + 1;
-        }
-    }
-    return d[n][m];
-}
-
-const char *tool_nearest(const char *word, const char *const *words, size_t n)
-{
-    const char *best = NULL;
-    size_t i, length, edits, least = 99;
-    if (!word) return NULL;
-    length = strlen(word);
-    for (i = 0; i < n; i++) {
-        if (!words[i]) continue;
-        edits = tool_edits(word, words[i]);
-        /* "eval" means evaluate, however many letters are missing. */
-        if (length >= 3 && strncmp(word, words[i], length) == 0) edits = 1;
-        if (edits < least) {
-            least = edits;
-            best = words[i];
-        }
-    }
-    return least <= 1 + length / 4 && least < length ? best : NULL;
-}
-
-/* ---------------------------------------------------------------- messages, context */
-
-static void tool_vprint(const char *head, const char *verb, const char *format, va_list args)
-{
-    char text[1024];
-    (void)vsnprintf(text, sizeof text, format, args);
-    /* A bar of progress may stand on this line of the terminal. */
-    fprintf(stderr, "%s%s%s%s: %s\n", isatty(2) ? "\r\033[K" : "", head, *verb ? " " : "", verb,
-            text);
-}
-
-calomu_status tool_fail(calomu_status status, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    tool_vprint("calomu", tool_running, format, args);
-    va_end(args);
-    return status;
-}
-
-calomu_status tool_report(const calomu *c, calomu_status status)
-{
-    return tool_fail(status, "%s", calomu_message(c));
-}
-
-void tool_notice(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    tool_vprint("calomu", "", format, args);
-    va_end(args);
-}
-
-calomu_status tool_misuse(const char *format, ...)
-{
-    char text[1024];
-    va_list args;
-    va_start(args, format);
-    (void)vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return tool_fail(CALOMU_EUSAGE, "%s; see calomu %s --help", text, tool_running);
-}
+/* ---------------------------------------------------------------- context */
 
 static void tool_log(void *user, const char *line)
 {
@@ -188,7 +92,7 @@ calomu_status tool_open_on(calomu **c, const tool_machine *m, int recompute)
     if (status != CALOMU_OK) return status;
     options.log = tool_log;
     options.recompute = recompute;
-    options.threads = threads > 0 ? threads : calomu_threads_available();
+    options.threads = threads > 0 ? threads : tool_threads_default();
     status = calomu_open(c, &options);
     if (status != CALOMU_OK) return tool_fail(status, "cannot start: %s",
                                               calomu_status_text(status));
@@ -262,7 +166,7 @@ static int tool_run(const char *name, int argc, char **argv)
 {
     const tool_verb_entry *verb = tool_find_verb(name);
     if (!verb) return tool_unknown_verb(name);
-    tool_running = verb->name;
+    tool_run_as(verb->name);
     return verb->run(argc, argv);
 }
 
@@ -283,43 +187,11 @@ static int tool_help(int argc, char **argv)
     return tool_run(argv[0], 2, arguments);
 }
 
-/* ---------------------------------------------------------------- start and end */
-
-/* A file opened while 0, 1 or 2 is closed would get that number, and messages would go into it.
-   1 and 2 are filled so that writing to them fails, as it does on a closed descriptor. */
-static void tool_fill_descriptors(void)
-{
-    int fd, made;
-    for (fd = 0; fd < 3; fd++) {
-        if (fcntl(fd, F_GETFD) != -1 || errno != EBADF) continue;
-        made = open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
-        if (made != fd && made > 2) (void)close(made);
-    }
-}
-
-static int tool_finish(int code)
-{
-    int bad, error;
-    errno = 0;
-    bad = fflush(stdout) != 0;
-    error = errno;
-    bad |= ferror(stdout) != 0;
-    if (fclose(stdout) != 0) {
-        bad = 1;
-        if (error == 0) error = errno;
-    }
-    if (!bad) return code;
-    (void)tool_fail(CALOMU_EIO, "cannot write to standard output: %s",
-                    error ? strerror(error) : "an earlier write failed");
-    return code == 0 ? (int)CALOMU_EIO : code;
-}
-
 int main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : "";
     int code;
-    tool_fill_descriptors();
-    tool_signals_ignore_pipe();
+    tool_begin("calomu");
     if (argc < 2) {
         tool_print_help(stderr);
         return CALOMU_EUSAGE;

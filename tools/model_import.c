@@ -118,9 +118,11 @@ int verb_model_import(int argc, char **argv)
     tool_operand operands[] = { { .name = "STATE.safetensors", .target = &in }, { .name = NULL } };
     tool_option options[] = {
         { .name = "out", .type = TOOL_STRING, .target = &out, .value = "MODEL.safetensors",
+          .file = TOOL_WRITES,
           .help = "model to write", .needed = 1 },
         { .name = "features-mean-std", .type = TOOL_STRING, .target = &standard,
-          .value = "FILE.csv", .help = "standardisation of the features: feature,mean,std",
+          .value = "FILE.csv", .file = TOOL_READS,
+          .help = "standardisation of the features: feature,mean,std",
           .preset = "mean 0, deviation 1" },
         TOOL_OPTION_CONVENTION(&convention),
         TOOL_OPTION_GROW(&base.feature_options.grow),

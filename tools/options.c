@@ -399,6 +399,32 @@ static calomu_status tool_check_all_there(const tool_usage *u, int taken)
     return CALOMU_OK;
 }
 
+static calomu_status tool_claim_option(const tool_option *o)
+{
+    const char *path = o->file != TOOL_NO_FILE ? *(const char **)o->target : NULL;
+    char role[64];
+    (void)snprintf(role, sizeof role, "--%s", o->name);
+    return path ? tool_claim(o->file, role, path) : CALOMU_OK;
+}
+
+/* What is read comes first, so that messages are about what would be written. */
+static calomu_status tool_claim_all(const tool_usage *u, int taken)
+{
+    const tool_operand *p;
+    const tool_option *o;
+    calomu_status status = CALOMU_OK;
+    int i, n;
+    for (p = u->operands; p && p->name; p++)
+        for (n = p->most > 1 ? p->most : 1, i = 0; i < n && taken > 0 && status == CALOMU_OK;
+             i++, taken--)
+            status = tool_claim(TOOL_READS, p->name, p->target[i]);
+    for (o = u->options; o && o->name; o++)
+        if (o->file == TOOL_READS && status == CALOMU_OK) status = tool_claim_option(o);
+    for (o = u->options; o && o->name; o++)
+        if (o->file != TOOL_READS && status == CALOMU_OK) status = tool_claim_option(o);
+    return status;
+}
+
 int tool_parse(tool_usage *u, int argc, char **argv)
 {
     calomu_status status = CALOMU_OK;
@@ -417,6 +443,7 @@ int tool_parse(tool_usage *u, int argc, char **argv)
             status = tool_take_option(u, argc, argv, &i);
     }
     if (status == CALOMU_OK) status = tool_check_all_there(u, taken);
+    if (status == CALOMU_OK) status = tool_claim_all(u, taken);
     return status == CALOMU_OK ? -1 : (int)status;
 }
 

@@ -114,6 +114,7 @@ int verb_perturb(int argc, char **argv)
     tool_operand operands[] = { { .name = "IN.cmu", .target = &in }, { .name = NULL } };
     tool_option options[] = {
         { .name = "out", .type = TOOL_STRING, .target = &out, .value = "OUT.cmu",
+          .file = TOOL_REPLACES,
           .help = "data file to write; may be the same as IN.cmu", .needed = 1 },
         ELECTRONICS_OPTIONS(o),
         { .name = "seed", .type = TOOL_U64, .target = &o.seed, .value = "S",

@@ -66,6 +66,21 @@ static char *plot_path(const plot_place *p, const char *figure, const char *exte
     return path;
 }
 
+calomu_status plot_claim(tool_file file, const char *prefix, const char *figure)
+{
+    plot_place p;
+    const char *extension[3] = { "csv", "gp", NULL };
+    calomu_status s = plot_place_at(&p, NULL, prefix);
+    int i;
+    extension[2] = p.format;
+    for (i = 0; i < 3 && s == CALOMU_OK; i++) {
+        char *path = plot_path(&p, figure, extension[i]);
+        s = path ? tool_claim(file, "the plot", path) : CALOMU_EMEMORY;
+        free(path);
+    }
+    return s;
+}
+
 static calomu_status plot_open(const plot_place *p, const char *figure, const char *extension,
                                tool_writer **w)
 {
@@ -905,6 +920,18 @@ typedef struct plot_job {
     int points;
 } plot_job;
 
+static calomu_status plot_job_claim(const plot_job *j)
+{
+    static const char *const figures[5] = { "prediction", "ratio", "resolution", "history",
+                                            "event" };
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < 5 && s == CALOMU_OK; i++)
+        if (i < 3 ? j->predictions : i < 4 ? j->history : j->event)
+            s = plot_claim(TOOL_WRITES, j->out, figures[i]);
+    return s;
+}
+
 static calomu_status plot_job_run(plot_job *j)
 {
     uint64_t number[PLOT_MUONS];
@@ -921,7 +948,8 @@ static calomu_status plot_job_run(plot_job *j)
     j->options.low = j->range[0];
     j->options.high = j->range[1];
     j->options.points = j->points ? 1 : -1;
-    s = tool_open(&c, 1);
+    s = plot_job_claim(j);
+    if (s == CALOMU_OK) s = tool_open(&c, 1);
     if (s != CALOMU_OK) return s;
     if (j->predictions)
         s = evaluate_plots(c, j->predictions, j->fit, j->column, &j->options, j->out);
@@ -937,16 +965,20 @@ int verb_plot(int argc, char **argv)
     int code;
     tool_option options[] = {
         { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
+          .file = TOOL_READS,
           .help = "plot the losses of this training log" },
         { .name = "predictions", .type = TOOL_STRING, .target = &j.predictions,
-          .value = "PRED.csv", .help = "plot predictions, their ratio to truth, and resolutions" },
+          .value = "PRED.csv", .file = TOOL_READS,
+          .help = "plot predictions, their ratio to truth, and resolutions" },
         { .name = "event", .type = TOOL_STRING, .target = &j.event, .value = "FILE.cmu",
+          .file = TOOL_READS,
           .help = "plot the cells of single muons of this data file" },
         { .name = "numbers", .type = TOOL_STRING, .target = &j.numbers, .value = "I,J,...",
           .help = "which muons, one to four" },
         { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PREFIX", .needed = 1,
           .help = "how the names begin; with .png or .svg at the end: the images' format" },
         { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
+          .file = TOOL_READS,
           .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
         { .name = "column", .type = TOOL_STRING, .target = &j.column, .value = "NAME",
           .help = "column of the predictions" },

@@ -22,6 +22,9 @@ calomu_status plot_evaluation(calomu *c, const char *prefix, const calomu_line *
    and, if there, mi (empty where unknown). */
 calomu_status plot_history(calomu *c, const char *prefix, const char *log);
 
+/* Claims the three files of PREFIX_FIGURE ("prediction" and so on): see tool_claim. */
+calomu_status plot_claim(tool_file file, const char *prefix, const char *figure);
+
 /* What `calomu evaluate` does with these files (fit may be NULL), but only its plots: for the verb
    plot.  In evaluate.c. */
 calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,

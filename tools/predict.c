@@ -173,10 +173,13 @@ int verb_predict(int argc, char **argv)
     int code;
     tool_option options[] = {
         { .name = "model", .type = TOOL_STRING, .target = &j.model_path,
-          .value = "MODEL.safetensors", .help = "network or ensemble", .needed = 1 },
+          .value = "MODEL.safetensors", .file = TOOL_READS,
+          .help = "network or ensemble", .needed = 1 },
         { .name = "data", .type = TOOL_STRING, .target = &j.data_path, .value = "FILE.cmu",
+          .file = TOOL_READS,
           .help = "muons", .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PRED.csv",
+          .file = TOOL_WRITES,
           .help = "table to write; - for standard output", .needed = 1 },
         { .name = "first", .type = TOOL_U64, .target = &j.first, .value = "N",
           .help = "number of the first muon" },
@@ -196,7 +199,8 @@ int verb_predict(int argc, char **argv)
     j.machine.device = "cpu";
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
-    code = (int)tool_open_on(&j.c, &j.machine, 0);
+    code = (int)tool_threads_start((int)j.machine.threads);
+    if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, 0);
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
     code = (int)predict_run(&j, &usage);

@@ -247,7 +247,8 @@ static void simulate_free(simulate_job *job)
 /* The output is opened first, so that a mistyped name costs no time. */
 static calomu_status simulate_run(simulate_job *job)
 {
-    calomu_status status = tool_open(&job->c, job->threads);
+    calomu_status status = tool_threads_start(job->threads);
+    if (status == CALOMU_OK) status = tool_open(&job->c, job->threads);
     tool_signals_catch();            /* before the file is begun: nothing is left of it then */
     if (status == CALOMU_OK) status = simulate_open(job);
     if (status == CALOMU_OK) status = simulate_prepare(job);
@@ -322,7 +323,7 @@ static calomu_status simulate_settle(simulate_job *job, const tool_usage *usage,
     if (job->first > UINT64_MAX / 4 || job->n > UINT64_MAX / 4)
         return tool_misuse("--first and --n must be below 2^62");
     job->electronics.seed = job->options.seed;
-    job->threads = job->threads > 0 ? job->threads : calomu_threads_available();
+    job->threads = job->threads > 0 ? job->threads : tool_threads_default();
     if (job->chunk < 1) job->chunk = 16 * job->threads < 64 ? 64 : 16 * job->threads;
     return status;
 }
@@ -339,6 +340,7 @@ int verb_simulate(int argc, char **argv)
     {
         tool_option options[] = {
             { .name = "out", .type = TOOL_STRING, .target = &job->out, .value = "OUT.cmu",
+              .file = TOOL_WRITES,
               .help = "data file to write", .needed = 1 },
             { .name = "n", .type = TOOL_U64, .target = &job->n, .value = "N",
               .help = "number of muons", .needed = 1, .low = 1, .high = 1e15 },

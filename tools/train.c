@@ -9,11 +9,9 @@
    after the other: the first checkpoint of member k + 1 is written after the model of member k.  */
 #include "calomu_tool.h"
 #include "plot.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -167,40 +165,6 @@ static void train_remove(const char *path)
 {
     if (train_exists(path) && unlink(path) != 0)
         tool_notice("%s: cannot be removed (%s); it is no longer needed", path, strerror(errno));
-}
-
-/* Whether NAME is .BASE.PID.K.tmp, the half-written neighbour of a file that a process PID, now
-   gone, was replacing when it was killed. */
-static int train_stale(const char *name, const char *base, size_t n)
-{
-    long pid;
-    char *end;
-    if (name[0] != '.' || strncmp(name + 1, base, n) != 0 || name[1 + n] != '.') return 0;
-    pid = strtol(name + n + 2, &end, 10);
-    if (pid <= 0 || pid > INT_MAX || *end != '.') return 0;
-    end += 1 + strspn(end + 1, "0123456789");
-    return strcmp(end, ".tmp") == 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH;
-}
-
-/* Removes what killed runs have left of their checkpoints: each may be as large as a checkpoint. */
-static void train_sweep(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    const char *base = slash ? slash + 1 : path;
-    int folder = (int)(base - path);
-    size_t n = strlen(base) < 200 ? strlen(base) : 200;  /* as long as calomu_output keeps it */
-    char *name = folder ? train_text("%.*s", folder, path) : train_text(".");
-    DIR *dir = name ? opendir(name) : NULL;
-    const struct dirent *entry;
-    while (dir && (entry = readdir(dir)) != NULL) {
-        char *file;
-        if (!train_stale(entry->d_name, base, n)) continue;
-        file = train_text("%.*s%s", folder, path, entry->d_name);
-        if (file) (void)unlink(file);
-        free(file);
-    }
-    if (dir) (void)closedir(dir);
-    free(name);
 }
 
 /* ---------------------------------------------------------------- the log */
@@ -685,13 +649,18 @@ static calomu_status train_drive(train_run *r, int resume)
 
 /* The losses as a figure: PREFIX, or PREFIX_memberK, where an ending .png or .svg of the prefix is
    the format of the image and stays at the end. */
-static calomu_status train_plot(const train_run *r, int member)
+static char *train_plot_prefix(const train_job *j, int member)
 {
-    const char *plots = r->job->plots;
+    const char *plots = j->plots;
     int png = train_stem(plots, ".png"), svg = train_stem(plots, ".svg");
     int stem = png < svg ? png : svg;
-    char *prefix = member < 0 ? train_text("%s", plots)
-                              : train_text("%.*s_member%d%s", stem, plots, member, plots + stem);
+    return member < 0 ? train_text("%s", plots)
+                      : train_text("%.*s_member%d%s", stem, plots, member, plots + stem);
+}
+
+static calomu_status train_plot(const train_run *r, int member)
+{
+    char *prefix = train_plot_prefix(r->job, member);
     calomu_status s = prefix ? plot_history(r->job->c, prefix, r->log.path) : CALOMU_EMEMORY;
     free(prefix);
     return s;
@@ -837,13 +806,6 @@ static calomu_status train_check(train_job *j)
     o->bin_high = j->loss_range[1];
     if (tool_given(j->usage, "members") && tool_given(j->usage, "member"))
         return tool_misuse("--member is one network and --members an ensemble: give one of them");
-    if (strcmp(j->out, j->data_path) == 0) return tool_misuse("--out is the --data file itself");
-    if (j->log && (strcmp(j->log, j->out) == 0 || strcmp(j->log, j->data_path) == 0))
-        return tool_misuse("--log is the file of another option");
-    if (j->checkpoint && (strcmp(j->checkpoint, j->out) == 0
-                          || strcmp(j->checkpoint, j->data_path) == 0
-                          || (j->log && strcmp(j->checkpoint, j->log) == 0)))
-        return tool_misuse("--checkpoint is the file of another option");
     return CALOMU_OK;
 }
 
@@ -904,10 +866,44 @@ static calomu_status train_try_output(train_job *j)
     return CALOMU_OK;
 }
 
+/* The files of member k, or of a single network (-1), whose names are made up here.  The locks of
+   member 0 stand for those of all members. */
+static calomu_status train_claim_member(const train_job *j, int member)
+{
+    tool_file file = member > 0 ? TOOL_DERIVED : TOOL_WRITES;
+    char *log = train_log_path(j, member), *model = NULL, *plots = NULL;
+    calomu_status s = log ? CALOMU_OK : CALOMU_EMEMORY;
+    if (s == CALOMU_OK && (member >= 0 || !j->log)) s = tool_claim(file, "the log", log);
+    if (s == CALOMU_OK && member >= 0) {
+        model = train_text("%s.member%d", j->out, member);
+        s = model ? tool_claim(TOOL_DERIVED, "the member", model) : CALOMU_EMEMORY;
+    }
+    if (s == CALOMU_OK && j->plots) {
+        plots = train_plot_prefix(j, member);
+        s = plots ? plot_claim(file, plots, "history") : CALOMU_EMEMORY;
+    }
+    free(log);
+    free(model);
+    free(plots);
+    return s;
+}
+
+static calomu_status train_claim(const train_job *j)
+{
+    calomu_status s = CALOMU_OK;
+    int k;
+    if (j->members || !j->checkpoint) s = tool_claim(TOOL_WRITES, "the checkpoint",
+                                                     j->checkpoint_path);
+    if (!j->members && s == CALOMU_OK) s = train_claim_member(j, -1);
+    for (k = 0; k < j->members && s == CALOMU_OK; k++) s = train_claim_member(j, k);
+    return s;
+}
+
 static calomu_status train_job_run(train_job *j)
 {
     int resume = 0;
     calomu_status s = train_checkpoint(j, &resume);
+    if (s == CALOMU_OK) s = train_claim(j);
     if (s == CALOMU_OK && !resume) s = train_folds(j);
     if (s != CALOMU_OK) return s;
     s = calomu_data_open(j->c, j->data_path, &j->data);
@@ -915,7 +911,6 @@ static calomu_status train_job_run(train_job *j)
     s = train_architecture(j);
     if (s == CALOMU_OK) s = train_try_output(j);
     if (s != CALOMU_OK) return s;
-    train_sweep(j->checkpoint_path);
     tool_signals_catch();
     s = j->members ? train_members(j, resume) : train_one(j, -1, resume);
     if (s == CALOMU_OK) train_clear(j);
@@ -943,8 +938,10 @@ static size_t train_network_options(train_job *j, tool_option *to)
 {
     const tool_option options[] = {
         { .name = "data", .type = TOOL_STRING, .target = &j->data_path, .value = "FILE.cmu",
+          .file = TOOL_READS,
           .help = "muons with true energies", .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &j->out, .value = "MODEL.safetensors",
+          .file = TOOL_WRITES,
           .help = "model to write: the state with the lowest validation loss", .needed = 1 },
         { .name = "inputs", .type = TOOL_CHOICE, .target = &j->inputs,
           .value = "hybrid|hits|features|sums",
@@ -1037,10 +1034,12 @@ static size_t train_file_options(train_job *j, tool_option *to)
 {
     const tool_option options[] = {
         { .name = "log", .type = TOOL_STRING, .target = &j->log, .value = "LOG.csv",
+          .file = TOOL_WRITES,
           .help = "one line per epoch", .preset = "MODEL.log.csv" },
         { .name = "plots", .type = TOOL_STRING, .target = &j->plots, .value = "PREFIX",
           .help = "plot the losses with names that begin so" },
         { .name = "checkpoint", .type = TOOL_STRING, .target = &j->checkpoint, .value = "FILE",
+          .file = TOOL_WRITES,
           .help = "state, written after each epoch; removed when the model is in place",
           .preset = "MODEL.safetensors.checkpoint" },
         { .name = "checkpoint-minutes", .type = TOOL_DOUBLE, .target = &j->minutes, .value = "M",
@@ -1067,8 +1066,9 @@ int verb_train(int argc, char **argv)
         .verb = "train",
         .purpose = "Trains a network, or an ensemble of them, to predict the energy of muons.",
         .options = options,
-        .notes = "SIGINT and SIGTERM write a checkpoint and end with exit code 85; --resume then\n"
-                 "goes on to the same bytes as a run that was never stopped, after a kill too.\n"
+        .notes = "INT, TERM, HUP, USR1, USR2 and XCPU write a checkpoint and end with exit code\n"
+                 "85; --resume then goes on to the same bytes as a run that was never stopped,\n"
+                 "after a kill too.  Two runs never write the same files: the second is refused.\n"
                  "Options given with --resume must agree with the checkpoint; those left out are\n"
                  "taken from it.  Ensembles: member K leaves MODEL.safetensors.memberK until\n"
                  "all are joined, logs are MODEL.memberK.log.csv, and --resume needs --members."
@@ -1086,7 +1086,8 @@ int verb_train(int argc, char **argv)
     if (code >= 0) return code;
     code = (int)train_check(&j);
     if (code != CALOMU_OK) return code;
-    code = (int)tool_open_on(&j.c, &j.machine, j.recompute);
+    code = (int)tool_threads_start((int)j.machine.threads);
+    if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, j.recompute);
     if (code != CALOMU_OK) return code;
     code = (int)train_job_run(&j);
     free(j.checkpoint_path);
