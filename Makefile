@@ -14,13 +14,13 @@ HDF5    := $(shell pkg-config --exists hdf5 2>/dev/null && pkg-config --cflags -
 ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
-VERBS    = main messages options progress files threads csv signals info import features train \
-           predict evaluate plot model_import model_join bench simulate simulate_verb electronics \
-           perturb
-SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals)
+VERBS    = main messages options progress files threads csv rows signals info import features \
+           train predict evaluate plot model_import model_join bench simulate simulate_verb \
+           electronics perturb
+SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
-COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
+COMMANDS = cli cli_import cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
 SCRIPTS  = readme cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -67,10 +67,10 @@ $(B)/internals.o $(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
 	$(CC) $(ALL_C) -DCALOMU_INTERNALS $(if $(findstring double,$@),-DCALOMU_REAL=double) -c -o $@ calomu.c
 
 $(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h tools/simulate.h \
-                tools/electronics.h | $(B)/tools
+                tools/electronics.h tools/rows.h | $(B)/tools
 	$(CC) $(ALL_C) -c -o $@ $<
 
-$(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h | $(B)/tools
+$(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h tools/rows.h | $(B)/tools
 	$(CC) $(ALL_C) $(filter -I% -D%,$(HDF5)) -c -o $@ $<
 
 $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/internals.o

@@ -212,7 +212,6 @@ bad_hits "column missing" "bad.csv:1: the header has no column 'energy'" 'event,
 bad_hits "column misspelt" "(it has 'enrgy')" 'event,iz,ix,iy,enrgy\n0,0,0,0,1\n'
 bad_hits "column twice" "names column 'iz' twice" 'event,iz,ix,iy,iz,energy\n0,0,0,0,0,1\n'
 bad_hits "no header" "bad.csv:1: the header has no column 'event'" '0,0,0,0,1\n'
-bad_hits "semicolons" "bad.csv:1: the header has no column" 'event;iz;ix;iy;energy\n0;0;0;0;1\n'
 bad_hits "too few fields" "bad.csv:3: the line has 4 fields, but the header has 5" \
     "${H}0,0,0,0,1\n0,0,0,1\n"
 bad_hits "too many fields" "bad.csv:2: the line has 6 fields" "${H}0,0,0,0,1,2\n"
@@ -236,7 +235,7 @@ bad_hits "duplicate" "bad.csv:4: event 0 has cell 1,2,3 (iz,ix,iy) twice: it was
 bad_hits "duplicate far apart" \
     "bad.csv:5: event 1 has cell 1,2,3 (iz,ix,iy) twice: it was there in line 2" \
     "${H}1,1,2,3,1\n0,0,0,0,1\n2,0,0,0,1\n1,1,2,3,5\n"
-bad_hits "event behind the truth" "bad.csv:2: event 4, but truth.csv has 4 events" "${H}4,0,0,0,1\n"
+bad_hits "event behind the truth" "bad.csv:2: event 4 is not in truth.csv, which has 4 events" "${H}4,0,0,0,1\n"
 bad_hits "negative event" "'event' is -1, but must be" "${H}-1,0,0,0,1\n"
 bad_hits "empty line inside" "bad.csv:3: the line is empty" "${H}0,0,0,0,1\n\n0,0,0,1,1\n"
 bad_hits "NUL" "bad.csv:2: the line has a NUL byte" "${H}0,0,0,0,1\000,\n"
@@ -251,11 +250,14 @@ check "hits: line that just fits" 0 "4 muons" import long.csv truth.csv long.cmu
 head -c 3000 /dev/urandom >noise.csv
 check "hits: noise" 3 "noise.csv:" import noise.csv truth.csv bad.cmu
 
-for event in 4000000000000000000 18446744073709551616 4294967295 1e300; do
+for event in 4000000000000000000 18446744073709551616 9007199254740992 1e300; do
     printf "${H}0,0,0,0,1\n$event,0,0,0,1\n" >absurd.csv
     check "absurd event $event" 3 "absurd.csv:3: 'event' is $event, but must be" \
         "$PROGRAM" import --hits absurd.csv --energy-unit GeV --out bad.cmu
 done
+printf "${H}0,0,0,0,1\n4294967295,0,0,0,1\n" >absurd.csv
+check "event without truth" 3 "absurd.csv:3: event 4294967295: numbers above 4294967294 need" \
+    "$PROGRAM" import --hits absurd.csv --energy-unit GeV --out bad.cmu
 printf "${H}0,0,0,0,1\n4294967294,0,0,0,1\n" >absurd.csv
 check "far event" 3 "absurd.csv:3: event 4294967294, but there are only 2 hits" \
     "$PROGRAM" import --hits absurd.csv --energy-unit GeV --out bad.cmu
@@ -264,12 +266,13 @@ absent "absurd events: no file" bad.cmu
 T='event,energy,x,y,charge\n'
 bad_truth "column missing" "no column 'charge'" 'event,energy,x,y\n0,1,0,0\n'
 bad_truth "twice" "bad.csv:3: event 0 was there before, in line 2" "${T}0,1,,,\n0,1,,,\n"
-bad_truth "gap" "bad.csv:3: event 2, but the file has 2 events" "${T}0,1,,,\n2,1,,,\n"
+bad_truth "gap" "hits.csv:7: event 3 is not in bad.csv, which has 2 events" "${T}0,1,,,\n2,1,,,\n"
 bad_truth "absurd event" "bad.csv:2: 'event' is 4e18" "${T}4e18,1,,,\n"
 bad_truth "event empty" "'event' is empty" "${T},1,,,\n"
 bad_truth "energy 0" "bad.csv:2: 'energy' is 0, but must be above 0" "${T}0,0,,,\n"
 bad_truth "energy negative" "'energy' is -5" "${T}0,-5,,,\n"
-bad_truth "energy nan" "not a number" "${T}0,nan,,,\n"
+bad_truth "energy inf" "not a number" "${T}0,inf,,,\n"
+bad_truth "event nan" "bad.csv:2: 'event' is 'nan', which is not a number" "${T}nan,1,,,\n"
 bad_truth "energy too large" "too large" "${T}0,1e39,,,\n"
 bad_truth "charge 2" "'charge' is 2, but must be 1, -1 or empty" "${T}0,1,,,2\n"
 bad_truth "y without x" "one of 'x' and 'y' is empty" "${T}0,1,,1,\n"
@@ -284,14 +287,14 @@ bad_losses()
 }
 L='event,lost,deposited,leaked,unseen\n'
 bad_losses "column missing" "no column 'unseen'" 'event,lost,deposited,leaked\n0,1,1,0\n'
-bad_losses "too few" "bad.csv has 3 events, but truth.csv has 4" "${L}0,,,,\n1,,,,\n2,,,,\n"
-bad_losses "too many" "bad.csv has 5 events, but truth.csv has 4" \
+bad_losses "too few" "bad.csv has no event 3, which is in truth.csv (bad.csv has 3 events, truth.csv" "${L}0,,,,\n1,,,,\n2,,,,\n"
+bad_losses "too many" "bad.csv:6: event 4 is not in truth.csv (bad.csv has 5 events, truth.csv 4)" \
     "${L}0,,,,\n1,,,,\n2,,,,\n3,,,,\n4,,,,\n"
 bad_losses "none" "bad.csv has 0 events" "$L"
 bad_losses "twice" "bad.csv:3: event 0 was there before, in line 2" "${L}0,1,,,\n0,1,,,\n"
-bad_losses "gap" "bad.csv:3: event 2, but the file has 2 events" "${L}0,1,,,\n2,1,,,\n"
+bad_losses "gap" "bad.csv has no event 1, which is in truth.csv" "${L}0,1,,,\n2,1,,,\n"
 bad_losses "absurd event" "bad.csv:2: 'event' is 4e18" "${L}4e18,1,,,\n"
-bad_losses "nan" "bad.csv:2: 'lost' is 'nan', which is not a number" "${L}0,nan,,,\n"
+bad_losses "inf" "bad.csv:2: 'lost' is 'inf', which is not a number" "${L}0,inf,,,\n"
 bad_losses "too large" "bad.csv:2: 'leaked' is -1e+39, which is too large" "${L}0,,,-1e39,\n"
 bad_losses "text" "not a number" "${L}0,,,,much\n"
 check "losses missing" 4 "none.csv: cannot open" import_losses none.csv bad.cmu

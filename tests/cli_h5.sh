@@ -11,6 +11,7 @@ export LC_ALL
 cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" cli_h5
 IMPORT=${4:-$(dirname "$PROGRAM")/calomu-import-h5}
 case $IMPORT in /*) ;; *) IMPORT=$PWD/$IMPORT ;; esac
+TOOLS=$(cd "$(dirname "$0")/../tools" && pwd)
 cd "$TMP" || exit 1
 if [ ! -x "$IMPORT" ]; then
     skip "calomu-import-h5 was not built (needs libhdf5)"
@@ -30,7 +31,8 @@ refused()
     rm -f bad.cmu*
     check "$refused_what" 3 "$refused_pattern" "$IMPORT" "$@" --out bad.cmu
     absent "$refused_what: no file" bad.cmu*
-    if [ "$(grep -vc ': layout \|features standardised\|: absent in' err)" -eq 1 ]; then pass
+    if [ "$(grep -vc ': layout \|features standardised\|: absent in\|numbered from 0' err)" -eq 1 ]
+    then pass
     else fail "$refused_what: one line"; fi
 }
 
@@ -256,6 +258,66 @@ variant('same_geant4_plain', 'geant4', several(
 variant('same_geant4_lzf', 'geant4', several(
     putting('cell', lambda d: d, compression='lzf', shuffle=True, chunks=(1000,)),
     putting('energy', lambda d: d, compression='lzf', fletcher32=True, chunks=(700,))))
+variant('same_geant4_float', 'geant4', several(
+    putting('cell', lambda d: d.astype('f4')), putting('event_offset', lambda d: d.astype('f8')),
+    putting('energy', lambda d: d.astype('f8')), putting('charge', lambda d: d.astype('i1'))))
+variant('same_geant4_rows', 'geant4', several(
+    *[putting(k, lambda d: d[None].astype('f8')) for k in ('e_true', 'x', 'y', 'charge')]))
+variant('same_geant4_units', 'geant4', several(
+    attribute('energy_unit', None), lambda f: f['energy'].attrs.__setitem__('units', 'GeV')))
+variant('same_geant4_unlimited', 'geant4', several(*[
+    putting(k, lambda d: d, maxshape=(None,), chunks=(64,)) for k in ('energy', 'cell', 'e_true')]))
+variant('float32', 'geant4', several(*[
+    lambda f, k=k: f.attrs.__setitem__(k, np.asarray(f.attrs[k], 'f4'))
+    for k in ('pitch_mm', 'origin_mm', 'field_T')]))
+
+
+def compact(f):
+    data = f['e_true'][:]
+    del f['e_true']
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.COMPACT)
+    h5py.h5d.create(f.id, b'e_true', h5py.h5t.IEEE_F32BE, h5py.h5s.create_simple((10,)), plist)
+    f['e_true'][:] = data
+
+
+variant('same_geant4_compact', 'geant4', compact)
+
+
+# Data behind links and virtual datasets: read in the same file only.
+def soft(f):
+    f.move('cell', 'data/c')
+    f['here'] = h5py.SoftLink('/data')
+    f['cell'] = h5py.SoftLink('here/c')
+
+
+def shown(name, sources):
+    """A virtual dataset; sources: file, dataset, and where it is shown."""
+    def change(f):
+        n = len(f[name])
+        f.move(name, 'parts/whole')
+        f['parts/low'], f['parts/high'] = f['parts/whole'][:100], f['parts/whole'][100:]
+        layout = h5py.VirtualLayout((n,), f['parts/whole'].dtype)
+        for file, data, low, high in sources:
+            layout[low:high] = h5py.VirtualSource(file, data, (high - low,))
+        f.create_virtual_dataset(name, layout)
+    return change
+
+
+def virtual(f, name, file, data, n):
+    """A mapping without end, which the library looks after in the other file."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    spaces = []
+    for _ in range(2):
+        spaces.append(h5py.h5s.create_simple((n,), (h5py.h5s.UNLIMITED,)))
+        spaces[-1].select_hyperslab((0,), (1,), block=(h5py.h5s.UNLIMITED,))
+    plist.set_virtual(spaces[0], file, data, spaces[1])
+    h5py.h5d.create(f.id, name, h5py.h5t.IEEE_F32LE, spaces[0], plist)
+
+
+variant('same_geant4_soft', 'geant4', soft)
+variant('same_geant4_virtual', 'geant4', shown('energy', [
+    ('.', 'parts/low', 0, 100), ('.', 'parts/high', 100, 5750)]))
 variant('same_foldfile_shuffled', 'foldfile', shuffled)
 variant('same_foldfile_gzip', 'foldfile', several(
     putting('fold_2/matrix_inputs', lambda d: d, compression='gzip', chunks=(6, 100)),
@@ -302,9 +364,9 @@ wrong('no_shape', 'geant4', "no attribute shape; give --geometry", attribute('sh
 wrong('no_cell', 'geant4', "no dataset /cell", lacking('cell'))
 wrong('no_energy', 'geant4', "no dataset /energy", lacking('energy'))
 wrong('no_x', 'geant4', "only one of /x and /y", lacking('x'))
-wrong('cell_float', 'geant4', "/cell holds no whole numbers",
-      putting('cell', lambda d: d.astype('f4')))
-wrong('cell_text', 'geant4', "/cell holds no whole numbers", putting('cell', lambda d: 'none'))
+wrong('cell_half', 'geant4', "/cell (5750,): 0.5 at position 3 is no whole number",
+      several(putting('cell', lambda d: d.astype('f4')), setting('cell', 3, .5)))
+wrong('cell_text', 'geant4', "/cell holds no numbers", putting('cell', lambda d: 'none'))
 wrong('cell_group', 'geant4', "/cell is no dataset",
       several(lacking('cell'), lambda f: f.create_group('cell')))
 wrong('cell_range', 'geant4', "muon 0 has a hit in cell 51200 of 51200", setting('cell', 7, 51200))
@@ -398,8 +460,89 @@ def unfilled(f):
 wrong('unfilled', 'geant4', "more numbers than the file holds bytes for", unfilled)
 wrong('chunk', 'perfile', "chunks of more than 64 MiB", lambda f: [
     f.__delitem__('E'), f.create_dataset('E', (2000, 50, 32, 32), 'f4', chunks=(2000, 50, 32, 32))])
-wrong('link', 'geant4', "no dataset /cell", lambda f: [
-    f.__delitem__('cell'), f.__setitem__('cell', h5py.ExternalLink('cut_geant4.h5', '/cell'))])
+other = "no file is opened because a file says so"
+
+
+def without(name, link):
+    return lambda f: [f.__delitem__(name), f.__setitem__(name, link)]
+
+
+def external(f):
+    data = f['energy'][:]
+    data.tofile('energy.raw')
+    del f['energy']
+    f.create_dataset('energy', data.shape, data.dtype, external=[('energy.raw', 0, data.nbytes)])
+
+
+def blosc(f):
+    """A chunk that says it is packed so."""
+    del f['y']
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((10,))
+    plist.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (2, 2, 4, 40))
+    h5py.h5d.create(f.id, b'y', h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple((10,)), plist)
+    f['y'].id.write_direct_chunk((0,), b'blosc')
+
+
+def external_text(f):
+    del f['meta']
+    f.create_dataset('meta', (1,), 'S20', external=[('/etc/passwd', 0, 20)])
+
+
+def unwritten(f):
+    data = f['energy'][:]
+    del f['energy']
+    f.create_dataset('energy', data.shape, 'f4', chunks=(500,))[:2000] = data[:2000]
+
+
+wrong('link', 'geant4', "/cell is a link to '/cell' in another file, 'cut_geant4.h5'; " + other,
+      without('cell', h5py.ExternalLink('cut_geant4.h5', '/cell')))
+wrong('link_truth', 'geant4', "/e_true is a link to '/e_true' in another file",
+      without('e_true', h5py.ExternalLink('cut_geant4.h5', '/e_true')))
+wrong('link_behind', 'geant4', "/x is a link to '/there/x', which leads nowhere in this file",
+      several(without('x', h5py.SoftLink('/there/x')),
+              lambda f: f.__setitem__('there', h5py.ExternalLink('cut_geant4.h5', '/'))))
+wrong('link_group', 'foldfile', "/fold_2 is a link to '/fold_2' in another file",
+      without('fold_2', h5py.ExternalLink('cut_foldfile.h5', '/fold_2')))
+wrong('dangling', 'geant4', "/charge is a link to '/q', which leads nowhere in this file",
+      without('charge', h5py.SoftLink('/q')))
+wrong('loop', 'geant4', "/y is a link to '/y', which leads nowhere",
+      without('y', h5py.SoftLink('/y')))
+wrong('external', 'geant4', "its numbers are in another file, 'energy.raw'; " + other, external)
+wrong('external_text', 'perfile', "/meta is stored elsewhere; " + other, external_text)
+wrong('virtual', 'geant4', "/energy is virtual: its numbers are in another file, 'cut_geant4.h5'; "
+      + other, shown('energy', [('cut_geant4.h5', 'energy', 0, 5750)]))
+wrong('virtual_end', 'geant4', "in another file, '/etc/passwd'; " + other,
+      lambda f: [f.__delitem__('energy'), virtual(f, b'energy', b'/etc/passwd', b'e', 5750)])
+wrong('virtual_deep', 'geant4', "/deep is virtual: its numbers are in another file, '/etc/passwd'",
+      lambda f: [f.__delitem__('energy'), virtual(f, b'deep', b'/etc/passwd', b'e', 5750),
+                 virtual(f, b'energy', b'.', b'deep', 5750)])
+wrong('virtual_circle', 'geant4', "/energy is virtual, and its sources cannot be followed",
+      lambda f: [f.__delitem__('energy'), virtual(f, b'deep', b'.', b'energy', 5750),
+                 virtual(f, b'energy', b'.', b'deep', 5750)])
+wrong('virtual_gap', 'geant4', "/energy (5750,): virtual: 5650 of its 5750 numbers have no source",
+      shown('energy', [('.', 'parts/low', 0, 100)]))
+wrong('virtual_none', 'geant4', "and its source 'parts/none' is not there",
+      shown('energy', [('.', 'parts/none', 0, 5750)]))
+wrong('virtual_short', 'geant4', "its source 'parts/high' does not hold all that is shown",
+      shown('energy', [('.', 'parts/high', 0, 5750)]))
+wrong('blosc', 'perfile', "packed with filter 32001", lambda f: blosc(f))
+wrong('unwritten', 'geant4', "/energy (5750,): 8 of its 12 chunks were never written", unwritten)
+wrong('capitals', 'geant4', "no 'e_true', but 'E_true': rename it",
+      lambda f: f.move('e_true', 'E_true'))
+for kind in ('i2', 'u1', 'f2'):
+    wrong('narrow_' + kind, 'geant4', "cannot count the cells up to 51199, which would wrap",
+          putting('cell', lambda d: d.astype(kind)))
+wrong('narrow_offset', 'geant4', "its type int8 cannot count the hits up to 5750",
+      putting('event_offset', lambda d: d.astype('i1')))
+wrong('two_units', 'geant4', "energy_unit is 'GeV', that of the energies 'MeV'",
+      lambda f: f['energy'].attrs.__setitem__('units', 'MeV'))
+wrong('turned_matrix', 'foldfile', "must be (6, hits); R and MATLAB store arrays with the order",
+      putting('fold_0/matrix_inputs', lambda d: d.T))
+wrong('turned_inputs', 'foldfile', "with as many muons as targets has; R and MATLAB",
+      putting('fold_2/inputs', lambda d: d.T))
+wrong('turned_energies', 'perfile', "(muons, nz, nx, ny); R and MATLAB",
+      putting('E', lambda d: d.T))
 wrong('other', 'geant4', "none of the layouts", lambda f: [
     f.move('event_offset', 'offsets'), f.move('e_true', 'energies')])
 
@@ -436,6 +579,161 @@ for name, size in (('less', 36), ('more', 44), ('huge', 1 << 31), ('none', 0)):
         f.seek(text.find(np.array([4, 261, 40], '<u4').tobytes()))
         f.write(values.tobytes())
 bad.close()
+
+# Hits of one cell in several rows, energies below 0.
+variant('twice', 'geant4', lambda f: [
+    f['cell'].__setitem__(1, f['cell'][0]), f['energy'].__setitem__(slice(0, 2), [.25, .5])])
+variant('noise', 'geant4', setting('energy', 3, -1))
+variant('twice_fold', 'foldfile', lambda f: f['fold_0/matrix_inputs'].__setitem__(
+    (slice(3, 6), 1), f['fold_0/matrix_inputs'][3:6, 0]))
+variant('noise_dense', 'perfile', setting('E', (3, 0, 9, 9, 9), -.5))
+
+
+# Tables, in the ways in which people's programs keep them.
+hits = dict(event=np.array([10, 10, 30], 'i8'), iz=np.array([0, 1, 7], 'i4'),
+            ix=np.array([16, 16, 8], 'i4'), iy=np.array([16, 16, 9], 'i4'),
+            energy=np.array([.03125, 1.25, .1]))
+nan3 = np.array([1, nan, 2])
+truth = dict(event=np.array([10, 20, 30], 'i8'), energy=np.array([100., 200, 300]), x=nan3, y=nan3,
+             charge=np.array([1, -1, nan]))
+
+
+def attributes(f, unit='GeV'):
+    f.attrs.update(energy_unit=unit, shape=(50, 32, 32), pitch_mm=(40.64, 3.75, 3.75),
+                   origin_mm=(0., -60., -60.), field_T=2.)
+
+
+def records(f, name, columns):
+    kind = [('index', 'i8')] + [(k, v.dtype) for k, v in columns.items()]
+    data = np.zeros(len(next(iter(columns.values()))), kind)
+    for k, v in columns.items():
+        data[k] = v
+    f[name] = data
+
+
+def groups(f, name, columns):
+    for k, v in columns.items():
+        f[name + '/' + k] = v
+
+
+def ntuple(f, name, columns):
+    """As g4tools' hdf5/ntuple and hdf5/pages do."""
+    group = f.create_group(name)
+    group['columns'], group['names'], group['forms'] = '5', 'a b', 'int double'
+    for k, v in columns.items():
+        column = group.create_group(k)
+        column.attrs.update({'class': np.bytes_('tools::hdf5::pages'), 'version': np.int32(1)})
+        if len(v):
+            column.create_dataset('pages', data=v, maxshape=(None,), chunks=(len(v),))
+        column['entries'] = np.uint64(len(v))
+    group['entries'] = np.uint64(len(v))
+
+
+def blocks(f, name, columns):
+    """As pandas' fixed format."""
+    kinds = sorted({v.dtype for v in columns.values()}, key=str)
+    for i, kind in enumerate(kinds):
+        names = [k for k, v in columns.items() if v.dtype == kind]
+        f['%s/block%d_items' % (name, i)] = np.array(names, 'S')
+        values = '%s/block%d_values' % (name, i)
+        f[values] = np.stack([columns[k] for k in names], 1)
+        f[values].attrs['transposed'] = True
+
+
+def rows(name, hits=hits, truth=truth, way=records, paths=('hits', 'truth'), unit='GeV', more=None):
+    with h5py.File(name + '.h5', 'w') as f:
+        attributes(f, unit)
+        way(f, paths[0], hits)
+        if truth:
+            way(f, paths[1], truth)
+        if more:
+            more(f)
+
+
+def changed(columns, **values):
+    return {k: np.asarray(values.get(k, v)) for k, v in columns.items()}
+
+
+def renamed(columns, **names):
+    return {names.get(k, k): v for k, v in columns.items()}
+
+
+rows('table_records')
+rows('table_pandas', paths=('hits/table', 'truth/table'))
+rows('table_groups', way=groups)
+rows('table_blocks', way=blocks)
+rows('table_ntuple', way=ntuple, paths=('default_ntuples/hits', 'default_ntuples/truth'))
+rows('table_order', hits={k: v[[2, 0, 1]] for k, v in hits.items()},
+     truth={k: v[::-1] for k, v in truth.items()})
+rows('table_floats', hits=changed(hits, **{k: hits[k].astype('f4') for k in hits if k != 'energy'}))
+rows('table_mev', hits=changed(hits, energy=hits['energy'] * 1024), unit='MeV')
+rows('table_names', hits=renamed(hits, event='EventID', energy='Edep'),
+     truth=renamed(truth, energy='E0', event='EventID'), paths=('run/steps', 'run/primaries'))
+rows('table_less', truth={k: v for k, v in truth.items() if k not in ('x', 'y', 'charge')})
+rows('table_alone', truth=None, more=lambda f: f.create_group('muons'))
+rows('table_twice', hits=changed(hits, iz=[0, 0, 7]))
+rows('table_noise', hits=changed(hits, energy=[.03125, -1.25, .1]))
+none = {k: v[:0] for k, v in hits.items()}
+for name, way in (('records', records), ('groups', groups), ('ntuple', ntuple)):
+    rows('table_none_' + name, hits=none, truth={k: v[:0] for k, v in truth.items()}, way=way)
+
+bad = open('bad_tables.txt', 'w')
+
+
+def wrong_rows(name, text, **options):
+    rows('bad_table_' + name, **options)
+    bad.write('bad_table_%s.h5|%s\n' % (name, text))
+
+
+wrong_rows('twice', "/hits row 1: event 10 has cell 0,16,16 (iz,ix,iy) twice: it was there in row",
+           hits=changed(hits, iz=[0, 0, 7]))
+wrong_rows('event', "/hits row 2: event 31 is not in /truth, which has 3",
+           hits=changed(hits, event=[10, 10, 31]))
+wrong_rows('truth_twice', "/truth row 1: event 10 was there before, in row 0",
+           truth=changed(truth, event=[10, 10, 30]))
+wrong_rows('truth_energy', "/truth row 0: 'energy' is 0, but must be above 0",
+           truth=changed(truth, energy=[0., 1, 2]))
+wrong_rows('truth_charge', "/truth row 2: 'charge' is 2, but",
+           truth=changed(truth, charge=[1, 1, 2]))
+wrong_rows('iz', "/hits iz (3,): row 2: 'iz' is 50, but must be a whole number from 0 to 49",
+           hits=changed(hits, iz=[0, 1, 50]))
+wrong_rows('half', "row 1: 'ix' is 0.5", hits=changed(hits, ix=[0, .5, 1]))
+wrong_rows('negative', "row 0: the energy is negative: -1; --negative zero",
+           hits=changed(hits, energy=[-1., 1, 1]))
+wrong_rows('nan', "row 0: the energy is nan", hits=changed(hits, energy=[nan, 1, 1]))
+wrong_rows('no_column', "/hits has no column 'energy'; --hits-columns energy=NAME",
+           hits=renamed(hits, energy='Edep'))
+wrong_rows('no_truth', "/truth has no column 'energy'; --truth-columns energy=NAME says which",
+           truth=renamed(truth, energy='E0'))
+wrong_rows('lengths', "/hits/energy (2,): must have 3 rows", way=groups,
+           hits=changed(hits, energy=[1., 2]))
+wrong_rows('packed', "pandas has put its columns together; write it with to_hdf(",
+           hits=dict(event=hits['event'], values_block_0=hits['iz']))
+wrong_rows('float32', "'event' is 16777216, which float32 does not tell from its neighbours",
+           hits=changed(hits, event=np.array([10, 10, 1 << 24], 'f4')),
+           truth=changed(truth, event=[10, 20, 1 << 24]))
+wrong_rows('narrow', "its type uint8 cannot count the events of truth up to 300",
+           hits=changed(hits, event=np.array([10, 10, 44], 'u1')),
+           truth=changed(truth, event=[10, 20, 300]))
+wrong_rows('wrapped', "row 1: 'event' is 255, the largest that uint8 holds",
+           hits=changed(hits, event=np.array([254, 255, 0], 'u1')), truth=None)
+wrong_rows('narrow_cell', "its type int8 cannot count the cells up to 255",
+           hits=changed(hits, ix=np.array([1, 2, 3], 'i1')),
+           more=lambda f: f.attrs.__setitem__('shape', (50, 256, 32)))
+wrong_rows('killed', "/default_ntuples/hits/iy has no entries: was GEANT4 killed", way=ntuple,
+           paths=('default_ntuples/hits', 'default_ntuples/truth'),
+           more=lambda f: f.__delitem__('default_ntuples/hits/iy/entries'))
+wrong_rows('entries', "/default_ntuples/hits/iy/pages (3,): must be (4,), as entries says",
+           way=ntuple, paths=('default_ntuples/hits', 'default_ntuples/truth'),
+           more=lambda f: f['default_ntuples/hits/iy/entries'].__setitem__((), 4))
+wrong_rows('text', "/hits energy holds no numbers", hits=changed(hits, energy=np.array(3 * [b'1'])))
+wrong_rows('plain', "/truth is no table (records, or a group of columns)",
+           way=lambda f, name, columns: f.__setitem__(name, [1, 2]))
+wrong_rows('unit', "does not say its energy unit",
+           more=lambda f: f.attrs.__delitem__('energy_unit'))
+wrong_rows('geometry', "no attribute shape; give --geometry",
+           more=lambda f: f.attrs.__delitem__('shape'))
+bad.close()
 END
 if "$PYTHON" variants.py >out 2>err; then pass; else fail "variants.py"; fi
 
@@ -467,8 +765,226 @@ same "pitch by option" a.cmu cut_geant4.cmu
 check "no muons" 0 "0 muons" "$IMPORT" none.h5 --out a.cmu
 check "no muons: info" 0 "" "$PROGRAM" info a.cmu
 
+cat bad.txt bad_tables.txt >all.txt
 while IFS='|' read -r file text; do
     refused "${file%.h5}" "$text" "$file"
-done <bad.txt
+done <all.txt
+
+check "float32 attributes" 0 "10 muons" "$IMPORT" float32.h5 --out a.cmu \
+    --geometry 50,32,32,40.64,3.75,3.75,0,-60,-60,2
+same "float32 attributes are --geometry's" a.cmu cut_geant4.cmu
+check "float32 attributes beside doubles" 0 "20 muons" \
+    "$IMPORT" cut_geant4.h5 float32.h5 --out a.cmu
+check "float32 attributes: the doubles are kept" 0 "40.64 x 3.75" "$PROGRAM" info a.cmu
+check "another geometry, named" 2 "pitch" "$IMPORT" cut_geant4.h5 --out b.cmu \
+    --geometry 50,32,32,40.65,3.75,3.75,0,-60,-60,2
+
+# ------------------------------------------------------------------ several rows of a cell, noise
+
+rm -f b.cmu
+check "hits of a cell" 3 "twice: hits 0 and 1; --sum adds" "$IMPORT" twice.h5 --out b.cmu
+check "hits of a cell added" 0 "5749 hits" "$IMPORT" twice.h5 --out a.cmu --sum
+cell=$("$PROGRAM" export cut_geant4.cmu --hits - | sed -n '2s/,[^,]*$//p')
+check "hits of a cell: the sum" 0 "$cell,0.75" "$PROGRAM" export a.cmu --hits -
+check "--sum of none" 0 "5750 hits" "$IMPORT" cut_geant4.h5 --out a.cmu --sum
+same "--sum of none changes nothing" a.cmu cut_geant4.cmu
+check "hits of a cell in a fold" 3 "--sum adds" "$IMPORT" twice_fold.h5 --out b.cmu
+check "hits of a cell in a fold added" 0 "10 muons" "$IMPORT" twice_fold.h5 --out a.cmu --sum
+for file in noise noise_dense; do
+    check "$file" 3 "; --negative zero makes it 0" "$IMPORT" $file.h5 --out b.cmu
+    check "$file: zero" 0 "10 muons" "$IMPORT" $file.h5 --out a.cmu --negative zero
+done
+check "noise: 0 is there" 0 ",9,9,9,0" "$PROGRAM" export a.cmu --hits -
+absent "nothing is written" b.cmu
+
+# ------------------------------------------------------------------ files in use, hosts as they are
+
+# A program that has the file open for writing; file systems without locks; killed writers.
+cat >writer.py <<'END'
+import os
+import signal
+import sys
+import h5py
+
+mode = sys.argv[1]
+if mode == 'open':
+    with h5py.File(sys.argv[2], 'r+') as f:
+        f.attrs['busy'] = 1
+        print('open', flush=True)
+        sys.stdin.read()
+    sys.exit()
+if os.fork():
+    os.wait()
+    sys.exit()
+latest = {} if mode == 'old' else {'libver': 'latest'}
+with h5py.File('cut_geant4.h5', 'r') as f:
+    g = h5py.File(sys.argv[2], 'w', **latest)
+    for k in f:
+        g.create_dataset(k, data=f[k][()], chunks=True, maxshape=(None,))
+    g.attrs.update(f.attrs)
+    if mode == 'swmr':
+        g.swmr_mode = True
+    if mode != 'early':
+        g.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+END
+cp cut_geant4.h5 open.h5
+mkfifo go ready
+"$PYTHON" writer.py open open.h5 <go >ready &
+exec 3>go
+read -r open_line <ready
+check "open for writing elsewhere" 4 "open.h5: another program has it open for writing (libhdf5: " \
+    "$IMPORT" open.h5 --out c.cmu
+exec 3>&-
+wait
+check "closed there" 0 "10 muons" "$IMPORT" open.h5 --out a.cmu
+same "closed there: the same muons" a.cmu cut_geant4.cmu
+
+# flock that fails as on shared file systems: 37 no locks, 95 not supported; 11 is a lock of another
+cat >nolock.c <<'END'
+#include <errno.h>
+#include <stdlib.h>
+int flock(int fd, int how);
+int flock(int fd, int how)
+{
+    (void)fd;
+    (void)how;
+    errno = atoi(getenv("NOLOCK"));
+    return -1;
+}
+END
+if [ "$(uname)" = Linux ] && ! nm "$IMPORT" | grep -q __asan_init &&
+    ${CC:-cc} -shared -fPIC -o nolock.so nolock.c 2>err; then
+    for error in 37 95; do
+        check "no locks here ($error)" 0 "read without a lock (libhdf5: unable to lock file, " \
+            env NOLOCK=$error LD_PRELOAD="$TMP/nolock.so" "$IMPORT" cut_geant4.h5 --out a.cmu
+        same "no locks here ($error): the same muons" a.cmu cut_geant4.cmu
+        if [ "$(grep -c 'without a lock' err)" -eq 1 ]; then pass; else fail "said once"; fi
+    done
+    check "a lock of another" 4 "another program has it open for writing" \
+        env NOLOCK=11 LD_PRELOAD="$TMP/nolock.so" "$IMPORT" cut_geant4.h5 --out c.cmu
+else
+    skip "file systems without locks: nothing to pretend them with"
+fi
+
+for mode in new swmr early; do
+    "$PYTHON" writer.py $mode killed.h5
+    refused "killed writer ($mode)" "h5clear -s COPY" killed.h5
+    if ! command -v h5clear >/dev/null; then
+        skip "the way out of killed writers: no h5clear"
+        break
+    fi
+    h5clear -s killed.h5
+    if [ $mode = early ]; then
+        refused "killed before it wrote" "killed.h5: " killed.h5
+    else
+        check "killed writer ($mode): the way out" 0 "10 muons" "$IMPORT" killed.h5 --out a.cmu
+        same "killed writer ($mode): the same muons" a.cmu cut_geant4.cmu
+    fi
+done
+"$PYTHON" writer.py old killed.h5
+check "killed writer (old)" 0 "10 muons" "$IMPORT" killed.h5 --out a.cmu
+same "killed writer (old): the same muons" a.cmu cut_geant4.cmu
+
+# ------------------------------------------------------------------ ways out that messages name
+
+PLAIN=$TOOLS/h5_plain.py
+for file in link link_truth external virtual; do
+    check "way out: $file" 0 "" "$PYTHON" "$PLAIN" bad_$file.h5 plain.h5
+    check "way out: $file: read" 0 "10 muons" "$IMPORT" plain.h5 --out a.cmu
+    same "way out: $file: the same muons" a.cmu cut_geant4.cmu
+done
+mkdir elsewhere
+cp bad_link.h5 bad_external.h5 bad_virtual.h5 elsewhere
+for file in link external virtual; do
+    rm -f plain.h5
+    (cd elsewhere && "$PYTHON" "$PLAIN" bad_$file.h5 ../plain.h5) >out 2>err
+    if [ $? -ne 0 ] && grep -q h5_plain err; then pass
+    else fail "way out: $file without its file"; fi
+    absent "way out: $file: no file" plain.h5 plain.h5.part
+done
+refused "newer than this library" "the file is newer than this libhdf5" "$DATA/tables/hdf5_2.h5"
+if "$PYTHON" -c 'import h5py, sys; h5py.File(sys.argv[1], "r")["cell"][:]' \
+    "$DATA/tables/hdf5_2.h5" 2>/dev/null; then
+    check "way out: newer" 0 "" "$PYTHON" "$PLAIN" "$DATA/tables/hdf5_2.h5" plain.h5
+    check "way out: newer: read" 0 "3 muons, 3 hits" "$IMPORT" plain.h5 --out a.cmu
+else
+    skip "the way out of a file that is newer: no newer h5py"
+fi
+refused "packed with another filter" "packed with filter 32001 (Blosc), which" bad_blosc.h5
+
+# ------------------------------------------------------------------ what tools/import.md shows
+
+sed -n '/^```python/,/^```/p' "$TOOLS/import.md" >code.txt
+awk '/^```python/ { n++; next } /^```/ { next } { print > ("shown" n ".py") }' code.txt
+sed -n '/^```sh/,/^```/p' "$TOOLS/import.md" | grep -v '^```' >commands.txt
+for n in 1 2 3 4; do
+    check "import.md: code $n" 0 "" "$PYTHON" shown$n.py
+    command=$(sed -n ${n}p commands.txt)
+    check "import.md: $command" 0 "3 muons, 3 hits" "$IMPORT" ${command#calomu-import-h5 }
+    check "import.md: code $n: hits" 0 "" \
+        "$PROGRAM" export "${command##* }" --hits hits.csv --truth t.csv
+    sed 1d hits.csv >h.csv
+    printf '0,0,16,16,0.03125\n0,1,16,16,1.25\n2,7,8,9,0.100000001\n' >right.csv
+    same "import.md: code $n: the same hits" h.csv right.csv
+    if cut -d, -f2 t.csv | tr '\n' ' ' | grep -qx 'energy 1000 60 50.5 '; then pass
+    else fail "import.md: code $n: truth"; fi
+done
+if [ "$(wc -l <commands.txt)" -eq 4 ]; then pass; else fail "import.md: four commands"; fi
+check "help: the layouts" 0 "matrix_inputs (6,hits)" "$IMPORT" --help
+
+# ------------------------------------------------------------------ tables
+
+# rows WHAT FILE OPTION...: the hits and the truth of variants.py
+printf '0,0,16,16,0.03125\n0,1,16,16,1.25\n2,7,8,9,0.100000001\n' >hits_right.csv
+printf '0,100,1,1,1\n1,200,,,-1\n2,300,2,2,\n' >truth_right.csv
+rows()
+{
+    rows_what=$1
+    shift
+    check "$rows_what" 0 "layout table, 3 muons" "$IMPORT" "$@" --out a.cmu
+    holds "$rows_what: numbers" err "muon 0 is event 10, muon 2 event 30"
+    check "$rows_what: export" 0 "" "$PROGRAM" export a.cmu --hits hits.csv --truth truth.csv
+    sed -i 1d hits.csv truth.csv
+    same "$rows_what: hits" hits.csv hits_right.csv
+    same "$rows_what: truth" truth.csv truth_right.csv
+}
+for file in records pandas groups blocks ntuple order floats; do
+    rows "table: $file" table_$file.h5
+done
+G="--energy-unit GeV --geometry 50,32,32,40.64,3.75,3.75"
+rows "pandas 3.1: to_hdf" "$DATA/tables/pandas_fixed.h5" $G
+rows "R: rhdf5 2.42" "$DATA/tables/rhdf5.h5" $G
+rows "R: hdf5r 1.3" "$DATA/tables/hdf5r.h5" --geometry 50,32,32,40.64,3.75,3.75
+rows "table: other places and names" table_names.h5 --hits /run/steps --truth run/primaries \
+    --hits-columns event=EventID,energy=Edep --truth-columns event=EventID,energy=E0
+check "table: no such place" 2 "no table /run1 in it" \
+    "$IMPORT" table_names.h5 --hits run1 --out b.cmu
+check "table: MeV" 0 "hits in MeV" "$IMPORT" table_mev.h5 --out a.cmu
+check "table: MeV: export" 0 "0,0,16,16,0.0320000015" "$PROGRAM" export a.cmu --hits -
+check "table: truth that there is not" 3 "--truth-columns x=NAME says which it is, - that there" \
+    "$IMPORT" table_less.h5 --out b.cmu
+check "table: truth that there is not, said" 0 "3 muons" "$IMPORT" table_less.h5 --out a.cmu \
+    --truth-columns x=-,y=-,charge=-
+check "table: truth that there is not: export" 0 "1,200,,," "$PROGRAM" export a.cmu --truth -
+check "table: an event cannot lack" 2 "'event' must be there" "$IMPORT" table_less.h5 --out b.cmu \
+    --truth-columns event=-
+check "table: no truth" 0 "no table /truth: absent in the data file; it holds: hits, muons" \
+    "$IMPORT" table_alone.h5 --out a.cmu
+holds "table: no truth: gaps are said" err "29 of the events 0 to 30 have no hits"
+check "table: no truth, gaps left out" 0 "2 muons, 3 hits" "$IMPORT" table_alone.h5 --out a.cmu \
+    --gaps skip
+check "table: --sum" 0 "3 muons, 2 hits" "$IMPORT" table_twice.h5 --out a.cmu --sum
+check "table: --sum: export" 0 "0,0,16,16,1.28125" "$PROGRAM" export a.cmu --hits -
+check "table: --negative zero" 0 "3 hits" "$IMPORT" table_noise.h5 --out a.cmu --negative zero
+check "table: muons 1 and 2" 0 "2 muons, 1 hits" "$IMPORT" table_records.h5 --out a.cmu --first 1
+check "table: no charge" 0 "no charge: absent" "$IMPORT" table_records.h5 --out a.cmu --no-charge
+check "table: no charge: export" 0 "0,100,1,1," "$PROGRAM" export a.cmu --truth -
+check "table: two files" 0 "6 muons, 6 hits" "$IMPORT" table_records.h5 table_blocks.h5 --out a.cmu
+for way in records groups; do
+    check "table: no rows: $way" 0 "0 muons" "$IMPORT" table_none_$way.h5 --out a.cmu
+done
+check "table: no rows: ntuple" 0 "0 muons" "$IMPORT" table_none_ntuple.h5 --out a.cmu
+absent "nothing is written" b.cmu
 
 cli_end

@@ -252,14 +252,27 @@ typedef struct tool_column {
     int optional;                    /* 1: the column may be missing; its values are then NaN */
 } tool_column;
 
-/* Reads a CSV file, pipe or standard input (path "-") row by row.  The first line names the
-   columns, in any order; columns not asked for are passed over.  All failures are reported, with
-   file and line, by the functions themselves. */
+/* Reads a CSV file, pipe or standard input (path "-") row by row.  The header names the columns,
+   in any order; columns not asked for are passed over.  All failures are reported, with file and
+   line, by the functions themselves. */
 typedef struct tool_csv tool_csv;
 calomu_status tool_csv_open(const char *path, const tool_column *columns, int n, tool_csv **csv);
+/* The same where an option gives columns other names; messages name it. */
+calomu_status tool_csv_open_as(const char *path, const tool_column *columns, int n,
+                               const char *option, tool_csv **csv);
+/* Gives columns the names of the text "energy=Edep,event=EventID" (NULL: none), which it cuts and
+   which must outlive them; `usual` has the names on the left.  A column named - becomes optional.
+   Reports misuse of the option. */
+calomu_status tool_columns_rename(tool_column *columns, const tool_column *usual, int n,
+                                  const char *option, char *text);
+#define TOOL_OPTION_COLUMNS(option, pointer_to_string, table) \
+    { .name = (option), .type = TOOL_STRING, .target = (pointer_to_string), \
+      .value = "NAME=COLUMN,...", \
+      .help = "columns of " table " that have other names; - for one that is not there" }
 /* One row into value[n], in the order of `columns`; *more 0 at the end. */
 calomu_status tool_csv_next(tool_csv *csv, double *value, int *more);
 const char *tool_csv_text(const tool_csv *csv, int column);     /* of this row; "" if missing */
+size_t tool_csv_first(const tool_csv *csv);  /* line of the first row, once it is read */
 /* Reports `PATH:LINE: text` and returns the status. */
 calomu_status tool_csv_fail(const tool_csv *csv, calomu_status status, const char *format, ...)
     TOOL_PRINTF(3, 4);

@@ -1,7 +1,10 @@
 /* csv.c - CSV in and out.
 
-   The reader is for tables of numbers: commas, no quotes, one header line, LF or CRLF.  It never
-   holds more than one buffer of the file, so that pipes of any length can be read.  */
+   The reader is for tables of numbers, as people's tools write them: commas, semicolons, tabs or
+   blanks between fields; double quotes around fields (R); names in the first line, in the last line
+   of comments before the numbers (numpy.savetxt) or in the lines `#column` of GEANT4's csv; LF or
+   CRLF.  What could be meant in two ways is refused, with what to write instead.  It never holds
+   more than one buffer of the file, so that pipes of any length can be read.  */
 #include "calomu_tool.h"
 
 #include <errno.h>
@@ -24,9 +27,13 @@ struct tool_csv {
     int fd, end;                     /* end 1: nothing more to read from fd */
     char *buffer;                    /* bytes [from, to) are not used yet; one more for a NUL */
     size_t from, to;
-    uint64_t line;
+    uint64_t line, first;            /* first: line of the first row, 0 before it */
     const tool_column *column;
     int n, fields;                   /* columns wanted, fields of the header */
+    const char *option;              /* renames columns: for messages; NULL: there is none */
+    char mark;                       /* between fields of rows: , ; tab, or a blank for blanks */
+    int geant4;                      /* 1: the header is GEANT4's: numbers have 6 digits */
+    int row_names;                   /* 1: rows begin with a field that the header does not name */
     int place[TOOL_CSV_FIELDS];      /* field i is column place[i], or -1 */
     char *header;                    /* the names, NUL after each */
     const char *name[TOOL_CSV_FIELDS];
@@ -103,32 +110,136 @@ static calomu_status tool_csv_line_text(tool_csv *csv, char **line, size_t *leng
     return CALOMU_OK;
 }
 
-/* Cuts a line at its commas, blanks around fields removed; how many fields, or -1 if too many. */
-static int tool_csv_cut(char *line, char **field)
+/* 1 if the next line begins with `mark`. */
+static calomu_status tool_csv_peek(tool_csv *csv, char mark, int *is)
 {
-    int n = 0;
-    char *end;
-    for (;;) {
-        if (n == TOOL_CSV_FIELDS) return -1;
-        while (*line == ' ' || *line == '\t') line++;
-        field[n++] = line;
-        while (*line && *line != ',') line++;
-        end = line;
-        while (end > field[n - 1] && (end[-1] == ' ' || end[-1] == '\t')) end--;
-        if (!*line) {
-            *end = 0;
-            return n;
+    calomu_status status = CALOMU_OK;
+    while (status == CALOMU_OK && csv->from == csv->to && !csv->end) status = tool_csv_fill(csv);
+    *is = csv->from < csv->to && csv->buffer[csv->from] == mark;
+    return status;
+}
+
+/* ---------------------------------------------------------------- fields */
+
+enum { TOOL_CUT_MANY = -1, TOOL_CUT_QUOTE = -2 };
+
+/* A field in quotes, with "" for a quote, unpacked where it stands; what is behind it, or NULL if
+   it has no end. */
+static char *tool_csv_unquote(char *at, char **field)
+{
+    char *to = at;
+    *field = to;
+    for (at++; *at; at++) {
+        if (*at == '"' && *++at != '"') {
+            *to = 0;
+            return at;
         }
-        line++;
+        *to++ = *at;
+    }
+    return NULL;
+}
+
+/* Cuts a line at its marks (' ': at blanks and tabs), blanks around fields removed; how many
+   fields, or TOOL_CUT_.... */
+static int tool_csv_cut(char *line, char mark, char **field)
+{
+    char other = mark == ' ' ? '\t' : mark, blank = mark == '\t' ? ' ' : '\t', *end;
+    int n = 0;
+    for (;; line++) {
+        if (n == TOOL_CSV_FIELDS) return TOOL_CUT_MANY;
+        while (*line == ' ' || *line == blank) line++;
+        if (mark == ' ' && n > 0 && !*line) return n;
+        field[n] = line;
+        if (*line == '"') {
+            line = end = tool_csv_unquote(line, &field[n]);
+            if (!line) return TOOL_CUT_QUOTE;
+            while (mark != ' ' && (*line == ' ' || *line == blank)) line++;
+            if (*line && *line != mark && *line != other) return TOOL_CUT_QUOTE;
+        } else {
+            while (*line && *line != mark && *line != other) line++;
+            for (end = line; end > field[n] && (end[-1] == ' ' || end[-1] == '\t'); end--) continue;
+        }
+        n++;
+        if (!*line) break;
         *end = 0;
     }
+    *end = 0;
+    return n;
+}
+
+/* What stands between the names of a header: the first of , ; tab outside quotes, else blanks. */
+static char tool_csv_mark(const char *line)
+{
+    char mark = ' ';
+    int quoted = 0;
+    for (; *line; line++) {
+        if (*line == '"') quoted = !quoted;
+        else if (!quoted && *line == ',') return ',';
+        else if (!quoted && mark == ' ' && (*line == ';' || *line == '\t')) mark = *line;
+    }
+    return mark;
 }
 
 /* ---------------------------------------------------------------- header */
 
+/* What is no text of numbers, by its first bytes, and the way to one. */
+static calomu_status tool_csv_kind(const tool_csv *csv)
+{
+    static const struct { const char *bytes, *what; } kind[] = {
+        { "\037\213", "packed with gzip; give it through a pipe: zcat FILE | ... -" },
+        { "PK\003\004", "a ZIP file (a spreadsheet, or numpy's npz): export it as CSV" },
+        { "\3757zXZ", "packed with xz; give it through a pipe: xzcat FILE | ... -" },
+        { "BZh", "packed with bzip2; give it through a pipe: bzcat FILE | ... -" },
+        { "\050\265\057\375", "packed with zstd; give it through a pipe: zstdcat FILE | ... -" },
+        { "\211HDF", "an HDF5 file: calomu-import-h5 reads it" },
+        { "\223NUMPY", "an array of numpy: write it with numpy.savetxt" },
+        { "root", "a ROOT file; in Python: "
+                  "uproot.open(FILE)[TREE].arrays(library='pd').to_csv(CSV, index=False)" },
+        { "PAR1", "a Parquet file; in Python: pandas.read_parquet(FILE).to_csv(CSV, index=False)" },
+        { "ARROW1", "an Arrow file; in Python: "
+                    "pandas.read_feather(FILE).to_csv(CSV, index=False)" },
+        { "\377\376", "a text in UTF-16: save it in UTF-8 (iconv -f UTF-16 -t UTF-8)" },
+        { "\376\377", "a text in UTF-16: save it in UTF-8 (iconv -f UTF-16 -t UTF-8)" }
+    };
+    size_t i, n;
+    for (i = 0; i < sizeof kind / sizeof *kind; i++) {
+        n = strlen(kind[i].bytes);
+        if (csv->to >= n && memcmp(csv->buffer, kind[i].bytes, n) == 0)
+            return tool_fail(CALOMU_EFORMAT, "%s: no table: it is %s", csv->path, kind[i].what);
+    }
+    return CALOMU_OK;
+}
+
+static int tool_csv_is_number(const char *text)
+{
+    double x;
+    const char *end = calomu_parse(text, &x);
+    return end && !*end;
+}
+
+static calomu_status tool_csv_lacks(const tool_csv *csv, const tool_column *column,
+                                    const char *const *names)
+{
+    const char *wanted = column->name, *near = tool_nearest(wanted, names, (size_t)csv->fields);
+    int maybe = column->cell == TOOL_CELL_MAYBE;
+    char hint[160] = "";
+    if (csv->fields == 0)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no columns");
+    if (tool_csv_is_number(names[0]) && !csv->geant4)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no column '%s': the line holds "
+                             "numbers, but must name the columns", wanted);
+    if (csv->option)
+        (void)snprintf(hint, sizeof hint, "; --%s %.40s=NAME says which it is%s", csv->option,
+                       wanted, maybe ? ", - that there is none" : "");
+    return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no column '%s'%s%s%s%s%s", wanted,
+                         near ? " (it has '" : "", near ? near : "", near ? "')" : "",
+                         !near && !*names[0] ? " (the first has no name: R's row names, or the "
+                         "index of pandas)" : "", hint);
+}
+
 static calomu_status tool_csv_match(tool_csv *csv)
 {
-    const char *names[TOOL_CSV_FIELDS], *near;
+    const char *names[TOOL_CSV_FIELDS];
     int i, k, found;
     for (i = 0; i < csv->fields; i++) {
         names[i] = csv->name[i];
@@ -143,39 +254,117 @@ static calomu_status tool_csv_match(tool_csv *csv)
                                      csv->column[k].name);
             found = i;
         }
-        if (found >= 0) {
+        if (found >= 0)
             csv->place[found] = k;
-        } else if (!csv->column[k].optional) {
-            near = tool_nearest(csv->column[k].name, names, (size_t)csv->fields);
-            return tool_csv_fail(csv, CALOMU_EFORMAT, "the header has no column '%s'%s%s%s",
-                                 csv->column[k].name, near ? " (it has '" : "", near ? near : "",
-                                 near ? "')" : "");
-        }
+        else if (!csv->column[k].optional)
+            return tool_csv_lacks(csv, &csv->column[k], names);
     }
     return CALOMU_OK;
 }
 
+/* The names in a line of text, which is kept. */
+static calomu_status tool_csv_names(tool_csv *csv, const char *line)
+{
+    char *field[TOOL_CSV_FIELDS];
+    int i;
+    free(csv->header);
+    csv->header = malloc(strlen(line) + 1);
+    if (!csv->header) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
+    memcpy(csv->header, line, strlen(line) + 1);
+    if (!csv->mark) csv->mark = tool_csv_mark(line);
+    csv->fields = tool_csv_cut(csv->header, csv->mark, field);
+    if (csv->fields == TOOL_CUT_MANY)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "more than %d columns", (int)TOOL_CSV_FIELDS);
+    if (csv->fields < 0)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "a quote has no end in this line, or is followed "
+                             "by something else");
+    for (i = 0; i < csv->fields; i++) csv->name[i] = field[i];
+    return CALOMU_OK;
+}
+
+/* GEANT4's header, behind the line `#class tools::wcsv::ntuple`: `#separator 44` and, for each
+   column, `#column TYPE NAME`.  Names may hold anything but an end of line. */
+static calomu_status tool_csv_geant4(tool_csv *csv)
+{
+    calomu_status status;
+    char *line, *name;
+    size_t length;
+    double mark;
+    int is, n = 0;
+    csv->geant4 = 1;
+    csv->mark = ',';
+    csv->header = malloc(TOOL_CSV_LINE + 1);
+    if (!csv->header) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
+    for (name = csv->header;;) {
+        status = tool_csv_peek(csv, '#', &is);
+        if (status == CALOMU_OK && is) status = tool_csv_line_text(csv, &line, &length);
+        if (status != CALOMU_OK || !is) break;
+        if (strncmp(line, "#separator ", 11) == 0 && calomu_parse(line + 11, &mark) && mark >= 9
+            && mark < 127)
+            csv->mark = (char)mark;
+        if (strncmp(line, "#column ", 8) != 0) continue;
+        line = strchr(line + 8, ' ');
+        if (!line || n == TOOL_CSV_FIELDS
+            || strlen(line) > (size_t)(csv->header + TOOL_CSV_LINE - name))
+            return tool_csv_fail(csv, CALOMU_EFORMAT, "a column without a name, or too many");
+        csv->name[n++] = name;
+        name += 1 + (size_t)snprintf(name, strlen(line), "%s", line + 1);
+    }
+    csv->fields = n;
+    return status;
+}
+
+/* Lines of comments: the header is the last of them if numbers follow, else the line behind. */
+static calomu_status tool_csv_comments(tool_csv *csv, char *line, int *named)
+{
+    calomu_status status = CALOMU_OK;
+    char *copy = NULL;
+    size_t length;
+    int is = 1, first;
+    *named = 0;
+    while (status == CALOMU_OK && is) {
+        if (strncmp(line, "#class tools::wcsv::ntuple", 26) == 0) {
+            *named = 1;
+            free(copy);
+            return tool_csv_geant4(csv);
+        }
+        free(copy);
+        for (line++; *line == ' ' || *line == '\t' || *line == '#'; line++) continue;
+        copy = malloc(strlen(line) + 1);
+        if (!copy) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
+        memcpy(copy, line, strlen(line) + 1);
+        status = tool_csv_peek(csv, '#', &is);
+        if (status == CALOMU_OK && is) status = tool_csv_line_text(csv, &line, &length);
+    }
+    first = csv->from < csv->to ? (unsigned char)csv->buffer[csv->from] : '0';
+    *named = (first >= '0' && first <= '9') || first == '-' || first == '+' || first == '.'
+             || first == ' ' || first == '\t';
+    if (status == CALOMU_OK && *named) status = tool_csv_names(csv, copy);
+    free(copy);
+    return status;
+}
+
 static calomu_status tool_csv_header(tool_csv *csv)
 {
-    char *line, *field[TOOL_CSV_FIELDS];
+    char *line;
     size_t length = 0;
-    int i;
+    int named = 0;
     calomu_status status = tool_csv_line_text(csv, &line, &length);
     if (status != CALOMU_OK) return status;
     if (!line) return tool_csv_fail(csv, CALOMU_EFORMAT, "the file is empty; a header is needed");
-    /* Spreadsheets put a byte order mark before UTF-8 text. */
-    if (length >= 3 && memcmp(line, "\357\273\277", 3) == 0) {
-        line += 3;
-        length -= 3;
+    /* Spreadsheets put a byte order mark before UTF-8 text, and say the separator. */
+    if (length >= 3 && memcmp(line, "\357\273\277", 3) == 0) line += 3;
+    if (strncmp(line, "sep=", 4) == 0 && line[4] && !line[5]) {
+        csv->mark = line[4];
+        status = tool_csv_line_text(csv, &line, &length);
+    } else if (*line == '#') {
+        status = tool_csv_comments(csv, line, &named);
+        if (status == CALOMU_OK && !named) status = tool_csv_line_text(csv, &line, &length);
     }
-    csv->header = malloc(length + 1);
-    if (!csv->header) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
-    memcpy(csv->header, line, length + 1);
-    csv->fields = tool_csv_cut(csv->header, field);
-    if (csv->fields < 0)
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "more than %d columns", (int)TOOL_CSV_FIELDS);
-    for (i = 0; i < csv->fields; i++) csv->name[i] = field[i];
-    return tool_csv_match(csv);
+    if (status == CALOMU_OK && !named && !line)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "no line that names the columns");
+    if (status == CALOMU_OK && !named) status = tool_csv_names(csv, line);
+    return status == CALOMU_OK ? tool_csv_match(csv) : status;
 }
 
 /* ---------------------------------------------------------------- rows */
@@ -207,17 +396,33 @@ static const char *tool_csv_parse(const char *text, double *x)
     return p;
 }
 
+/* How tools write that a value is missing: R, pandas and numpy, databases. */
+static int tool_csv_missing(const char *text)
+{
+    static const char *const words[] = { "", "NA", "NaN", "nan", "<NA>", "NULL", "null", "None" };
+    size_t i;
+    for (i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(text, words[i]) == 0) return 1;
+    return 0;
+}
+
 static calomu_status tool_csv_value(tool_csv *csv, const tool_column *column, const char *text,
                                     double *value)
 {
     const char *end;
     *value = (double)calomu_absent();
     if (column->cell == TOOL_CELL_TEXT) return CALOMU_OK;
-    if (!*text) {
-        if (column->cell == TOOL_CELL_MAYBE) return CALOMU_OK;
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is empty", column->name);
-    }
+    if (column->cell == TOOL_CELL_MAYBE && tool_csv_missing(text)) return CALOMU_OK;
+    if (!*text) return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is empty", column->name);
     end = tool_csv_parse(text, value);
+    if (end && *end == ',')
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is '%.40s', which has a decimal comma: "
+                             "write points (R: write.csv, not write.csv2; pandas: decimal='.'; "
+                             "here: tr ',;' '.,')", column->name, text);
+    if (end && *end == ';' && csv->geant4)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is '%.40s', several numbers: GEANT4's "
+                             "vector columns are not read; fill one row per hit", column->name,
+                             text);
     if (!end || *end)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is '%.40s', which is not a number",
                              column->name, text);
@@ -227,47 +432,107 @@ static calomu_status tool_csv_value(tool_csv *csv, const tool_column *column, co
     return CALOMU_OK;
 }
 
-/* Empty lines may end a file, but no row may come behind them. */
-static calomu_status tool_csv_only_empty(tool_csv *csv)
+/* Empty lines and comments may end a file, but no row may come behind them. */
+static calomu_status tool_csv_only_empty(tool_csv *csv, const char *line)
 {
     uint64_t first = csv->line;
     calomu_status status;
     size_t length;
-    char *line;
+    char *next, begin = *line;
+    int class_line = strncmp(line, "#class ", 7) == 0;
     for (;;) {
-        status = tool_csv_line_text(csv, &line, &length);
-        if (status != CALOMU_OK || !line) return status;
-        if (length == 0) continue;
+        status = tool_csv_line_text(csv, &next, &length);
+        if (status != CALOMU_OK || !next) return status;
+        if (length == 0 || *next == '#') continue;
         csv->line = first;
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "the line is empty, but the file goes on");
+        if (class_line)
+            return tool_csv_fail(csv, CALOMU_EFORMAT, "the header of a second file; to join the "
+                                 "files of GEANT4's threads: { cat FIRST; grep -hv '^#' OTHERS; } "
+                                 "| ... -");
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "the line is %s, but the file goes on",
+                             begin ? "a comment" : "empty");
     }
+}
+
+/* The first row shows what stands between fields if it is not what stands between the names
+   (numpy.savetxt), and whether there is one field more, in quotes: row names, as R's write.table
+   writes them. */
+static calomu_status tool_csv_learn(tool_csv *csv, const char *line)
+{
+    static const char marks[] = { ',', ';', '\t', ' ' };
+    char *field[TOOL_CSV_FIELDS], *copy = malloc(strlen(line) + 1);
+    size_t i;
+    int n, at = -1;
+    if (!copy) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
+    csv->first = csv->line;
+    memcpy(copy, line, strlen(line) + 1);
+    n = tool_csv_cut(copy, csv->mark, field);
+    csv->row_names = n == csv->fields + 1 && *line == '"';
+    for (i = 0; n == 1 && csv->fields > 1 && i < sizeof marks; i++) {
+        memcpy(copy, line, strlen(line) + 1);
+        if (tool_csv_cut(copy, marks[i], field) == csv->fields) at = (int)i;
+    }
+    if (at >= 0) csv->mark = marks[at];
+    free(copy);
+    return CALOMU_OK;
+}
+
+static calomu_status tool_csv_misfit(const tool_csv *csv, int n)
+{
+    if (n == TOOL_CUT_QUOTE)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "a quote has no end in this line, or is followed "
+                             "by something else");
+    return tool_csv_fail(csv, CALOMU_EFORMAT, "the line has %d fields, but the header has %d%s",
+                         n < 0 ? TOOL_CSV_FIELDS + 1 : n, csv->fields + csv->row_names,
+                         n == csv->fields + 1 && csv->line == csv->first
+                             ? "; if the first is a row name of R: row.names = FALSE" : "");
 }
 
 calomu_status tool_csv_next(tool_csv *csv, double *value, int *more)
 {
     char *line, *field[TOOL_CSV_FIELDS];
     size_t length = 0;
-    int i, n;
+    int i, n, k;
     calomu_status status = tool_csv_line_text(csv, &line, &length);
     *more = 0;
     if (status != CALOMU_OK || !line) return status;
-    if (length == 0) return tool_csv_only_empty(csv);
-    n = tool_csv_cut(line, field);
-    if (n != csv->fields)
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "the line has %d fields, but the header has %d",
-                             n < 0 ? TOOL_CSV_FIELDS + 1 : n, csv->fields);
+    while (!csv->first && line && *line == '#' && status == CALOMU_OK)
+        status = tool_csv_line_text(csv, &line, &length);
+    if (status != CALOMU_OK || !line) return status;
+    if (length == 0 || *line == '#') return tool_csv_only_empty(csv, line);
+    if (!csv->first) status = tool_csv_learn(csv, line);
+    if (status != CALOMU_OK) return status;
+    n = tool_csv_cut(line, csv->mark, field);
+    if (n != csv->fields + csv->row_names) return tool_csv_misfit(csv, n);
     for (i = 0; i < csv->n; i++) {
         csv->text[i] = "";
         value[i] = (double)calomu_absent();
     }
-    for (i = 0; i < n; i++) {
-        if (csv->place[i] < 0) continue;
-        csv->text[csv->place[i]] = field[i];
-        status = tool_csv_value(csv, &csv->column[csv->place[i]], field[i], &value[csv->place[i]]);
+    for (i = 0; i < csv->fields; i++) {
+        k = csv->place[i];
+        if (k < 0) continue;
+        csv->text[k] = field[i + csv->row_names];
+        status = tool_csv_value(csv, &csv->column[k], csv->text[k], &value[k]);
         if (status != CALOMU_OK) return status;
     }
     *more = 1;
     return CALOMU_OK;
+}
+
+size_t tool_csv_first(const tool_csv *csv) { return (size_t)csv->first; }
+
+/* 1 if the text is a whole number that was rounded when it was written: 1.23457e+06, the six digits
+   of C++ streams and GEANT4's csv.  Tools that keep all digits use an exponent only where it is
+   shorter (R: 1e+05, 1.2e+08) or behind digits enough (numpy: 1.234567000000000000e+06). */
+static int tool_csv_rounded(const tool_csv *csv, const char *text)
+{
+    const char *point = strchr(text, '.'), *e = strpbrk(text, "eE");
+    double exponent;
+    long digits;
+    if (!e || !calomu_parse(e + 1, &exponent)) return 0;
+    digits = point ? (long)(e - point) - 1 : 0;
+    return (double)digits < exponent
+           && (csv->geant4 || (digits > 0 && (double)digits >= exponent - 5));
 }
 
 calomu_status tool_csv_whole(const tool_csv *csv, int column, double value, uint64_t low,
@@ -276,19 +541,66 @@ calomu_status tool_csv_whole(const tool_csv *csv, int column, double value, uint
     const char *name = csv->column[column].name, *text = csv->text[column];
     /* Above 2^53 a double may already be another number than the text. */
     if (!(value >= (double)low && value <= (double)high && value <= 9007199254740992.0))
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, but must be from %llu to %llu",
-                             name, text, (unsigned long long)low, (unsigned long long)high);
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, but must be from %llu to %llu%s",
+                             name, text, (unsigned long long)low, (unsigned long long)high,
+                             value == (double)high + 1 ? "; do numbers begin with 1 here?" : "");
     *out = (uint64_t)value;
+    if (tool_csv_rounded(csv, text))
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s: rounded to %s, so that it may be "
+                             "another number; write all digits%s", name, text,
+                             "the digits shown", csv->geant4
+                                 ? " (GEANT4: an integer column, CreateNtupleIColumn)" : "");
     if ((double)*out != value)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, which is not a whole number",
                              name, text);
     return CALOMU_OK;
 }
 
+/* ---------------------------------------------------------------- other names */
+
+/* One pair NAME=OTHER into the column that `usual` calls NAME; OTHER is - for one that is not
+   there, if its values may be unknown. */
+static calomu_status tool_column_rename(tool_column *columns, const tool_column *usual, int n,
+                                        const char *option, char *at)
+{
+    const char *names[TOOL_CSV_FIELDS], *near;
+    char *other = strchr(at, '=');
+    int i;
+    if (!other || other == at || !other[1])
+        return tool_misuse("--%s: '%.40s' must be NAME=COLUMN", option, at);
+    *other++ = 0;
+    for (i = 0; i < n; i++) {
+        names[i] = usual[i].name;
+        if (strcmp(at, usual[i].name) != 0) continue;
+        columns[i].name = other;
+        columns[i].optional = strcmp(other, "-") == 0;
+        if (columns[i].optional && usual[i].cell != TOOL_CELL_MAYBE)
+            return tool_misuse("--%s: '%s' must be there", option, at);
+        return CALOMU_OK;
+    }
+    near = tool_nearest(at, names, (size_t)n);
+    return tool_misuse("--%s: no column '%.40s'%s%s%s", option, at, near ? "; did you mean '" : "",
+                       near ? near : "", near ? "'?" : "");
+}
+
+calomu_status tool_columns_rename(tool_column *columns, const tool_column *usual, int n,
+                                  const char *option, char *text)
+{
+    calomu_status status = CALOMU_OK;
+    char *next;
+    for (; text && status == CALOMU_OK; text = next) {
+        next = strchr(text, ',');
+        if (next) *next++ = 0;
+        status = tool_column_rename(columns, usual, n, option, text);
+    }
+    return status;
+}
+
 /* ---------------------------------------------------------------- open and close */
 
 static calomu_status tool_csv_start(tool_csv *csv, const char *path)
 {
+    calomu_status status;
     struct stat about;
     int standard = strcmp(path, "-") == 0;
     size_t size = strlen(path) + 32;
@@ -300,10 +612,20 @@ static calomu_status tool_csv_start(tool_csv *csv, const char *path)
     if (csv->fd < 0) return tool_fail(CALOMU_EIO, "%s: cannot open: %s", path, strerror(errno));
     if (fstat(csv->fd, &about) == 0 && S_ISDIR(about.st_mode))
         return tool_fail(CALOMU_EIO, "%s: cannot read: it is a directory", csv->path);
-    return tool_csv_header(csv);
+    do
+        status = tool_csv_fill(csv);
+    while (status == CALOMU_OK && !csv->end && csv->to < 8);
+    if (status == CALOMU_OK) status = tool_csv_kind(csv);
+    return status == CALOMU_OK ? tool_csv_header(csv) : status;
 }
 
 calomu_status tool_csv_open(const char *path, const tool_column *columns, int n, tool_csv **csv)
+{
+    return tool_csv_open_as(path, columns, n, NULL, csv);
+}
+
+calomu_status tool_csv_open_as(const char *path, const tool_column *columns, int n,
+                               const char *option, tool_csv **csv)
 {
     calomu_status status;
     *csv = calloc(1, sizeof **csv);
@@ -311,6 +633,7 @@ calomu_status tool_csv_open(const char *path, const tool_column *columns, int n,
     (*csv)->fd = -1;
     (*csv)->column = columns;
     (*csv)->n = n;
+    (*csv)->option = option;
     status = tool_csv_start(*csv, path);
     if (status != CALOMU_OK) {
         tool_csv_close(*csv);

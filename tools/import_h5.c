@@ -1,6 +1,6 @@
 /* import_h5.c - the program calomu-import-h5: HDF5 files of muons to one data file (.cmu).
 
-   Three layouts (what makes a layout known in brackets):
+   Four layouts (what makes a layout known in brackets; import.md describes them for users):
      geant4    [event_offset]  event_offset (n+1), cell and energy per hit, e_true, x, y, charge;
                attributes energy_unit, shape, pitch_mm, origin_mm, field_T of the root group
      foldfile  [meta_data, fold_0 ...]  the authors' public files: fold_i/inputs (n,28) features,
@@ -8,6 +8,8 @@
                event, channel, z, x, y; JSON texts in meta_data
      perfile   [E]  the authors' files per ROOT file: E (n,1,nz,nx,ny) or (n,nz,nx,ny), y (n,),
                JSON text meta
+     table     [hits, default_ntuples]  a row per hit and a row per muon, as records, as groups of
+               columns, by pandas or by GEANT4's analysis manager; rows.c makes muons of them
 
    Two processes.  libhdf5 is known to crash on damaged files, so everything that touches it runs in
    a child (sections 2 to 6), which sends muons through a pipe; the parent (section 7) never calls
@@ -17,6 +19,7 @@
 
    Sections: 2 pipe, 3 LZF, 4 JSON, 5 HDF5, 6 layouts, 7 parent, 8 command line.  */
 #include "calomu_tool.h"
+#include "rows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,6 +27,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -33,8 +37,10 @@
 
 /* ---------------------------------------------------------------- 2 pipe */
 
-typedef enum layout { LAYOUT_AUTO, LAYOUT_GEANT4, LAYOUT_FOLDFILE, LAYOUT_PERFILE } layout;
-static const char *const layout_names[] = { "auto", "geant4", "foldfile", "perfile" };
+typedef enum layout {
+    LAYOUT_AUTO, LAYOUT_GEANT4, LAYOUT_FOLDFILE, LAYOUT_PERFILE, LAYOUT_TABLE
+} layout;
+static const char *const layout_names[] = { "auto", "geant4", "foldfile", "perfile", "table" };
 
 enum { UNIT_GEV, UNIT_MEV, UNIT_UNSAID };
 
@@ -47,6 +53,12 @@ enum {
 #define CHUNK_MOST ((hsize_t)64 << 20)      /* bytes of a chunk; h5py makes 1 MiB at most */
 #define PACKED_MOST 2000                    /* deflate packs 1032:1 at most, LZF 88:1 */
 
+/* What helps with files that only other programs can read, for messages; a test runs it. */
+#define WAY_OUT "python3 tools/h5_plain.py IN OUT"
+#define TRANSPOSED "; R and MATLAB store arrays with the order of the axes reversed: write t(x), " \
+    "aperm(x)"
+#define OTHER_FILE "no file is opened because a file says so; to make one of both: " WAY_OUT
+
 typedef struct order {                 /* what the command line asks for */
     const char *path[4096];
     int paths;
@@ -55,6 +67,9 @@ typedef struct order {                 /* what the command line asks for */
     int fold;                        /* -1: all */
     uint64_t first, count;           /* count UINT64_MAX: all */
     int no_charge;
+    tool_rules rules;
+    const char *table[2];            /* where hits and truth are; NULL: where they usually are */
+    const char *columns[2];          /* their columns' names; NULL: the usual ones */
     calomu_geometry geometry;
     int geometry_given;
 } order;
@@ -79,10 +94,13 @@ typedef struct reader {              /* the child */
     const order *job;
     const char *path;                /* of the file at hand */
     int file;                        /* its number */
+    int delivering;                  /* 0: looking at all files first */
     FILE *pipe;
     calomu *c;
-    calomu_hit *hits;                /* of the muon at hand */
+    tool_cell_row *rows;             /* of the muon at hand, and what they become */
+    calomu_hit *hits;
     size_t room;
+    char words[160], advice[300];    /* of libhdf5's last failure, and what to do about it */
 } reader;
 
 static void reader_send(reader *r, const packet *p, const void *bytes, size_t n)
@@ -296,12 +314,18 @@ static int json_find(const char *s, const char *member, const char **found)
 
 /* ---------------------------------------------------------------- 5 HDF5 */
 
-typedef struct set {                 /* an open dataset */
-    char name[80];
+enum { NAME_MOST = 200, DEEP_MOST = 4 };
+
+typedef struct set {                 /* an open dataset, or a member of its records */
+    char name[NAME_MOST];
+    char member[64];                 /* ""; of records (compound): which of their numbers */
     hid_t id;
     int rank;
     hsize_t size[RANK_MOST];         /* extents */
     hsize_t chunk[RANK_MOST];        /* 1 where not chunked */
+    int real;                        /* 1: numbers with a point */
+    char type[16];                   /* "uint16", "float32" */
+    double counts;                   /* whole numbers from 0 to this are exact in the type */
 } set;
 
 /* What an extent looks like, for messages: "(6, 589896)". */
@@ -317,15 +341,57 @@ static const char *shape_text(const set *d, char text[128])
     return text;
 }
 
-static void stop_at(reader *r, const set *d, const char *text)
+static void stop_at(reader *r, const set *d, const char *format, ...) TOOL_PRINTF(3, 4)
 #ifdef __GNUC__
     __attribute__((noreturn))
 #endif
     ;
-static void stop_at(reader *r, const set *d, const char *text)
+static void stop_at(reader *r, const set *d, const char *format, ...)
 {
-    char shape[128];
-    stop(r, CALOMU_EFORMAT, "%s: /%s %s: %s", r->path, d->name, shape_text(d, shape), text);
+    char shape[128], text[500];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    stop(r, CALOMU_EFORMAT, "%s: /%s%s%s %s: %s", r->path, d->name, d->member[0] ? " " : "",
+         d->member, shape_text(d, shape), text);
+}
+
+/* The library's words for its last failure: what it noted first, where it went wrong.  To be asked
+   before any other call of the library, which forgets them. */
+static herr_t words_add(unsigned n, const H5E_error2_t *error, void *user)
+{
+    reader *r = user;
+    if (n == 0) (void)snprintf(r->words, sizeof r->words, "%s", error->desc ? error->desc : "");
+    return 0;
+}
+
+static const char *words(reader *r)
+{
+    r->words[0] = 0;
+    (void)H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, words_add, r);
+    return r->words;
+}
+
+/* What to do about them. */
+static const char *advice(reader *r)
+{
+    unsigned major = 0, minor = 0, release = 0;
+    (void)H5get_libversion(&major, &minor, &release);
+    (void)snprintf(r->advice, sizeof r->advice, "the file is damaged or truncated");
+    if (strstr(r->words, "version"))
+        (void)snprintf(r->advice, sizeof r->advice, "the file is newer than this libhdf5 %u.%u.%u, "
+                       "or damaged; if it is newer (h5py's libver='latest' with HDF5 2), write it "
+                       "with libver=('earliest', 'v110'), or " WAY_OUT " with the Python that "
+                       "wrote it", major, minor, release);
+    else if (strstr(r->words, "h5clear") || strstr(r->words, "already open"))
+        (void)snprintf(r->advice, sizeof r->advice, "a program is writing it, or was killed while "
+                       "it did; if none has it open, take a copy, clear the mark there (h5clear "
+                       "-s COPY) and read the copy");
+    else if (strstr(r->words, "truncated"))
+        (void)snprintf(r->advice, sizeof r->advice, "the file is truncated: its writer was killed, "
+                       "or copying ended early");
+    return r->advice;
 }
 
 /* A file is read by itself: no link leads into another file, whoever wrote it. */
@@ -336,22 +402,73 @@ static herr_t no_other_file(const char *parent, const char *group, const char *f
     return -1;
 }
 
-/* 1 if the file has this link and it leads somewhere. */
+/* Stops for a link that leads nowhere, and says where it would have led. */
+static void stop_link(reader *r, hid_t file, const char *name, const H5L_info_t *link)
+{
+    char value[512];
+    const char *other = NULL, *object = NULL;
+    if (link->type == H5L_TYPE_HARD)
+        stop(r, CALOMU_EFORMAT, "%s: /%s cannot be followed: the file is damaged", r->path, name);
+    memset(value, 0, sizeof value);
+    if (link->u.val_size >= sizeof value
+        || H5Lget_val(file, name, value, sizeof value - 1, H5P_DEFAULT) < 0)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is a link that cannot be read", r->path, name);
+    if (link->type == H5L_TYPE_SOFT)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is a link to '%.150s', which leads nowhere in this file",
+             r->path, name, value);
+    if (link->type == H5L_TYPE_EXTERNAL
+        && H5Lunpack_elink_val(value, link->u.val_size, NULL, &other, &object) >= 0)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is a link to '%.100s' in another file, '%.100s'; "
+             OTHER_FILE, r->path, name, object, other);
+    stop(r, CALOMU_EFORMAT, "%s: /%s is a link of a kind that is not known here", r->path, name);
+}
+
+/* 1 if the file has this object, 0 if it has no link of the name.  Stops where the link is there
+   but leads nowhere, or into another file: what is there is never taken as absent. */
 static int has(reader *r, hid_t file, const char *name)
 {
     hid_t list = H5Pcreate(H5P_LINK_ACCESS);
-    int there;
+    char part[NAME_MOST];
+    H5L_info_t link;
+    size_t n;
     if (list < 0 || H5Pset_elink_cb(list, no_other_file, NULL) < 0)
         stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
-    there = H5Lexists(file, name, list) > 0 && H5Oexists_by_name(file, name, list) > 0;
+    for (n = 0; name[n]; n += name[n] == '/') {
+        n += strcspn(name + n, "/");
+        if (n >= sizeof part) stop(r, CALOMU_EUSAGE, "%s: a name too long: %s", r->path, name);
+        memcpy(part, name, n);
+        part[n] = 0;
+        if (n == 0) continue;
+        if (H5Lexists(file, part, list) <= 0) {
+            (void)H5Pclose(list);
+            return 0;
+        }
+        if (H5Lget_info(file, part, &link, list) < 0)
+            stop(r, CALOMU_EFORMAT, "%s: /%s cannot be followed: damaged", r->path, part);
+        if (H5Oexists_by_name(file, part, list) <= 0) stop_link(r, file, part, &link);
+    }
     (void)H5Pclose(list);
-    return there;
+    return 1;
+}
+
+/* The name under which people know a filter that does not come with libhdf5. */
+static const char *filter_name(H5Z_filter_t filter, const char *said)
+{
+    static const struct { int number; const char *name; } known[] = {
+        { 1, "deflate" }, { 4, "szip" }, { 305, "LZO" }, { 307, "bzip2" }, { 32001, "Blosc" },
+        { 32004, "LZ4" }, { 32008, "bitshuffle" }, { 32013, "ZFP" }, { 32015, "Zstandard" },
+        { 32017, "SZ" }, { 32026, "Blosc2" }
+    };
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].number == filter) return known[i].name;
+    return said[0] ? said : "unknown";
 }
 
 static void check_filters(reader *r, const set *d, hid_t plist, hsize_t chunk_bytes)
 {
     unsigned flags, value[8], config;
-    char name[32], text[120];
+    char name[32];
     size_t n;
     int i, filters = H5Pget_nfilters(plist);
     H5Z_filter_t filter;
@@ -362,31 +479,135 @@ static void check_filters(reader *r, const set *d, hid_t plist, hsize_t chunk_by
         filter = H5Pget_filter2(plist, (unsigned)i, &flags, &n, value, sizeof name - 1, name,
                                 &config);
         if (filter < 0) stop_at(r, d, "its filters cannot be read: the file is damaged");
-        if (H5Zfilter_avail(filter) <= 0) {
-            (void)snprintf(text, sizeof text, "packed with filter %d (%.30s), which is not there; "
-                           "repack it: h5repack -f GZIP=6", (int)filter, name);
-            stop_at(r, d, text);
-        }
+        if (H5Zfilter_avail(filter) <= 0)
+            stop_at(r, d, "packed with filter %d (%s), which is not in this libhdf5, and none is "
+                    "loaded because a file says so; repack it where the filter is: h5repack -f "
+                    "GZIP=6 IN OUT, or (hdf5plugin) " WAY_OUT, (int)filter,
+                    filter_name(filter, name));
         if (filter == LZF_FILTER && (n < 3 || value[2] != chunk_bytes))
             stop_at(r, d, "LZF filter and chunk differ in size: the file is damaged");
     }
 }
 
+/* A dataset in chunks that were not all written holds fill values in their place, which nothing
+   tells from numbers: its writer was killed, or made it longer than what it wrote. */
+static void check_chunks(reader *r, const set *d)
+{
+#if H5_VERSION_GE(1, 10, 5)
+    hid_t space = H5Dget_space(d->id);
+    hsize_t written = 0;
+    double wanted = 1;
+    int i;
+    for (i = 0; i < d->rank; i++) wanted *= ceil((double)d->size[i] / (double)d->chunk[i]);
+    if (space < 0 || H5Dget_num_chunks(d->id, space, &written) < 0)
+        stop_at(r, d, "its chunks cannot be listed: the file is damaged");
+    (void)H5Sclose(space);
+    if ((double)written < wanted)
+        stop_at(r, d, "%.0f of its %.0f chunks were never written: was its writer killed?",
+                wanted - (double)written, wanted);
+#else
+    (void)r; (void)d;
+#endif
+}
+
+static void check_storage(reader *r, hid_t file, set *d, size_t size, int depth);
+
+/* Opens a dataset and looks at its extent and type, not at how it is stored. */
+static size_t set_look(reader *r, hid_t file, const char *name, const char *member, set *d);
+
+/* A virtual dataset shows numbers of others: they must be of this file, all the way down.  This is
+   looked at before H5Dget_space, which opens the files of a mapping without end (A23). */
+static void check_sources(reader *r, hid_t file, hid_t id, const char *shown, int depth)
+{
+    hid_t plist = H5Dget_create_plist(id), source;
+    char name[NAME_MOST], from[256];
+    size_t i, n = 0;
+    if (plist < 0) stop(r, CALOMU_EFORMAT, "%s: /%s is damaged", r->path, shown);
+    if (H5Pget_layout(plist) == H5D_VIRTUAL && (depth >= DEEP_MOST
+                                                || H5Pget_virtual_count(plist, &n) < 0))
+        stop(r, CALOMU_EFORMAT, "%s: /%s is virtual, and its sources cannot be followed", r->path,
+             shown);
+    for (i = 0; i < n; i++) {
+        if (H5Pget_virtual_filename(plist, i, from, sizeof from) < 0
+            || H5Pget_virtual_dsetname(plist, i, name, sizeof name) < 0)
+            stop(r, CALOMU_EFORMAT, "%s: /%s is virtual, and its sources cannot be read", r->path,
+                 shown);
+        if (strcmp(from, ".") != 0)
+            stop(r, CALOMU_EFORMAT, "%s: /%s is virtual: its numbers are in another file, "
+                 "'%.100s'; " OTHER_FILE, r->path, shown, from);
+        source = strlen(name) < sizeof name - 1 && has(r, file, name)
+                     ? H5Dopen2(file, name, H5P_DEFAULT) : -1;
+        if (source < 0)
+            stop(r, CALOMU_EFORMAT, "%s: /%s is virtual, and its source '%.100s' is not there",
+                 r->path, shown, name);
+        check_sources(r, file, source, name, depth + 1);
+        (void)H5Dclose(source);
+    }
+    (void)H5Pclose(plist);
+}
+
+/* Each number of a virtual dataset must have a source: for those without, and for sources that are
+   too short, the library would make up fill values. */
+static void check_virtual(reader *r, hid_t file, const set *d, hid_t plist, int depth)
+{
+    char name[NAME_MOST];
+    hsize_t start[RANK_MOST], end[RANK_MOST];
+    size_t i, n = 0, size;
+    double numbers = 1, shown = 0, held;
+    hssize_t points;
+    hid_t space, source;
+    set s;
+    int k, fits;
+    for (k = 0; k < d->rank; k++) numbers *= (double)d->size[k];
+    (void)H5Pget_virtual_count(plist, &n);
+    for (i = 0; i < n; i++, (void)H5Sclose(space), (void)H5Sclose(source), (void)H5Dclose(s.id)) {
+        (void)H5Pget_virtual_dsetname(plist, i, name, sizeof name);
+        size = set_look(r, file, name, NULL, &s);
+        check_storage(r, file, &s, size, depth + 1);
+        space = H5Pget_virtual_vspace(plist, i);
+        source = H5Pget_virtual_srcspace(plist, i);
+        points = H5Sget_select_npoints(space);
+        fits = points >= 0;
+        if (H5Sget_select_type(source) == H5S_SEL_ALL) {
+            for (k = 0, held = 1; k < s.rank; k++) held *= (double)s.size[k];
+            fits = fits && (double)points == held;
+        } else {
+            fits = fits && H5Sget_simple_extent_ndims(source) == s.rank
+                   && H5Sget_select_npoints(source) == points
+                   && H5Sget_select_bounds(source, start, end) >= 0;
+            for (k = 0; fits && k < s.rank; k++) fits = end[k] < s.size[k];
+        }
+        if (!fits)
+            stop_at(r, d, "virtual: its source '%.100s' does not hold all that is shown, or has no "
+                    "end; if the numbers are right: " WAY_OUT, name);
+        shown += (double)points;
+    }
+    if (shown != numbers)
+        stop_at(r, d, "virtual: %.0f of its %.0f numbers have no source", numbers - shown, numbers);
+}
+
 /* Layout on disk: no chunk too large for memory, no other file, and no more numbers than the bytes
    stored can hold, so that a false extent is found now and not after hours of zeros. */
-static void check_storage(reader *r, set *d, size_t size)
+static void check_storage(reader *r, hid_t file, set *d, size_t size, int depth)
 {
     hid_t plist = H5Dget_create_plist(d->id);
     H5D_layout_t kind = plist < 0 ? H5D_LAYOUT_ERROR : H5Pget_layout(plist);
-    hsize_t stored = H5Dget_storage_size(d->id), chunk_bytes = size;
+    hsize_t stored = kind == H5D_VIRTUAL ? 0 : H5Dget_storage_size(d->id), chunk_bytes = size;
     double numbers = 1, most = (double)stored;
+    char other[128];
+    off_t at;
+    hsize_t bytes;
     int i;
     for (i = 0; i < RANK_MOST; i++) d->chunk[i] = 1;
     for (i = 0; i < d->rank; i++) numbers *= (double)d->size[i];
-    if (kind != H5D_COMPACT && kind != H5D_CONTIGUOUS && kind != H5D_CHUNKED)
-        stop_at(r, d, "stored in a way that is not supported (virtual, or damaged)");
-    if (kind == H5D_CONTIGUOUS && H5Pget_external_count(plist) != 0)
-        stop_at(r, d, "its numbers are in another file");
+    if (kind == H5D_VIRTUAL) check_virtual(r, file, d, plist, depth);
+    else if (kind != H5D_COMPACT && kind != H5D_CONTIGUOUS && kind != H5D_CHUNKED)
+        stop_at(r, d, "stored in a way that is not known here, or damaged");
+    if (kind == H5D_CONTIGUOUS && H5Pget_external_count(plist) != 0) {
+        memset(other, 0, sizeof other);
+        (void)H5Pget_external(plist, 0, sizeof other - 1, other, &at, &bytes);
+        stop_at(r, d, "its numbers are in another file, '%s'; " OTHER_FILE, other);
+    }
     if (kind == H5D_CHUNKED) {
         if (H5Pget_chunk(plist, RANK_MOST, d->chunk) != d->rank)
             stop_at(r, d, "its chunks cannot be read: the file is damaged");
@@ -398,36 +619,82 @@ static void check_storage(reader *r, set *d, size_t size)
         check_filters(r, d, plist, chunk_bytes);
         most *= PACKED_MOST;
     }
-    if (numbers * (double)size > most)
+    if (kind != H5D_VIRTUAL && numbers * (double)size > most)
         stop_at(r, d, "more numbers than the file holds bytes for: damaged or never filled");
+    if (kind == H5D_CHUNKED) check_chunks(r, d);
     (void)H5Pclose(plist);
 }
 
-/* Opens a dataset of numbers; `whole`: of whole numbers. */
-static void set_open(reader *r, hid_t file, const char *name, int whole, set *d)
+/* What the type of numbers can hold; 0: it is no type of numbers. */
+static int set_type(set *d, hid_t type)
 {
-    hid_t list = H5Pcreate(H5P_DATASET_ACCESS), type, space;
-    H5T_class_t kind;
+    size_t sign, exponent, exponent_bits, mantissa, bits = 0;
+    unsigned width = (unsigned)(8 * H5Tget_size(type));
+    H5T_class_t kind = H5Tget_class(type);
+    if (kind != H5T_INTEGER && kind != H5T_FLOAT) return 0;
+    d->real = kind == H5T_FLOAT;
+    if (d->real && H5Tget_fields(type, &sign, &exponent, &exponent_bits, &mantissa, &bits) < 0)
+        return 0;
+    if (!d->real) bits = H5Tget_precision(type) - (H5Tget_sign(type) == H5T_SGN_2 ? 1 : 0);
+    /* A float has one bit more than it stores, and counts up to all of its bits and one. */
+    d->counts = d->real ? ldexp(1, (int)bits + 1) : ldexp(1, (int)bits) - 1;
+    (void)snprintf(d->type, sizeof d->type, "%s%u",
+                   d->real ? "float" : H5Tget_sign(type) == H5T_SGN_2 ? "int" : "uint", width);
+    return 1;
+}
+
+static size_t set_look(reader *r, hid_t file, const char *name, const char *member, set *d)
+{
+    hid_t list = H5Pcreate(H5P_DATASET_ACCESS), type, space, part = -1;
+    int which;
+    size_t size;
     memset(d, 0, sizeof *d);
-    (void)snprintf(d->name, sizeof d->name, "%s", name);
-    if (!has(r, file, name)) stop(r, CALOMU_EFORMAT, "%s: no dataset /%s in it", r->path, name);
+    (void)snprintf(d->name, sizeof d->name, "%s", name + (*name == '/'));
+    if (member) (void)snprintf(d->member, sizeof d->member, "%s", member);
+    if (!has(r, file, name)) stop(r, CALOMU_EFORMAT, "%s: no dataset /%s in it", r->path, d->name);
     if (list < 0 || H5Pset_elink_cb(list, no_other_file, NULL) < 0
         || H5Pset_chunk_cache(list, 12421, (size_t)CHUNK_MOST, 1.0) < 0)
         stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
     d->id = H5Dopen2(file, name, list);
-    if (d->id < 0) stop(r, CALOMU_EFORMAT, "%s: /%s is no dataset, or damaged", r->path, name);
+    if (d->id < 0) {
+        (void)words(r);
+        stop(r, CALOMU_EFORMAT, "%s: /%s is no dataset, or cannot be opened (libhdf5: %s): %s",
+             r->path, d->name, r->words, advice(r));
+    }
     type = H5Dget_type(d->id);
+    check_sources(r, file, d->id, d->name, 0);
     space = H5Dget_space(d->id);
-    kind = type < 0 ? H5T_NO_CLASS : H5Tget_class(type);
-    if (kind != H5T_INTEGER && (whole || kind != H5T_FLOAT))
-        stop(r, CALOMU_EFORMAT, "%s: /%s holds no %snumbers", r->path, name, whole ? "whole " : "");
+    if (member && type >= 0 && (which = H5Tget_member_index(type, member)) >= 0)
+        part = H5Tget_member_type(type, (unsigned)which);
+    if (type < 0 || !set_type(d, member ? part : type))
+        stop(r, CALOMU_EFORMAT, "%s: /%s%s%s holds no numbers", r->path, d->name,
+             member ? " " : "", d->member);
     d->rank = space < 0 ? -1 : H5Sget_simple_extent_ndims(space);
     if (d->rank < 1 || d->rank > RANK_MOST || H5Sget_simple_extent_dims(space, d->size, NULL) < 0)
-        stop(r, CALOMU_EFORMAT, "%s: /%s has %d dimensions, or is damaged", r->path, name, d->rank);
-    check_storage(r, d, H5Tget_size(type));
+        stop(r, CALOMU_EFORMAT, "%s: /%s has %d dimensions, or is damaged", r->path, d->name,
+             d->rank);
+    size = H5Tget_size(type);
+    if (part >= 0) (void)H5Tclose(part);
     (void)H5Tclose(type);
     (void)H5Sclose(space);
     (void)H5Pclose(list);
+    return size;
+}
+
+/* Opens a dataset of numbers. */
+static void set_open(reader *r, hid_t file, const char *name, set *d)
+{
+    size_t size = set_look(r, file, name, NULL, d);
+    check_storage(r, file, d, size, 0);
+}
+
+/* Refuses a type that cannot hold numbers up to `most`: larger ones have wrapped or were rounded
+   when they were written, and nothing in the file tells. */
+static void set_counts(reader *r, const set *d, double most, const char *what)
+{
+    if (most > d->counts)
+        stop_at(r, d, "its type %s cannot count the %s up to %.0f, which would wrap or be rounded; "
+                "write it as %s", d->type, what, most, most < 4294967296.0 ? "uint32" : "int64");
 }
 
 /* A window that slides along one axis of a dataset: element i are the `per` values at position i of
@@ -454,6 +721,11 @@ static void view_open(reader *r, const set *d, int axis, int row, hid_t memory_t
     v->axis = axis;
     v->memory_type = memory_type;
     v->size = H5Tget_size(memory_type);
+    if (d->member[0]) {
+        v->memory_type = H5Tcreate(H5T_COMPOUND, v->size);
+        if (v->memory_type < 0 || H5Tinsert(v->memory_type, d->member, 0, memory_type) < 0)
+            stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
+    }
     v->length = d->size[axis];
     v->per = 1;
     for (i = 0; i < d->rank; i++) {
@@ -473,8 +745,15 @@ static void view_open(reader *r, const set *d, int axis, int row, hid_t memory_t
     v->bytes = take(r, (size_t)v->window * v->per, v->size);
 }
 
+/* The same for whole numbers, which are read by whole_at or number_at, whatever their type. */
+static void view_numbers(reader *r, const set *d, int axis, int row, view *v)
+{
+    view_open(r, d, axis, row, d->real ? H5T_NATIVE_DOUBLE : H5T_NATIVE_INT64, v);
+}
+
 static void view_close(view *v)
 {
+    if (v->d.member[0]) (void)H5Tclose(v->memory_type);
     free(v->bytes);
     v->bytes = NULL;
 }
@@ -483,7 +762,6 @@ static void view_load(view *v, uint64_t i)
 {
     hsize_t n;
     hid_t file = H5Dget_space(v->d.id), memory;
-    char text[100];
     if (i >= v->length) stop_at(v->r, &v->d, "too short: the file is inconsistent");
     v->first = i - i % v->window;
     v->here = v->length - v->first < v->window ? v->length - v->first : v->window;
@@ -495,9 +773,9 @@ static void view_load(view *v, uint64_t i)
     if (file < 0 || memory < 0
         || H5Sselect_hyperslab(file, H5S_SELECT_SET, v->start, NULL, v->count, NULL) < 0
         || H5Dread(v->d.id, v->memory_type, memory, file, H5P_DEFAULT, v->bytes) < 0) {
-        (void)snprintf(text, sizeof text, "cannot be read from %llu on: the file is damaged or "
-                       "truncated", (unsigned long long)v->first);
-        stop_at(v->r, &v->d, text);
+        (void)words(v->r);
+        stop_at(v->r, &v->d, "cannot be read from %llu on (libhdf5: %s): %s",
+                (unsigned long long)v->first, v->r->words, advice(v->r));
     }
     (void)H5Sclose(file);
     (void)H5Sclose(memory);
@@ -510,7 +788,26 @@ static const void *view_at(view *v, uint64_t i)
 }
 
 static float float_at(view *v, uint64_t i) { return *(const float *)view_at(v, i); }
-static int64_t whole_at(view *v, uint64_t i) { return *(const int64_t *)view_at(v, i); }
+
+/* Of a view of view_numbers; R marks a missing whole number by the least one of 32 bits. */
+static double number_at(view *v, uint64_t i)
+{
+    const void *x = view_at(v, i);
+    double value = v->d.real ? *(const double *)x : (double)*(const int64_t *)x;
+    if (!v->d.real && value == -2147483648.0 && strcmp(v->d.type, "int32") == 0)
+        return (double)calomu_absent();
+    return value;
+}
+
+static int64_t whole_at(view *v, uint64_t i)
+{
+    double x;
+    if (!v->d.real) return *(const int64_t *)view_at(v, i);
+    x = *(const double *)view_at(v, i);
+    if (!(fabs(x) <= 9007199254740992.0) || x != floor(x))
+        stop_at(v->r, &v->d, "%g at position %llu is no whole number", x, (unsigned long long)i);
+    return (int64_t)x;
+}
 
 /* A text of any of HDF5's kinds, from a dataset or attribute already open; NULL if it is none. */
 static char *text_read(reader *r, hid_t id, int attribute)
@@ -542,13 +839,29 @@ static char *text_read(reader *r, hid_t id, int attribute)
     return text && strlen(text) <= TEXT_MOST ? text : NULL;
 }
 
+/* Opens a dataset that is read as a whole: a text, names, one number.  In this file. */
+static hid_t plain_open(reader *r, hid_t file, const char *name)
+{
+    hid_t id = H5Dopen2(file, name, H5P_DEFAULT), plist;
+    if (id < 0) {
+        (void)words(r);
+        stop(r, CALOMU_EFORMAT, "%s: /%s is no text, or cannot be opened (libhdf5: %s): %s",
+             r->path, name, r->words, advice(r));
+    }
+    plist = H5Dget_create_plist(id);
+    if (plist < 0 || H5Pget_layout(plist) == H5D_VIRTUAL || H5Pget_external_count(plist) > 0)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is stored elsewhere; " OTHER_FILE, r->path, name);
+    (void)H5Pclose(plist);
+    return id;
+}
+
 static char *text_of_set(reader *r, hid_t file, const char *name)
 {
     hid_t id;
     char *text = NULL;
     if (!has(r, file, name)) stop(r, CALOMU_EFORMAT, "%s: no text /%s in it", r->path, name);
-    id = H5Dopen2(file, name, H5P_DEFAULT);
-    if (id >= 0) text = text_read(r, id, 0);
+    id = plain_open(r, file, name);
+    text = text_read(r, id, 0);
     if (!text) stop(r, CALOMU_EFORMAT, "%s: /%s is no text, or damaged", r->path, name);
     (void)H5Dclose(id);
     return text;
@@ -594,40 +907,65 @@ typedef struct source {              /* a file and what it says of itself */
     fold *folds;
     int n_folds;
     int column[CALOMU_FEATURES];     /* of feature i in `inputs` */
+    tool_rows rows;                  /* of the layout table */
+    char rows_name[2][NAME_MOST + 4];
+    struct stat about;               /* when it was opened */
 } source;
 
-static calomu_hit *hit_room(reader *r, size_t n)
+/* Room for the rows of a muon of n hits. */
+static tool_cell_row *row_room(reader *r, size_t n)
 {
-    calomu_hit *bigger;
-    if (n <= r->room) return r->hits;
+    tool_cell_row *bigger;
+    if (n <= r->room) return r->rows;
     n += n / 2;
     bigger = take(r, n, sizeof *bigger);
-    if (r->room) memcpy(bigger, r->hits, r->room * sizeof *bigger);
+    if (r->room) memcpy(bigger, r->rows, r->room * sizeof *bigger);
+    free(r->rows);
     free(r->hits);
-    r->hits = bigger;
+    r->rows = bigger;
+    r->hits = take(r, n, sizeof *r->hits);
     r->room = n;
     return bigger;
 }
 
-/* Energy of a hit in GeV; `where`: its number in the dataset. */
-static float hit_energy(reader *r, const source *s, const view *v, float energy, uint64_t muon)
+/* Energy of a hit in GeV. */
+static double hit_energy(reader *r, const source *s, const view *v, float energy, uint64_t muon)
 {
-    char text[120];
-    if (!(energy >= 0 && energy <= 3e38f)) {
-        (void)snprintf(text, sizeof text, "muon %llu has a hit of energy %g",
-                       (unsigned long long)muon, (double)energy);
-        stop_at(r, &v->d, text);
-    }
-    return s->mev ? (float)(energy * 1e-3) : energy;
+    const tool_rules *rules = &r->job->rules;
+    if (energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
+        stop_at(r, &v->d, "muon %llu has a hit of energy %g; --negative zero makes it 0",
+                (unsigned long long)muon, (double)energy);
+    if (!(fabsf(energy) <= 3e38f))
+        stop_at(r, &v->d, "muon %llu has a hit of energy %g", (unsigned long long)muon,
+                (double)energy);
+    return s->mev ? (double)(float)((double)energy * 1e-3) : (double)energy;
 }
 
-static void send_muon(reader *r, packet *p, size_t hits, const float *features)
+/* The n rows of a muon to hits; returns how many. */
+static size_t settle(reader *r, const view *v, size_t n, uint64_t muon)
+{
+    tool_cells_fault why = TOOL_CELLS_TWICE;
+    size_t hits = 0, bad = 0;
+    if (tool_cells_settle(&r->job->rules, r->rows, n, r->hits, &hits, &bad, &why) == CALOMU_OK)
+        return hits;
+    if (why == TOOL_CELLS_TWICE)
+        stop_at(r, &v->d, "muon %llu has cell %lu twice: hits %zu and %zu; --sum adds the hits of "
+                "a cell", (unsigned long long)muon, (unsigned long)r->rows[bad].cell,
+                r->rows[bad - 1].row, r->rows[bad].row);
+    stop_at(r, &v->d, "muon %llu has an energy %s in cell %lu%s", (unsigned long long)muon,
+            why == TOOL_CELLS_NEGATIVE ? "below 0" : "that is too large",
+            (unsigned long)r->rows[bad].cell,
+            why == TOOL_CELLS_NEGATIVE ? "; --negative zero makes it 0" : "");
+}
+
+static void send_muon(reader *r, packet *p, const calomu_hit *hit, size_t hits,
+                      const float *features)
 {
     p->kind = PACKET_MUON;
     p->n = hits;
     p->features = features != NULL;
     p->file = r->file;
-    reader_send(r, p, r->hits, hits * sizeof *r->hits);
+    reader_send(r, p, hit, hits * sizeof *hit);
     if (features && fwrite(features, sizeof *features, CALOMU_FEATURES, r->pipe) != CALOMU_FEATURES)
         _exit(CALOMU_EIO);
     alive();
@@ -635,10 +973,7 @@ static void send_muon(reader *r, packet *p, size_t hits, const float *features)
 
 static void too_many(reader *r, const view *v, uint64_t muon)
 {
-    char text[120];
-    (void)snprintf(text, sizeof text, "muon %llu has more hits than there are cells",
-                   (unsigned long long)muon);
-    stop_at(r, &v->d, text);
+    stop_at(r, &v->d, "muon %llu has more hits than there are cells", (unsigned long long)muon);
 }
 
 static uint64_t cells(const source *s)
@@ -650,19 +985,40 @@ static uint64_t cells(const source *s)
 /* The number of one value per muon, or absent: float32, finite. */
 static float truth_at(view *v, int there, uint64_t i)
 {
-    char text[100];
     float x;
     if (!there) return CALOMU_ABSENT;
     x = float_at(v, i);
-    if (!isfinite(x)) {
-        (void)snprintf(text, sizeof text, "muon %llu has the value %g", (unsigned long long)i,
-                       (double)x);
-        stop_at(v->r, &v->d, text);
-    }
+    if (!isfinite(x))
+        stop_at(v->r, &v->d, "muon %llu has the value %g", (unsigned long long)i, (double)x);
     return x;
 }
 
 /* ---- energy unit and geometry */
+
+/* The text of an attribute; NULL if there is none of the name. */
+static const char *attribute_text(reader *r, hid_t object, const char *name)
+{
+    const char *text = NULL;
+    hid_t id;
+    if (H5Aexists(object, name) <= 0) return NULL;
+    id = H5Aopen(object, name, H5P_DEFAULT);
+    if (id >= 0) text = text_read(r, id, 1);
+    if (!text) stop(r, CALOMU_EFORMAT, "%s: attribute %s is no text", r->path, name);
+    (void)H5Aclose(id);
+    return text;
+}
+
+/* The unit of the hits: energy_unit of the root group, else unit or units of what holds them. */
+static const char *unit_of(reader *r, hid_t file, hid_t energy)
+{
+    const char *unit = attribute_text(r, file, "energy_unit"), *other;
+    other = attribute_text(r, energy, "units");
+    if (!other) other = attribute_text(r, energy, "unit");
+    if (unit && other && strcmp(unit, other) != 0)
+        stop(r, CALOMU_EFORMAT, "%s: attribute energy_unit is '%.40s', that of the energies "
+             "'%.40s'", r->path, unit, other);
+    return unit ? unit : other;
+}
 
 static void settle_unit(reader *r, source *s, const char *said)
 {
@@ -713,7 +1069,7 @@ static void settle_geometry(reader *r, source *s)
     calomu_geometry *g = &s->info.geometry;
     const calomu_geometry *given = &r->job->geometry;
     double n[3], pitch[3], origin[3], field;
-    int have[4], differ = 0, i;
+    int have[4], i;
     have[0] = attribute_numbers(r, s->file, "shape", 3, n);
     have[1] = attribute_numbers(r, s->file, "pitch_mm", 3, pitch);
     have[2] = attribute_numbers(r, s->file, "origin_mm", 3, origin);
@@ -730,14 +1086,14 @@ static void settle_geometry(reader *r, source *s)
     for (i = 0; i < 3; i++) {
         if (have[1]) g->pitch[i] = pitch[i];
         if (have[2]) g->origin[i] = origin[i];
-        differ |= g->pitch[i] != given->pitch[i] || g->origin[i] != given->origin[i];
     }
     if (have[3]) g->field = field;
-    differ |= g->nz != given->nz || g->nx != given->nx || g->ny != given->ny
-              || g->field != given->field;
-    if (r->job->geometry_given && differ)
-        stop(r, CALOMU_EUSAGE, "%s: its geometry is not that of --geometry; leave it out", r->path);
     check_geometry(r, g);
+    if (!r->job->geometry_given) return;
+    if (calomu_geometry_compare(r->c, g, given) != CALOMU_OK)
+        stop(r, CALOMU_EUSAGE, "%s: its geometry is not that of --geometry (%s); leave that out",
+             r->path, calomu_message(r->c));
+    *g = *given;                     /* equal, but for what went through a float32 */
 }
 
 /* ---- geant4 */
@@ -746,26 +1102,21 @@ static void geant4_survey(reader *r, source *s)
 {
     set offset, cell, energy;
     view v;
-    char *unit = NULL, shape[128];
-    hid_t id;
-    set_open(r, s->file, "event_offset", 1, &offset);
-    set_open(r, s->file, "cell", 1, &cell);
-    set_open(r, s->file, "energy", 0, &energy);
-    if (H5Aexists(s->file, "energy_unit") > 0) {
-        id = H5Aopen(s->file, "energy_unit", H5P_DEFAULT);
-        unit = id < 0 ? NULL : text_read(r, id, 1);
-        if (!unit) stop(r, CALOMU_EFORMAT, "%s: attribute energy_unit is no text", r->path);
-        (void)H5Aclose(id);
-    }
-    settle_unit(r, s, unit);
+    char shape[128];
+    set_open(r, s->file, "event_offset", &offset);
+    set_open(r, s->file, "cell", &cell);
+    set_open(r, s->file, "energy", &energy);
+    settle_unit(r, s, unit_of(r, s->file, energy.id));
     settle_geometry(r, s);
     if (offset.rank != 1 || offset.size[0] < 1) stop_at(r, &offset, "must be (muons + 1,)");
     if (cell.rank != 1) stop_at(r, &cell, "must be (hits,)");
     if (energy.rank != 1 || energy.size[0] != cell.size[0])
         stop(r, CALOMU_EFORMAT, "%s: /energy must have the shape of /cell, %s", r->path,
              shape_text(&cell, shape));
+    set_counts(r, &offset, (double)cell.size[0], "hits");
+    set_counts(r, &cell, (double)cells(s) - 1, "cells");
     s->muons = offset.size[0] - 1;
-    view_open(r, &offset, 0, -1, H5T_NATIVE_INT64, &v);
+    view_numbers(r, &offset, 0, -1, &v);
     if (whole_at(&v, 0) != 0) stop_at(r, &offset, "must begin with 0");
     if (whole_at(&v, s->muons) < 0 || (uint64_t)whole_at(&v, s->muons) != cell.size[0])
         stop_at(r, &offset, "must end with the number of hits");
@@ -779,33 +1130,62 @@ static void geant4_survey(reader *r, source *s)
 static int truth_open(reader *r, const source *s, const char *name, view *v)
 {
     set d;
+    int axis;
     if (!has(r, s->file, name)) return 0;
-    set_open(r, s->file, name, 0, &d);
-    if (!(d.rank == 1 || (d.rank == 2 && d.size[1] == 1)) || d.size[0] != s->muons)
-        stop_at(r, &d, "must be one number per muon");
-    view_open(r, &d, 0, -1, H5T_NATIVE_FLOAT, v);
+    set_open(r, s->file, name, &d);
+    axis = d.rank == 2 && d.size[0] == 1;    /* R and MATLAB write a column as a row */
+    if (!(d.rank == 1 || (d.rank == 2 && d.size[!axis] == 1)) || d.size[axis] != s->muons)
+        stop_at(r, &d, "must be one number per muon, of %llu", (unsigned long long)s->muons);
+    view_open(r, &d, axis, -1, H5T_NATIVE_FLOAT, v);
     return 1;
 }
 
-static void geant4_muon(reader *r, const source *s, view *cell, view *energy, int64_t from,
-                        int64_t to, uint64_t muon)
+static size_t geant4_muon(reader *r, const source *s, view *cell, view *energy, int64_t from,
+                          int64_t to, uint64_t muon)
 {
     uint64_t i, n = (uint64_t)(to - from), most = cells(s);
-    calomu_hit *hit;
-    char text[120];
+    tool_cell_row *row;
     int64_t c;
-    if (n > most) too_many(r, cell, muon);
-    hit = hit_room(r, (size_t)n);
+    if (n > most && !r->job->rules.sum) too_many(r, cell, muon);
+    row = row_room(r, (size_t)n);
     for (i = 0; i < n; i++) {
         c = whole_at(cell, (uint64_t)from + i);
-        if (c < 0 || (uint64_t)c >= most) {
-            (void)snprintf(text, sizeof text, "muon %llu has a hit in cell %lld of %llu",
-                           (unsigned long long)muon, (long long)c, (unsigned long long)most);
-            stop_at(r, &cell->d, text);
-        }
-        hit[i].cell = (uint32_t)c;
-        hit[i].energy = hit_energy(r, s, energy, float_at(energy, (uint64_t)from + i), muon);
+        if (c < 0 || (uint64_t)c >= most)
+            stop_at(r, &cell->d, "muon %llu has a hit in cell %lld of %llu",
+                    (unsigned long long)muon, (long long)c, (unsigned long long)most);
+        row[i].cell = (uint32_t)c;
+        row[i].energy = hit_energy(r, s, energy, float_at(energy, (uint64_t)from + i), muon);
+        row[i].row = (size_t)((uint64_t)from + i);
     }
+    return settle(r, cell, (size_t)n, muon);
+}
+
+typedef struct twin {
+    const char *wanted;
+    char found[64];
+} twin;
+
+static herr_t twin_find(hid_t group, const char *name, const H5L_info_t *info, void *user)
+{
+    twin *t = user;
+    (void)group;
+    (void)info;
+    if (strcasecmp(name, t->wanted) == 0) (void)snprintf(t->found, sizeof t->found, "%s", name);
+    return 0;
+}
+
+/* Says that truth of this name is absent; under a name that differs by capitals only it is not. */
+static void absent(reader *r, hid_t group, const char *name)
+{
+    twin t;
+    memset(&t, 0, sizeof t);
+    t.wanted = name;
+    if (H5Literate(group, H5_INDEX_NAME, H5_ITER_INC, NULL, twin_find, &t) < 0)
+        stop(r, CALOMU_EFORMAT, "%s: its contents cannot be listed: damaged", r->path);
+    if (t.found[0])
+        stop(r, CALOMU_EFORMAT, "%s: no '%s', but '%s': rename it (h5py: f.move('%s', '%s'))",
+             r->path, name, t.found, t.found, name);
+    note(r, "%s: no %s: absent in the data file", r->path, name);
 }
 
 static void geant4_deliver(reader *r, source *s, uint64_t low, uint64_t high)
@@ -816,17 +1196,21 @@ static void geant4_deliver(reader *r, source *s, uint64_t low, uint64_t high)
     int there[4], i;
     int64_t from, to;
     uint64_t muon;
+    size_t n;
     packet p;
     memset(&p, 0, sizeof p);
-    set_open(r, s->file, "event_offset", 1, &d);
-    view_open(r, &d, 0, -1, H5T_NATIVE_INT64, &offset);
-    set_open(r, s->file, "cell", 1, &d);
-    view_open(r, &d, 0, -1, H5T_NATIVE_INT64, &cell);
-    set_open(r, s->file, "energy", 0, &d);
+    set_open(r, s->file, "event_offset", &d);
+    view_numbers(r, &d, 0, -1, &offset);
+    set_open(r, s->file, "cell", &d);
+    view_numbers(r, &d, 0, -1, &cell);
+    set_open(r, s->file, "energy", &d);
     view_open(r, &d, 0, -1, H5T_NATIVE_FLOAT, &energy);
     for (i = 0; i < 4; i++) {
         there[i] = i == 3 && r->job->no_charge ? 0 : truth_open(r, s, name[i], &truth[i]);
-        if (!there[i]) note(r, "%s: no %s: absent in the data file", r->path, name[i]);
+        if (i == 3 && r->job->no_charge)
+            note(r, "%s: no charge: absent in the data file", r->path);
+        else if (!there[i])
+            absent(r, s->file, name[i]);
     }
     if (there[1] != there[2])
         stop(r, CALOMU_EFORMAT, "%s: has only one of /x and /y", r->path);
@@ -835,7 +1219,7 @@ static void geant4_deliver(reader *r, source *s, uint64_t low, uint64_t high)
         to = whole_at(&offset, muon + 1);
         if (from < 0 || to < from || (uint64_t)to > cell.length)
             stop_at(r, &offset.d, "must not fall, nor pass the number of hits");
-        geant4_muon(r, s, &cell, &energy, from, to, muon);
+        n = geant4_muon(r, s, &cell, &energy, from, to, muon);
         p.energy = truth_at(&truth[0], there[0], muon);
         p.x = truth_at(&truth[1], there[1], muon);
         p.y = truth_at(&truth[2], there[2], muon);
@@ -843,7 +1227,7 @@ static void geant4_deliver(reader *r, source *s, uint64_t low, uint64_t high)
         if (there[3] && p.charge != 1 && p.charge != -1)
             stop_at(r, &truth[3].d, "a charge that is not +1 or -1; for files that keep something "
                     "else there: --no-charge");
-        send_muon(r, &p, (size_t)(to - from), NULL);
+        send_muon(r, &p, r->hits, n, NULL);
     }
 }
 
@@ -974,17 +1358,23 @@ static void fold_survey(reader *r, source *s)
     fold_matrix(r, s);
     for (i = 0; i < s->n_folds; i++) {
         fold_name(&s->folds[i], "targets", name);
-        set_open(r, s->file, name, 0, &targets);
+        set_open(r, s->file, name, &targets);
         if (!(targets.rank == 1 || (targets.rank == 2 && targets.size[1] == 1)))
             stop_at(r, &targets, "must be (muons, 1) or (muons,)");
         fold_name(&s->folds[i], "inputs", name);
-        set_open(r, s->file, name, 0, &inputs);
+        set_open(r, s->file, name, &inputs);
         if (inputs.rank != 2 || inputs.size[0] != targets.size[0]
             || inputs.size[1] != CALOMU_FEATURES)
-            stop_at(r, &inputs, "must be (muons, 28), with as many muons as targets has");
+            stop_at(r, &inputs, "must be (muons, 28), with as many muons as targets has%s",
+                    inputs.rank == 2 && inputs.size[0] == CALOMU_FEATURES ? TRANSPOSED : "");
         fold_name(&s->folds[i], "matrix_inputs", name);
-        set_open(r, s->file, name, 0, &matrix);
-        if (matrix.rank != 2 || matrix.size[0] != 6) stop_at(r, &matrix, "must be (6, hits)");
+        set_open(r, s->file, name, &matrix);
+        if (matrix.rank != 2 || matrix.size[0] != 6)
+            stop_at(r, &matrix, "must be (6, hits)%s", matrix.rank == 2 && matrix.size[1] == 6
+                                                           ? TRANSPOSED : "");
+        set_counts(r, &matrix, fmax((double)targets.size[0],
+                   fmax(s->info.geometry.nz, fmax(s->info.geometry.nx, s->info.geometry.ny))) - 1,
+                   "events and cells");
         s->folds[i].muons = targets.size[0];
         s->muons += targets.size[0];
         (void)H5Dclose(targets.id);
@@ -1000,12 +1390,9 @@ static uint32_t matrix_whole(view *row, uint64_t i, double limit)
 {
     static const char *const what[] = { "energy", "event", "channel", "z", "x", "y" };
     double value = *(const double *)view_at(row, i);
-    char text[120];
-    if (!(value >= 0 && value < limit) || value != floor(value)) {
-        (void)snprintf(text, sizeof text, "hit %llu has %s %g", (unsigned long long)i,
-                       what[row->start[0]], value);
-        stop_at(row->r, &row->d, text);
-    }
+    if (!(value >= 0 && value < limit) || value != floor(value))
+        stop_at(row->r, &row->d, "hit %llu has %s %g", (unsigned long long)i, what[row->start[0]],
+                value);
     return (uint32_t)value;
 }
 
@@ -1016,23 +1403,24 @@ static size_t fold_hits(reader *r, const source *s, view row[6], uint64_t muon, 
     const calomu_geometry *g = &s->info.geometry;
     uint64_t most = cells(s);
     uint32_t event, z, x, y;
-    calomu_hit *hit;
+    tool_cell_row *to;
     size_t n = 0;
     for (; *at < row[0].length; ++*at) {
         event = matrix_whole(&row[1], *at, muons);
         if (event > muon) break;
         if (event < muon) stop_at(r, &row[1].d, "its hits are not sorted by event");
-        if (n == most) too_many(r, &row[0], muon);
+        if (n == most && !r->job->rules.sum) too_many(r, &row[0], muon);
         (void)matrix_whole(&row[2], *at, 1);
         z = matrix_whole(&row[3], *at, g->nz);
         x = matrix_whole(&row[4], *at, g->nx);
         y = matrix_whole(&row[5], *at, g->ny);
-        hit = hit_room(r, n + 1) + n;
-        hit->cell = (z * (uint32_t)g->nx + x) * (uint32_t)g->ny + y;
-        hit->energy = hit_energy(r, s, &row[0], float_at(&row[0], *at), muon);
+        to = row_room(r, n + 1) + n;
+        to->cell = (z * (uint32_t)g->nx + x) * (uint32_t)g->ny + y;
+        to->energy = hit_energy(r, s, &row[0], float_at(&row[0], *at), muon);
+        to->row = (size_t)*at;
         n++;
     }
-    return n;
+    return settle(r, &row[0], n, muon);
 }
 
 static void fold_one(reader *r, source *s, const fold *f, uint64_t low, uint64_t high)
@@ -1048,14 +1436,14 @@ static void fold_one(reader *r, source *s, const fold *f, uint64_t low, uint64_t
     int i;
     memset(&p, 0, sizeof p);
     fold_name(f, "matrix_inputs", name);
-    set_open(r, s->file, name, 0, &d);
+    set_open(r, s->file, name, &d);
     for (i = 0; i < 6; i++)
         view_open(r, &d, 1, i, i ? H5T_NATIVE_DOUBLE : H5T_NATIVE_FLOAT, &row[i]);
     fold_name(f, "inputs", name);
-    set_open(r, s->file, name, 0, &d);
+    set_open(r, s->file, name, &d);
     view_open(r, &d, 0, -1, H5T_NATIVE_FLOAT, &inputs);
     fold_name(f, "targets", name);
-    set_open(r, s->file, name, 0, &d);
+    set_open(r, s->file, name, &d);
     view_open(r, &d, 0, -1, H5T_NATIVE_FLOAT, &targets);
     p.x = p.y = p.charge = CALOMU_ABSENT;
     for (muon = 0; muon < high; muon++) {
@@ -1067,7 +1455,7 @@ static void fold_one(reader *r, source *s, const fold *f, uint64_t low, uint64_t
             if (!isfinite(features[i])) stop_at(r, &inputs.d, "a feature is not finite");
         }
         p.energy = fabsf(truth_at(&targets, 1, muon));
-        send_muon(r, &p, n, features);
+        send_muon(r, &p, r->hits, n, features);
     }
     for (i = 0; i < 6; i++) view_close(&row[i]);
     (void)H5Dclose(row[0].d.id);
@@ -1098,9 +1486,10 @@ static void perfile_survey(reader *r, source *s)
     char *text, unit[64];
     double n[3];
     int i;
-    set_open(r, s->file, "E", 0, &d);
+    set_open(r, s->file, "E", &d);
     if (!(d.rank == 4 || (d.rank == 5 && d.size[1] == 1)))
-        stop_at(r, &d, "must be (muons, 1, nz, nx, ny) or (muons, nz, nx, ny)");
+        stop_at(r, &d, "must be (muons, 1, nz, nx, ny) or (muons, nz, nx, ny)%s",
+                d.rank == 5 && d.size[3] == 1 ? TRANSPOSED : "");
     for (i = 0; i < 3; i++) n[i] = (double)d.size[d.rank - 3 + i];
     settle_grid(r, s, n);
     s->muons = d.size[0];
@@ -1112,7 +1501,7 @@ static void perfile_survey(reader *r, source *s)
     /* The authors' energies are in GeV; the text need not say so. */
     s->unsaid = !found && r->job->unit == UNIT_UNSAID;
     settle_unit(r, s, found ? unit : s->unsaid ? "GeV" : NULL);
-    set_open(r, s->file, "y", 0, &d);
+    set_open(r, s->file, "y", &d);
     if (!(d.rank == 1 || (d.rank == 2 && d.size[1] == 1)) || d.size[0] != s->muons)
         stop_at(r, &d, "must be one number per muon of /E");
 }
@@ -1126,25 +1515,27 @@ static void perfile_deliver(reader *r, source *s, uint64_t low, uint64_t high)
     size_t n;
     packet p;
     memset(&p, 0, sizeof p);
-    set_open(r, s->file, "E", 0, &d);
+    set_open(r, s->file, "E", &d);
     view_open(r, &d, 0, -1, H5T_NATIVE_FLOAT, &energy);
-    set_open(r, s->file, "y", 0, &d);
+    set_open(r, s->file, "y", &d);
     view_open(r, &d, 0, -1, H5T_NATIVE_FLOAT, &target);
     p.x = p.y = p.charge = CALOMU_ABSENT;
-    (void)hit_room(r, (size_t)most);
+    (void)row_room(r, (size_t)most);
     for (muon = low; muon < high; muon++) {
         e = view_at(&energy, muon);
         for (i = n = 0; i < most; i++) {
             if (e[i] == 0) continue;
-            r->hits[n].cell = (uint32_t)i;
-            r->hits[n++].energy = hit_energy(r, s, &energy, e[i], muon);
+            r->rows[n].cell = (uint32_t)i;
+            r->rows[n].row = (size_t)i;
+            r->rows[n++].energy = hit_energy(r, s, &energy, e[i], muon);
         }
         p.energy = fabsf(truth_at(&target, 1, muon));
-        send_muon(r, &p, n, NULL);
+        n = settle(r, &energy, n, muon);
+        send_muon(r, &p, r->hits, n, NULL);
     }
 }
 
-/* ---- any */
+/* ---- what a file holds */
 
 typedef struct listing {
     char text[200];
@@ -1161,43 +1552,454 @@ static herr_t listing_add(hid_t group, const char *name, const H5L_info_t *info,
     if (strcmp(name, "event_offset") == 0) found = LAYOUT_GEANT4;
     else if (strcmp(name, "meta_data") == 0 || fold_number(name) >= 0) found = LAYOUT_FOLDFILE;
     else if (strcmp(name, "E") == 0) found = LAYOUT_PERFILE;
+    else if (strcmp(name, "hits") == 0 || strcmp(name, "default_ntuples") == 0)
+        found = LAYOUT_TABLE;
     if (l->layout == LAYOUT_AUTO) l->layout = found;
     if (n < 120)
         (void)snprintf(l->text + n, sizeof l->text - n, "%s%.40s", n ? ", " : "", name);
     return 0;
 }
 
-static void source_open(reader *r, const char *path, source *s)
+/* ---- table */
+
+typedef enum table_kind { TABLE_RECORDS, TABLE_COLUMNS, TABLE_GEANT4, TABLE_BLOCKS } table_kind;
+
+typedef struct table {
+    char path[NAME_MOST];
+    table_kind kind;
+    uint64_t rows;
+    int opened;                      /* columns: rows is known */
+} table;
+
+static const char *const table_word[2] = { "hits", "truth" };
+static const char *const table_option[2] = { "hits-columns", "truth-columns" };
+static const tool_column table_usual[2][5] = {
+    { { "event", TOOL_CELL_NUMBER, 0 }, { "iz", TOOL_CELL_NUMBER, 0 },
+      { "ix", TOOL_CELL_NUMBER, 0 }, { "iy", TOOL_CELL_NUMBER, 0 },
+      { "energy", TOOL_CELL_NUMBER, 0 } },
+    { { "event", TOOL_CELL_NUMBER, 0 }, { "energy", TOOL_CELL_MAYBE, 0 },
+      { "x", TOOL_CELL_MAYBE, 0 }, { "y", TOOL_CELL_MAYBE, 0 }, { "charge", TOOL_CELL_MAYBE, 0 } }
+};
+
+/* "PATH/NAME" into text; a path too long stops. */
+static void join(reader *r, const char *path, const char *name, char text[NAME_MOST])
 {
-    struct stat about;
+    int n = snprintf(text, NAME_MOST, "%s/%s", path, name);
+    if (n < 0 || n >= NAME_MOST)
+        stop(r, CALOMU_EFORMAT, "%s: a name too long: %.80s/%.80s", r->path, path, name);
+}
+
+static int has_below(reader *r, hid_t file, const char *path, const char *name)
+{
+    char text[NAME_MOST];
+    join(r, path, name, text);
+    return has(r, file, text);
+}
+
+/* Finds the table of hits (0) or truth (1), and of which kind it is; 0: there is none. */
+static int table_find(reader *r, const source *s, int which, table *t)
+{
+    const char *given = r->job->table[which];
+    char path[NAME_MOST];
+    hid_t object;
+    H5I_type_t kind;
+    memset(t, 0, sizeof *t);
+    (void)snprintf(t->path, sizeof t->path, "%s",
+                   given ? given + (*given == '/') : table_word[which]);
+    if (!has(r, s->file, t->path)) {
+        if (given) stop(r, CALOMU_EUSAGE, "%s: no table /%s in it", r->path, t->path);
+        (void)snprintf(t->path, sizeof t->path, "default_ntuples/%s", table_word[which]);
+        if (!has(r, s->file, t->path)) return 0;
+    }
+    (void)snprintf(path, sizeof path, "%s", t->path);
+    object = H5Oopen(s->file, path, H5P_DEFAULT);
+    kind = object < 0 ? H5I_BADID : H5Iget_type(object);
+    if (object >= 0) (void)H5Oclose(object);
+    if (kind != H5I_DATASET && kind != H5I_GROUP)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is no table", r->path, t->path);
+    if (kind == H5I_DATASET) return 1;
+    t->kind = TABLE_COLUMNS;
+    if (has_below(r, s->file, t->path, "table")) {
+        join(r, path, "table", t->path);
+        t->kind = TABLE_RECORDS;
+    } else if (has_below(r, s->file, t->path, "block0_items")) {
+        t->kind = TABLE_BLOCKS;
+    } else if (has_below(r, s->file, t->path, "forms")
+               && has_below(r, s->file, t->path, "columns")) {
+        t->kind = TABLE_GEANT4;
+    }
+    return 1;
+}
+
+/* Where the name stands in a list of names of fixed length, as pandas writes; -1: nowhere. */
+static int items_find(reader *r, hid_t file, const char *path, const char *name, hsize_t *n)
+{
+    hid_t id = plain_open(r, file, path), type = H5Dget_type(id), space = H5Dget_space(id);
+    size_t size, length = strlen(name);
+    char *text;
+    int at = -1, i;
+    size = H5Tget_size(type);
+    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) > 0 || size > 1024
+        || H5Sget_simple_extent_ndims(space) != 1 || H5Sget_simple_extent_dims(space, n, NULL) < 0
+        || *n > 1024)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is no list of names", r->path, path);
+    text = take(r, (size_t)*n, size);
+    memset(text, 0, (size_t)*n * size);
+    if (H5Dread(id, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, text) < 0)
+        stop(r, CALOMU_EFORMAT, "%s: /%s cannot be read: damaged", r->path, path);
+    for (i = 0; i < (int)*n && at < 0; i++)
+        if (length <= size && memcmp(text + (size_t)i * size, name, length) == 0
+            && (length == size || text[(size_t)i * size + length] == 0))
+            at = i;
+    free(text);
+    (void)H5Tclose(type);
+    (void)H5Sclose(space);
+    (void)H5Dclose(id);
+    return at;
+}
+
+/* A column of pandas' fixed format: block N holds the columns named in blockN_items. */
+static int blocks_column(reader *r, const source *s, const table *t, const char *name, view *v)
+{
+    char items[NAME_MOST], block[32];
+    hsize_t n = 0;
+    int i, at;
+    set d;
+    for (i = 0; i < 64; i++) {
+        (void)snprintf(block, sizeof block, "block%d_items", i);
+        join(r, t->path, block, items);
+        if (!has(r, s->file, items)) return 0;
+        at = items_find(r, s->file, items, name, &n);
+        if (at < 0) continue;
+        (void)snprintf(block, sizeof block, "block%d_values", i);
+        join(r, t->path, block, items);
+        set_open(r, s->file, items, &d);
+        if (d.rank != 2 || d.size[1] != n || H5Aexists(d.id, "transposed") <= 0)
+            stop_at(r, &d, "must be (rows, %llu), as pandas writes it", (unsigned long long)n);
+        view_numbers(r, &d, 0, at, v);
+        return 1;
+    }
+    return 0;
+}
+
+/* A column of GEANT4's analysis manager: a group NAME with the numbers in `pages`, which is not
+   there if there are none, and their count in `entries`, which is written last. */
+static int geant4_column(reader *r, const source *s, const char *path, view *v)
+{
+    char name[NAME_MOST];
+    uint64_t entries = 0;
+    hid_t id, space;
+    set d;
+    join(r, path, "entries", name);
+    if (!has(r, s->file, name))
+        stop(r, CALOMU_EFORMAT, "%s: /%s has no entries: was GEANT4 killed before it closed the "
+             "file?", r->path, path);
+    id = plain_open(r, s->file, name);
+    space = H5Dget_space(id);
+    if (H5Sget_simple_extent_npoints(space) != 1
+        || H5Dread(id, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, &entries) < 0)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is no number", r->path, name);
+    (void)H5Sclose(space);
+    (void)H5Dclose(id);
+    if (entries == 0) return 0;
+    join(r, path, "pages", name);
+    set_open(r, s->file, name, &d);
+    if (d.rank != 1 || d.size[0] != entries)
+        stop_at(r, &d, "must be (%llu,), as entries says", (unsigned long long)entries);
+    view_numbers(r, &d, 0, -1, v);
+    return 1;
+}
+
+static int records_column(reader *r, const source *s, const table *t, const char *name, view *v)
+{
+    hid_t id = H5Dopen2(s->file, t->path, H5P_DEFAULT), type = id < 0 ? -1 : H5Dget_type(id);
+    size_t size;
+    int at;
+    set d;
+    if (type < 0 || H5Tget_class(type) != H5T_COMPOUND)
+        stop(r, CALOMU_EFORMAT, "%s: /%s is no table (records, or a group of columns)", r->path,
+             t->path);
+    at = H5Tget_member_index(type, name);
+    if (at < 0 && H5Tget_member_index(type, "values_block_0") >= 0)
+        stop(r, CALOMU_EFORMAT, "%s: /%s: pandas has put its columns together; write it with "
+             "to_hdf(..., format='table', data_columns=True)", r->path, t->path);
+    (void)H5Tclose(type);
+    (void)H5Dclose(id);
+    if (at < 0) return 0;
+    size = set_look(r, s->file, t->path, name, &d);
+    if (d.rank != 1) stop_at(r, &d, "must be (rows,)");
+    check_storage(r, s->file, &d, size, 0);
+    view_numbers(r, &d, 0, -1, v);
+    return 1;
+}
+
+/* Opens a column; 0: it is not there, or (GEANT4) has no numbers.  All have the same length. */
+static int table_column(reader *r, const source *s, table *t, const char *name, view *v)
+{
+    char path[NAME_MOST];
+    set d;
+    int there = 1, axis;
+    join(r, t->path, name, path);
+    if (t->kind == TABLE_RECORDS) there = records_column(r, s, t, name, v);
+    else if (t->kind == TABLE_BLOCKS) there = blocks_column(r, s, t, name, v);
+    else if (!has(r, s->file, path)) return 0;
+    else if (t->kind == TABLE_GEANT4) there = geant4_column(r, s, path, v);
+    else {
+        set_open(r, s->file, path, &d);
+        axis = d.rank == 2 && d.size[0] == 1;
+        if (!(d.rank == 1 || (d.rank == 2 && d.size[!axis] == 1)))
+            stop_at(r, &d, "must be (rows,)");
+        view_numbers(r, &d, axis, -1, v);
+    }
+    if (!there) return 0;
+    if (t->opened && v->length != t->rows)
+        stop_at(r, &v->d, "must have %llu rows, as the columns before it",
+                (unsigned long long)t->rows);
+    t->rows = v->length;
+    t->opened = 1;
+    return 1;
+}
+
+/* A whole number of a table: event or cell, up to `most`. */
+static uint64_t table_whole(view *v, uint64_t row, double most, const char *name)
+{
+    double x = number_at(v, row);
+    if (!(x >= 0 && x <= most) || x != floor(x))
+        stop_at(v->r, &v->d, "row %llu: '%s' is %g, but must be a whole number from 0 to %.0f",
+                (unsigned long long)row, name, x, most);
+    if (v->d.real && x >= v->d.counts)
+        stop_at(v->r, &v->d, "row %llu: '%s' is %.0f, which %s does not tell from its neighbours; "
+                "write it as int64", (unsigned long long)row, name, x, v->d.type);
+    return (uint64_t)x;
+}
+
+/* The number of an event.  One that is the largest of its type may be any larger one: numpy wraps
+   behind it, and HDF5 stops there (70000 becomes 65535 in uint16). */
+static uint64_t table_event(view *v, uint64_t row)
+{
+    uint64_t event = table_whole(v, row, 9007199254740991.0, "event");
+    if (!v->d.real && (double)event == v->d.counts)
+        stop_at(v->r, &v->d, "row %llu: 'event' is %llu, the largest that %s holds: larger ones "
+                "would have wrapped or been cut to it; write it as int64", (unsigned long long)row,
+                (unsigned long long)event, v->d.type);
+    return event;
+}
+
+/* Opens the columns of a table, under the names that the options give them. */
+static void table_open(reader *r, const source *s, int which, table *t, view v[5], int there[5])
+{
+    tool_column column[5];
+    const char *text = r->job->columns[which];
+    char *copy = text ? take(r, strlen(text) + 1, 1) : NULL;
+    int i;
+    if (copy) memcpy(copy, text, strlen(text) + 1);
+    memcpy(column, table_usual[which], sizeof column);
+    (void)tool_columns_rename(column, table_usual[which], 5, table_option[which], copy);
+    for (i = 0; i < 5; i++) {
+        there[i] = !column[i].optional && table_column(r, s, t, column[i].name, &v[i]);
+        if (there[i] || column[i].optional
+            || (t->kind == TABLE_GEANT4 && has_below(r, s->file, t->path, column[i].name)))
+            continue;
+        stop(r, CALOMU_EFORMAT, "%s: /%s has no column '%s'; --%s %s=NAME says which it is%s",
+             r->path, t->path, column[i].name, table_option[which], table_usual[which][i].name,
+             table_usual[which][i].cell == TOOL_CELL_MAYBE ? ", - that there is none" : "");
+    }
+    free(copy);
+}
+
+static void table_say(reader *r, const source *s, calomu_status status)
+{
+    if (status != CALOMU_OK) stop(r, status, "%s", s->rows.message);
+}
+
+static void table_truth(reader *r, source *s)
+{
+    table t;
+    view v[5];
     listing l;
-    memset(s, 0, sizeof *s);
+    double value[4];
+    uint64_t row, event;
+    int there[5], i;
+    if (!table_find(r, s, 1, &t)) {
+        memset(&l, 0, sizeof l);
+        (void)H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l);
+        if (!r->delivering) note(r, "%s: no table /truth: absent in the data file; it holds: %s (--truth names a "
+             "table)", r->path, l.text);
+        return;
+    }
+    (void)snprintf(s->rows_name[1], sizeof s->rows_name[1], "/%s", t.path);
+    s->rows.name[TOOL_ROWS_TRUTH] = s->rows_name[1];
+    table_open(r, s, 1, &t, v, there);
+    for (row = 0; row < t.rows; row++) {
+        event = table_event(&v[0], row);
+        for (i = 0; i < 4; i++)
+            value[i] = there[i + 1] ? number_at(&v[i + 1], row) : (double)calomu_absent();
+        table_say(r, s, tool_rows_truth(&s->rows, TOOL_ROWS_TRUTH, event, value));
+    }
+    for (i = 0; i < 5; i++)
+        if (there[i]) view_close(&v[i]);
+    table_say(r, s, tool_rows_number(&s->rows, TOOL_ROWS_TRUTH));
+}
+
+static void table_hit(reader *r, source *s, view v[5], uint64_t row, uint64_t event)
+{
+    const calomu_geometry *g = &s->info.geometry;
+    const tool_rules *rules = &r->job->rules;
+    uint64_t z = table_whole(&v[1], row, g->nz - 1, "iz");
+    uint64_t x = table_whole(&v[2], row, g->nx - 1, "ix");
+    uint64_t y = table_whole(&v[3], row, g->ny - 1, "iy");
+    double energy = number_at(&v[4], row);
+    if (!(fabs(energy) <= 3e38))
+        stop_at(r, &v[4].d, "row %llu: the energy is %g", (unsigned long long)row, energy);
+    if (energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
+        stop_at(r, &v[4].d, "row %llu: the energy is negative: %g; --negative zero makes it 0",
+                (unsigned long long)row, energy);
+    table_say(r, s, tool_rows_hit(&s->rows, event,
+              (uint32_t)((z * (uint64_t)g->nx + x) * (uint64_t)g->ny + y),
+              s->mev ? energy * 1e-3 : energy));
+}
+
+static void table_hits(reader *r, source *s, table *t)
+{
+    const calomu_geometry *g = &s->info.geometry;
+    view v[5];
+    uint64_t row, event;
+    int there[5], i;
+    table_open(r, s, 0, t, v, there);
+    if (t->rows == 0) return;
+    if (s->rows.event && s->rows.n_muons)
+        set_counts(r, &v[0].d, (double)s->rows.event[s->rows.n_muons - 1], "events of truth");
+    set_counts(r, &v[1].d, g->nz - 1, "cells");
+    set_counts(r, &v[2].d, g->nx - 1, "cells");
+    set_counts(r, &v[3].d, g->ny - 1, "cells");
+    for (row = 0; row < t->rows; row++) {
+        event = table_event(&v[0], row);
+        table_hit(r, s, v, row, event);
+    }
+    for (i = 0; i < 5; i++) view_close(&v[i]);
+}
+
+/* The whole table is read now: which muons there are is not known before. */
+static void table_survey(reader *r, source *s)
+{
+    hid_t object;
+    table t;
+    if (!table_find(r, s, 0, &t)) stop(r, CALOMU_EFORMAT, "%s: no table /hits in it", r->path);
+    object = H5Oopen(s->file, t.path, H5P_DEFAULT);
+    if (object < 0) stop(r, CALOMU_EFORMAT, "%s: /%s cannot be opened", r->path, t.path);
+    settle_unit(r, s, unit_of(r, s->file, object));
+    (void)H5Oclose(object);
+    settle_geometry(r, s);
+    s->rows.rules = r->job->rules;
+    s->rows.geometry = s->info.geometry;
+    s->rows.row_word = "row";
+    (void)snprintf(s->rows_name[0], sizeof s->rows_name[0], "/%s", t.path);
+    s->rows.name[TOOL_ROWS_HITS] = s->rows_name[0];
+    table_truth(r, s);
+    table_hits(r, s, &t);
+    table_say(r, s, tool_rows_finish(&s->rows));
+    s->muons = s->rows.n_muons;
+}
+
+static void table_deliver(reader *r, source *s, uint64_t low, uint64_t high)
+{
+    char remark[300];
+    calomu_event event;
+    uint64_t muon;
+    packet p;
+    memset(&p, 0, sizeof p);
+    if (tool_rows_remark(&s->rows, remark)) note(r, "%s: %s", r->path, remark);
+    if (r->job->no_charge) note(r, "%s: no charge: absent in the data file", r->path);
+    for (muon = low; muon < high; muon++) {
+        table_say(r, s, tool_rows_muon(&s->rows, (size_t)muon, &event));
+        p.energy = event.energy;
+        p.x = event.x;
+        p.y = event.y;
+        p.charge = r->job->no_charge ? CALOMU_ABSENT : event.charge;
+        send_muon(r, &p, event.hits, event.n_hits, NULL);
+    }
+}
+
+/* ---- any */
+
+/* errno in the library's words "..., errno = 11, ..."; 0: not there. */
+static int words_errno(const reader *r)
+{
+    const char *at = strstr(r->words, "errno = ");
+    return at ? atoi(at + 8) : 0;
+}
+
+/* Opens a file.  The library locks it, against programs that write it; where a file system has no
+   locks (many shared ones), it is read without: that it did not change is looked at in the end. */
+static hid_t file_open(reader *r, const char *path)
+{
+    hid_t list = H5Pcreate(H5P_FILE_ACCESS), file = H5Fopen(path, H5F_ACC_RDONLY, list);
+    int error;
+    if (file < 0) {
+        (void)words(r);
+        error = words_errno(r);
+        if (strstr(r->words, "lock")
+            && (error == EAGAIN || error == EACCES || error == EWOULDBLOCK))
+            stop(r, CALOMU_EIO, "%s: another program has it open for writing (libhdf5: %s): let it "
+                 "close the file first (h5py: f.close(), in notebooks too)", path, r->words);
+#if H5_VERSION_GE(1, 10, 7)
+        if (strstr(r->words, "lock") && H5Pset_file_locking(list, 0, 1) >= 0) {
+            char why[160];
+            (void)snprintf(why, sizeof why, "%s", r->words);
+            file = H5Fopen(path, H5F_ACC_RDONLY, list);
+            if (file < 0) (void)words(r);
+            else if (!r->delivering) note(r, "%s: read without a lock (libhdf5: %s)", path, why);
+        }
+#endif
+    }
+    (void)H5Pclose(list);
+    if (file < 0)
+        stop(r, CALOMU_EFORMAT, "%s: cannot be opened (libhdf5: %s): %s", path, r->words,
+             advice(r));
+    return file;
+}
+
+static void source_layout(reader *r, source *s)
+{
+    listing l;
     memset(&l, 0, sizeof l);
-    r->path = path;
-    alive();
-    if (stat(path, &about) != 0) stop(r, CALOMU_EIO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(about.st_mode)) stop(r, CALOMU_EFORMAT, "%s: not a regular file", path);
-    if (access(path, R_OK) != 0) stop(r, CALOMU_EIO, "%s: %s", path, strerror(errno));
-    if (H5Fis_hdf5(path) <= 0) stop(r, CALOMU_EFORMAT, "%s: not an HDF5 file", path);
-    s->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    if (s->file < 0)
-        stop(r, CALOMU_EFORMAT, "%s: cannot be opened: the file is damaged or truncated", path);
     s->layout = (layout)r->job->layout;
+    if (s->layout == LAYOUT_AUTO && (r->job->table[0] || r->job->table[1]))
+        s->layout = LAYOUT_TABLE;
     if (s->layout == LAYOUT_AUTO) {
-        if (H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l) < 0)
-            stop(r, CALOMU_EFORMAT, "%s: its contents cannot be listed: damaged", path);
+        if (H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l) < 0) {
+            (void)words(r);
+            stop(r, CALOMU_EFORMAT, "%s: its contents cannot be listed (libhdf5: %s): %s", r->path,
+                 r->words, advice(r));
+        }
         s->layout = l.layout;
     }
     if (s->layout == LAYOUT_AUTO)
-        stop(r, CALOMU_EFORMAT, "%s: none of the layouts geant4, foldfile, perfile; it holds: %s",
-             path, l.text[0] ? l.text : "nothing");
+        stop(r, CALOMU_EFORMAT, "%s: none of the layouts geant4, foldfile, perfile, table; it "
+             "holds: %s; --hits names a table", r->path, l.text[0] ? l.text : "nothing");
     if (r->job->fold >= 0 && s->layout != LAYOUT_FOLDFILE)
-        stop(r, CALOMU_EUSAGE, "%s: --fold is for the layout foldfile; this is %s", path,
+        stop(r, CALOMU_EUSAGE, "%s: --fold is for the layout foldfile; this is %s", r->path,
              layout_names[s->layout]);
+}
+
+static void source_open(reader *r, const char *path, source *s)
+{
+    memset(s, 0, sizeof *s);
+    r->path = path;
+    alive();
+    if (stat(path, &s->about) != 0) stop(r, CALOMU_EIO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(s->about.st_mode)) stop(r, CALOMU_EFORMAT, "%s: not a regular file", path);
+    if (access(path, R_OK) != 0) stop(r, CALOMU_EIO, "%s: %s", path, strerror(errno));
+    if (H5Fis_hdf5(path) <= 0)
+        stop(r, CALOMU_EFORMAT, "%s: not an HDF5 file, or its writer was killed before it wrote "
+             "the head", path);
+    s->file = file_open(r, path);
+    source_layout(r, s);
     s->info.feature_options = calomu_feature_options_default();
     if (s->layout == LAYOUT_GEANT4) geant4_survey(r, s);
     else if (s->layout == LAYOUT_FOLDFILE) fold_survey(r, s);
-    else perfile_survey(r, s);
+    else if (s->layout == LAYOUT_PERFILE) perfile_survey(r, s);
+    else table_survey(r, s);
 }
 
 static void source_describe(reader *r, const source *s)
@@ -1214,35 +2016,40 @@ static void source_describe(reader *r, const source *s)
          equal ? " of equal size" : " of different sizes");
 }
 
-static void source_close(source *s)
+static void source_close(reader *r, source *s)
 {
+    struct stat now;
+    if (stat(r->path, &now) != 0 || now.st_size != s->about.st_size
+        || now.st_mtime != s->about.st_mtime || now.st_ino != s->about.st_ino)
+        stop(r, CALOMU_EIO, "%s: the file changed while it was read", r->path);
     (void)H5Fclose(s->file);
     free(s->folds);
+    tool_rows_free(&s->rows);
 }
 
-static int same_info(const calomu_data_info *a, const calomu_data_info *b)
+/* NULL, or how two files differ that are to be one. */
+static const char *unlike(reader *r, const calomu_data_info *a, const calomu_data_info *b)
 {
-    const calomu_geometry *g = &a->geometry, *h = &b->geometry;
-    int same = g->nz == h->nz && g->nx == h->nx && g->ny == h->ny && g->field == h->field
-               && a->features == b->features
-               && a->feature_options.convention == b->feature_options.convention;
-    int i;
-    for (i = 0; i < 3; i++)
-        same = same && g->pitch[i] == h->pitch[i] && g->origin[i] == h->origin[i];
-    return same;
+    if (calomu_geometry_compare(r->c, &a->geometry, &b->geometry) != CALOMU_OK)
+        return calomu_message(r->c);
+    return a->features == b->features
+           && a->feature_options.convention == b->feature_options.convention ? NULL
+               : "one has features, the other not";
 }
 
 static void source_deliver(reader *r, source *s, uint64_t low, uint64_t high)
 {
     if (s->layout == LAYOUT_GEANT4) geant4_deliver(r, s, low, high);
     else if (s->layout == LAYOUT_FOLDFILE) fold_deliver(r, s, low, high);
-    else perfile_deliver(r, s, low, high);
+    else if (s->layout == LAYOUT_PERFILE) perfile_deliver(r, s, low, high);
+    else table_deliver(r, s, low, high);
 }
 
 /* Looks at all files first, so that what does not fit together is said before work is done. */
 static void reader_run(reader *r)
 {
     const order *job = r->job;
+    const char *how;
     source s;
     packet p;
     uint64_t total = 0, begin = 0, end, low, high;
@@ -1252,12 +2059,13 @@ static void reader_run(reader *r)
     for (i = 0; i < job->paths; i++) {
         source_open(r, job->path[i], &s);
         source_describe(r, &s);
-        if (i > 0 && !same_info(&s.info, &p.info))
-            stop(r, CALOMU_EFORMAT, "%s: its geometry or features are not those of %s", r->path,
-                 job->path[0]);
-        p.info = s.info;
+        how = i > 0 ? unlike(r, &s.info, &p.info) : NULL;
+        if (how)
+            stop(r, CALOMU_EFORMAT, "%s: its geometry or features are not those of %s: %s", r->path,
+                 job->path[0], how);
+        if (i == 0) p.info = s.info;
         total += s.muons;
-        source_close(&s);
+        source_close(r, &s);
     }
     if (job->first > total || (job->count != UINT64_MAX && job->count > total - job->first))
         stop(r, CALOMU_EUSAGE, "--first and --count go past the end: there are %llu muons",
@@ -1265,6 +2073,7 @@ static void reader_run(reader *r)
     high = job->count == UINT64_MAX ? total : job->first + job->count;
     p.total = high - job->first;
     reader_send(r, &p, NULL, 0);
+    r->delivering = 1;
     for (i = 0; i < job->paths; i++, begin = end) {
         r->file = i;
         source_open(r, job->path[i], &s);
@@ -1272,7 +2081,7 @@ static void reader_run(reader *r)
         low = job->first > begin ? job->first - begin : 0;
         if (end > job->first && begin < high)
             source_deliver(r, &s, low, (high < end ? high : end) - begin);
-        source_close(&s);
+        source_close(r, &s);
     }
     memset(&p, 0, sizeof p);
     p.kind = PACKET_END;
@@ -1463,12 +2272,36 @@ static calomu_status keeper_run(const order *job)
 /* ---------------------------------------------------------------- 8 command line */
 
 static const char notes[] =
-    "Layouts: geant4 (event_offset, cell, energy, e_true, x, y, charge), foldfile (the authors'\n"
-    "public files: fold_i/inputs, targets, matrix_inputs) and perfile (E, y, meta).  Several\n"
-    "files of the same geometry become one data file, in the order given.  The energy unit is\n"
-    "that of the hits; true energies are in GeV always.  Numbers of muons count from 0.\n\n"
+    "Layouts (tools/import.md has shapes, types and code that writes them):\n"
+    "  table     a row per hit in /hits: event,iz,ix,iy,energy; a row per muon in /truth:\n"
+    "            event,energy,x,y,charge; as records (h5py, PyTables, R), as groups of columns,\n"
+    "            by pandas, or as ntuples of GEANT4 (/default_ntuples/hits and truth)\n"
+    "  geant4    event_offset (muons+1,), cell and energy (hits,), e_true, x, y, charge (muons,)\n"
+    "  perfile   E (muons,1,nz,nx,ny), y (muons,), the JSON text meta\n"
+    "  foldfile  fold_i/inputs (muons,28), targets (muons,1), matrix_inputs (6,hits) with the rows\n"
+    "            energy, muon, 0, z, x, y; the JSON texts cont_feats, matrix_feats in meta_data\n"
+    "Attributes of the root group: energy_unit, and shape, pitch_mm, origin_mm, field_T (table,\n"
+    "geant4).  Several files of the same geometry become one data file, in the order given.  The\n"
+    "energy unit is that of the hits; true energies are in GeV, lengths in mm always.  Numbers of\n"
+    "muons count from 0.\n\n"
     "Exit codes: 0 done, 2 usage, 3 bad or inconsistent file, 4 reading or writing failed,\n"
     "5 no memory.";
+
+/* Names of columns are looked at here once, so that the child finds them right. */
+static calomu_status import_columns(const order *job)
+{
+    tool_column column[5];
+    calomu_status status = CALOMU_OK;
+    char *copy;
+    int i;
+    for (i = 0; i < 2 && status == CALOMU_OK; i++) {
+        copy = job->columns[i] ? strdup(job->columns[i]) : NULL;
+        memcpy(column, table_usual[i], sizeof column);
+        status = tool_columns_rename(column, table_usual[i], 5, table_option[i], copy);
+        free(copy);
+    }
+    return status;
+}
 
 static int import(order *job, int argc, char **argv)
 {
@@ -1482,7 +2315,7 @@ static int import(order *job, int argc, char **argv)
           .file = TOOL_WRITES,
           .help = "data file to write", .needed = 1 },
         { .name = "layout", .type = TOOL_CHOICE, .target = &job->layout,
-          .value = "auto|geant4|foldfile|perfile", .help = "layout of the files" },
+          .value = "auto|geant4|foldfile|perfile|table", .help = "layout of the files" },
         { .name = "energy-unit", .type = TOOL_CHOICE, .target = &job->unit, .value = "GeV|MeV",
           .help = "unit of the hits, where the files do not say it", .preset = "" },
         { .name = "geometry", .type = TOOL_GEOMETRY, .target = &job->geometry,
@@ -1496,6 +2329,16 @@ static int import(order *job, int argc, char **argv)
           .help = "number of the first muon" },
         { .name = "count", .type = TOOL_U64, .target = &job->count, .value = "N",
           .help = "how many muons", .preset = "all" },
+        TOOL_OPTIONS_CELLS(job->rules),
+        { .name = "hits", .type = TOOL_STRING, .target = &job->table[0], .value = "PATH",
+          .help = "where in the file the table of hits is",
+          .preset = "/hits or /default_ntuples/hits" },
+        { .name = "truth", .type = TOOL_STRING, .target = &job->table[1], .value = "PATH",
+          .help = "where in the file the table of truth is",
+          .preset = "/truth or /default_ntuples/truth" },
+        TOOL_OPTION_COLUMNS("hits-columns", &job->columns[0], "the hits"),
+        TOOL_OPTION_COLUMNS("truth-columns", &job->columns[1], "truth"),
+        TOOL_OPTION_GAPS(job->rules),
         { .name = "no-charge", .type = TOOL_FLAG, .target = &job->no_charge,
           .help = "leave out the charge (files of showers keep something else there)" },
         { .name = NULL }
@@ -1507,6 +2350,7 @@ static int import(order *job, int argc, char **argv)
     int code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     job->geometry_given = tool_given(&usage, "geometry");
+    if (import_columns(job) != CALOMU_OK) return CALOMU_EUSAGE;
     return (int)keeper_run(job);
 }
 
