@@ -19,7 +19,7 @@ VERBS    = main options progress csv signals info import features train predict 
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
-COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
+COMMANDS = cli cli_h5 cli_plot cli_evaluate cli_model cli_train cli_bench cli_simulate cli_cuda
 SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 

@@ -98,7 +98,7 @@ typedef enum tool_type {             /* what target points at: */
     TOOL_CHOICE,                     /* int: index in value, which reads "text|authors" */
     TOOL_FLAG,                       /* int: 1 when given; takes no value */
     TOOL_GEOMETRY,                   /* calomu_geometry */
-    TOOL_PAIR                        /* double[2]: "low,high", low < high */
+    TOOL_PAIR                        /* double[2]: "low,high" or "low:high", low < high */
 } tool_type;
 
 /* One option `--name value` or `--name=value`.  The target holds the default before tool_parse;
@@ -137,6 +137,11 @@ typedef struct tool_usage {
    (printed to stdout), 2 after a usage error (one line to stderr).  `--` ends the options. */
 int tool_parse(tool_usage *usage, int argc, char **argv);
 int tool_given(const tool_usage *usage, const char *name);      /* 1: the option was given */
+/* Finite numbers with one of the characters `between` them into x[most]; how many, or -1 if the
+   text is something else or holds more.  For options with words beside numbers; two ends of a range
+   have TOOL_PAIR_BETWEEN them, everywhere. */
+int tool_numbers(const char *text, const char *between, double *x, int most);
+#define TOOL_PAIR_BETWEEN ",:"
 /* A usage error found after parsing: prints it with a hint to --help; returns CALOMU_EUSAGE. */
 calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 

@@ -163,11 +163,11 @@ static calomu_status tool_bad(const tool_option *o, const char *text, const char
     return tool_misuse("--%s %.80s: %s", o->name, text, what);
 }
 
-/* One finite number that ends at `end`, or at the end of the text; NULL if it is not there. */
-static const char *tool_number_at(const char *text, double *x)
+/* One finite number, with one of `ends` or nothing behind it; NULL if it is not there. */
+static const char *tool_number_at(const char *text, const char *ends, double *x)
 {
     const char *behind = calomu_parse(text, x);
-    if (!behind || (*behind != 0 && *behind != ',')) return NULL;
+    if (!behind || (*behind && !strchr(ends, *behind))) return NULL;
     return *x - *x == 0 ? behind : NULL;
 }
 
@@ -214,8 +214,8 @@ static calomu_status tool_read_real(const tool_option *o, const char *text)
 {
     char message[128], low[32], high[32];
     double x = 0;
-    const char *behind = tool_number_at(text, &x);
-    if (!behind || *behind) return tool_bad(o, text, "not a number");
+    const char *behind = tool_number_at(text, "", &x);
+    if (!behind) return tool_bad(o, text, "not a number");
     if ((o->low < o->high || o->low > 0) && !(x >= o->low)) {
         (void)snprintf(message, sizeof message, "must be at least %s",
                        tool_shortest(low, o->low, 0));
@@ -248,13 +248,12 @@ static calomu_status tool_read_choice(const tool_option *o, const char *text)
     return tool_bad(o, text, message);
 }
 
-/* Numbers with commas between them; how many there are, or -1. */
-static int tool_read_list(const char *text, double *x, int most)
+int tool_numbers(const char *text, const char *between, double *x, int most)
 {
     int n = 0;
     for (;;) {
         if (n == most) return -1;
-        text = tool_number_at(text, &x[n++]);
+        text = tool_number_at(text, between, &x[n++]);
         if (!text) return -1;
         if (!*text) return n;
         text++;
@@ -264,7 +263,8 @@ static int tool_read_list(const char *text, double *x, int most)
 static calomu_status tool_read_pair(const tool_option *o, const char *text)
 {
     double x[2], *pair = o->target;
-    if (tool_read_list(text, x, 2) != 2) return tool_bad(o, text, "must be two numbers low,high");
+    if (tool_numbers(text, TOOL_PAIR_BETWEEN, x, 2) != 2)
+        return tool_bad(o, text, "must be two numbers LOW,HIGH");
     if (!(x[0] < x[1])) return tool_bad(o, text, "the first number must be below the second");
     if (o->low < o->high && (!(x[0] >= o->low) || !(x[1] <= o->high)))
         return tool_bad(o, text, "out of range");
@@ -279,7 +279,7 @@ static calomu_status tool_read_geometry(const tool_option *o, const char *text)
     calomu_status status;
     calomu *c = NULL;
     double x[10];
-    int i, n = tool_read_list(text, x, 10);
+    int i, n = tool_numbers(text, ",", x, 10);
     if (n != 6 && n != 9 && n != 10)
         return tool_bad(o, text, "must be 6, 9 or 10 numbers nz,nx,ny,pz,px,py[,z0,x0,y0[,B]]");
     for (i = 0; i < 3; i++)
