@@ -73,7 +73,7 @@ check "few bins hold muons" 3 "bins" "$PROGRAM" plot --predictions few.csv --ran
 absent "failures leave nothing" x_history.csv x_history.gp x_prediction.csv x_ratio.csv
 
 # ---- gnuplot missing, failing, silent
-check "no gnuplot is no failure" 0 "no gnuplot on the PATH" \
+check "no gnuplot is no failure" 0 "to draw: gnuplot -d n_history.gp" \
     env PATH=/nonexistent "$PROGRAM" plot --history log.csv --out n
 absent "no image" n_history.svg
 mkdir fake && printf '#!/bin/sh\nexit 3\n' >fake/gnuplot && chmod +x fake/gnuplot
@@ -108,6 +108,37 @@ if [ -s "${name}_ratio.svg" ]; then pass; else fail "odd name" "no image"; fi
 absent "no command ran" pwned away/pwned
 check "PNG" 0 "wrote p_history.png" "$PROGRAM" plot --history log.csv --out p.png
 if [ "$(head -c 4 p_history.png | tail -c 3)" = PNG ]; then pass; else fail "PNG" "is none"; fi
+holds "beta as a letter, with no font of symbols" a_history.svg ">$(printf '\316\262')</tspan>"
+if grep -q Symbol a_history.svg; then fail "beta" "is a b where no font is called Symbol"; else pass; fi
+
+# ---- settings of the person, which interactive users have, are not those of our figures
+mkdir -p home/.config/gnuplot lib
+for line in "set terminal qt" "set terminal dumb" "set logscale xy" "set polar" "set xdata time" \
+    "set datafile missing '1'" "set monochrome" "set multiplot" "set table 't'" "exit" \
+    "set dashtype 2 (9,9)" "set datafile columnheaders" "set terminal svg rounded size 9,9"; do
+    for file in home/.gnuplot home/.config/gnuplot/gnuplotrc; do
+        echo "$line" >$file
+        check "$line in $file" 0 "wrote u_history.svg" env HOME="$TMP/home" \
+            XDG_CONFIG_HOME="$TMP/home/.config" "$PROGRAM" plot --history log.csv --out u
+        same "$line in $file" a_history.svg u_history.svg
+        rm -f u_history.svg $file
+    done
+done
+for variable in GNUTERM=qt GNUTERM=none GNUPLOT_LIB="$TMP/lib" GNUPLOT_FONTPATH=/none GDFONTPATH=/none \
+    LC_ALL=C LC_ALL=de_DE.UTF-8 LC_ALL=none LANG=C.UTF-8 COLUMNS=5; do
+    check "$variable" 0 "wrote u_history.svg" env "$variable" "$PROGRAM" plot --history log.csv --out u
+    same "$variable" a_history.svg u_history.svg
+    if [ "$(wc -l <err)" -eq 1 ]; then pass; else fail "$variable" "gnuplot speaks"; fi
+    rm -f u_history.svg
+done
+# A script by hand, without -d: what changes a figure most is undone.
+for line in "set logscale xy" "set polar" "set xdata time" "set decimalsign ','" "set parametric" \
+    "set size 0.5,0.5" "unset key" "set samples 3" "set format '%x'" "set label 'x' at 1,1"; do
+    echo "$line" >home/.gnuplot
+    check "by hand, $line" 0 "" env HOME="$TMP/home" gnuplot u_history.gp
+    same "by hand, $line" a_history.svg u_history.svg
+    rm -f u_history.svg home/.gnuplot
+done
 head -n 2 log.csv >one.csv
 check "a single epoch" 0 "wrote" "$PROGRAM" plot --history one.csv --out o
 if grep -qi "warning" err; then fail "a single epoch" "gnuplot warns"; else pass; fi

@@ -115,14 +115,18 @@ static void plot_name(tool_writer *w, const plot_place *p, const char *figure,
     tool_write_format(w, "_%s.%s'", figure, extension);
 }
 
-/* What every script begins with.  height of the image; its width is 900. */
+/* What every script begins with.  height of the image; its width is 900.  reset and the decimal
+   sign, which it leaves alone, are for those who draw it again by hand without -d: gnuplot then
+   reads their ~/.gnuplot first.  No encoding is set, for in the locale C gnuplot 5.4 warns of a
+   degree sign then; Greek letters are in UTF-8, which its terminals pass on in any locale. */
 static void plot_head(tool_writer *w, const plot_place *p, const char *figure, const char *what,
                       int height)
 {
     int png = strcmp(p->format, "png") == 0;
-    tool_write_format(w, "# %s\n# Made by calomu; `gnuplot FILE.gp` draws it beside this file.\n",
+    tool_write_format(w, "# %s\n# Made by calomu; `gnuplot -d FILE.gp` draws it beside this file.\n",
                       what);
     tool_write_text(w,
+        "reset\nset decimalsign '.'\n"
         "dir = exists('ARG0') ? ARG0 : ''\n"
         "while (strlen(dir) > 0 && dir[strlen(dir):strlen(dir)] ne '/') "
         "{ dir = dir[1:strlen(dir) - 1] }\n"
@@ -466,6 +470,8 @@ static calomu_status plot_resolution_script(const plot_place *p, const plot_muon
 
 /* ---------------------------------------------------------------- gnuplot */
 
+extern char **environ;               /* POSIX has no header for it */
+
 /* The first gnuplot on the PATH, to be freed; NULL: none. */
 static char *plot_find_gnuplot(void)
 {
@@ -488,30 +494,60 @@ static char *plot_find_gnuplot(void)
     return NULL;
 }
 
-/* Runs gnuplot on one script, with nothing to read; 0, its exit status, 128 + the signal that
-   ended it, or -1 if it could not be started. */
+/* Our environment for gnuplot, to be freed; NULL: no memory.  What sets its terminal, folders or
+   fonts, and the locale, is left out: a figure depends on its script alone. */
+static char **plot_environment(void)
+{
+    static const char *const out[] = { "GNUTERM=", "GNUPLOT_", "GDFONTPATH=", "LC_", "LANG" };
+    static char plain[] = "LC_ALL=C";
+    size_t n = 0, i, k, kept = 0;
+    char **copy;
+    while (environ && environ[n]) n++;
+    copy = malloc((n + 2) * sizeof *copy);
+    if (!copy) return NULL;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < sizeof out / sizeof out[0]; k++)
+            if (strncmp(environ[i], out[k], strlen(out[k])) == 0) break;
+        if (k == sizeof out / sizeof out[0]) copy[kept++] = environ[i];
+    }
+    copy[kept++] = plain;
+    copy[kept] = NULL;
+    return copy;
+}
+
+/* In the child: gnuplot with nothing to read and, by -d, without the person's settings. */
+static void plot_exec(const char *gnuplot, char *script, char **environment)
+{
+    static char name[] = "gnuplot", defaults[] = "-d";
+    char *arguments[4];
+    int null = open("/dev/null", O_RDONLY);
+    arguments[0] = name;
+    arguments[1] = defaults;
+    arguments[2] = script;
+    arguments[3] = NULL;
+    if (null >= 0) (void)dup2(null, STDIN_FILENO);
+    (void)dup2(STDERR_FILENO, STDOUT_FILENO);
+    execve(gnuplot, arguments, environment);
+    _exit(127);
+}
+
+/* Runs gnuplot on one script; 0, its exit status, 128 + the signal that ended it, or -1 if it
+   could not be started. */
 static int plot_run(const char *gnuplot, const char *name)
 {
     const size_t size = strlen(name) + 3;
-    char *script = malloc(size);
-    int status = 0, null;
-    pid_t child;
-    if (!script) return -1;
-    /* gnuplot would run a name that begins with < as a command */
-    (void)snprintf(script, size, "%s%s", name[0] == '/' ? "" : "./", name);
-    child = fork();
-    if (child < 0) {
-        free(script);
-        return -1;
-    }
-    if (child == 0) {
-        null = open("/dev/null", O_RDONLY);
-        if (null >= 0) (void)dup2(null, STDIN_FILENO);
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO);
-        execl(gnuplot, "gnuplot", script, (char *)NULL);
-        _exit(127);
+    char *script = malloc(size), **environment = plot_environment();
+    int status = 0;
+    pid_t child = -1;
+    if (script && environment) {
+        /* gnuplot would run a name that begins with < as a command */
+        (void)snprintf(script, size, "%s%s", name[0] == '/' ? "" : "./", name);
+        child = fork();
+        if (child == 0) plot_exec(gnuplot, script, environment);
     }
     free(script);
+    free(environment);
+    if (child < 0) return -1;
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR) return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -524,7 +560,7 @@ static calomu_status plot_render(const plot_place *p, const char *const *figure,
     int i, code;
     if (!gnuplot) {
         tool_notice("no gnuplot on the PATH: wrote %d plot%s as data and script; to draw: gnuplot"
-                    " %.*s_%s.gp", n, n == 1 ? "" : "s", (int)p->length, p->prefix, figure[0]);
+                    " -d %.*s_%s.gp", n, n == 1 ? "" : "s", (int)p->length, p->prefix, figure[0]);
         return CALOMU_OK;
     }
     for (i = 0; i < n; i++) {
@@ -743,7 +779,7 @@ static void plot_history_schedule(tool_writer *w, const plot_place *p, const plo
         "unset logscale y\nset tmargin at screen 0.36\nset bmargin at screen 0.13\n"
         "set key at screen 0.5, screen 0.415 horizontal\n"
         "set format x '%g'\nset xlabel 'Epoch'\nset ylabel 'Learning rate'\n"
-        "set y2label '{/Symbol b}_1' offset -1.5\nset y2tics 0.05 nomirror\n"
+        "set y2label '\316\262_1' offset -1.5\nset y2tics 0.05 nomirror\n"
         "set yrange [*:*]\nset ytics autofreq nomirror\n");
     plot_set_range(w, "y2range", fmin(0.84, l->beta1.low), fmax(0.96, l->beta1.high));
     plot_set_range(w, "yrange", l->lr.low / 1.5, l->lr.high * 1.5);
@@ -752,7 +788,7 @@ static void plot_history_schedule(tool_writer *w, const plot_place *p, const plo
     plot_curve(w, p, "1:4", "pointtype 7 pointsize 0.5 linecolor rgb '" PLOT_BLUE
                "' title 'Learning rate', \\\n    ");
     plot_curve(w, p, "1:5 axes x1y2", "pointtype 9 pointsize 0.6 dashtype 2 linecolor rgb '"
-               PLOT_RED "' title '{/Symbol b}_1 (right)'\n");
+               PLOT_RED "' title '\316\262_1 (right)'\n");
     tool_write_text(w, "unset multiplot\n");
 }
 
@@ -969,7 +1005,7 @@ int verb_plot(int argc, char **argv)
         .options = options,
         .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution,\n"
                  "PREFIX_event, each .csv, .gp and .svg.  To draw one again, from any folder:\n"
-                 "gnuplot PREFIX_ratio.gp"
+                 "gnuplot -d PREFIX_ratio.gp (-d: without your own settings)"
     };
     memset(&j, 0, sizeof j);
     j.column = "pred";
