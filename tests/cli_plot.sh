@@ -57,6 +57,37 @@ check "plots at fixed energies" 0 "" "$PROGRAM" plot --predictions fixed.csv --o
 if [ "$(wc -l <f_ratio.csv)" -eq 12 ]; then pass; else fail "points" "not 11"; fi
 holds "a fixed energy" f_ratio.csv "4100,4100,4100,400,"
 
+# ---- single muons on grids of all sizes: round steps, two to four of them, that lie in the grid
+echo event,iz,ix,iy,energy >hits.csv
+echo 0,0,1,1,0.5 >>hits.csv
+echo 1,0,0,0,0.00002 >>hits.csv
+printf 'event,energy,x,y,charge\n0,100,,,\n1,,,,\n' >truth.csv
+# grid GEOMETRY RANGE-AND-STEP...: one line of the script for each axis
+grid()
+{
+    check "import on $1" 0 "" "$PROGRAM" import --hits hits.csv --truth truth.csv --energy-unit GeV \
+        --geometry="$1" --out grid.cmu
+    check "a muon on $1" 0 "" "$PROGRAM" plot --event grid.cmu --out g
+    for axis in x y z; do
+        shift
+        holds "$axis axis" g_event.gp "set ${axis}range [${1%%/*}]"
+        holds "$axis steps" g_event.gp "set ${axis}tics ${1#*/}"
+    done
+}
+grid 50,32,32,40.64,3.75,3.75 0:2032/1000 -60:60/50 -60:60/50
+grid 10,8,8,30,30,30 0:300/100 -120:120/100 -120:120/100
+grid 100,10,10,10,10,10 0:1000/500 -50:50/50 -50:50/50
+grid 3,64,64,2,2,2 0:6/2 -64:64/50 -64:64/50
+grid 1,16,16,10,5,5 0:10/5 -40:40/40 -40:40/40
+grid 4,5,6,0.01,0.02,0.03,123456.5,-7,0 123456.5:123456.54/0.02 -7:-6.9/0.05 0:0.18/0.05
+check "two muons" 0 "" "$PROGRAM" plot --event grid.cmu --numbers 0,1 --out g
+holds "its number" g_event.gp "set title 'Muon 0: 100 GeV'"
+holds "no truth" g_event.gp "set title 'Muon 1: energy unknown'"
+holds "the scale from 1 MeV on" g_event.gp "set cbrange [0.001:1]"
+check "cells below 1 MeV" 0 "" "$PROGRAM" plot --event grid.cmu --numbers 1 --out g
+holds "the scale of small energies" g_event.gp "set cbrange [1e-06:0.0001]"
+holds "a cell of 20 keV" g_event.csv ",1.99999995e-05"
+
 # ---- failures
 check "nothing to plot" 2 "nothing to plot" "$PROGRAM" plot --out x
 check "no prefix" 2 "--out" "$PROGRAM" plot --history log.csv
@@ -108,7 +139,7 @@ if [ -s "${name}_ratio.svg" ]; then pass; else fail "odd name" "no image"; fi
 absent "no command ran" pwned away/pwned
 check "PNG" 0 "wrote p_history.png" "$PROGRAM" plot --history log.csv --out p.png
 if [ "$(head -c 4 p_history.png | tail -c 3)" = PNG ]; then pass; else fail "PNG" "is none"; fi
-holds "beta as a letter, with no font of symbols" a_history.svg ">$(printf '\316\262')</tspan>"
+holds "beta as a letter, with no font of symbols" a_history.svg ">$(printf '\316\262\342\202\201')</tspan>"
 if grep -q Symbol a_history.svg; then fail "beta" "is a b where no font is called Symbol"; else pass; fi
 
 # ---- settings of the person, which interactive users have, are not those of our figures

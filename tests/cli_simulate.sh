@@ -192,7 +192,7 @@ rm -f .killed.cmu.*
 
 check "two muons as a picture" 0 "" "$PROGRAM" plot --event bare.cmu --numbers 3,29 --out muons
 holds "their cells" muons_event.csv "z,x,y (mm),energy (GeV)"
-holds "their energies" muons_event.gp "set title 'Muon of "
+holds "their energies" muons_event.gp "set title 'Muon 29: "
 awk -F, '/^#/ { next } NF == 0 { if (last) blocks++; last = 0; next }
          { last = 1; if (!($4 > 0.001 && $1 > 0 && $1 < 2032 && $2 > -60 && $2 < 60)) bad++ }
          END { exit bad > 0 || blocks != 2 }' muons_event.csv && pass || fail "rows of the picture"
