@@ -5,6 +5,7 @@
 LC_ALL=${CLI_LOCALE:-C}
 export LC_ALL
 . "$(dirname "$0")/cli_lib.sh"
+TESTS=$(cd "$(dirname "$0")" && pwd)
 cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" cli_evaluate
 cd "$TMP" || exit 1
 
@@ -45,5 +46,33 @@ check "below zero, simulate" 2 "from 1 to 10000 GeV" "$PROGRAM" simulate --n 1 -
     --energy -5:10
 check "one energy" 0 "" "$PROGRAM" simulate --no-library --n 1 --energy 20 --out c.cmu
 absent "nothing left" x.st x.cmu
+
+# ---- the progress line is never wider than the terminal, also after it has been resized
+PYTHON=${PYTHON:-python3}
+if $PYTHON -c 'import pty, termios' 2>/dev/null; then
+    # terminal WHAT PATTERN COLUMNS LINES COMMAND...; the pattern is of grep
+    terminal()
+    {
+        cli_what=$1 cli_pattern=$2
+        shift 2
+        $PYTHON "$TESTS/terminal.py" "$@" >out 2>err || fail "$cli_what" "$(cat out)"
+        if grep -q "$cli_pattern" out; then pass; else fail "$cli_what" "$(cat out)"; fi
+    }
+    work="$PROGRAM simulate --no-library --n 100000 --energy 100,200 --chunk 1 --out t.cmu"
+    # shellcheck disable=SC2086
+    {
+        terminal "80 columns" "\[[#.]\{24\}\]   0%  .* left$" 80 3 $work
+        terminal "narrower" "^40 simulation [[#. ]*\]*   0%  .* left$" 80,40 4 $work
+        terminal "20 columns" "^20 simulation   0%  ..$" 20 2 $work
+        terminal "2 columns" "^2 s$" 2 2 $work
+        terminal "no width" "\[[#.]\{24\}\]   0%" 0 2 $work
+        COLUMNS=30 terminal "COLUMNS" "^0 simulation   0%  [0-9:]* l" 0 2 $work
+        COLUMNS=none terminal "no number" "\[[#.]\{24\}\]   0%" 0 2 $work
+    }
+    terminal "a training" "\] .* left  epoch 1/50, loss [0-9]*$" 80 3 "$PROGRAM" train --out t.st \
+        --data "$DATA/muons.cmu" --folds 4 --batch 16 --checkpoint-minutes 9999
+else
+    skip "no pty in $PYTHON: the progress line was not looked at"
+fi
 
 cli_end

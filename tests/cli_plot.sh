@@ -65,8 +65,8 @@ printf 'event,energy,x,y,charge\n0,100,,,\n1,,,,\n' >truth.csv
 # grid GEOMETRY RANGE-AND-STEP...: one line of the script for each axis
 grid()
 {
-    check "import on $1" 0 "" "$PROGRAM" import --hits hits.csv --truth truth.csv --energy-unit GeV \
-        --geometry="$1" --out grid.cmu
+    check "import on $1" 0 "" "$PROGRAM" import --hits hits.csv --truth truth.csv \
+        --energy-unit GeV --geometry="$1" --out grid.cmu
     check "a muon on $1" 0 "" "$PROGRAM" plot --event grid.cmu --out g
     for axis in x y z; do
         shift
@@ -139,8 +139,9 @@ if [ -s "${name}_ratio.svg" ]; then pass; else fail "odd name" "no image"; fi
 absent "no command ran" pwned away/pwned
 check "PNG" 0 "wrote p_history.png" "$PROGRAM" plot --history log.csv --out p.png
 if [ "$(head -c 4 p_history.png | tail -c 3)" = PNG ]; then pass; else fail "PNG" "is none"; fi
-holds "beta as a letter, with no font of symbols" a_history.svg ">$(printf '\316\262\342\202\201')</tspan>"
-if grep -q Symbol a_history.svg; then fail "beta" "is a b where no font is called Symbol"; else pass; fi
+beta=$(printf '\316\262\342\202\201')
+holds "beta as a letter" a_history.svg ">$beta</tspan>"
+if grep -q Symbol a_history.svg; then fail "beta" "a b where no font is called Symbol"; else pass; fi
 
 # ---- settings of the person, which interactive users have, are not those of our figures
 mkdir -p home/.config/gnuplot lib
@@ -155,9 +156,10 @@ for line in "set terminal qt" "set terminal dumb" "set logscale xy" "set polar" 
         rm -f u_history.svg $file
     done
 done
-for variable in GNUTERM=qt GNUTERM=none GNUPLOT_LIB="$TMP/lib" GNUPLOT_FONTPATH=/none GDFONTPATH=/none \
-    LC_ALL=C LC_ALL=de_DE.UTF-8 LC_ALL=none LANG=C.UTF-8 COLUMNS=5; do
-    check "$variable" 0 "wrote u_history.svg" env "$variable" "$PROGRAM" plot --history log.csv --out u
+for variable in GNUTERM=qt GNUTERM=none GNUPLOT_LIB="$TMP/lib" GNUPLOT_FONTPATH=/none \
+    GDFONTPATH=/none LC_ALL=C LC_ALL=de_DE.UTF-8 LC_ALL=none LANG=C.UTF-8 COLUMNS=5; do
+    check "$variable" 0 "wrote u_history.svg" env "$variable" "$PROGRAM" plot --history log.csv \
+        --out u
     same "$variable" a_history.svg u_history.svg
     if [ "$(wc -l <err)" -eq 1 ]; then pass; else fail "$variable" "gnuplot speaks"; fi
     rm -f u_history.svg

@@ -123,8 +123,8 @@ static void plot_head(tool_writer *w, const plot_place *p, const char *figure, c
                       int height)
 {
     int png = strcmp(p->format, "png") == 0;
-    tool_write_format(w, "# %s\n# Made by calomu; `gnuplot -d FILE.gp` draws it beside this file.\n",
-                      what);
+    tool_write_format(w, "# %s\n"
+                      "# Made by calomu; `gnuplot -d FILE.gp` draws it beside this file.\n", what);
     tool_write_text(w,
         "reset\nset decimalsign '.'\n"
         "dir = exists('ARG0') ? ARG0 : ''\n"
