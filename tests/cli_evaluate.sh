@@ -11,7 +11,8 @@ cd "$TMP" || exit 1
 
 # ---- ranges: 10,500 and 10:500 are the same, whichever verb
 awk 'BEGIN { print "event,true_energy,pred"
-    for (i = 0; i < 2000; i++) print i "," 100 + 1.5 * i "," (50 + 1.2 * i) * (i % 2 ? 1.1 : 0.9) }' \
+    for (i = 0; i < 2000; i++)
+        print i "," 100 + 1.5 * i "," (50 + 1.2 * i) * (0.8 + 0.4 * (i * 7919 % 1000) / 1000) }' \
     >broad.csv
 check "a comma" 0 "" "$PROGRAM" evaluate broad.csv --range 200,3000
 mv out comma
@@ -46,6 +47,73 @@ check "below zero, simulate" 2 "from 1 to 10000 GeV" "$PROGRAM" simulate --n 1 -
     --energy -5:10
 check "one energy" 0 "" "$PROGRAM" simulate --no-library --n 1 --energy 20 --out c.cmu
 absent "nothing left" x.st x.cmu
+
+# ---- the table: errors, and at most 79 columns whatever the numbers are
+check "errors" 0 "+-: standard deviation over 200 resamplings" "$PROGRAM" evaluate broad.csv \
+    --csv table.csv
+if grep -q '^mean improvement (MI) [0-9.]* +- [0-9.]* points$' out; then pass; else fail "MI"; fi
+if grep -q '^worst combined resolution [0-9.]* +- [0-9.]*%$' out; then pass; else fail "worst"; fi
+if grep -q '^295\.\.490  .* [0-9.]* +- [0-9.]* .* [0-9.]* +- [0-9.]*$' out
+then pass; else fail "a bin" "$(cat out)"; fi
+holds "columns" table.csv "calorimeter,tracker,combined,calorimeter_error,combined_error"
+if awk -F, 'NR > 1 && $5 && !($11 > 0 && $11 < $8 && $12 > 0 && $12 < $10) { bad = 1 }
+    END { exit bad || NR != 21 }' table.csv; then pass; else fail "errors in the CSV"; fi
+if grep -q '^3805,4000,.*,0,.*,,$' table.csv; then pass; else fail "an empty bin"; fi
+mv out first
+for threads in 1 2 5; do
+    check "$threads threads" 0 "" "$PROGRAM" evaluate broad.csv --threads $threads
+    same "$threads threads" first out
+done
+(head -n 1 broad.csv; tail -n +2 broad.csv | sort -t, -k3n) >sorted.csv
+check "another order" 0 "" "$PROGRAM" evaluate sorted.csv --csv sorted_table.csv
+cut -d, -f11,12 table.csv >a
+cut -d, -f11,12 sorted_table.csv >b
+# the line's last digits, from sums in the order of the rows, enter through the centre alone
+same "errors in another order" a b
+check "another seed" 0 "" "$PROGRAM" evaluate broad.csv --seed 5
+if cmp -s first out; then fail "another seed" "the same errors"; else pass; fi
+check "without errors" 0 "" "$PROGRAM" evaluate broad.csv --errors 0 --csv plain.csv
+if grep -q 'MI.*+-\|%.*+-\|resamplings' out; then fail "without errors" "$(cat out)"; else pass; fi
+if [ "$(cut -d, -f1-10 table.csv | cksum)" = "$(cut -d, -f1-10 plain.csv | cksum)" ]
+then pass; else fail "errors change nothing else" "$(diff table.csv plain.csv)"; fi
+if grep -qv ',,$\|combined_error' plain.csv; then fail "empty columns"; else pass; fi
+check "a fit to others" 0 "+-: standard" "$PROGRAM" evaluate sorted.csv --fit broad.csv
+awk 'BEGIN { print "true_energy,pred"; for (i = 0; i < 4; i++) print 500 "," i * 90 + 1
+    for (i = 0; i < 4; i++) print 600 "," i * 80 + 30 }' >flat.csv
+check "no errors beside a line that may fall" 0 "no errors: in some of the 200 resamplings" \
+    "$PROGRAM" evaluate flat.csv --points
+if grep -q '%.*+-' out; then fail "no errors" "$(cat out)"; else pass; fi
+
+# narrow WHAT ARGUMENT...: no line of the table is longer than 79
+narrow()
+{
+    cli_what=$1
+    shift
+    check "$cli_what" 0 "mean improvement" "$PROGRAM" evaluate "$@"
+    if awk 'length > 79 { bad = 1 } END { exit bad }' out; then pass
+    else fail "$cli_what" "$(awk 'length > 79' out)"; fi
+}
+narrow "the usual" broad.csv
+narrow "many bins" broad.csv --bins 977 --range 100.123:3000.789 --fit-bins 17
+narrow "the usual, to 8 TeV" broad.csv --range 50,8000
+# scaled ENERGY-FACTOR PREDICTION-FACTOR
+scaled()
+{
+    awk -F, -v OFS=, -v e="$1" -v p="$2" 'NR > 1 { $2 *= e; $3 = $3 * p * (NR % 7 == 0 ? 9 : 1) }
+        { print }' broad.csv >scaled.csv
+}
+scaled 1000 1
+narrow "MeV for truth" scaled.csv --range 100000,4000000
+scaled 1 100000
+narrow "huge predictions" scaled.csv --range 100,4000
+scaled 1e12 1e-12
+narrow "huge energies" scaled.csv --range 0,4e15
+scaled 1e-6 1e-6
+narrow "tiny energies" scaled.csv --range 0.0001,0.004
+
+# ---- one word of what failed
+(echo true_energy,pred; echo 500,1; echo 500,1) >one.csv
+check "debiasing, said once" 3 "one.csv: debiasing: 0 of 39 bins" "$PROGRAM" evaluate one.csv
 
 # ---- the progress line is never wider than the terminal, also after it has been resized
 PYTHON=${PYTHON:-python3}

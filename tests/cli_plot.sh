@@ -43,6 +43,11 @@ if [ "$(wc -l <a_history.csv)" -eq 10 ]; then pass; else fail "epochs" "not 9"; 
 holds "no MI in epoch 1" a_history.csv "1,110,112,3e-05,0.95,"
 holds "lowest validation loss" a_history.gp "Best epoch: 7"
 holds "tracker at the centre" a_resolution.csv "100,295,200,197.5,38,"
+holds "error bars" a_resolution.gp "using 3:6:9 skip 1 with yerrorlines"
+if awk -F, 'NR > 1 && !($9 > 0 && $10 > 0) { exit 1 }' a_resolution.csv; then pass
+else fail "errors for the bars" "$(cat a_resolution.csv)"; fi
+check "no error bars" 0 "" "$PROGRAM" plot --predictions few.csv --errors 0 --out c
+holds "lines" c_resolution.gp "using 3:6 skip 1 with linespoints"
 holds "mean improvement in the title" a_resolution.gp "set title 'Mean improvement "
 check "evaluate makes the same" 0 "" "$PROGRAM" evaluate few.csv --plots b
 same "the same data" a_ratio.csv b_ratio.csv
@@ -141,7 +146,7 @@ check "PNG" 0 "wrote p_history.png" "$PROGRAM" plot --history log.csv --out p.pn
 if [ "$(head -c 4 p_history.png | tail -c 3)" = PNG ]; then pass; else fail "PNG" "is none"; fi
 beta=$(printf '\316\262\342\202\201')
 holds "beta as a letter" a_history.svg ">$beta</tspan>"
-if grep -q Symbol a_history.svg; then fail "beta" "a b where no font is called Symbol"; else pass; fi
+if grep -q Symbol a_history.svg; then fail "beta" "a b, without a font Symbol"; else pass; fi
 
 # ---- settings of the person, which interactive users have, are not those of our figures
 mkdir -p home/.config/gnuplot lib

@@ -429,15 +429,16 @@ static calomu_status plot_resolution_data(const plot_place *p, const plot_muons 
     *top = 0;
     if (s != CALOMU_OK) return s;
     tool_write_text(w, "low_GeV,high_GeV,true_energy_GeV,centre_GeV,muons,calorimeter_percent,"
-                    "tracker_percent,combination_percent\n");
+                    "tracker_percent,combination_percent,calorimeter_error_percent,"
+                    "combination_error_percent\n");
     for (b = 0; b < m->n_bins; b++) {
         const calomu_bin *bin = &m->bins[b];
-        const double row[8] = { bin->low, bin->high, bin->energy, bin->centre, (double)bin->n,
-                                100 * bin->calorimeter, 100 * bin->tracker,
-                                100 * bin->combined };
+        const double row[10] = { bin->low, bin->high, bin->energy, bin->centre, (double)bin->n,
+                                 100 * bin->calorimeter, 100 * bin->tracker, 100 * bin->combined,
+                                 100 * bin->calorimeter_error, 100 * bin->combined_error };
         *top = fmax(*top, 105 * bin->tracker);
         if (bin->n >= 2) *top = fmax(*top, fmin(105 * bin->calorimeter, 150));
-        plot_row(w, row, 8);
+        plot_row(w, row, 10);
     }
     return tool_writer_close(w);
 }
@@ -445,10 +446,12 @@ static calomu_status plot_resolution_data(const plot_place *p, const plot_muons 
 static calomu_status plot_resolution_script(const plot_place *p, const plot_muons *m, double top)
 {
     const char *curve[3][3] = {
-        { "3:6", "pointtype 7 pointsize 0.8 linecolor rgb '" PLOT_BLUE "'", "Calorimeter" },
+        { "3:6:9", "pointtype 7 pointsize 0.8 linecolor rgb '" PLOT_BLUE "'", "Calorimeter" },
         { "4:7", "pointtype 4 pointsize 0.8 dashtype 2 linecolor rgb '" PLOT_RED "'", "Tracker" },
-        { "3:8", "pointtype 9 pointsize 0.9 linecolor rgb '" PLOT_GREEN "'", "Combination" }
+        { "3:8:10", "pointtype 9 pointsize 0.9 linecolor rgb '" PLOT_GREEN "'", "Combination" }
     };
+    const calomu_summary *sum = m->summary;
+    const int errors = isfinite(sum->mi_error);
     tool_writer *w = NULL;
     calomu_status s = plot_open(p, "resolution", "gp", &w);
     int i;
@@ -456,14 +459,18 @@ static calomu_status plot_resolution_script(const plot_place *p, const plot_muon
     plot_head(w, p, "resolution",
               "Resolution of calorimeter, tracker and combination (Fig. 12).", 600);
     tool_write_text(w, "set xlabel 'True energy [GeV]'\nset ylabel 'Relative resolution [%]'\n");
-    tool_write_format(w, "set title 'Mean improvement %.2f points, worst combined resolution"
-                      " %.2f%%'\n", m->summary->mi, m->summary->worst);
-    plot_number(w, "set xrange [0:", m->end, "]\n");
+    tool_write_format(w, "set title 'Mean improvement %.2f", sum->mi);
+    if (errors) tool_write_format(w, " \302\261 %.2f", sum->mi_error);
+    tool_write_format(w, " points, worst combined resolution %.2f", sum->worst);
+    if (errors) tool_write_format(w, " \302\261 %.2f", sum->worst_error);
+    plot_number(w, "%'\nset errorbars small\nset xrange [0:", m->end, "]\n");
     plot_number(w, "set yrange [0:", top, "]\nplot ");
     for (i = 0; i < 3; i++) {
         plot_name(w, p, "resolution", "csv");
-        tool_write_format(w, " using %s skip 1 with linespoints linewidth 2.5 %s title '%s'%s",
-                          curve[i][0], curve[i][1], curve[i][2], i < 2 ? ", \\\n    " : "\n");
+        /* without errors their columns are empty, and a point of error bars would be left out */
+        tool_write_format(w, " using %.*s skip 1 with %s linewidth 2.5 %s title '%s'%s",
+                          errors ? 6 : 3, curve[i][0], errors && i != 1 ? "yerrorlines"
+                          : "linespoints", curve[i][1], curve[i][2], i < 2 ? ", \\\n    " : "\n");
     }
     return tool_writer_close(w);
 }
@@ -1031,7 +1038,7 @@ static calomu_status plot_job_run(plot_job *j)
     j->options.low = j->range[0];
     j->options.high = j->range[1];
     j->options.points = j->points ? 1 : -1;
-    s = tool_open(&c, 1);
+    s = tool_open(&c, 0);
     if (s != CALOMU_OK) return s;
     if (j->predictions)
         s = evaluate_plots(c, j->predictions, j->fit, j->column, &j->options, j->out);
@@ -1070,6 +1077,9 @@ int verb_plot(int argc, char **argv)
           .help = "bins of the debiasing fit", .low = 2, .high = 100000 },
         { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
           .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
+        { .name = "errors", .type = TOOL_INT, .target = &j.options.errors, .value = "N",
+          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
+          .high = 1000000 },
         { .name = NULL }
     };
     tool_usage usage = {
