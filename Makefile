@@ -14,7 +14,7 @@ HDF5    := $(shell pkg-config --exists hdf5 2>/dev/null && pkg-config --cflags -
 ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
-VERBS    = main options progress csv signals info import features train predict evaluate plot \
+VERBS    = main options progress csv signals topics info import features train predict evaluate plot \
            model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = device golden_device cuda engine ops network golden files features train eval \

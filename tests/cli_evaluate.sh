@@ -111,6 +111,47 @@ narrow "huge energies" scaled.csv --range 0,4e15
 scaled 1e-6 1e-6
 narrow "tiny energies" scaled.csv --range 0.0001,0.004
 
+# ---- help: topics, and no text wider than a terminal of 80 columns
+for topic in mi folds features; do
+    check "help lists $topic" 0 "    $topic " "$PROGRAM" help
+    check "help $topic" 0 "" "$PROGRAM" help $topic
+    cp out $topic
+done
+holds "MI" mi "Mean improvement (MI)"
+holds "Eq. (4)" mi "calo = sqrt((median - E)^2 + c68^2) / E"
+holds "its combination" mi "comb = 1 / sqrt(1/calo^2 + 1/track^2)"
+# options TOPIC VERB: what the topic names is there
+options()
+{
+    "$PROGRAM" "$2" --help >options
+    for option in $(grep -o -e '--[a-z-]*' "$1"); do
+        grep -q -e "^  $option " options || fail "help $1 names $option" "$2 has none"
+    done
+    pass
+}
+options mi evaluate
+options folds train
+options features features
+holds "features: the verb's options too" features "Usage: calomu features"
+check "one muon" 0 "" "$PROGRAM" simulate --no-library --n 1 --energy 20 --features --out f.cmu
+check "its features" 0 "" "$PROGRAM" export f.cmu --features f.csv
+head -n 1 f.csv | tr , '\n' | grep -v '^event$' >names
+sed -n 's/^V\([0-9]*\) *\([a-z][a-z0-9_]*\) .*/\2/p' features >names_of_help
+same "28 names in order" names names_of_help
+if [ "$(grep -c . names)" = 28 ]; then pass; else fail "28 features" "$(cat names)"; fi
+if grep -q '^V24 emeas            GeV   momentum' features; then pass; else fail "a unit"; fi
+check "a topic is no verb" 2 "no verb 'mi'; calomu help mi explains it" "$PROGRAM" mi
+check "nearly a topic" 2 "no verb 'fold', and no topic; did you mean 'folds'?" "$PROGRAM" help fold
+check "nearly a verb" 2 "no verb 'trian', and no topic; did you mean 'train'?" "$PROGRAM" help trian
+check "neither" 2 "calomu help lists them" "$PROGRAM" help qqqqqq
+check "two words" 2 "'mi' is too much" "$PROGRAM" help folds mi
+for word in "" mi folds $("$PROGRAM" help | sed -n 's/^  \([a-z-]*\) .*/\1/p' | grep -v help); do
+    # shellcheck disable=SC2086
+    "$PROGRAM" help $word >out 2>err
+    if awk 'length > 79 { bad = 1 } END { exit bad || NR < 5 }' out; then pass
+    else fail "help $word" "$(awk 'length > 79' out)"; fi
+done
+
 # ---- one word of what failed
 (echo true_energy,pred; echo 500,1; echo 500,1) >one.csv
 check "debiasing, said once" 3 "one.csv: debiasing: 0 of 39 bins" "$PROGRAM" evaluate one.csv

@@ -166,6 +166,16 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
     { .name = "grow", .type = TOOL_FLOAT, .target = (pointer_to_float), .value = "GEV", \
       .help = "clusters grow over cells above this energy (GeV)", .high = 1e30 }
 
+/* ---------------------------------------------------------------- topics of help (topics.c) */
+
+typedef struct tool_topic {
+    const char *name;
+    void (*print)(void);             /* to stdout, at most 79 columns */
+    const char *summary;
+} tool_topic;
+
+const tool_topic *tool_topic_at(size_t i);   /* NULL behind the last */
+
 /* ---------------------------------------------------------------- progress (progress.c) */
 
 /* Progress on stderr: a bar with rate and time left on a terminal, elsewhere a line at every 10%
