@@ -14,13 +14,14 @@ HDF5    := $(shell pkg-config --exists hdf5 2>/dev/null && pkg-config --cflags -
 ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
-VERBS    = main messages options progress files threads csv rows signals info import features \
-           train predict evaluate plot model_import model_join bench simulate simulate_verb \
+VERBS    = main messages options progress files threads csv rows signals topics info import \
+           features train predict evaluate plot model_import model_join bench simulate simulate_verb \
            electronics perturb
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
-COMMANDS = cli cli_import cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
+COMMANDS = cli cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train cli_bench \
+           cli_simulate cli_cuda
 SCRIPTS  = readme cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 

@@ -412,8 +412,10 @@ typedef struct calomu_eval_options {         /* start from calomu_eval_options_d
     int32_t bins, fit_bins;          /* 20, 39 */
     int32_t points;                  /* 1: fixed true energies, 0: bins, -1: by itself */
     double tracker;                  /* 0.2 per TeV */
-    int32_t bootstrap;               /* resamplings for the error of a bin's mean; 0: sd/sqrt(n) */
-    uint64_t seed;
+    int32_t bootstrap;               /* resamplings for the error of a bin's mean, which weighs it
+                                        in the debiasing; 0: sd/sqrt(n) */
+    uint64_t seed;                   /* of all resamplings */
+    int32_t errors;                  /* resamplings of calomu_resolution_errors: 200; 0: none */
 } calomu_eval_options;
 
 calomu_eval_options calomu_eval_options_default(void);
@@ -437,6 +439,7 @@ typedef struct calomu_bin {
     uint64_t n;
     double median, c68;              /* of the (debiased) predictions, GeV */
     double calorimeter, tracker, combined;       /* relative resolutions */
+    double calorimeter_error, combined_error;    /* from calomu_resolution_errors, else absent */
 } calomu_bin;
 
 typedef struct calomu_summary {
@@ -444,6 +447,7 @@ typedef struct calomu_summary {
     double worst;                    /* worst combined resolution, percent */
     int32_t used, skipped;           /* bins */
     int32_t points;                  /* 1: at fixed energies */
+    double mi_error, worst_error;    /* from calomu_resolution_errors, else absent */
 } calomu_summary;
 
 /* Resolution (Eq. 4) per bin of debiased predictions; line NULL: predictions as they are.
@@ -452,6 +456,19 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
                                 const calomu_line *line, const double *truth,
                                 const double *prediction, size_t n, calomu_bin *bins,
                                 int max_bins, int *n_bins, calomu_summary *summary);
+/* Fills in the errors of bins and summary that calomu_resolution has just made of the same muons
+   with the same options: standard deviations over options->errors resamplings of the muons.  fit_
+   are the muons of calomu_debias_fit, whose line is fitted again in each resampling; the same
+   pointers as truth and prediction where it was fitted to these; NULL and 0 for none.  Absent
+   (isnan) where a bin has fewer than 2 muons, and all of them where the line of some resampling
+   cannot be inverted.  Equal bits for any number of threads and any order of the muons; the
+   context's threads share the work.  They do not hold what another training would change.
+   EUSAGE: bins of other muons or options; EMEMORY. */
+calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *options,
+                                       const double *fit_truth, const double *fit_prediction,
+                                       size_t n_fit, const double *truth, const double *prediction,
+                                       size_t n, calomu_bin *bins, int n_bins,
+                                       calomu_summary *summary);
 /* Whether the true energies look like fixed points: at most 64 distinct values, each with at
    least 10 muons. */
 int calomu_is_points(calomu *c, const double *truth, size_t n);

@@ -43,6 +43,11 @@ if [ "$(wc -l <a_history.csv)" -eq 10 ]; then pass; else fail "epochs" "not 9"; 
 holds "no MI in epoch 1" a_history.csv "1,110,112,3e-05,0.95,"
 holds "lowest validation loss" a_history.gp "Best epoch: 7"
 holds "tracker at the centre" a_resolution.csv "100,295,200,197.5,38,"
+holds "error bars" a_resolution.gp "using 3:6:9 skip 1 with yerrorlines"
+if awk -F, 'NR > 1 && !($9 > 0 && $10 > 0) { exit 1 }' a_resolution.csv; then pass
+else fail "errors for the bars" "$(cat a_resolution.csv)"; fi
+check "no error bars" 0 "" "$PROGRAM" plot --predictions few.csv --errors 0 --out c
+holds "lines" c_resolution.gp "using 3:6 skip 1 with linespoints"
 holds "mean improvement in the title" a_resolution.gp "set title 'Mean improvement "
 check "evaluate makes the same" 0 "" "$PROGRAM" evaluate few.csv --plots b
 same "the same data" a_ratio.csv b_ratio.csv
@@ -56,6 +61,37 @@ then pass; else fail "muons in cells" "not nearly 7800"; fi
 check "plots at fixed energies" 0 "" "$PROGRAM" plot --predictions fixed.csv --out f
 if [ "$(wc -l <f_ratio.csv)" -eq 12 ]; then pass; else fail "points" "not 11"; fi
 holds "a fixed energy" f_ratio.csv "4100,4100,4100,400,"
+
+# ---- single muons on grids of all sizes: round steps, two to four of them, that lie in the grid
+echo event,iz,ix,iy,energy >hits.csv
+echo 0,0,1,1,0.5 >>hits.csv
+echo 1,0,0,0,0.00002 >>hits.csv
+printf 'event,energy,x,y,charge\n0,100,,,\n1,,,,\n' >truth.csv
+# grid GEOMETRY RANGE-AND-STEP...: one line of the script for each axis
+grid()
+{
+    check "import on $1" 0 "" "$PROGRAM" import --hits hits.csv --truth truth.csv \
+        --energy-unit GeV --geometry="$1" --out grid.cmu
+    check "a muon on $1" 0 "" "$PROGRAM" plot --event grid.cmu --out g
+    for axis in x y z; do
+        shift
+        holds "$axis axis" g_event.gp "set ${axis}range [${1%%/*}]"
+        holds "$axis steps" g_event.gp "set ${axis}tics ${1#*/}"
+    done
+}
+grid 50,32,32,40.64,3.75,3.75 0:2032/1000 -60:60/50 -60:60/50
+grid 10,8,8,30,30,30 0:300/100 -120:120/100 -120:120/100
+grid 100,10,10,10,10,10 0:1000/500 -50:50/50 -50:50/50
+grid 3,64,64,2,2,2 0:6/2 -64:64/50 -64:64/50
+grid 1,16,16,10,5,5 0:10/5 -40:40/40 -40:40/40
+grid 4,5,6,0.01,0.02,0.03,123456.5,-7,0 123456.5:123456.54/0.02 -7:-6.9/0.05 0:0.18/0.05
+check "two muons" 0 "" "$PROGRAM" plot --event grid.cmu --numbers 0,1 --out g
+holds "its number" g_event.gp "set title 'Muon 0: 100 GeV'"
+holds "no truth" g_event.gp "set title 'Muon 1: energy unknown'"
+holds "the scale from 1 MeV on" g_event.gp "set cbrange [0.001:1]"
+check "cells below 1 MeV" 0 "" "$PROGRAM" plot --event grid.cmu --numbers 1 --out g
+holds "the scale of small energies" g_event.gp "set cbrange [1e-06:0.0001]"
+holds "a cell of 20 keV" g_event.csv ",1.99999995e-05"
 
 # ---- failures
 check "nothing to plot" 2 "nothing to plot" "$PROGRAM" plot --out x
@@ -73,7 +109,7 @@ check "few bins hold muons" 3 "bins" "$PROGRAM" plot --predictions few.csv --ran
 absent "failures leave nothing" x_history.csv x_history.gp x_prediction.csv x_ratio.csv
 
 # ---- gnuplot missing, failing, silent
-check "no gnuplot is no failure" 0 "no gnuplot on the PATH" \
+check "no gnuplot is no failure" 0 "to draw: gnuplot -d n_history.gp" \
     env PATH=/nonexistent "$PROGRAM" plot --history log.csv --out n
 absent "no image" n_history.svg
 mkdir fake && printf '#!/bin/sh\nexit 3\n' >fake/gnuplot && chmod +x fake/gnuplot
@@ -108,6 +144,39 @@ if [ -s "${name}_ratio.svg" ]; then pass; else fail "odd name" "no image"; fi
 absent "no command ran" pwned away/pwned
 check "PNG" 0 "wrote p_history.png" "$PROGRAM" plot --history log.csv --out p.png
 if [ "$(head -c 4 p_history.png | tail -c 3)" = PNG ]; then pass; else fail "PNG" "is none"; fi
+beta=$(printf '\316\262\342\202\201')
+holds "beta as a letter" a_history.svg ">$beta</tspan>"
+if grep -q Symbol a_history.svg; then fail "beta" "a b, without a font Symbol"; else pass; fi
+
+# ---- settings of the person, which interactive users have, are not those of our figures
+mkdir -p home/.config/gnuplot lib
+for line in "set terminal qt" "set terminal dumb" "set logscale xy" "set polar" "set xdata time" \
+    "set datafile missing '1'" "set monochrome" "set multiplot" "set table 't'" "exit" \
+    "set dashtype 2 (9,9)" "set datafile columnheaders" "set terminal svg rounded size 9,9"; do
+    for file in home/.gnuplot home/.config/gnuplot/gnuplotrc; do
+        echo "$line" >$file
+        check "$line in $file" 0 "wrote u_history.svg" env HOME="$TMP/home" \
+            XDG_CONFIG_HOME="$TMP/home/.config" "$PROGRAM" plot --history log.csv --out u
+        same "$line in $file" a_history.svg u_history.svg
+        rm -f u_history.svg $file
+    done
+done
+for variable in GNUTERM=qt GNUTERM=none GNUPLOT_LIB="$TMP/lib" GNUPLOT_FONTPATH=/none \
+    GDFONTPATH=/none LC_ALL=C LC_ALL=de_DE.UTF-8 LC_ALL=none LANG=C.UTF-8 COLUMNS=5; do
+    check "$variable" 0 "wrote u_history.svg" env "$variable" "$PROGRAM" plot --history log.csv \
+        --out u
+    same "$variable" a_history.svg u_history.svg
+    if [ "$(wc -l <err)" -eq 1 ]; then pass; else fail "$variable" "gnuplot speaks"; fi
+    rm -f u_history.svg
+done
+# A script by hand, without -d: what changes a figure most is undone.
+for line in "set logscale xy" "set polar" "set xdata time" "set decimalsign ','" "set parametric" \
+    "set size 0.5,0.5" "unset key" "set samples 3" "set format '%x'" "set label 'x' at 1,1"; do
+    echo "$line" >home/.gnuplot
+    check "by hand, $line" 0 "" env HOME="$TMP/home" gnuplot u_history.gp
+    same "by hand, $line" a_history.svg u_history.svg
+    rm -f u_history.svg home/.gnuplot
+done
 head -n 2 log.csv >one.csv
 check "a single epoch" 0 "wrote" "$PROGRAM" plot --history one.csv --out o
 if grep -qi "warning" err; then fail "a single epoch" "gnuplot warns"; else pass; fi

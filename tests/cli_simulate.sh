@@ -19,11 +19,11 @@ check "no output" 2 "--out OUT.cmu is missing" "$PROGRAM" simulate --n 1
 check "no muons" 2 "must be" "$PROGRAM" simulate --n 0 --out a.cmu
 check "negative number" 2 "not a whole number" "$PROGRAM" simulate --n -3 --out a.cmu
 check "negative energy" 2 "from 1 to 10000 GeV" "$PROGRAM" simulate --n 1 --out a.cmu --energy=-5:10
-check "MIN above MAX" 2 "MIN is above MAX" "$PROGRAM" simulate --n 1 --out a.cmu --energy 90:80
+check "LOW above HIGH" 2 "LOW is above HIGH" "$PROGRAM" simulate --n 1 --out a.cmu --energy 90:80
 check "energy too high" 2 "from 1 to 10000 GeV" "$PROGRAM" simulate --n 1 --out a.cmu \
     --energy 50:20000
-check "no range" 2 "must be MIN:MAX" "$PROGRAM" simulate --n 1 --out a.cmu --energy 50-80
-check "energy in letters" 2 "must be MIN:MAX" "$PROGRAM" simulate --n 1 --out a.cmu --energy nan
+check "no range" 2 "must be LOW,HIGH" "$PROGRAM" simulate --n 1 --out a.cmu --energy 50-80
+check "energy in letters" 2 "must be LOW,HIGH" "$PROGRAM" simulate --n 1 --out a.cmu --energy nan
 check "range and list" 2 "not both" "$PROGRAM" simulate --n 1 --out a.cmu --energy 50:80 \
     --energies 50,60
 check "empty list item" 2 "with commas" "$PROGRAM" simulate --n 1 --out a.cmu --energies 50,,60
@@ -193,7 +193,7 @@ absent "what it left is swept" .killed.cmu.*
 
 check "two muons as a picture" 0 "" "$PROGRAM" plot --event bare.cmu --numbers 3,29 --out muons
 holds "their cells" muons_event.csv "z,x,y (mm),energy (GeV)"
-holds "their energies" muons_event.gp "set title 'Muon of "
+holds "their energies" muons_event.gp "set title 'Muon 29: "
 awk -F, '/^#/ { next } NF == 0 { if (last) blocks++; last = 0; next }
          { last = 1; if (!($4 > 0.001 && $1 > 0 && $1 < 2032 && $2 > -60 && $2 < 60)) bad++ }
          END { exit bad > 0 || blocks != 2 }' muons_event.csv && pass || fail "rows of the picture"

@@ -24,6 +24,10 @@
        bins = list(res((np.median(t[k]), (a + z)/2, d[k]) for k, a, z in zip(i, b, b[1:])))
        mi = np.mean([20*x[6]/1000 - 100*x[5] for x in bins]); worst = max(x[5] for x in bins)
        # fixed points: the same with u = lcg(1760, 7), t = 100 + 400*(np.arange(440) % 11)
+       # errors: sd over 4000 draws, rng = np.random.default_rng(1), in each bin of the resolution
+       def draw(groups):          # (of the debiasing for the line of others)
+           i = np.concatenate([rng.choice(np.flatnonzero(k), k.sum()) for k in groups])
+           return t[i], p[i]      # and line, res, MI, worst of these, np.std(..., ddof=1)
 */
 #include "test.h"
 
@@ -416,16 +420,208 @@ static void test_points(calomu *c)
     CHECK(calomu_is_points(c, truth, 10) == 0, "a NaN");
 }
 
+/* ---------------------------------------------------------------- errors */
+
+/* Resolution and its errors; fit as for calomu_resolution_errors, 1: the same muons. */
+static int with_errors(calomu *c, const calomu_eval_options *o, int same, const double *fit_truth,
+                       const double *fit_prediction, size_t n_fit, const double *truth,
+                       const double *prediction, size_t n, calomu_bin *bins,
+                       calomu_summary *summary)
+{
+    calomu_line line;
+    int n_bins = 0;
+    if (same) fit_truth = truth, fit_prediction = prediction, n_fit = n;
+    if (fit_truth) CHECK_OK(c, calomu_debias_fit(c, o, fit_truth, fit_prediction, n_fit, &line));
+    CHECK_OK(c, calomu_resolution(c, o, fit_truth ? &line : NULL, truth, prediction, n, bins, ROOM,
+                                  &n_bins, summary));
+    CHECK(isnan(bins[0].combined_error) && isnan(summary->mi_error), "errors for nothing");
+    CHECK_OK(c, calomu_resolution_errors(c, o, fit_truth, fit_prediction, n_fit, truth, prediction,
+                                         n, bins, n_bins, summary));
+    return n_bins;
+}
+
+/* 4000 resamplings here and there: each knows an error to 1.1%. */
+static void errors_are(const calomu_bin *bin, double calorimeter, double combined,
+                       const calomu_summary *s, double mi, double worst)
+{
+    CHECK_NEAR(bin->calorimeter_error / calorimeter, 1, 0.05);
+    CHECK_NEAR(bin->combined_error / combined, 1, 0.05);
+    CHECK_NEAR(s->mi_error / mi, 1, 0.05);
+    CHECK_NEAR(s->worst_error / worst, 1, 0.05);
+}
+
+static void test_errors_numpy(calomu *c)
+{
+    static double truth[MANY], prediction[MANY], fixed[FIXED], other[FIXED];
+    calomu_eval_options o = calomu_eval_options_default();
+    calomu_bin bins[ROOM];
+    calomu_summary summary;
+    o.errors = 4000;
+    make(truth, prediction, MANY, 1, 0);
+    with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, MANY, bins, &summary);
+    errors_are(&bins[7], 0.02154047, 0.01036928, &summary, 0.2741334, 1.2226169);
+    CHECK_NEAR(bins[0].calorimeter_error / 0.03347797, 1, 0.05);
+    CHECK_NEAR(bins[19].combined_error / 0.01929701, 1, 0.05);
+    with_errors(c, &o, 0, NULL, NULL, 0, truth, prediction, MANY, bins, &summary);
+    errors_are(&bins[7], 0.02103798, 0.01085473, &summary, 0.25827914, 1.11615979);
+    make(fixed, other, FIXED, 7, 1);
+    with_errors(c, &o, 0, truth, prediction, MANY, fixed, other, FIXED, bins, &summary);
+    errors_are(&bins[7], 0.03931006, 0.0280965, &summary, 0.64870071, 2.84173095);
+    CHECK_NEAR(bins[0].combined_error / 1.640406e-5, 1, 0.05);
+    CHECK_NEAR(bins[10].calorimeter_error / 0.04161103, 1, 0.05);
+}
+
+/* Normal deviates of n values: both quantiles have the variance p (1 - p)/(n f^2), the covariance
+   p^2/(n f^2) with p = 0.15865 and f the density at them, 0.24197/sigma, so half their distance
+   has p (1 - 2p)/(2 n f^2): sigma 0.9617/sqrt(n).  The median is too near the truth to count. */
+static void test_errors_normal(calomu *c)
+{
+    enum { POINTS = 11, EACH = 4000 };
+    static double truth[POINTS * EACH], prediction[POINTS * EACH];
+    calomu_eval_options o = calomu_eval_options_default();
+    calomu_bin bins[ROOM];
+    calomu_summary summary;
+    uint32_t state = 5;
+    double ratio = 0, sum = 0;
+    int i;
+    for (i = 0; i < POINTS * EACH; i++) {
+        double u = lcg(&state), v = lcg(&state);
+        truth[i] = 1000 + 100 * (i % POINTS);
+        prediction[i] = truth[i] * (1 + 0.1 * sqrt(-2 * log(1 - u)) * cos(6.283185307179586 * v));
+    }
+    with_errors(c, &o, 0, NULL, NULL, 0, truth, prediction, POINTS * EACH, bins, &summary);
+    for (i = 0; i < POINTS; i++) {
+        ratio += bins[i].calorimeter_error / (0.1 * 0.9617 / sqrt(EACH)) / POINTS;
+        /* MI is a mean over points that are independent without a line */
+        sum += bins[i].combined_error * bins[i].combined_error;
+    }
+    /* the bootstrap of a quantile of n values is off by n^(-1/4) = 13%, the mean of 11 by 4% */
+    CHECK_NEAR(ratio, 1, 0.08);
+    CHECK_NEAR(summary.mi_error / (100 * sqrt(sum) / POINTS), 1, 0.15);
+}
+
+/* The spread of 200 samples of muons, with line, is what each of them says. */
+static void test_errors_spread(calomu *c)
+{
+    enum { SAMPLES = 200, EACH = 1000 };
+    static double truth[EACH], prediction[EACH];
+    calomu_eval_options o = calomu_eval_options_default();
+    double mi = 0, mi2 = 0, r = 0, r2 = 0, mi_error = 0, r_error = 0;
+    test_random random = test_seed(17);
+    calomu_bin bins[ROOM];
+    calomu_summary summary;
+    int i;
+    o.bins = 5;
+    o.errors = 50;
+    for (i = 0; i < SAMPLES; i++) {
+        make(truth, prediction, EACH, (uint32_t)test_bits(&random), 0);
+        o.seed = (uint64_t)i;        /* else all samples would have the same draws' errors */
+        with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, EACH, bins, &summary);
+        mi += summary.mi, mi2 += summary.mi * summary.mi;
+        r += bins[3].combined, r2 += bins[3].combined * bins[3].combined;
+        mi_error += summary.mi_error * summary.mi_error;
+        r_error += bins[3].combined_error * bins[3].combined_error;
+    }
+    /* 200 samples know their spread to 5%; the bootstrap of quantiles makes it up to 10% larger */
+    CHECK_NEAR(sqrt((mi_error / SAMPLES) / (mi2 / SAMPLES - mi * mi / SAMPLES / SAMPLES)), 1, 0.2);
+    CHECK_NEAR(sqrt((r_error / SAMPLES) / (r2 / SAMPLES - r * r / SAMPLES / SAMPLES)), 1, 0.2);
+}
+
+/* Neither the number of threads nor the order of the rows changes a bit; the seed does. */
+static void test_errors_equal(void)
+{
+    static double truth[MANY], prediction[MANY];
+    calomu_eval_options o = calomu_eval_options_default();
+    calomu_bin first[ROOM], bins[ROOM];
+    calomu_summary summary = { 0, 0, 0, 0, 0, 0, 0 }, other;
+    static const int threads[4] = { 1, 2, 3, 40 };
+    int i, k, n;
+    memset(first, 0, sizeof first);
+    o.errors = 70;
+    for (i = 0; i < 5; i++) {
+        calomu_options options;
+        calomu *c = NULL;
+        memset(&options, 0, sizeof options);
+        options.threads = threads[i % 4];
+        if (!CHECK(calomu_open(&c, &options) == CALOMU_OK, "no context")) return;
+        make(truth, prediction, MANY, 1, 0);
+        truth[5] = truth[6] = 100;   /* in the debiasing's first bin, in none of the resolution's */
+        for (k = 0; i == 3 && k < MANY / 2; k++) {
+            double t = truth[k], p = prediction[k];
+            truth[k] = truth[MANY - 1 - k], prediction[k] = prediction[MANY - 1 - k];
+            truth[MANY - 1 - k] = t, prediction[MANY - 1 - k] = p;
+        }
+        o.seed = i == 4;
+        n = with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, MANY, bins, &other);
+        if (i == 0) memcpy(first, bins, sizeof first), summary = other;
+        for (k = 0; i > 0 && i < 4 && k < n; k++)
+            CHECK(first[k].calorimeter_error == bins[k].calorimeter_error
+                  && first[k].combined_error == bins[k].combined_error, "bin %d", k);
+        if (i > 0 && i < 4)
+            CHECK(summary.mi_error == other.mi_error && summary.worst_error == other.worst_error,
+                  "%.17g, not %.17g", other.mi_error, summary.mi_error);
+        if (i == 4) CHECK(summary.mi_error != other.mi_error, "the seed has no effect");
+        calomu_close(c);
+    }
+}
+
+/* Bins of one muon and of none, a line that some draws turn over, no resamplings, other bins. */
+static void test_errors_edges(calomu *c)
+{
+    double truth[44], prediction[44];
+    calomu_eval_options o = calomu_eval_options_default();
+    calomu_bin bins[ROOM];
+    calomu_summary summary;
+    int i, n;
+    for (i = 0; i < 44; i++) {
+        truth[i] = i < 20 ? 150 : i < 40 ? 550 : i == 40 ? 1000 : 1900 + 0.1 * i;
+        prediction[i] = truth[i] + (i * 37 % 20 - 9.5);
+    }
+    o.points = 0;
+    n = with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, 44, bins, &summary);
+    CHECK(n == 20 && summary.used == 3, "%d used", (int)summary.used);
+    CHECK(isnan(bins[4].combined_error) && isnan(bins[5].calorimeter_error), "one muon or none");
+    CHECK(bins[0].combined_error > 0 && bins[2].combined_error > 0 && summary.mi_error > 0,
+          "%g %g", bins[0].combined_error, bins[2].combined_error);
+    for (i = 0; i < 44; i++) prediction[i] = truth[i] > 160 ? -10 : i % 2 ? 100 : -121;
+    o.fit_bins = 2;
+    o.high = 600;
+    (void)with_errors(c, &o, 0, NULL, NULL, 0, truth, prediction, 44, bins, &summary);
+    CHECK(summary.mi_error > 0, "no line, and no error");
+    for (i = 0; i < 44; i++) prediction[i] = truth[i] > 160 ? 10 - i % 3 : i % 2 ? 100 : -121;
+    (void)with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, 44, bins, &summary);
+    CHECK(isnan(summary.mi_error) && isnan(summary.worst_error) && isnan(bins[0].combined_error),
+          "errors beside a line that may fall: %g", summary.mi_error);
+    CHECK_OK(c, calomu_resolution(c, &o, NULL, truth, prediction, 44, bins, ROOM, &n, &summary));
+    bins[0].n++;
+    CHECK_FAILS(c, calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, prediction, 44, bins, n,
+                                            &summary), CALOMU_EUSAGE);
+    bins[0].n--;
+    CHECK_FAILS(c, calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, prediction, 44, bins,
+                                            n - 1, &summary), CALOMU_EUSAGE);
+    prediction[3] = (double)NAN;
+    CHECK_FAILS(c, calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, prediction, 44, bins, n,
+                                            &summary), CALOMU_EFORMAT);
+    prediction[3] = 1;
+    o.errors = 0;
+    CHECK_OK(c, calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, prediction, 44, bins, n,
+                                         &summary));
+    CHECK(isnan(summary.mi_error), "errors of no resampling");
+    o.errors = 1;
+    CHECK_FAILS(c, calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, prediction, 44, bins, n,
+                                            &summary), CALOMU_EUSAGE);
+}
+
 /* ---------------------------------------------------------------- failures */
 
 static void test_bad_options(calomu *c, const double *truth, const double *prediction, size_t n)
 {
-    calomu_eval_options bad[12];
+    calomu_eval_options bad[14];
     calomu_line line;
     calomu_bin bins[ROOM];
     calomu_summary summary;
     int count, i;
-    for (i = 0; i < 12; i++) bad[i] = calomu_eval_options_default();
+    for (i = 0; i < 14; i++) bad[i] = calomu_eval_options_default();
     bad[0].low = 5000;
     bad[1].low = -1;
     bad[2].high = (double)INFINITY;
@@ -438,7 +634,9 @@ static void test_bad_options(calomu *c, const double *truth, const double *predi
     bad[9].tracker = (double)NAN;
     bad[10].bootstrap = 1;
     bad[11].bootstrap = -5;
-    for (i = 0; i < 12; i++) {
+    bad[12].errors = 1;
+    bad[13].errors = -1;
+    for (i = 0; i < 14; i++) {
         CHECK_FAILS(c, calomu_debias_fit(c, &bad[i], truth, prediction, n, &line), CALOMU_EUSAGE);
         CHECK_FAILS(c, calomu_resolution(c, &bad[i], NULL, truth, prediction, n, bins, ROOM,
                                          &count, &summary), CALOMU_EUSAGE);
@@ -538,12 +736,20 @@ static calomu_status everything(calomu *c, const double *truth, const double *pr
     calomu_status s;
     int n;
     o.bootstrap = 3;
+    o.errors = 2;
     s = calomu_debias_fit(c, &o, truth, prediction, FIXED, &line);
     if (s == CALOMU_OK)
         s = calomu_resolution(c, &o, &line, truth, prediction, FIXED, bins, ROOM, &n, &summary);
+    if (s == CALOMU_OK)
+        s = calomu_resolution_errors(c, &o, truth, prediction, FIXED, truth, prediction, FIXED,
+                                     bins, n, &summary);
     o.points = 0;
     if (s == CALOMU_OK)
         s = calomu_resolution(c, &o, &line, truth, prediction, FIXED, bins, ROOM, &n, &summary);
+    /* the same values in another array are other muons */
+    if (s == CALOMU_OK)
+        s = calomu_resolution_errors(c, &o, truth, truth, FIXED, truth, prediction, FIXED, bins, n,
+                                     &summary);
     return s;
 }
 
@@ -568,8 +774,10 @@ static void test_no_memory(void)
         CHECK(m.live == before, "%ld blocks lost at allocation %ld", m.live - before, fail);
         CHECK(s == CALOMU_OK || (s == CALOMU_EMEMORY && *calomu_message(c)), "status %d", (int)s);
     }
-    /* edges, starts, truths and predictions of three groupings, and two blocks of the fit */
-    CHECK(s == CALOMU_OK && fail == 15, "done after %ld tries with status %d", fail, (int)s);
+    /* edges, starts, truths and predictions of three groupings, and two blocks of the fit; errors:
+       4 of a grouping, 3 to sort, 4 of the fit, rows, 4 of a thread, and the same again with 6 of a
+       fit to other muons */
+    CHECK(s == CALOMU_OK && fail == 49, "done after %ld tries with status %d", fail, (int)s);
     m.left = 1000000;
     calomu_close(c);
     CHECK(m.live == 0, "%ld blocks lost", m.live);
@@ -588,9 +796,14 @@ int main(int argc, char **argv)
         test_equal(c);
         test_order(c);
         test_bootstrap(c);
+        test_errors_numpy(c);
+        test_errors_normal(c);
+        test_errors_spread(c);
+        test_errors_edges(c);
         test_points(c);
         test_failures(c);
     }
+    test_errors_equal();
     test_no_memory();
     calomu_close(c);
     return test_end("eval");

@@ -139,7 +139,7 @@ typedef enum tool_type {             /* what target points at: */
     TOOL_CHOICE,                     /* int: index in value, which reads "text|authors" */
     TOOL_FLAG,                       /* int: 1 when given; takes no value */
     TOOL_GEOMETRY,                   /* calomu_geometry */
-    TOOL_PAIR                        /* double[2]: "low,high", low < high */
+    TOOL_PAIR                        /* double[2]: "low,high" or "low:high", low < high */
 } tool_type;
 
 /* One option `--name value` or `--name=value`.  The target holds the default before tool_parse;
@@ -179,6 +179,11 @@ typedef struct tool_usage {
    (printed to stdout), 2 after a usage error (one line to stderr).  `--` ends the options. */
 int tool_parse(tool_usage *usage, int argc, char **argv);
 int tool_given(const tool_usage *usage, const char *name);      /* 1: the option was given */
+/* Finite numbers with one of the characters `between` them into x[most]; how many, or -1 if the
+   text is something else or holds more.  For options with words beside numbers; two ends of a range
+   have TOOL_PAIR_BETWEEN them, everywhere. */
+int tool_numbers(const char *text, const char *between, double *x, int most);
+#define TOOL_PAIR_BETWEEN ",:"
 /* A usage error found after parsing: prints it with a hint to --help; returns CALOMU_EUSAGE. */
 calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 
@@ -209,6 +214,16 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 /* The line fitted to a table of predict, from its columns true_energy and pred.  Reports. */
 calomu_status tool_debias_line(calomu *c, const char *path, const calomu_eval_options *options,
                                calomu_line *line);
+
+/* ---------------------------------------------------------------- topics of help (topics.c) */
+
+typedef struct tool_topic {
+    const char *name;
+    void (*print)(void);             /* to stdout, at most 79 columns */
+    const char *summary;
+} tool_topic;
+
+const tool_topic *tool_topic_at(size_t i);   /* NULL behind the last */
 
 /* ---------------------------------------------------------------- progress (progress.c) */
 

@@ -2,7 +2,7 @@
 
    Secs. 4.1 and 4.2 of the paper: a straight line is fitted to the mean prediction against the
    true energy, its inverse is applied to the predictions, and the relative resolution of each bin
-   is set against the tracker's and combined with it.  */
+   is set against the tracker's and combined with it; errors by resampling.  */
 #include "calomu_tool.h"
 #include "plot.h"
 #include <math.h>
@@ -27,6 +27,7 @@ typedef struct evaluate_job {
     calomu_bin *bin;
     int n_bins;
     calomu_summary summary;
+    int32_t threads;
     int quiet;                       /* 1: no table */
 } evaluate_job;
 
@@ -98,26 +99,84 @@ static void evaluate_free(evaluate_set *set)
 
 /* ---------------------------------------------------------------- the table */
 
-/* A number right-aligned, or a dash for a bin that has too few muons. */
+/* A line of the table has at most 79 columns, whatever is in it: a terminal of 80 does not wrap. */
+
+/* A number right-aligned, with as many decimals as there is room for, or a dash where a bin has too
+   few muons. */
 static void evaluate_cell(double x, int width, int decimals)
 {
-    if (isfinite(x)) printf(" %*.*f", width, decimals, x);
-    else printf(" %*s", width, "-");
+    char text[32];
+    int n;
+    if (!isfinite(x)) {
+        printf(" %*s", width, "-");
+        return;
+    }
+    do n = snprintf(text, sizeof text, "%.*f", decimals, x);
+    while (n > width && decimals-- > 0);
+    if (n > width) (void)snprintf(text, sizeof text, "%.1g", x);
+    printf(" %*s", width, text);
 }
+
+/* "17.4 +- 0.3": decimals for one digit of the error, two if the first is 1. */
+static void evaluate_with_error(double x, double error, int width)
+{
+    char text[32];
+    int decimals = 1, n;
+    if (!isfinite(error) || !isfinite(x)) {
+        evaluate_cell(x, width, 2);
+        return;
+    }
+    if (error > 0 && error < 1) decimals = (int)ceil(-log10(error / 1.95));
+    if (decimals < 1) decimals = 1;
+    if (decimals > 4) decimals = 4;
+    do n = snprintf(text, sizeof text, "%.*f +- %.*f", decimals, x, decimals, error);
+    while (n > width && decimals-- > 0);
+    if (n > width) (void)snprintf(text, sizeof text, "%.1g+-%.1g", x, error);
+    printf(" %*s", width, text);
+}
+
+enum { EVALUATE_LABEL = 12 };        /* room for the ends of a bin */
 
 static void evaluate_row(const calomu_bin *b)
 {
     char range[64];
-    if (b->low < b->high) (void)snprintf(range, sizeof range, "%.1f..%.1f", b->low, b->high);
-    else (void)snprintf(range, sizeof range, "%.1f", b->low);
-    printf("%-16s %9llu", range, (unsigned long long)b->n);
-    evaluate_cell(b->energy, 9, 1);
-    evaluate_cell(b->median, 9, 1);
-    evaluate_cell(100 * (b->median / b->energy - 1), 8, 2);
-    evaluate_cell(100 * b->calorimeter, 8, 2);
-    evaluate_cell(100 * b->tracker, 8, 2);
-    evaluate_cell(100 * b->combined, 8, 2);
+    int digits = 6, n;
+    do n = b->low < b->high
+            ? snprintf(range, sizeof range, "%.*g..%.*g", digits, b->low, digits, b->high)
+            : snprintf(range, sizeof range, "%.*g", digits, b->low);
+    while (n > EVALUATE_LABEL && --digits > 0);
+    if (n > EVALUATE_LABEL) (void)snprintf(range, sizeof range, "%.0e..%.0e", b->low, b->high);
+    printf("%-*s", EVALUATE_LABEL, range);
+    evaluate_cell((double)b->n, 7, 0);
+    evaluate_cell(b->energy, 7, 1);
+    evaluate_cell(b->median, 7, 1);
+    evaluate_cell(100 * (b->median / b->energy - 1), 6, 1);
+    evaluate_with_error(100 * b->calorimeter, 100 * b->calorimeter_error, 13);
+    evaluate_cell(100 * b->tracker, 7, 2);
+    evaluate_with_error(100 * b->combined, 100 * b->combined_error, 13);
     printf("\n");
+}
+
+/* "WHAT 22.1 +- 0.3UNIT" */
+static void evaluate_total(const char *what, double x, double error, const char *unit)
+{
+    printf("%s %.2f", what, x);
+    if (isfinite(error)) printf(" +- %.2f", error);
+    printf("%s\n", unit);
+}
+
+static void evaluate_line(const calomu_line *l)
+{
+    char text[128];
+    int fewer = 0, n;
+    do n = snprintf(text, sizeof text, "mean prediction = (%.*f +- %.*f) GeV + (%.*f +- %.*f) * E",
+                    3 - fewer, l->intercept, 3 - fewer, l->intercept_error, 5 - fewer, l->slope,
+                    5 - fewer, l->slope_error);
+    while (n > 79 && ++fewer <= 3);
+    if (n > 79)
+        (void)snprintf(text, sizeof text, "mean prediction = (%.4g +- %.2g) GeV + (%.4g +- %.2g)"
+                       " * E", l->intercept, l->intercept_error, l->slope, l->slope_error);
+    printf("%s\n", text);
 }
 
 static void evaluate_table(const evaluate_job *j, const evaluate_set *fitted)
@@ -125,16 +184,20 @@ static void evaluate_table(const evaluate_job *j, const evaluate_set *fitted)
     const calomu_line *l = &j->line;
     const calomu_summary *s = &j->summary;
     int i;
-    printf("debiasing (%s, %d bins used, %d skipped): mean prediction = (%.3f +- %.3f) GeV"
-           " + (%.5f +- %.5f) * true energy\n", fitted->path, (int)l->used, (int)l->skipped,
-           l->intercept, l->intercept_error, l->slope, l->slope_error);
-    printf("%-16s %9s %9s %9s %8s %8s %8s %8s\n", s->points ? "energy/GeV" : "bin/GeV", "muons",
-           "true/GeV", "pred/GeV", "bias/%", "calo/%", "track/%", "comb/%");
+    printf("debiasing (%s): %d bins used, %d skipped\n", fitted->path, (int)l->used,
+           (int)l->skipped);
+    evaluate_line(l);
+    printf("%-*s %7s %7s %7s %6s %13s %7s %13s\n", EVALUATE_LABEL,
+           s->points ? "energy/GeV" : "bin/GeV", "muons", "true", "pred", "bias/%", "calo/%",
+           "track/%", "comb/%");
     for (i = 0; i < j->n_bins; i++) evaluate_row(&j->bin[i]);
-    printf("mean improvement (MI) %.2f points, worst combined resolution %.2f%%\n", s->mi,
-           s->worst);
+    evaluate_total("mean improvement (MI)", s->mi, s->mi_error, " points");
+    evaluate_total("worst combined resolution", s->worst, s->worst_error, "%");
     printf("%d %s used, %d skipped with fewer than 2 muons\n", (int)s->used,
            s->points ? "points" : "bins", (int)s->skipped);
+    if (isfinite(s->mi_error))
+        printf("+-: standard deviation over %d resamplings of the muons, debiased anew\n",
+               (int)j->options.errors);
 }
 
 static calomu_status evaluate_csv(const evaluate_job *j)
@@ -143,17 +206,19 @@ static calomu_status evaluate_csv(const evaluate_job *j)
     calomu_status s = tool_writer_open(j->c, j->csv, &w);
     int i, k;
     if (s != CALOMU_OK) return s;
-    tool_write_text(w, "low,high,energy,centre,muons,median,c68,calorimeter,tracker,combined\n");
+    tool_write_text(w, "low,high,energy,centre,muons,median,c68,calorimeter,tracker,combined,"
+                    "calorimeter_error,combined_error\n");
     for (i = 0; i < j->n_bins; i++) {
         const calomu_bin *b = &j->bin[i];
         const double left[4] = { b->low, b->high, b->energy, b->centre };
-        const double right[5] = { b->median, b->c68, b->calorimeter, b->tracker, b->combined };
+        const double right[7] = { b->median, b->c68, b->calorimeter, b->tracker, b->combined,
+                                  b->calorimeter_error, b->combined_error };
         for (k = 0; k < 4; k++) {
             tool_write_number(w, left[k], 9);
             tool_write_text(w, ",");
         }
         tool_write_whole(w, b->n);
-        for (k = 0; k < 5; k++) {
+        for (k = 0; k < 7; k++) {
             tool_write_text(w, ",");
             tool_write_number(w, right[k], 9);
         }
@@ -177,10 +242,17 @@ static calomu_status evaluate_compute(evaluate_job *j, const evaluate_set *set,
     s = calomu_debias_fit(j->c, &j->options, fitted->truth, fitted->prediction, fitted->n,
                           &j->line);
     if (s != CALOMU_OK)
-        return tool_fail(s, "%s: debiasing: %s", fitted->path, calomu_message(j->c));
+        return tool_fail(s, "%s: %s", fitted->path, calomu_message(j->c));
     s = calomu_resolution(j->c, &j->options, &j->line, set->truth, set->prediction, set->n,
                           j->bin, (int)room, &j->n_bins, &j->summary);
+    if (s == CALOMU_OK)
+        s = calomu_resolution_errors(j->c, &j->options, fitted->truth, fitted->prediction,
+                                     fitted->n, set->truth, set->prediction, set->n, j->bin,
+                                     j->n_bins, &j->summary);
     if (s != CALOMU_OK) return tool_fail(s, "%s: %s", set->path, calomu_message(j->c));
+    if (j->options.errors && !isfinite(j->summary.mi_error))
+        tool_notice("no errors: in some of the %d resamplings of these muons no line that rises can"
+                    " be fitted", (int)j->options.errors);
     return CALOMU_OK;
 }
 
@@ -285,7 +357,11 @@ int verb_evaluate(int argc, char **argv)
         { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
           .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
         { .name = "bootstrap", .type = TOOL_INT, .target = &j.options.bootstrap, .value = "N",
-          .help = "resamplings for the error of a bin's mean; 0: sd/sqrt(n)", .high = 1000000 },
+          .help = "resamplings for the error of a bin's mean in the debiasing; 0: sd/sqrt(n)",
+          .high = 1000000 },
+        { .name = "errors", .type = TOOL_INT, .target = &j.options.errors, .value = "N",
+          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
+          .high = 1000000 },
         { .name = "seed", .type = TOOL_U64, .target = &j.options.seed, .value = "N",
           .help = "seed of the resamplings" },
         { .name = "csv", .type = TOOL_STRING, .target = &j.csv, .value = "OUT.csv",
@@ -296,12 +372,14 @@ int verb_evaluate(int argc, char **argv)
         { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
           .file = TOOL_READS,
           .help = "plot the losses of this training log too" },
+        TOOL_OPTION_THREADS(&j.threads),
         { .name = NULL }
     };
     tool_usage usage = {
         .verb = "evaluate",
         .purpose = "Debiases predictions and prints their resolution against true energy, its\n"
-                   "combination with a tracker, and the mean improvement (MI) of the paper.",
+                   "combination with a tracker, and the mean improvement (MI) of the paper, with\n"
+                   "statistical errors (+-).  calomu help mi explains these.",
         .operands = operands, .options = options,
         .notes = "PRED.csv, of `calomu predict`, has the columns true_energy and pred (GeV); it\n"
                  "may be a pipe or - for standard input.  Rows without true energy are left out.\n"
@@ -320,7 +398,8 @@ int verb_evaluate(int argc, char **argv)
     j.options.low = range[0];
     j.options.high = range[1];
     j.options.points = points ? 1 : -1;
-    code = (int)tool_open(&j.c, 1);
+    code = (int)tool_threads_start((int)j.threads);
+    if (code == CALOMU_OK) code = (int)tool_open(&j.c, j.threads);
     if (code != CALOMU_OK) return code;
     code = (int)evaluate_run(&j, &set, &other);
     free(j.bin);

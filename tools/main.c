@@ -121,7 +121,9 @@ static void tool_print_help(FILE *file)
                   "Usage: calomu VERB [arguments]\n\nVerbs:\n");
     for (i = 0; i < TOOL_VERBS; i++)
         fprintf(file, "  %-14s%s\n", tool_verbs[i].name, tool_verbs[i].summary);
-    fprintf(file, "  %-14s%s\n", "help [VERB]", "this text, or the options of a verb");
+    fprintf(file, "  %-14s%s\n", "help [WORD]", "this text, the options of a verb, or a topic:");
+    for (i = 0; tool_topic_at(i); i++)
+        fprintf(file, "    %-12s%s\n", tool_topic_at(i)->name, tool_topic_at(i)->summary);
 }
 
 static void tool_print_more(FILE *file)
@@ -151,22 +153,37 @@ static const tool_verb_entry *tool_find_verb(const char *name)
     return NULL;
 }
 
-static int tool_unknown_verb(const char *name)
+static const tool_topic *tool_find_topic(const char *name)
 {
-    const char *names[TOOL_VERBS + 1], *near;
     size_t i;
-    for (i = 0; i < TOOL_VERBS; i++) names[i] = tool_verbs[i].name;
-    names[TOOL_VERBS] = "help";
-    near = tool_nearest(name, names, TOOL_VERBS + 1);
+    for (i = 0; tool_topic_at(i) && strcmp(tool_topic_at(i)->name, name) != 0; i++) continue;
+    return tool_topic_at(i);
+}
+
+/* Neither a verb nor, behind help, a topic. */
+static int tool_unknown(const char *name, int help)
+{
+    enum { MOST = 64 };
+    const char *names[MOST], *near;
+    size_t n = 0, i;
+    for (i = 0; i < TOOL_VERBS && n < MOST; i++) names[n++] = tool_verbs[i].name;
+    if (!help) names[n++] = "help";
+    for (i = 0; help && tool_topic_at(i) && n < MOST; i++) names[n++] = tool_topic_at(i)->name;
+    near = tool_nearest(name, names, n);
     if (near)
-        return (int)tool_fail(CALOMU_EUSAGE, "no verb '%.64s'; did you mean '%s'?", name, near);
-    return (int)tool_fail(CALOMU_EUSAGE, "no verb '%.64s'; calomu help lists them", name);
+        return (int)tool_fail(CALOMU_EUSAGE, "no verb '%.64s'%s; did you mean '%s'?", name,
+                              help ? ", and no topic" : "", near);
+    if (tool_find_topic(name))
+        return (int)tool_fail(CALOMU_EUSAGE, "no verb '%s'; calomu help %s explains it", name,
+                              name);
+    return (int)tool_fail(CALOMU_EUSAGE, "no verb '%.64s'%s; calomu help lists them", name,
+                          help ? ", and no topic" : "");
 }
 
 static int tool_run(const char *name, int argc, char **argv)
 {
     const tool_verb_entry *verb = tool_find_verb(name);
-    if (!verb) return tool_unknown_verb(name);
+    if (!verb) return tool_unknown(name, 0);
     tool_run_as(verb->name);
     return verb->run(argc, argv);
 }
@@ -174,18 +191,26 @@ static int tool_run(const char *name, int argc, char **argv)
 static int tool_help(int argc, char **argv)
 {
     static char text[] = "--help";
+    const tool_topic *topic = argc > 0 ? tool_find_topic(argv[0]) : NULL;
+    const tool_verb_entry *verb = argc > 0 ? tool_find_verb(argv[0]) : NULL;
     char *arguments[3];
+    int code = 0;
     if (argc > 1)
-        return (int)tool_fail(CALOMU_EUSAGE, "help takes one verb; '%.64s' is too much", argv[1]);
+        return (int)tool_fail(CALOMU_EUSAGE, "help takes one word; '%.64s' is too much", argv[1]);
     if (argc == 0) {
         tool_print_help(stdout);
         tool_print_more(stdout);
         return 0;
     }
+    if (!topic && !verb) return tool_unknown(argv[0], 1);
     arguments[0] = argv[0];
     arguments[1] = text;
     arguments[2] = NULL;
-    return tool_run(argv[0], 2, arguments);
+    /* features is both: the options come first, for the end is what a terminal shows */
+    if (verb) code = tool_run(argv[0], 2, arguments);
+    if (verb && topic) printf("\n");
+    if (topic) topic->print();
+    return code;
 }
 
 int main(int argc, char **argv)

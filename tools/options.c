@@ -95,27 +95,50 @@ static void tool_default_text(const tool_option *o, char text[256])
 
 /* ---------------------------------------------------------------- help */
 
-enum { TOOL_INDENT = 25, TOOL_WIDTH = 80 };
+enum { TOOL_INDENT = 25, TOOL_WIDTH = 79 };    /* an 80th letter would wrap some terminals */
 
-/* Words of text from the given column on, broken at TOOL_WIDTH. */
-static void tool_print_wrapped(const char *text, size_t column)
+/* Words of text from the given column on, broken at TOOL_WIDTH; further lines begin at indent. */
+static void tool_print_wrapped(const char *text, size_t length, size_t column, size_t indent)
 {
-    size_t n;
-    while (*text) {
-        n = strcspn(text, " ");
-        if (column > TOOL_INDENT && column + 1 + n > TOOL_WIDTH) {
-            printf("\n%*s", TOOL_INDENT, "");
-            column = TOOL_INDENT;
-        } else if (column > TOOL_INDENT) {
+    const char *end = text + length;
+    size_t n, start = column;
+    while (text < end) {
+        n = strcspn(text, " \n");
+        if (n > (size_t)(end - text)) n = (size_t)(end - text);
+        if (column > start && column + 1 + n > TOOL_WIDTH) {
+            printf("\n%*s", (int)indent, "");
+            column = start = indent;
+        } else if (column > start) {
             putchar(' ');
             column++;
         }
         printf("%.*s", (int)n, text);
         column += n;
         text += n;
-        while (*text == ' ') text++;
+        while (text < end && (*text == ' ' || *text == '\n')) text++;
     }
     putchar('\n');
+}
+
+/* Lines as their author broke them; paragraphs with one that is too long are broken anew.  A line
+   that begins with a space stands for itself. */
+static void tool_print_text(const char *text)
+{
+    while (*text) {
+        const char *end = text, *line = text;
+        size_t n, longest = 0;
+        do {
+            n = strcspn(line, "\n");
+            longest = n > longest ? n : longest;
+            end = line + n;
+            line = *end ? end + 1 : end;
+        } while (*text != ' ' && *text != '\n' && *line && *line != ' ' && *line != '\n');
+        if (longest > TOOL_WIDTH && *text != ' ')
+            tool_print_wrapped(text, (size_t)(end - text), 0, 0);
+        else
+            printf("%.*s\n", (int)(end - text), text);
+        text = line;
+    }
 }
 
 static void tool_print_option(const tool_option *o)
@@ -136,23 +159,33 @@ static void tool_print_option(const tool_option *o)
         printf("%s\n%*s", head, TOOL_INDENT, "");
     else
         printf("%-*s", TOOL_INDENT, head);
-    tool_print_wrapped(body, TOOL_INDENT);
+    tool_print_wrapped(body, strlen(body), TOOL_INDENT, TOOL_INDENT);
 }
 
 static int tool_print_usage(const tool_usage *u)
 {
+    char line[1024];
     const tool_operand *p;
     const tool_option *o;
-    printf("Usage: %s%s", u->program ? u->program : "calomu ", u->program ? "" : u->verb);
-    for (p = u->operands; p && p->name; p++)
-        printf(" %s%s%s%s", p->optional ? "[" : "", p->name, p->most > 1 ? " ..." : "",
-               p->optional ? "]" : "");
-    for (o = u->options; o && o->name; o++)
-        if (o->needed) printf(" --%s %s", o->name, o->value);
-    printf(" [options]\n\n%s\n\nOptions:\n", u->purpose);
+    size_t n = (size_t)snprintf(line, sizeof line, "Usage: %s%s", u->program ? u->program
+                                : "calomu ", u->program ? "" : u->verb);
+    for (p = u->operands; p && p->name && n < sizeof line; p++)
+        n += (size_t)snprintf(line + n, sizeof line - n, " %s%s%s%s", p->optional ? "[" : "",
+                              p->name, p->most > 1 ? " ..." : "", p->optional ? "]" : "");
+    for (o = u->options; o && o->name && n < sizeof line; o++)
+        if (o->needed)
+            n += (size_t)snprintf(line + n, sizeof line - n, " --%s %s", o->name, o->value);
+    if (n < sizeof line) (void)snprintf(line + n, sizeof line - n, " [options]");
+    tool_print_wrapped(line, strlen(line), 0, 7);
+    putchar('\n');
+    tool_print_text(u->purpose);
+    printf("\nOptions:\n");
     for (o = u->options; o && o->name; o++) tool_print_option(o);
     printf("  %-*s%s\n", TOOL_INDENT - 2, "--help", "this text");
-    if (u->notes) printf("\n%s\n", u->notes);
+    if (u->notes) {
+        putchar('\n');
+        tool_print_text(u->notes);
+    }
     return 0;
 }
 
@@ -163,11 +196,11 @@ static calomu_status tool_bad(const tool_option *o, const char *text, const char
     return tool_misuse("--%s %.80s: %s", o->name, text, what);
 }
 
-/* One finite number that ends at `end`, or at the end of the text; NULL if it is not there. */
-static const char *tool_number_at(const char *text, double *x)
+/* One finite number, with one of `ends` or nothing behind it; NULL if it is not there. */
+static const char *tool_number_at(const char *text, const char *ends, double *x)
 {
     const char *behind = calomu_parse(text, x);
-    if (!behind || (*behind != 0 && *behind != ',')) return NULL;
+    if (!behind || (*behind && !strchr(ends, *behind))) return NULL;
     return *x - *x == 0 ? behind : NULL;
 }
 
@@ -214,8 +247,8 @@ static calomu_status tool_read_real(const tool_option *o, const char *text)
 {
     char message[128], low[32], high[32];
     double x = 0;
-    const char *behind = tool_number_at(text, &x);
-    if (!behind || *behind) return tool_bad(o, text, "not a number");
+    const char *behind = tool_number_at(text, "", &x);
+    if (!behind) return tool_bad(o, text, "not a number");
     if ((o->low < o->high || o->low > 0) && !(x >= o->low)) {
         (void)snprintf(message, sizeof message, "must be at least %s",
                        tool_shortest(low, o->low, 0));
@@ -248,13 +281,12 @@ static calomu_status tool_read_choice(const tool_option *o, const char *text)
     return tool_bad(o, text, message);
 }
 
-/* Numbers with commas between them; how many there are, or -1. */
-static int tool_read_list(const char *text, double *x, int most)
+int tool_numbers(const char *text, const char *between, double *x, int most)
 {
     int n = 0;
     for (;;) {
         if (n == most) return -1;
-        text = tool_number_at(text, &x[n++]);
+        text = tool_number_at(text, between, &x[n++]);
         if (!text) return -1;
         if (!*text) return n;
         text++;
@@ -264,7 +296,8 @@ static int tool_read_list(const char *text, double *x, int most)
 static calomu_status tool_read_pair(const tool_option *o, const char *text)
 {
     double x[2], *pair = o->target;
-    if (tool_read_list(text, x, 2) != 2) return tool_bad(o, text, "must be two numbers low,high");
+    if (tool_numbers(text, TOOL_PAIR_BETWEEN, x, 2) != 2)
+        return tool_bad(o, text, "must be two numbers LOW,HIGH");
     if (!(x[0] < x[1])) return tool_bad(o, text, "the first number must be below the second");
     if (o->low < o->high && (!(x[0] >= o->low) || !(x[1] <= o->high)))
         return tool_bad(o, text, "out of range");
@@ -279,7 +312,7 @@ static calomu_status tool_read_geometry(const tool_option *o, const char *text)
     calomu_status status;
     calomu *c = NULL;
     double x[10];
-    int i, n = tool_read_list(text, x, 10);
+    int i, n = tool_numbers(text, ",", x, 10);
     if (n != 6 && n != 9 && n != 10)
         return tool_bad(o, text, "must be 6, 9 or 10 numbers nz,nx,ny,pz,px,py[,z0,x0,y0[,B]]");
     for (i = 0; i < 3; i++)

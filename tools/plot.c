@@ -130,14 +130,18 @@ static void plot_name(tool_writer *w, const plot_place *p, const char *figure,
     tool_write_format(w, "_%s.%s'", figure, extension);
 }
 
-/* What every script begins with.  height of the image; its width is 900. */
+/* What every script begins with.  height of the image; its width is 900.  reset and the decimal
+   sign, which it leaves alone, are for those who draw it again by hand without -d: gnuplot then
+   reads their ~/.gnuplot first.  No encoding is set, for in the locale C gnuplot 5.4 warns of a
+   degree sign then; Greek letters are in UTF-8, which its terminals pass on in any locale. */
 static void plot_head(tool_writer *w, const plot_place *p, const char *figure, const char *what,
                       int height)
 {
     int png = strcmp(p->format, "png") == 0;
-    tool_write_format(w, "# %s\n# Made by calomu; `gnuplot FILE.gp` draws it beside this file.\n",
-                      what);
+    tool_write_format(w, "# %s\n"
+                      "# Made by calomu; `gnuplot -d FILE.gp` draws it beside this file.\n", what);
     tool_write_text(w,
+        "reset\nset decimalsign '.'\n"
         "dir = exists('ARG0') ? ARG0 : ''\n"
         "while (strlen(dir) > 0 && dir[strlen(dir):strlen(dir)] ne '/') "
         "{ dir = dir[1:strlen(dir) - 1] }\n"
@@ -440,15 +444,16 @@ static calomu_status plot_resolution_data(const plot_place *p, const plot_muons 
     *top = 0;
     if (s != CALOMU_OK) return s;
     tool_write_text(w, "low_GeV,high_GeV,true_energy_GeV,centre_GeV,muons,calorimeter_percent,"
-                    "tracker_percent,combination_percent\n");
+                    "tracker_percent,combination_percent,calorimeter_error_percent,"
+                    "combination_error_percent\n");
     for (b = 0; b < m->n_bins; b++) {
         const calomu_bin *bin = &m->bins[b];
-        const double row[8] = { bin->low, bin->high, bin->energy, bin->centre, (double)bin->n,
-                                100 * bin->calorimeter, 100 * bin->tracker,
-                                100 * bin->combined };
+        const double row[10] = { bin->low, bin->high, bin->energy, bin->centre, (double)bin->n,
+                                 100 * bin->calorimeter, 100 * bin->tracker, 100 * bin->combined,
+                                 100 * bin->calorimeter_error, 100 * bin->combined_error };
         *top = fmax(*top, 105 * bin->tracker);
         if (bin->n >= 2) *top = fmax(*top, fmin(105 * bin->calorimeter, 150));
-        plot_row(w, row, 8);
+        plot_row(w, row, 10);
     }
     return tool_writer_close(w);
 }
@@ -456,10 +461,12 @@ static calomu_status plot_resolution_data(const plot_place *p, const plot_muons 
 static calomu_status plot_resolution_script(const plot_place *p, const plot_muons *m, double top)
 {
     const char *curve[3][3] = {
-        { "3:6", "pointtype 7 pointsize 0.8 linecolor rgb '" PLOT_BLUE "'", "Calorimeter" },
+        { "3:6:9", "pointtype 7 pointsize 0.8 linecolor rgb '" PLOT_BLUE "'", "Calorimeter" },
         { "4:7", "pointtype 4 pointsize 0.8 dashtype 2 linecolor rgb '" PLOT_RED "'", "Tracker" },
-        { "3:8", "pointtype 9 pointsize 0.9 linecolor rgb '" PLOT_GREEN "'", "Combination" }
+        { "3:8:10", "pointtype 9 pointsize 0.9 linecolor rgb '" PLOT_GREEN "'", "Combination" }
     };
+    const calomu_summary *sum = m->summary;
+    const int errors = isfinite(sum->mi_error);
     tool_writer *w = NULL;
     calomu_status s = plot_open(p, "resolution", "gp", &w);
     int i;
@@ -467,19 +474,25 @@ static calomu_status plot_resolution_script(const plot_place *p, const plot_muon
     plot_head(w, p, "resolution",
               "Resolution of calorimeter, tracker and combination (Fig. 12).", 600);
     tool_write_text(w, "set xlabel 'True energy [GeV]'\nset ylabel 'Relative resolution [%]'\n");
-    tool_write_format(w, "set title 'Mean improvement %.2f points, worst combined resolution"
-                      " %.2f%%'\n", m->summary->mi, m->summary->worst);
-    plot_number(w, "set xrange [0:", m->end, "]\n");
+    tool_write_format(w, "set title 'Mean improvement %.2f", sum->mi);
+    if (errors) tool_write_format(w, " \302\261 %.2f", sum->mi_error);
+    tool_write_format(w, " points, worst combined resolution %.2f", sum->worst);
+    if (errors) tool_write_format(w, " \302\261 %.2f", sum->worst_error);
+    plot_number(w, "%'\nset errorbars small\nset xrange [0:", m->end, "]\n");
     plot_number(w, "set yrange [0:", top, "]\nplot ");
     for (i = 0; i < 3; i++) {
         plot_name(w, p, "resolution", "csv");
-        tool_write_format(w, " using %s skip 1 with linespoints linewidth 2.5 %s title '%s'%s",
-                          curve[i][0], curve[i][1], curve[i][2], i < 2 ? ", \\\n    " : "\n");
+        /* without errors their columns are empty, and a point of error bars would be left out */
+        tool_write_format(w, " using %.*s skip 1 with %s linewidth 2.5 %s title '%s'%s",
+                          errors ? 6 : 3, curve[i][0], errors && i != 1 ? "yerrorlines"
+                          : "linespoints", curve[i][1], curve[i][2], i < 2 ? ", \\\n    " : "\n");
     }
     return tool_writer_close(w);
 }
 
 /* ---------------------------------------------------------------- gnuplot */
+
+extern char **environ;               /* POSIX has no header for it */
 
 /* The first gnuplot on the PATH, to be freed; NULL: none. */
 static char *plot_find_gnuplot(void)
@@ -503,30 +516,60 @@ static char *plot_find_gnuplot(void)
     return NULL;
 }
 
-/* Runs gnuplot on one script, with nothing to read; 0, its exit status, 128 + the signal that
-   ended it, or -1 if it could not be started. */
+/* Our environment for gnuplot, to be freed; NULL: no memory.  What sets its terminal, folders or
+   fonts, and the locale, is left out: a figure depends on its script alone. */
+static char **plot_environment(void)
+{
+    static const char *const out[] = { "GNUTERM=", "GNUPLOT_", "GDFONTPATH=", "LC_", "LANG" };
+    static char plain[] = "LC_ALL=C";
+    size_t n = 0, i, k, kept = 0;
+    char **copy;
+    while (environ && environ[n]) n++;
+    copy = malloc((n + 2) * sizeof *copy);
+    if (!copy) return NULL;
+    for (i = 0; i < n; i++) {
+        for (k = 0; k < sizeof out / sizeof out[0]; k++)
+            if (strncmp(environ[i], out[k], strlen(out[k])) == 0) break;
+        if (k == sizeof out / sizeof out[0]) copy[kept++] = environ[i];
+    }
+    copy[kept++] = plain;
+    copy[kept] = NULL;
+    return copy;
+}
+
+/* In the child: gnuplot with nothing to read and, by -d, without the person's settings. */
+static void plot_exec(const char *gnuplot, char *script, char **environment)
+{
+    static char name[] = "gnuplot", defaults[] = "-d";
+    char *arguments[4];
+    int null = open("/dev/null", O_RDONLY);
+    arguments[0] = name;
+    arguments[1] = defaults;
+    arguments[2] = script;
+    arguments[3] = NULL;
+    if (null >= 0) (void)dup2(null, STDIN_FILENO);
+    (void)dup2(STDERR_FILENO, STDOUT_FILENO);
+    execve(gnuplot, arguments, environment);
+    _exit(127);
+}
+
+/* Runs gnuplot on one script; 0, its exit status, 128 + the signal that ended it, or -1 if it
+   could not be started. */
 static int plot_run(const char *gnuplot, const char *name)
 {
     const size_t size = strlen(name) + 3;
-    char *script = malloc(size);
-    int status = 0, null;
-    pid_t child;
-    if (!script) return -1;
-    /* gnuplot would run a name that begins with < as a command */
-    (void)snprintf(script, size, "%s%s", name[0] == '/' ? "" : "./", name);
-    child = fork();
-    if (child < 0) {
-        free(script);
-        return -1;
-    }
-    if (child == 0) {
-        null = open("/dev/null", O_RDONLY);
-        if (null >= 0) (void)dup2(null, STDIN_FILENO);
-        (void)dup2(STDERR_FILENO, STDOUT_FILENO);
-        execl(gnuplot, "gnuplot", script, (char *)NULL);
-        _exit(127);
+    char *script = malloc(size), **environment = plot_environment();
+    int status = 0;
+    pid_t child = -1;
+    if (script && environment) {
+        /* gnuplot would run a name that begins with < as a command */
+        (void)snprintf(script, size, "%s%s", name[0] == '/' ? "" : "./", name);
+        child = fork();
+        if (child == 0) plot_exec(gnuplot, script, environment);
     }
     free(script);
+    free(environment);
+    if (child < 0) return -1;
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR) return -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -539,7 +582,7 @@ static calomu_status plot_render(const plot_place *p, const char *const *figure,
     int i, code;
     if (!gnuplot) {
         tool_notice("no gnuplot on the PATH: wrote %d plot%s as data and script; to draw: gnuplot"
-                    " %.*s_%s.gp", n, n == 1 ? "" : "s", (int)p->length, p->prefix, figure[0]);
+                    " -d %.*s_%s.gp", n, n == 1 ? "" : "s", (int)p->length, p->prefix, figure[0]);
         return CALOMU_OK;
     }
     for (i = 0; i < n; i++) {
@@ -698,16 +741,16 @@ static void plot_set_range(tool_writer *w, const char *axis, double low, double 
     plot_number(w, "", high, "]\n");
 }
 
-/* The axis of the losses; logarithmic if they fall far, with ticks at 1, 2, 5, 10 ...: the decades
-   alone may be none. */
-static void plot_history_axis(tool_writer *w, const plot_range *loss)
+/* A left axis; logarithmic if the values fall far, with ticks at 1, 2, 5, 10 ...: the decades alone
+   may be none. */
+static void plot_history_axis(tool_writer *w, const plot_range *values, double room)
 {
     static const int step[3] = { 1, 2, 5 };
-    const double low = loss->low / 1.1, high = loss->high * 1.1;
+    const double low = values->low / room, high = values->high * room;
     double decade = 1e-12;
     int i, n = 0;
     plot_set_range(w, "yrange", low, high);
-    if (!(loss->high > 5 * loss->low)) return;
+    if (!(values->high > 5 * values->low)) return;
     tool_write_text(w, "set logscale y\nset ytics (");
     for (; decade <= high && decade < 1e13; decade *= 10)
         for (i = 0; i < 3; i++)
@@ -725,7 +768,8 @@ static void plot_history_losses(tool_writer *w, const plot_place *p, const plot_
         "set key at screen 0.5, screen 0.985 center top vertical maxrows 2\n"
         "set format x ''\nset ylabel 'Loss [GeV]'\n");
     plot_set_range(w, "xrange", fmin(0, l->epoch.low), l->epoch.high + 1);
-    plot_history_axis(w, &l->loss);
+    if (l->epoch.high < 12) tool_write_text(w, "set xtics 1\n");    /* no halves of epochs */
+    plot_history_axis(w, &l->loss, 1.1);
     if (!isnan(l->mi.low)) {
         tool_write_text(w, "set y2label 'Mean improvement [points]'\nset y2tics nomirror\n");
         plot_set_range(w, "y2range", l->mi.low - 1, l->mi.high + 1);
@@ -758,16 +802,17 @@ static void plot_history_schedule(tool_writer *w, const plot_place *p, const plo
         "unset logscale y\nset tmargin at screen 0.36\nset bmargin at screen 0.13\n"
         "set key at screen 0.5, screen 0.415 horizontal\n"
         "set format x '%g'\nset xlabel 'Epoch'\nset ylabel 'Learning rate'\n"
-        "set y2label '{/Symbol b}_1' offset -1.5\nset y2tics 0.05 nomirror\n"
-        "set yrange [*:*]\nset ytics autofreq nomirror\n");
+        "set y2label '\316\262\342\202\201' offset -1.5\nset y2tics 0.05 nomirror\n"
+        "set yrange [*:*]\nunset logscale y\nset ytics autofreq nomirror\n");
     plot_set_range(w, "y2range", fmin(0.84, l->beta1.low), fmax(0.96, l->beta1.high));
-    plot_set_range(w, "yrange", l->lr.low / 1.5, l->lr.high * 1.5);
-    if (l->lr.low > 0) tool_write_text(w, "set logscale y\nset format y '10^{%T}'\n");
+    plot_history_axis(w, &l->lr, 1.5);
+    /* ticks of a logarithmic axis have one digit */
+    if (l->lr.high > 5 * l->lr.low) tool_write_text(w, "set format y '%.0t\303\22710^{%T}'\n");
     tool_write_text(w, "plot ");
     plot_curve(w, p, "1:4", "pointtype 7 pointsize 0.5 linecolor rgb '" PLOT_BLUE
                "' title 'Learning rate', \\\n    ");
     plot_curve(w, p, "1:5 axes x1y2", "pointtype 9 pointsize 0.6 dashtype 2 linecolor rgb '"
-               PLOT_RED "' title '{/Symbol b}_1 (right)'\n");
+               PLOT_RED "' title '\316\262\342\202\201 (right)'\n");
     tool_write_text(w, "unset multiplot\n");
 }
 
@@ -799,7 +844,16 @@ calomu_status plot_history(calomu *c, const char *prefix, const char *log)
 /* ---------------------------------------------------------------- single muons (Fig. 2) */
 
 enum { PLOT_MUONS = 4 };
-#define PLOT_EVENT_LEAST 1e-3f       /* GeV: cells drawn */
+
+/* What the panels of a figure share. */
+typedef struct plot_display {
+    const calomu_geometry *g;
+    const calomu_events *batch;
+    const uint64_t *number;          /* of the muons, in the file */
+    double low, high;                /* GeV, powers of ten: the cells drawn, the end of the scale */
+    double dot;                      /* size of a dot against that in the paper's calorimeter */
+    int svg;                         /* its dots and the gaps of its labels are larger */
+} plot_display;
 
 /* Numbers with commas between them; how many, or -1. */
 static int plot_numbers(const char *text, uint64_t number[PLOT_MUONS])
@@ -817,66 +871,133 @@ static int plot_numbers(const char *text, uint64_t number[PLOT_MUONS])
     }
 }
 
-/* One block of rows z, x, y (mm), energy (GeV) per muon, two empty lines behind it. */
-static void plot_event_rows(tool_writer *w, const calomu_geometry *g, const calomu_event *e)
+static int plot_compare_hits(const void *a, const void *b)
 {
+    const calomu_hit *x = a, *y = b;
+    if (x->energy != y->energy) return (x->energy > y->energy) - (x->energy < y->energy);
+    return (x->cell > y->cell) - (x->cell < y->cell);
+}
+
+/* The scale ends at the power of ten above the highest cell and begins at 1 MeV, or two decades
+   below its end: the cells of a sampling calorimeter may all be below 1 MeV. */
+static void plot_display_begin(plot_display *d)
+{
+    const calomu_geometry *g = d->g;
+    const int across = g->nx > g->ny ? g->nx : g->ny;
+    double most = 0;
+    size_t i, k;
+    for (i = 0; i < d->batch->n; i++)
+        for (k = 0; k < d->batch->event[i].n_hits; k++)
+            most = fmax(most, (double)d->batch->event[i].hits[k].energy);
+    d->high = most > 0 ? pow(10, ceil(log10(most) - 1e-9)) : 0.1;
+    d->low = fmin(1e-3, d->high / 100);
+    d->dot = fmax(0.6, fmin(2.5, fmin(32.0 / across, 100.0 / g->nz)));
+}
+
+/* One block of rows z, x, y (mm), energy (GeV) per muon, two empty lines behind it.  The highest
+   energies come last, and so are drawn over the others. */
+static calomu_status plot_event_rows(tool_writer *w, const plot_display *d, const calomu_event *e)
+{
+    const calomu_geometry *g = d->g;
+    const uint32_t ny = (uint32_t)g->ny, nx = (uint32_t)g->nx;
+    calomu_hit *hit = malloc((e->n_hits ? e->n_hits : 1) * sizeof *hit);
     double row[4];
     size_t i;
+    if (!hit) return tool_fail(CALOMU_EMEMORY, "no memory to plot %zu cells", e->n_hits);
+    for (i = 0; i < e->n_hits; i++) hit[i] = e->hits[i];
+    qsort(hit, e->n_hits, sizeof *hit, plot_compare_hits);
     for (i = 0; i < e->n_hits; i++) {
-        uint32_t cell = e->hits[i].cell, ny = (uint32_t)g->ny, nx = (uint32_t)g->nx;
-        if (!(e->hits[i].energy > PLOT_EVENT_LEAST)) continue;
+        const uint32_t cell = hit[i].cell;
+        if (!((double)hit[i].energy > d->low)) continue;
         row[0] = g->origin[0] + (cell / ny / nx + 0.5) * g->pitch[0];
         row[1] = g->origin[1] + (cell / ny % nx + 0.5) * g->pitch[1];
         row[2] = g->origin[2] + (cell % ny + 0.5) * g->pitch[2];
-        row[3] = (double)e->hits[i].energy;
+        row[3] = (double)hit[i].energy;
         plot_row(w, row, 4);
     }
+    free(hit);
     tool_write_text(w, "\n\n");
+    return CALOMU_OK;
 }
 
-/* A panel per muon: a dot per cell, the small energies first and small. */
-static void plot_event_panel(tool_writer *w, const plot_place *p, const calomu_geometry *g,
-                             const calomu_event *e, int panel, int panels)
+static calomu_status plot_event_data(const plot_place *p, const plot_display *d)
 {
-    tool_write_format(w, "set size 0.9/%d, 1\nset origin 0.9*%d/%d, 0\n", panels, panel, panels);
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "event", "csv", &w);
+    size_t i;
+    if (s != CALOMU_OK) return s;
+    plot_number(w, "# z,x,y (mm),energy (GeV) of cells above ", d->low, " GeV\n");
+    for (i = 0; i < d->batch->n && s == CALOMU_OK; i++)
+        s = plot_event_rows(w, d, &d->batch->event[i]);
+    if (s == CALOMU_OK) return tool_writer_close(w);
+    tool_writer_abandon(w);
+    return s;
+}
+
+/* Range of an axis of n cells, and two to four steps of 1, 2, 4 or 5 times a power of ten. */
+static void plot_event_axis(tool_writer *w, char axis, double origin, double pitch, int n)
+{
+    const double most = n * pitch / 2, decade = pow(10, floor(log10(most)));
+    const double digit = most / decade;
+    const double step = (digit >= 5 ? 5 : digit >= 4 ? 4 : digit >= 2 ? 2 : 1) * decade;
+    tool_write_format(w, "set %crange [", axis);
+    tool_write_number(w, origin, 12);
+    tool_write_text(w, ":");
+    tool_write_number(w, origin + n * pitch, 12);
+    tool_write_format(w, "]\nset %ctics ", axis);
+    tool_write_number(w, step, 12);
+    tool_write_text(w, "\n");
+}
+
+/* A panel per muon: a dot per cell. */
+static void plot_event_panel(tool_writer *w, const plot_place *p, const plot_display *d, int panel)
+{
+    const int panels = (int)d->batch->n, columns = panels > 1 ? 2 : 1;
+    const int rows = (panels + columns - 1) / columns;
+    const calomu_event *e = &d->batch->event[panel];
+    const calomu_geometry *g = d->g;
+    tool_write_format(w, "set size 0.83/%d, 1.0/%d\nset origin 0.02 + 0.83/%d*%d, 1.0/%d*%d\n",
+                      columns, rows, columns, panel % columns, rows, rows - 1 - panel / columns);
     tool_write_text(w, panel + 1 < panels ? "unset colorbox\n"
-                    : "set colorbox user origin screen 0.9, 0.25 size screen 0.02, 0.5\n");
-    tool_write_text(w, "set title '");
-    if (isnan(e->energy)) tool_write_text(w, "Muon of unknown energy'\n");
-    else plot_number(w, "Muon of ", (double)e->energy, " GeV'\n");
-    plot_number(w, "set xrange [", g->origin[0], ":");
-    plot_number(w, "", g->origin[0] + g->nz * g->pitch[0], "]\n");
-    plot_number(w, "set yrange [", g->origin[1], ":");
-    plot_number(w, "", g->origin[1] + g->nx * g->pitch[1], "]\n");
-    plot_number(w, "set zrange [", g->origin[2], ":");
-    plot_number(w, "", g->origin[2] + g->ny * g->pitch[2], "]\n");
+                    : "set colorbox user origin screen 0.875, 0.2 size screen 0.018, 0.6\n");
+    tool_write_format(w, "set title 'Muon %llu: ", (unsigned long long)d->number[panel]);
+    if (isnan(e->energy)) tool_write_text(w, "energy unknown");
+    else plot_number(w, "", (double)e->energy, " GeV");
+    tool_write_text(w, e->n_hits ? "'\n" : ", no hits'\n");
+    plot_event_axis(w, 'x', g->origin[0], g->pitch[0], g->nz);
+    plot_event_axis(w, 'y', g->origin[1], g->pitch[1], g->nx);
+    plot_event_axis(w, 'z', g->origin[2], g->pitch[2], g->ny);
     tool_write_text(w, "splot ");
     plot_name(w, p, "event", "csv");
-    tool_write_format(w, " index %d using 1:2:3:(0.15 + 0.1*(log10($4) + 3)):4 with points"
-                      " pointtype 7 pointsize variable linecolor palette\n", panel);
+    tool_write_format(w, " index %d using 1:2:3:(", panel);
+    plot_number(w, "", d->svg ? 0.7 * d->dot : d->dot, "*(0.3 + 0.15*log10($4/");
+    plot_number(w, "", d->low, "))):4 with points pointtype 7 pointsize variable"
+                " linecolor palette\n");
 }
 
-static void plot_event_script(tool_writer *w, const plot_place *p, const calomu_geometry *g,
-                              const calomu_events *batch)
+static calomu_status plot_event_script(const plot_place *p, const plot_display *d)
 {
-    double most = 0.1;
-    size_t i, k;
-    for (i = 0; i < batch->n; i++)
-        for (k = 0; k < batch->event[i].n_hits; k++)
-            most = fmax(most, (double)batch->event[i].hits[k].energy);
-    plot_head(w, p, "event", "Cells above 1 MeV, coloured by the logarithm of the energy (Fig. 2).",
-              500);
-    plot_number(w, "set logscale cb\nset cbrange [1e-3:", most, "]\n");
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, "event", "gp", &w);
+    size_t i;
+    if (s != CALOMU_OK) return s;
+    plot_head(w, p, "event", "Cells, coloured by the logarithm of their energy (Fig. 2).",
+              d->batch->n > 2 ? 760 : d->batch->n > 1 ? 400 : 500);
+    plot_number(w, "set logscale cb\nset cbrange [", d->low, ":");
+    plot_number(w, "", d->high, "]\n");
     tool_write_text(w,
         "set key off\nset format cb '10^{%T}'\n"
-        "set cblabel 'Cell energy [GeV]'\nset ticslevel 0\nset view 65, 30\n"
-        "set xlabel 'z [mm]'\nset ylabel 'x [mm]'\nset zlabel 'y [mm]' rotate parallel\n"
-        "set xtics 1000\nset ytics 50\nset ztics 50\n"
+        "set border 4095 linewidth 0.6 linecolor rgb '#999999'\nset tics textcolor rgb '#000000'\n"
+        "set xyplane 0\nset view 68, 22, 1, 1.25\nset format x '%.9g'\nset format y '%.9g'\n"
+        "set format z '%.9g'\nset zlabel 'y [mm]' rotate by 90 offset 1, 0\n"
         "set palette defined (0 '#2c105c', 1 '#711f81', 2 '#b63679', 3 '#ee605e', 4 '#fdae78')\n"
         "set multiplot\n");
-    for (i = 0; i < batch->n; i++)
-        plot_event_panel(w, p, g, &batch->event[i], (int)i, (int)batch->n);
+    tool_write_format(w, "set xlabel 'z [mm]' offset 0, %s\nset ylabel 'x [mm]' offset %s\n"
+                      "set cblabel 'Cell energy [GeV]'%s\n", d->svg ? "0" : "-0.5",
+                      d->svg ? "-4, -0.5" : "-0.5, -0.7", d->svg ? " offset -0.3, 0" : "");
+    for (i = 0; i < d->batch->n; i++) plot_event_panel(w, p, d, (int)i);
     tool_write_text(w, "unset multiplot\n");
+    return tool_writer_close(w);
 }
 
 static calomu_status plot_events(calomu *c, const char *prefix, const char *path,
@@ -885,27 +1006,23 @@ static calomu_status plot_events(calomu *c, const char *prefix, const char *path
     static const char *const figures[1] = { "event" };
     calomu_data *data = NULL;
     calomu_events batch;
-    tool_writer *w = NULL;
     plot_place p;
-    size_t i;
+    plot_display d;
     calomu_status s = plot_place_at(&p, c, prefix);
     memset(&batch, 0, sizeof batch);
     if (s != CALOMU_OK) return s;
     s = calomu_data_open(c, path, &data);
     if (s == CALOMU_OK) s = calomu_data_read(c, data, 0, number, (size_t)n, &batch);
     if (s != CALOMU_OK) (void)tool_report(c, s);
-    if (s == CALOMU_OK) s = plot_open(&p, "event", "csv", &w);
     if (s == CALOMU_OK) {
-        tool_write_text(w, "# z,x,y (mm),energy (GeV) of cells above 1 MeV\n");
-        for (i = 0; i < batch.n; i++)
-            plot_event_rows(w, &calomu_data_describe(data)->geometry, &batch.event[i]);
-        s = tool_writer_close(w);
+        d.g = &calomu_data_describe(data)->geometry;
+        d.batch = &batch;
+        d.number = number;
+        d.svg = strcmp(p.format, "svg") == 0;
+        plot_display_begin(&d);
+        s = plot_event_data(&p, &d);
     }
-    if (s == CALOMU_OK) s = plot_open(&p, "event", "gp", &w);
-    if (s == CALOMU_OK) {
-        plot_event_script(w, &p, &calomu_data_describe(data)->geometry, &batch);
-        s = tool_writer_close(w);
-    }
+    if (s == CALOMU_OK) s = plot_event_script(&p, &d);
     calomu_events_free(&batch);
     calomu_data_close(data);
     return s == CALOMU_OK ? plot_render(&p, figures, 1) : s;
@@ -949,7 +1066,8 @@ static calomu_status plot_job_run(plot_job *j)
     j->options.high = j->range[1];
     j->options.points = j->points ? 1 : -1;
     s = plot_job_claim(j);
-    if (s == CALOMU_OK) s = tool_open(&c, 1);
+    if (s == CALOMU_OK) s = tool_threads_start(0);
+    if (s == CALOMU_OK) s = tool_open(&c, 0);
     if (s != CALOMU_OK) return s;
     if (j->predictions)
         s = evaluate_plots(c, j->predictions, j->fit, j->column, &j->options, j->out);
@@ -992,6 +1110,9 @@ int verb_plot(int argc, char **argv)
           .help = "bins of the debiasing fit", .low = 2, .high = 100000 },
         { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
           .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
+        { .name = "errors", .type = TOOL_INT, .target = &j.options.errors, .value = "N",
+          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
+          .high = 1000000 },
         { .name = NULL }
     };
     tool_usage usage = {
@@ -1001,7 +1122,7 @@ int verb_plot(int argc, char **argv)
         .options = options,
         .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution,\n"
                  "PREFIX_event, each .csv, .gp and .svg.  To draw one again, from any folder:\n"
-                 "gnuplot PREFIX_ratio.gp"
+                 "gnuplot -d PREFIX_ratio.gp (-d: without your own settings)"
     };
     memset(&j, 0, sizeof j);
     j.column = "pred";

@@ -2,9 +2,10 @@
 
    PREFIX is a path with the beginning of the names; if it ends with .png or .svg, that is the
    format of the images and no part of the names (default: SVG).  The scripts stand alone:
-   `gnuplot FILE.gp`, from any folder, makes the image beside the script.  gnuplot is looked for on
-   the PATH; where it is missing or fails, that is a notice and no failure, for data and scripts
-   are there.  Failures are reported by the functions themselves.  */
+   `gnuplot -d FILE.gp`, from any folder, makes the image beside the script (-d: without ~/.gnuplot,
+   as it is run here).  gnuplot is looked for on the PATH; where it is missing or fails, that is a
+   notice and no failure, for data and scripts are there.  Failures are reported by the functions
+   themselves.  */
 #ifndef CALOMU_PLOT_H
 #define CALOMU_PLOT_H
 

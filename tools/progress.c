@@ -1,7 +1,10 @@
 /* progress.c - how far the work is, on stderr. */
 #include "calomu_tool.h"
 
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,31 +36,84 @@ static void tool_rate(char text[48], double per_second, const char *unit)
         (void)snprintf(text, 48, "%.2g %s/s", per_second, unit);
 }
 
+/* Columns of the terminal as it is now: it may have been resized since the last line. */
+static int tool_columns(void)
+{
+    const char *text = getenv("COLUMNS");
+    double columns = 0;
+#ifdef TIOCGWINSZ
+    struct winsize size;
+    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+#endif
+    /* some terminals do not know, and say 0 */
+    if (text && calomu_parse(text, &columns) && columns >= 1 && columns <= 10000)
+        return (int)columns;
+    return 80;
+}
+
+enum { TOOL_BAR = 24, TOOL_BAR_STEP = 6, TOOL_LINE = 512 };
+
+typedef struct tool_line {
+    char text[TOOL_LINE], bar[TOOL_BAR + 4], rate[48], left[32];
+    const char *note;
+    double part;
+} tool_line;
+
+static size_t tool_line_write(tool_line *l, const char *what)
+{
+    const int n = snprintf(l->text, TOOL_LINE, "%s%s %3.0f%%%s%s  %s left%s%s", what, l->bar,
+                           100 * l->part, *l->rate ? "  " : "", l->rate, l->left,
+                           *l->note ? "  " : "", l->note);
+    return n < TOOL_LINE ? (size_t)n : TOOL_LINE - 1;
+}
+
+static void tool_line_bar(tool_line *l, size_t width)
+{
+    memcpy(l->bar, " [", 2);
+    memset(l->bar + 2, '.', width);
+    memset(l->bar + 2, '#', (size_t)(l->part * (double)width));
+    memcpy(l->bar + 2 + width, "]", 2);
+}
+
+/* On a terminal a line must stay below its width: one that wraps is not cleared by the next.  What
+   does not fit goes in this order: the bar's length, the rate, the bar, the end of the note. */
+static void tool_line_fit(tool_line *l, const char *what)
+{
+    const size_t room = (size_t)tool_columns() - 1;
+    size_t n = tool_line_write(l, what), width;
+    if (n + TOOL_BAR_STEP + 3 > room) {
+        l->rate[0] = 0;
+        n = tool_line_write(l, what);
+    }
+    if (n + TOOL_BAR_STEP + 3 > room) return;
+    width = room - n - 3;
+    /* in steps, so that a digit more in the rate does not move the bar */
+    tool_line_bar(l, width < TOOL_BAR ? width - width % TOOL_BAR_STEP : TOOL_BAR);
+    (void)tool_line_write(l, what);
+}
+
 static void tool_print_line(tool_progress *p, double now, const char *note)
 {
-    enum { WIDTH = 24 };
-    char bar[WIDTH + 1], rate[48], left[32];
     double seconds = now - p->start, per_second = seconds > 0 ? (double)p->done / seconds : 0;
-    double part = p->total ? (double)p->done / (double)p->total : 0;
-    size_t full;
-    if (part > 1) part = 1;
-    full = (size_t)(part * WIDTH);
-    memset(bar, '.', WIDTH);
-    memset(bar, '#', full);
-    bar[WIDTH] = 0;
-    tool_rate(rate, per_second, p->unit);
-    tool_duration(left, per_second > 0 && p->total > p->done
-                            ? (double)(p->total - p->done) / per_second : 0);
+    tool_line l;
+    memset(&l, 0, sizeof l);
+    l.note = note ? note : "";
+    l.part = p->total ? fmin(1, (double)p->done / (double)p->total) : 0;
+    tool_rate(l.rate, per_second, p->unit);
+    tool_duration(l.left, per_second > 0 && p->total > p->done
+                              ? (double)(p->total - p->done) / per_second : 0);
     if (p->total && p->terminal)
-        fprintf(stderr, "\r\033[K%s [%s] %3.0f%%  %s  %s left%s%s", p->what, bar, 100 * part, rate,
-                left, note ? "  " : "", note ? note : "");
+        tool_line_fit(&l, p->what);
     else if (p->total)
-        fprintf(stderr, "calomu: %s %3.0f%%, %s, %s left%s%s\n", p->what, 100 * part, rate, left,
-                note ? ", " : "", note ? note : "");
+        (void)snprintf(l.text, sizeof l.text, "%s %3.0f%%, %s, %s left%s%s", p->what,
+                       100 * l.part, l.rate, l.left, note ? ", " : "", l.note);
     else
-        fprintf(stderr, "%s%s: %llu %s, %s%s%s%s", p->terminal ? "\r\033[K" : "calomu: ", p->what,
-                (unsigned long long)p->done, p->unit, rate, note ? ", " : "", note ? note : "",
-                p->terminal ? "" : "\n");
+        (void)snprintf(l.text, sizeof l.text, "%s: %llu %s, %s%s%s", p->what,
+                       (unsigned long long)p->done, p->unit, l.rate, note ? ", " : "", l.note);
+    if (p->terminal)
+        fprintf(stderr, "\r\033[K%.*s", tool_columns() - 1, l.text);
+    else
+        fprintf(stderr, "calomu: %s\n", l.text);
     (void)fflush(stderr);
     p->printed = 1;
     p->shown = now;

@@ -265,16 +265,15 @@ static int simulate_energy_fits(double e) { return e >= 1 && e <= 10000; }
 
 static calomu_status simulate_energy_range(simulate_job *job, const char *text)
 {
-    double low = 0, high = 0;
-    const char *p = calomu_parse(text, &low);
-    if (p && *p == ':') p = calomu_parse(p + 1, &high);
-    else high = low;
-    if (!p || *p) return tool_misuse("--energy %.80s: must be MIN:MAX or one energy", text);
-    if (!simulate_energy_fits(low) || !simulate_energy_fits(high))
+    double end[2] = { 0, 0 };
+    const int n = tool_numbers(text, TOOL_PAIR_BETWEEN, end, 2);
+    if (n == 1) end[1] = end[0];
+    if (n < 1) return tool_misuse("--energy %.80s: must be LOW,HIGH or one energy", text);
+    if (!simulate_energy_fits(end[0]) || !simulate_energy_fits(end[1]))
         return tool_misuse("--energy %.80s: energies must be from 1 to 10000 GeV", text);
-    if (low > high) return tool_misuse("--energy %.80s: MIN is above MAX", text);
-    job->low = low;
-    job->high = high;
+    if (end[0] > end[1]) return tool_misuse("--energy %.80s: LOW is above HIGH", text);
+    job->low = end[0];
+    job->high = end[1];
     return CALOMU_OK;
 }
 
@@ -344,8 +343,8 @@ int verb_simulate(int argc, char **argv)
               .help = "data file to write", .needed = 1 },
             { .name = "n", .type = TOOL_U64, .target = &job->n, .value = "N",
               .help = "number of muons", .needed = 1, .low = 1, .high = 1e15 },
-            { .name = "energy", .type = TOOL_STRING, .target = &energy, .value = "MIN:MAX",
-              .help = "momentum, uniform between the two (GeV)", .preset = "50:8000" },
+            { .name = "energy", .type = TOOL_STRING, .target = &energy, .value = "LOW,HIGH",
+              .help = "momentum, uniform between the two (GeV)", .preset = "50,8000" },
             { .name = "energies", .type = TOOL_STRING, .target = &energies, .value = "A,B,...",
               .help = "fixed momenta instead (GeV): muon i has number i modulo their number" },
             { .name = "seed", .type = TOOL_U64, .target = &job->options.seed, .value = "S",

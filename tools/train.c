@@ -531,7 +531,7 @@ static void train_show(train_run *r)
         r->shown = 1;
     }
     if (r->log.best_epoch)
-        (void)snprintf(note, sizeof note, "epoch %d/%d, loss %.4g, best validation %.4g, MI %.1f",
+        (void)snprintf(note, sizeof note, "epoch %d/%d, loss %.4g, best %.4g, MI %.1f",
                        (int)p->epoch, (int)r->options.epochs, p->training_loss, r->log.best_loss,
                        r->log.mi);
     else
