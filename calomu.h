@@ -321,15 +321,40 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
     double range_low, range_high;    /* range of the MI on the monitored fold: 100, 4000 GeV */
     int32_t fit_bins, mi_bins;       /* 39, 20 */
     double tracker;                  /* relative resolution per TeV, 0.2 */
+    int32_t shuffle;                 /* 1: the muons are shuffled, by `seed`, before they are cut */
+                                     /*   into folds; 0: folds are stretches of the data */
+    double outside;                  /* part of the muons that may be outside of the loss bins or */
+                                     /*   of the weights, of the MI's range that may be empty: 0.2 */
+    const calomu_data *validation;   /* muons to monitor instead of fold member + 1, which is then */
+                                     /*   trained on too; must outlive the trainer.  NULL: none */
+    const calomu_model *start;       /* weights to start from, and their standardisation; of an */
+                                     /*   ensemble those of the same member.  NULL: random ones */
+    int32_t separate, started;       /* calomu_trainer_options: 1 where these two were given */
 } calomu_train_options;
 
 calomu_train_options calomu_train_options_default(void);
+/* Loss bins, weights and range of the MI for muons from low to high GeV: the default's, moved and
+   stretched as 50 to 8000 GeV is to these (which gives the default's themselves). */
+void calomu_train_options_range(calomu_train_options *options, double low, double high);
+/* The lowest true energy of the muons trained on or monitored, rounded down to two digits, and the
+   highest, rounded up to more than itself, GeV: what calomu_train_options_range wants.  Reads
+   nothing else of the muons.  EFORMAT: a muon without true energy, or folds in some order, as for
+   calomu_trainer_create. */
+calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
+                                    const calomu_train_options *options, double *low,
+                                    double *high);
 
 typedef struct calomu_trainer calomu_trainer;
 
 /* A training of one network on `data` (which must outlive it and hold true energies).
    Standardisation is computed over the training folds; features are computed where they lack.
-   EUSAGE: no training fold holds a full batch, ... */
+   EUSAGE: no training fold holds a full batch, ...
+   EFORMAT where muons and options do not fit together, and nothing would be learnt without a word:
+   the energies of fold member + 1 are distributed otherwise than the other folds' (two-sample
+   Kolmogorov-Smirnov test, p < 1e-6), which `shuffle` cures; more muons than `outside` lie outside
+   the loss bins or have weights below 0.001, or more of the MI's range is without a muon; most loss
+   bins are empty; hits sum up to more than the true energy, or 95% of the muons have no cell above
+   0.1 GeV.  What is less than that is a notice (calomu_options.log). */
 calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
                                     const calomu_architecture *architecture,
                                     const calomu_train_options *options, calomu_trainer **trainer);
@@ -366,6 +391,20 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
 calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path);
 calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
                                     calomu_trainer **t);
+/* The same where the training has a validation set of its own (NULL: it has none). */
+calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
+                                         const calomu_data *validation, const char *path,
+                                         calomu_trainer **t);
+/* Makes a training longer, also one that has ended: the same bits as if these epochs and this
+   stop_after had been its options from the start.  EUSAGE: fewer than it has. */
+calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs,
+                                    int32_t stop_after);
+/* Whether the model file at `path` is the result of a training that has ended (*ended 1, with its
+   options and architecture).  EFORMAT with *ended 1: of one on other muons. */
+calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
+                                   const calomu_data *validation, const char *path,
+                                   calomu_train_options *options,
+                                   calomu_architecture *architecture, int *ended);
 /* The options and architecture in force (of use after resume). */
 const calomu_train_options *calomu_trainer_options(const calomu_trainer *t);
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t);
@@ -796,6 +835,9 @@ void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, uint64_t t,
 /* Role of each of the o->folds folds. */
 calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n_events,
                             unsigned char *role);
+/* Probability that two sorted samples of n and m values (1 or more) are as far apart as these or
+   farther if they are of one distribution (Kolmogorov and Smirnov): exact below 4e6 for n m. */
+calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_t m, double *p);
 /* A random permutation of 0..n-1. */
 void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n);
 
@@ -804,6 +846,8 @@ struct calomu_model {
     calomu_model_info info;
     cm_net **net;                    /* info.members */
     double *loss;                    /* validation losses, NaN unknown */
+    struct cm_entry *training;       /* metadata of the training that made it */
+    int n_training;                  /*   0: not known */
     cm_packs packs;                  /* for inference; cm_model_finish makes them, */
     size_t arena;                    /*   and finds how much an arena takes */
     calomu *own;                     /* cm_clone of the context that made it */

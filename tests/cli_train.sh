@@ -184,7 +184,7 @@ for inputs in sums features hits hybrid; do
     check "info of $inputs" 0 "" "$PROGRAM" info i.st
 done
 check "no holdout" 0 "" train i.st --holdout no --member 2 --lr 0.001 --loss-bins 2 \
-    --loss-range 50,4000 --weight-centre 3000 --weight-low 150 --weight-high 150 --quantile 0.5 \
+    --loss-range 50,4000 --weight-centre 3000 --weight-low 150 --weight-high 150 --quantile 0.5 --outside 0.6 \
     --range 50,8000 --tracker 0.1 --patience 1 --stop-after 1
 [ "$(head -n 1 i.st.log.csv | tr ',' '\n' | grep -c threshold)" -eq 2 ] && pass \
     || fail "thresholds" "$(head -n 1 i.st.log.csv)"

@@ -522,6 +522,7 @@ static void test_every_muon_once(calomu *c)
     int i, n = 0;
     o.bin_low = 1e6;
     o.bin_high = 2e6;
+    o.outside = 1;                   /* they are wanted empty here */
     o.lr = 1e-200;
     o.epochs = o.cycle_epochs = 1;
     m = train_one_epoch(c, &sample, &a, &o, &r);
