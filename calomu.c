@@ -8658,8 +8658,8 @@ static calomu_status cm_no_truth(calomu *c, const calomu_trainer *t, uint64_t po
                                                                       : "");
 }
 
-/* Truth of the n events from position `first` on.  Where it is known, it is finite and positive: every
-   set of muons is checked for that. */
+/* Truth of the n events from position `first` on.  Where it is known, it is finite and positive:
+   every set of muons is checked for that. */
 static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, uint64_t first, int n,
                                    uint64_t *without)
 {
@@ -9024,8 +9024,8 @@ static calomu_status cm_energies_read(calomu *c, calomu_trainer *t, cm_energies 
     return s;
 }
 
-/* "folds are stretches of the file" (Sec. 3.2.4): of a file in some order the fold that is set apart
-   is no sample of the others. */
+/* Folds are stretches of the file: of a file in some order the fold that is set apart is no sample
+   of the others. */
 static calomu_status cm_judge_order(calomu *c, const calomu_trainer *t, const cm_energies *e)
 {
     const double *x = e->at[CM_REST], *y = e->at[CM_PROBE], *z = e->at[CM_VALIDATION];
@@ -9056,8 +9056,8 @@ static calomu_status cm_judge_part(calomu *c, const calomu_trainer *t, size_t n,
     const char *unit = e->low >= t->options.bin_high ? " (are they MeV?)"
                      : e->high < t->options.bin_low ? " (are they TeV?)" : "";
     if ((double)n > t->options.outside * (double)e->all)
-        return cm_fail(c, CALOMU_EFORMAT, "%zu of %zu muons (%.3g%%) %s: true energies are GeV, here"
-                       " %g to %g%s. Give the range of these muons (--energy-range auto or"
+        return cm_fail(c, CALOMU_EFORMAT, "%zu of %zu muons (%.3g%%) %s: true energies are GeV,"
+                       " here %g to %g%s. Give the range of these muons (--energy-range auto or"
                        " LOW,HIGH; %s alone), or allow more of them (--outside)", n, e->all,
                        100 * (double)n / (double)e->all, what, e->low, e->high, unit, option);
     if (n > 0) cm_log(c, "%zu of %zu muons %s (%s)", n, e->all, what, option);
@@ -9999,10 +9999,10 @@ calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs
 
    A safetensors file.  Metadata: "calomu" = "checkpoint", "version" = "2", and every number of
    options, architecture and cm_state as text, integers in decimal, others with 17 digits (which
-   give the same bits back), NaN as "".  Version 1 lacks the numbers of the tables `later`.  Tensors: for each parameter NAME of the table live.NAME,
-   adam.m.NAME, adam.v.NAME and, after the first epoch, best.NAME, best.m.NAME, best.v.NAME;
-   buffers without moments; in float64 thresholds, last.thresholds, mean, deviation, and within a
-   validation pass its predictions so far.  */
+   give the same bits back), NaN as "".  Version 1 lacks the numbers of the tables `later`.
+   Tensors: for each parameter NAME of the table live.NAME, adam.m.NAME, adam.v.NAME and, after the
+   first epoch, best.NAME, best.m.NAME, best.v.NAME; buffers without moments; in float64 thresholds,
+   last.thresholds, mean, deviation, and within a validation pass its predictions so far.  */
 
 #define CM_VERSION_OF_CHECKPOINTS "2"
 
@@ -10831,7 +10831,8 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
    Safetensors.  Metadata: "calomu" = "model", "version", "members", the architecture as in a
    checkpoint, "mean" and "deviation" (28 numbers of 17 digits, a blank between), "loss.K" of
    member K ("": unknown), and of a network that was trained here the options "train." and some of
-   "state." as in a checkpoint (an ensemble: those of its first member).  Tensors: the names of the table, in an ensemble with "K." in front. */
+   "state." as in a checkpoint (an ensemble: those of its first member).  Tensors: the names of the
+   table, in an ensemble with "K." in front. */
 
 enum { CM_MODEL_VERSION = 1, CM_NUMBERS = CALOMU_FEATURES * 26 };
 
@@ -11085,7 +11086,7 @@ calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **mode
    in the model. */
 
 static calomu_status cm_ended_numbers(calomu *c, const char *path, const cm_st *st,
-                                      calomu_trainer *t)
+                                      calomu_trainer *t, int *members)
 {
     calomu_model_info info;
     calomu_status s;
@@ -11099,34 +11100,35 @@ static calomu_status cm_ended_numbers(calomu *c, const char *path, const cm_st *
     memcpy(t->mean, info.mean, sizeof t->mean);
     memcpy(t->deviation, info.deviation, sizeof t->deviation);
     s = cm_trainer_plan(c, t, t->state.n_events);
-    return s == CALOMU_OK ? s : cm_fail_in(c, CALOMU_EFORMAT, path);
+    if (s != CALOMU_OK) return cm_fail_in(c, CALOMU_EFORMAT, path);
+    *members = info.members;
+    return s;
 }
 
 calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
                                    const calomu_data *validation, const char *path,
                                    calomu_train_options *options,
-                                   calomu_architecture *architecture, int *ended)
+                                   calomu_architecture *architecture, int *members)
 {
     cm_st st = { 0 };
     calomu_trainer *t = NULL;
     int same = 0;
     const char *finished;
     calomu_status s = cm_st_read(c, path, &st);
-    *ended = 0;
+    *members = 0;
     if (s != CALOMU_OK) return s;
     finished = cm_st_find_meta(&st, "state.plan.finished");
     if (finished && strcmp(finished, "1") == 0) {
         t = cm_trainer_new(c);
-        s = t ? cm_ended_numbers(c, path, &st, t) : CALOMU_EMEMORY;
+        s = t ? cm_ended_numbers(c, path, &st, t, members) : CALOMU_EMEMORY;
         if (s == CALOMU_OK) {
-            *ended = 1;
             *options = t->options;
             *architecture = t->arch;
             s = cm_resume_attach(c, path, data, validation, t, &same);
         }
         if (s == CALOMU_OK && !same)
             s = cm_fail(c, CALOMU_EFORMAT, "%s: the model of a training on other muons than these"
-                        " data", path);
+                        " data: start anew, or into another file", path);
     }
     cm_st_free(c, &st);
     calomu_trainer_free(t);

@@ -323,10 +323,10 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
     double tracker;                  /* relative resolution per TeV, 0.2 */
     int32_t shuffle;                 /* 1: the muons are shuffled, by `seed`, before they are cut */
                                      /*   into folds; 0: folds are stretches of the data */
-    double outside;                  /* part of the muons that may be outside of the loss bins or */
-                                     /*   of the weights, of the MI's range that may be empty: 0.2 */
-    const calomu_data *validation;   /* muons to monitor instead of fold member + 1, which is then */
-                                     /*   trained on too; must outlive the trainer.  NULL: none */
+    double outside;                  /* part of the muons that may be outside of loss bins or */
+                                     /*   weights, of the MI's range that may be empty: 0.2 */
+    const calomu_data *validation;   /* muons to monitor in place of fold member + 1, which is */
+                                     /*   then trained on; must outlive the trainer; or NULL */
     const calomu_model *start;       /* weights to start from, and their standardisation; of an */
                                      /*   ensemble those of the same member.  NULL: random ones */
     int32_t separate, started;       /* calomu_trainer_options: 1 where these two were given */
@@ -399,12 +399,13 @@ calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
    stop_after had been its options from the start.  EUSAGE: fewer than it has. */
 calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs,
                                     int32_t stop_after);
-/* Whether the model file at `path` is the result of a training that has ended (*ended 1, with its
-   options and architecture).  EFORMAT with *ended 1: of one on other muons. */
+/* Whether the model file at `path` is the result of a training that has ended: *members are its
+   networks, with the (first one's) options and architecture, or 0: it does not tell of such a
+   training.  EFORMAT with *members above 0: of one on other muons. */
 calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
                                    const calomu_data *validation, const char *path,
                                    calomu_train_options *options,
-                                   calomu_architecture *architecture, int *ended);
+                                   calomu_architecture *architecture, int *members);
 /* The options and architecture in force (of use after resume). */
 const calomu_train_options *calomu_trainer_options(const calomu_trainer *t);
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t);

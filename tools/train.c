@@ -5,9 +5,10 @@
    the beginning, which is the same training.  At the end of an epoch its line goes to the log
    first and the checkpoint follows, so no line is ever lost; lines of epochs that the checkpoint
    has not seen the end of are cut on resume, as these epochs are run again.  The checkpoint is
-   removed only after the model is in place.  Where a log is there already it belongs to a model that
-   is there: until that is replaced, lines go to LOG.new.  An ensemble uses one checkpoint for its members one
-   after the other: the first checkpoint of member k + 1 is written after the model of member k.  */
+   removed only after the model is in place.  Where a log is there already it belongs to a model
+   that is there: until that is replaced, lines go to LOG.new.  An ensemble uses one checkpoint for
+   its members one after the other: the first checkpoint of member k + 1 is written after the model
+   of member k.  */
 #include "calomu_tool.h"
 #include "plot.h"
 #include <dirent.h>
@@ -1100,20 +1101,23 @@ static calomu_status train_checkpoint(train_job *j, int *resume)
 /* --resume without a checkpoint: the model may be what this training has already ended with. */
 static calomu_status train_already(const train_job *j, int *already)
 {
-    train_file file = { "model", j->out, "; or start again without --resume" };
+    train_file file = { "model", j->out, ", or start again without --resume" };
     calomu_train_options o;
     calomu_architecture a;
-    int there, ended = 0;
+    int there, members = 0;
     calomu_status s = train_look(j->out, &there), agree;
     if (s != CALOMU_OK) return s;
     if (there)
-        s = calomu_trainer_ended(j->c, j->data, j->validation, j->out, &o, &a, &ended);
-    if (!ended) {                    /* no model, or one that was not trained to its end here */
+        s = calomu_trainer_ended(j->c, j->data, j->validation, j->out, &o, &a, &members);
+    if (!members) {                    /* no model, or one that was not trained to its end here */
         if (s == CALOMU_EIO || s == CALOMU_EMEMORY) return tool_report(j->c, s);
         tool_notice("no checkpoint %s%s: training starts from the beginning", j->checkpoint_path,
                     there ? ", and the model does not tell of a training that has ended" : "");
         return CALOMU_OK;
     }
+    if (members != (j->members ? j->members : 1))
+        return tool_misuse("--members: %s is %d network%s; leave out --resume to train it anew",
+                           j->out, members, members > 1 ? "s" : "");
     if (train_longer(j, &o))
         return tool_misuse("%s: this training has ended after at most %d epochs and left no"
                            " checkpoint to go on from (--keep-checkpoint keeps it); --start %s"
@@ -1365,8 +1369,9 @@ int verb_train(int argc, char **argv)
                  "Options given with --resume must agree with the checkpoint; those left out are\n"
                  "taken from it.  Ensembles: member K leaves MODEL.safetensors.memberK until\n"
                  "all are joined, logs are MODEL.memberK.log.csv, and --resume needs --members.\n"
-                 "--resume of a training that has ended does nothing.  Where a log is there already\n"
-                 "it stays with its model until the new one is in place; until then it is LOG.new."
+                 "--resume of a training that has ended does nothing.  Where a log is there\n"
+                 "already it stays with its model until the new one is in place; until then the\n"
+                 "new log is LOG.new."
     };
     memset(options, 0, sizeof options);
     train_defaults(&j);
