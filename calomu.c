@@ -2100,6 +2100,22 @@ calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t firs
     return CALOMU_OK;
 }
 
+/* The true energy of one event without the rest of it, whose checksum is not looked at: NaN where
+   it is unknown, and where the file is damaged anything. */
+static calomu_status cm_read_energy(calomu *c, const calomu_data *d, uint64_t number,
+                                    float *energy)
+{
+    unsigned char b[4];
+    calomu_status s;
+    if (d->event) {
+        *energy = d->event[number].energy;
+        return CALOMU_OK;
+    }
+    s = cm_file_read(c, &d->file, d->path, d->offset[number] + 8, b, sizeof b);
+    if (s == CALOMU_OK) *energy = cm_from_bits(cm_get32(b));
+    return s;
+}
+
 void calomu_events_free(calomu_events *e)
 {
     if (!e || !e->owner_) return;
@@ -8945,6 +8961,14 @@ static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, tracker, 'd', 1e-9, 1e9)
 };
 
+/* Since version 2 of checkpoints: in version 1 they are the defaults. */
+static const cm_field cm_train_later[] = {
+    CM_FIELD(calomu_train_options, shuffle, 'i', 0, 1),
+    CM_FIELD(calomu_train_options, outside, 'd', 0, 1),
+    CM_FIELD(calomu_train_options, separate, 'i', 0, 1),
+    CM_FIELD(calomu_train_options, started, 'i', 0, 1)
+};
+
 calomu_train_options calomu_train_options_default(void)
 {
     calomu_train_options o = { 0 };
@@ -8968,7 +8992,22 @@ calomu_train_options calomu_train_options_default(void)
     o.fit_bins = 39;
     o.mi_bins = 20;
     o.tracker = 0.2;
+    o.outside = 0.2;
     return o;
+}
+
+void calomu_train_options_range(calomu_train_options *o, double low, double high)
+{
+    const calomu_train_options d = calomu_train_options_default();
+    double from = d.bin_low, wide = d.bin_high - d.bin_low, to = high - low;
+    /* products before the quotient: 50 and 8000 give the defaults to the last bit */
+    o->bin_low = low;
+    o->bin_high = high;
+    o->weight_centre = low + (d.weight_centre - from) * to / wide;
+    o->weight_low = d.weight_low * to / wide;
+    o->weight_high = d.weight_high * to / wide;
+    o->range_low = low + (d.range_low - from) * to / wide;
+    o->range_high = low + (d.range_high - from) * to / wide;
 }
 
 /* Value of a field as a double, for range checks: 64-bit integers lose low bits, which no range
@@ -9009,6 +9048,8 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
 {
     calomu_status s = cm_fields_check(c, status, where, o, cm_train_fields,
                                       CM_COUNT(cm_train_fields));
+    if (s == CALOMU_OK)
+        s = cm_fields_check(c, status, where, o, cm_train_later, CM_COUNT(cm_train_later));
     if (s != CALOMU_OK) return s;
     if (!(o->bin_low < o->bin_high))
         return cm_fail(c, status, "%sthe loss bins need bin_low < bin_high", where);
@@ -9046,6 +9087,9 @@ calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n
     if (o->member + 1 >= o->folds)
         return cm_fail(c, CALOMU_EUSAGE, "member %d monitors fold %d, but the folds are 0..%d",
                        (int)o->member, (int)o->member + 1, (int)o->folds - 1);
+    if (o->unique && o->separate)
+        return cm_fail(c, CALOMU_EUSAGE, "unique-fold training monitors a fold, and no validation"
+                       " set of its own");
     if (o->unique && o->member >= CM_MEMBERS)
         return cm_fail(c, CALOMU_EUSAGE, "unique-fold training has members 0..%d, not %d",
                        CM_MEMBERS - 1, (int)o->member);
@@ -9053,7 +9097,7 @@ calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n
         cm_folds_unique(o, role);
     else
         memset(role + o->holdout, CM_FOLD_TRAINING, (size_t)(o->folds - o->holdout));
-    role[o->member + 1] = CM_FOLD_MONITORED;
+    if (!o->separate) role[o->member + 1] = CM_FOLD_MONITORED;
     for (f = 0; f < o->folds; f++) n += role[f] == CM_FOLD_TRAINING;
     if (n == 0)
         return cm_fail(c, CALOMU_EUSAGE, "member %d of %d folds%s has no fold to train on: use more"
@@ -9078,6 +9122,9 @@ static uint64_t cm_shuffle_stream(int32_t epoch, int32_t fold)
 {
     return (uint64_t)1 << 62 | (uint64_t)epoch << 24 | (uint64_t)(fold + 1);
 }
+
+/* Of the order of the muons before the cut, which all members of an ensemble share. */
+#define CM_CUT_STREAM ((uint64_t)1 << 61)
 
 /* Uniform in 0..n-1 without bias: numbers above the last full multiple of n are drawn again. */
 static uint64_t cm_below(uint64_t seed, uint64_t stream, uint64_t *counter, uint64_t n)
@@ -9137,6 +9184,26 @@ static double cm_default_lr(const calomu_train_options *o, uint64_t per_epoch)
     return lr < 5e-3 ? lr : 5e-3;
 }
 
+/* After an epoch: the end, or the next one and what it starts from. */
+static int cm_plan_next(const calomu_train_options *o, cm_plan *plan)
+{
+    int what = 0;
+    plan->finished = plan->epoch >= o->epochs || plan->idle >= o->stop_after;
+    if (plan->finished) return 0;
+    if (plan->epoch == o->cycle_epochs) {
+        plan->lr = plan->best_lr;
+        plan->beta1 = plan->best_beta1;
+        what = CM_PLAN_RELOAD;
+    } else if (plan->waited >= o->patience) {
+        plan->lr /= 2;
+        plan->beta1 = cm_beta_high;
+        plan->waited = 0;
+        what = CM_PLAN_RELOAD;
+    }
+    plan->epoch++;
+    return what;
+}
+
 /* Within the 1cycle an epoch only competes for the best state.  At its end, and then after every
    `patience` epochs without improvement, the best state comes back: the first time with its own
    rates, later with half of the LR now in use and beta1 0.95.  The counter of `stop_after`
@@ -9155,22 +9222,7 @@ int cm_plan_epoch(const calomu_train_options *o, cm_plan *plan, double validatio
         plan->waited++;
         plan->idle++;
     }
-    if (plan->epoch >= o->epochs || plan->idle >= o->stop_after) {
-        plan->finished = 1;
-        return what;
-    }
-    if (plan->epoch == o->cycle_epochs) {
-        plan->lr = plan->best_lr;
-        plan->beta1 = plan->best_beta1;
-        what |= CM_PLAN_RELOAD;
-    } else if (plan->waited >= o->patience) {
-        plan->lr /= 2;
-        plan->beta1 = cm_beta_high;
-        plan->waited = 0;
-        what |= CM_PLAN_RELOAD;
-    }
-    plan->epoch++;
-    return what;
+    return what | cm_plan_next(o, plan);
 }
 
 /* ---------------------------------------------------------------- the trainer */
@@ -9182,6 +9234,8 @@ typedef struct cm_state {            /* numbers that a checkpoint holds besides 
     uint64_t validated;              /* muons of this epoch's validation pass */
     double loss_sum, batch_loss;     /* of this epoch's batches, of the last batch */
     uint64_t n_events, fingerprint;  /* of the data */
+    uint64_t n_validation, hits;     /* muons of the validation set; fingerprint of the hits, 0: */
+                                     /*   not known (a checkpoint from before it was taken) */
     calomu_train_report last;        /* of the last epoch that ended; epoch 0: none has */
 } cm_state;
 
@@ -9199,12 +9253,16 @@ struct calomu_trainer {
     double mean[CALOMU_FEATURES], deviation[CALOMU_FEATURES];
 
     uint64_t fold_size, per_epoch;   /* muons, updates */
+    uint64_t monitored_first, monitored;     /* positions: a validation set's follow the */
+                                     /*   last fold */
+    uint64_t *cut;                   /* [position]: number of the muon there; NULL: the same */
+    uint64_t *asked;                 /* [muon of a batch]: with `cut`, the numbers to read */
     int32_t n_training;              /* folds */
     unsigned char *role;             /* [fold] */
     int32_t *training;               /* the training folds, rising */
     int32_t *slot;                   /* [fold]: rank among the folds in use */
     float *features;                 /* [slot][muon of the fold][28], raw; NULL: not needed */
-    double *truth;                   /* [muon of the monitored fold] */
+    double *truth;                   /* [monitored muon] */
     double *prediction;              /*   the first state.validated are there */
 
     cm_net *net;                     /* the live weights and buffers, fixed weights */
@@ -9231,6 +9289,8 @@ void calomu_trainer_free(calomu_trainer *t)
     own = t->own;
     calomu_events_free(&t->events);
     cm_release(own, t->role);
+    cm_release(own, t->cut);
+    cm_release(own, t->asked);
     cm_release(own, t->slot);
     cm_release(own, t->training);
     cm_release(own, t->features);
@@ -9246,6 +9306,8 @@ void calomu_trainer_free(calomu_trainer *t)
     cm_release(own, t);
     cm_clone_free(own);
 }
+
+enum { CM_READ_AT_ONCE = 256 };      /* muons, where a whole set is read */
 
 static calomu_trainer *cm_trainer_new(calomu *c)
 {
@@ -9299,6 +9361,27 @@ const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t) 
 
 /* Where the features of the network's inputs come from. */
 typedef enum cm_source { CM_SOURCE_NONE, CM_SOURCE_FILE, CM_SOURCE_HITS } cm_source;
+
+/* A position is where a muon is in what is cut into folds; a validation set has those behind the
+   last fold. */
+static uint64_t cm_event_number(const calomu_trainer *t, uint64_t position)
+{
+    if (t->options.separate && position >= t->monitored_first) return position - t->monitored_first;
+    return t->cut ? t->cut[position] : position;
+}
+
+/* Reads n muons, those at the given positions or from `first` on. */
+static calomu_status cm_muons_at(calomu *c, calomu_trainer *t, uint64_t first,
+                                    const uint64_t *positions, size_t n)
+{
+    size_t i;
+    if (t->options.separate && !positions && first >= t->monitored_first)
+        return calomu_data_read(c, t->options.validation, first - t->monitored_first, NULL, n,
+                                &t->events);
+    if (!t->cut) return calomu_data_read(c, t->data, first, positions, n, &t->events);
+    for (i = 0; i < n; i++) t->asked[i] = t->cut[positions ? positions[i] : first + i];
+    return calomu_data_read(c, t->data, 0, t->asked, n, &t->events);
+}
 
 /* Decides, and says what a person should know. */
 static calomu_status cm_train_source(calomu *c, calomu_trainer *t, const calomu_data_info *info,
@@ -9385,11 +9468,12 @@ static cm_worker *cm_workers_new(calomu *c, const calomu_geometry *g)
 
 /* The features of n events from their hits, in parallel.  Where one fails it is done again here,
    so that the message is of the first bad event whatever the threads did. */
-static calomu_status cm_features_compute(calomu *c, cm_worker *worker,
-                                         const calomu_architecture *a, const calomu_event *e,
+static calomu_status cm_features_compute(calomu *c, cm_worker *worker, const calomu_trainer *t,
                                          uint64_t first, int n, float *rows)
 {
+    const calomu_architecture *a = &t->arch;
     const calomu_feature_options *o = &a->feature_options;
+    const calomu_event *e = t->events.event;
     int i, failed = n;
     CM_PARALLEL_FOR(c->threads)
     for (i = 0; i < n; i++) {
@@ -9405,12 +9489,13 @@ static calomu_status cm_features_compute(calomu *c, cm_worker *worker,
                                       rows + (size_t)i * CALOMU_FEATURES);
         if (s != CALOMU_OK)
             return cm_fail(c, s, "features of event %llu: %s",
-                           (unsigned long long)(first + (uint64_t)i), calomu_message(worker->own));
+                           (unsigned long long)cm_event_number(t, first + (uint64_t)i),
+                           calomu_message(worker->own));
     }
     return CALOMU_OK;
 }
 
-/* By which a resumed training knows its data: truth, impact point, number of hits, features. */
+/* By which a resumed training knows its data: truth, impact point, number of hits, features, ... */
 static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const float *row)
 {
     unsigned char b[20 + 4 * CALOMU_FEATURES];
@@ -9423,55 +9508,92 @@ static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const 
     return cm_checksum(sum, b, row ? sizeof b : 20);
 }
 
-/* Truth of n events from number `first` on, of one fold.  Where it is known, it is finite and
-   positive: every set of muons is checked for that. */
-static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, const calomu_event *e,
-                                   uint64_t first, int n, int32_t fold, uint64_t *without)
+/* ... and every hit, in the bytes of a file, so that memory and file give the same. */
+static uint64_t cm_hits_fingerprint(uint64_t sum, const calomu_event *e)
 {
+    enum { CHUNK = 64 };
+    unsigned char b[8 * CHUNK];
+    size_t at, i, n;
+    for (at = 0; at < e->n_hits; at += n) {
+        n = e->n_hits - at < CHUNK ? e->n_hits - at : CHUNK;
+        for (i = 0; i < n; i++) {
+            cm_put32(b + 8 * i, e->hits[at + i].cell);
+            cm_put32(b + 8 * i + 4, cm_bits(e->hits[at + i].energy));
+        }
+        sum = cm_checksum(sum, b, 8 * n);
+    }
+    return sum;
+}
+
+static calomu_status cm_no_truth(calomu *c, const calomu_trainer *t, uint64_t position)
+{
+    return cm_fail(c, CALOMU_EFORMAT, "event %llu%s has no true energy: a training needs the truth"
+                   " of every muon", (unsigned long long)cm_event_number(t, position),
+                   t->options.separate && position >= t->monitored_first ? " of the validation set"
+                                                                      : "");
+}
+
+/* Truth of the n events from position `first` on.  Where it is known, it is finite and positive:
+   every set of muons is checked for that. */
+static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, uint64_t first, int n,
+                                   uint64_t *without)
+{
+    const calomu_event *e = t->events.event;
     int i;
     for (i = 0; i < n; i++) {
-        unsigned long long number = first + (uint64_t)i;
-        if (isnan(e[i].energy))
-            return cm_fail(c, CALOMU_EFORMAT, "event %llu has no true energy: a training needs the"
-                           " truth of every muon", number);
-        if (t->role[fold] == CM_FOLD_MONITORED)
-            t->truth[number - (uint64_t)fold * t->fold_size] = (double)e[i].energy;
+        uint64_t position = first + (uint64_t)i;
+        if (isnan(e[i].energy)) return cm_no_truth(c, t, position);
+        if (position >= t->monitored_first && position - t->monitored_first < t->monitored)
+            t->truth[position - t->monitored_first] = (double)e[i].energy;
         *without += cm_impact_absent(e + i) ? 1 : 0;
     }
     return CALOMU_OK;
 }
 
-static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worker,
-                                  cm_source source, int32_t fold, uint64_t *without)
+static float *cm_feature_row(const calomu_trainer *t, uint64_t position)
 {
-    enum { CHUNK = 256 };
-    const calomu_data_info *info = calomu_data_describe(t->data);
-    uint64_t start = (uint64_t)fold * t->fold_size, done;
-    float *rows = t->features;
+    uint64_t fold = position / t->fold_size;
+    uint64_t row = t->options.separate && position >= t->monitored_first
+        ? (uint64_t)t->n_training * t->fold_size + (position - t->monitored_first)
+        : (uint64_t)t->slot[fold] * t->fold_size + position % t->fold_size;
+    return t->features + (size_t)row * CALOMU_FEATURES;
+}
+
+/* The n muons from position `first` on: a fold, or the validation set. */
+static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worker,
+                                  cm_source source, uint64_t first, uint64_t many,
+                                  uint64_t *without)
+{
+    enum { CHUNK = CM_READ_AT_ONCE };
+    int validation = t->options.separate && first >= t->monitored_first;
+    const calomu_data_info *info = calomu_data_describe(validation ? t->options.validation
+                                                                   : t->data);
+    float *rows = t->features ? cm_feature_row(t, first) : NULL;
+    uint64_t done;
     calomu_status s = CALOMU_OK;
-    if (rows) rows += (size_t)t->slot[fold] * (size_t)t->fold_size * CALOMU_FEATURES;
-    for (done = 0; done < t->fold_size && s == CALOMU_OK; done += CHUNK) {
-        uint64_t left = t->fold_size - done;
-        int i, n = left < CHUNK ? (int)left : CHUNK;
-        s = calomu_data_read(c, t->data, start + done, NULL, (size_t)n, &t->events);
+    for (done = 0; done < many && s == CALOMU_OK; done += CHUNK) {
+        int i, n = many - done < CHUNK ? (int)(many - done) : CHUNK;
+        s = cm_muons_at(c, t, first + done, NULL, (size_t)n);
         if (s != CALOMU_OK) return s;
-        s = cm_truth_take(c, t, t->events.event, start + done, n, fold, without);
+        s = cm_truth_take(c, t, first + done, n, without);
         if (s == CALOMU_OK && source == CM_SOURCE_HITS)
-            s = cm_features_compute(c, worker, &t->arch, t->events.event, start + done, n, rows);
+            s = cm_features_compute(c, worker, t, first + done, n, rows);
         for (i = 0; i < n && s == CALOMU_OK && source == CM_SOURCE_FILE; i++)
-            s = cm_features_take(c, info, t->events.event + i, start + done + (uint64_t)i,
+            s = cm_features_take(c, info, t->events.event + i,
+                                 cm_event_number(t, first + done + (uint64_t)i),
                                  rows + (size_t)i * CALOMU_FEATURES);
         for (i = 0; i < n && s == CALOMU_OK; i++) {
             t->state.fingerprint = cm_event_fingerprint(t->state.fingerprint, t->events.event + i,
                                                         rows);
+            t->state.hits = cm_hits_fingerprint(t->state.hits, t->events.event + i);
             if (rows) rows += CALOMU_FEATURES;
         }
     }
     return s;
 }
 
-/* All folds in use, one after the other: truth, features, fingerprint. */
-static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source source)
+/* All folds in use, one after the other, or the validation set: truth, features, fingerprints. */
+static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source source, int validation)
 {
     cm_worker *worker = NULL;
     uint64_t without = 0;
@@ -9482,22 +9604,17 @@ static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source sourc
         if (s == CALOMU_OK && !(worker = cm_workers_new(c, &t->arch.geometry)))
             s = CALOMU_EMEMORY;
     }
-    t->state.fingerprint = 0;
-    for (fold = 0; fold < t->options.folds && s == CALOMU_OK; fold++)
+    for (fold = 0; !validation && fold < t->options.folds && s == CALOMU_OK; fold++)
         if (t->role[fold] != CM_FOLD_UNUSED)
-            s = cm_fold_read(c, t, worker, source, fold, &without);
+            s = cm_fold_read(c, t, worker, source, (uint64_t)fold * t->fold_size, t->fold_size,
+                             &without);
+    if (validation && s == CALOMU_OK)
+        s = cm_fold_read(c, t, worker, source, t->monitored_first, t->monitored, &without);
     cm_workers_free(c, worker);
     if (s == CALOMU_OK && source == CM_SOURCE_HITS && without > 0)
         cm_log(c, "%llu muons have no impact point: the centre of the column with the largest"
                " energy is used", (unsigned long long)without);
     return s;
-}
-
-static const float *cm_feature_row(const calomu_trainer *t, uint64_t event)
-{
-    int32_t fold = (int32_t)(event / t->fold_size);
-    uint64_t row = (uint64_t)t->slot[fold] * t->fold_size + event % t->fold_size;
-    return t->features + (size_t)row * CALOMU_FEATURES;
 }
 
 /* "standardised with mean and population standard deviation, in double, over the training folds,
@@ -9535,16 +9652,16 @@ static void cm_standardise(calomu_trainer *t)
 /* The memory that depends on the data and the folds. */
 static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
 {
-    size_t size = (size_t)t->fold_size, used = (size_t)t->n_training + 1;
+    size_t size = (size_t)t->fold_size, seen = (size_t)t->monitored, used = 0;
     int32_t fold, slot = 0, k = 0;
     double *prediction;
     t->slot = cm_allocate(c, (size_t)t->options.folds, sizeof *t->slot);
     t->training = cm_allocate(c, (size_t)t->n_training, sizeof *t->training);
     t->fold_order = cm_allocate(c, (size_t)t->n_training, sizeof *t->fold_order);
     t->order = cm_allocate(c, size, sizeof *t->order);
-    t->truth = cm_allocate(c, size, sizeof *t->truth);
+    t->truth = cm_allocate(c, seen, sizeof *t->truth);
     t->batch = cm_allocate(c, 3 * (size_t)t->options.batch, sizeof *t->batch);
-    prediction = cm_allocate(c, size, sizeof *prediction);
+    prediction = cm_allocate(c, seen, sizeof *prediction);
     if (prediction && t->prediction)             /* from a checkpoint */
         memcpy(prediction, t->prediction, (size_t)t->state.validated * sizeof *prediction);
     cm_release(c, t->prediction);
@@ -9553,10 +9670,13 @@ static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
         || !prediction)
         return CALOMU_EMEMORY;
     if (t->arch.n_features > 0) {
-        if (size > SIZE_MAX / sizeof(float) / CALOMU_FEATURES / used)
-            return cm_fail(c, CALOMU_EMEMORY, "no memory for the features of %zu folds of %zu"
-                           " muons", used, size);
-        t->features = cm_allocate(c, used * size * CALOMU_FEATURES, sizeof *t->features);
+        size_t most = SIZE_MAX / sizeof(float) / CALOMU_FEATURES - seen;
+        if (seen >= SIZE_MAX / sizeof(float) / CALOMU_FEATURES
+            || size > most / (size_t)t->n_training)
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for the features of %d folds of %zu"
+                           " muons", (int)t->n_training, size);
+        used = (size_t)t->n_training * size + seen;
+        t->features = cm_allocate(c, used * CALOMU_FEATURES, sizeof *t->features);
         if (!t->features) return CALOMU_EMEMORY;
     }
     for (fold = 0; fold < t->options.folds; fold++)
@@ -9581,25 +9701,436 @@ static calomu_status cm_trainer_plan(calomu *c, calomu_trainer *t, uint64_t n_ev
     if (t->fold_size > INT_MAX)
         return cm_fail(c, CALOMU_EUSAGE, "a fold holds more than %d muons: use more folds",
                        INT_MAX);
+    if (t->options.separate && (t->state.n_validation < 1 || t->state.n_validation > INT_MAX))
+        return cm_fail(c, CALOMU_EUSAGE, "a validation set has 1 to %d muons, not %llu", INT_MAX,
+                       (unsigned long long)t->state.n_validation);
+    fold = t->options.separate ? t->options.folds : t->options.member + 1;
+    t->monitored_first = (uint64_t)fold * t->fold_size;
+    t->monitored = t->options.separate ? t->state.n_validation : t->fold_size;
     for (fold = 0; fold < t->options.folds; fold++)
         t->n_training += t->role[fold] == CM_FOLD_TRAINING;
     t->per_epoch = (uint64_t)t->n_training * (t->fold_size / (uint64_t)t->options.batch);
     return CALOMU_OK;
 }
 
-/* Brings trainer and data together: truth, features, standardisation. */
-static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calomu_data *data)
+/* The order in which the muons are cut into folds: the data's, or a shuffled one. */
+static calomu_status cm_trainer_cut(calomu *c, calomu_trainer *t)
+{
+    size_t most = CM_READ_AT_ONCE;
+    if (!t->options.shuffle) return CALOMU_OK;
+    if ((size_t)t->options.batch > most) most = (size_t)t->options.batch;
+    if (t->state.n_events > SIZE_MAX / sizeof *t->cut)
+        return cm_fail(c, CALOMU_EMEMORY, "no memory for the order of %llu muons",
+                       (unsigned long long)t->state.n_events);
+    t->cut = cm_allocate(c, (size_t)t->state.n_events, sizeof *t->cut);
+    t->asked = cm_allocate(c, most, sizeof *t->asked);
+    if (!t->cut || !t->asked) return CALOMU_EMEMORY;
+    cm_plan_shuffle(t->options.seed, CM_CUT_STREAM, t->cut, t->state.n_events);
+    return CALOMU_OK;
+}
+
+/* Muons of one set, whose calorimeter and features must be what the network wants. */
+static calomu_status cm_trainer_take(calomu *c, calomu_trainer *t, const calomu_data *data,
+                                     int validation)
 {
     const calomu_data_info *info = calomu_data_describe(data);
+    int unknown = t->arch.standardised_unknown;
     cm_source source;
     calomu_status s;
-    t->data = data;
     if (calomu_geometry_compare(c, &info->geometry, &t->arch.geometry) != CALOMU_OK)
-        return cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the network's");
+        return cm_fail_in(c, CALOMU_EFORMAT, validation
+                          ? "the validation set's calorimeter is not the network's"
+                          : "the data's calorimeter is not the network's");
     s = cm_train_source(c, t, info, &source);
-    if (s == CALOMU_OK) s = cm_trainer_room(c, t);
-    if (s == CALOMU_OK) s = cm_muons_read(c, t, source);
-    if (s == CALOMU_OK) cm_standardise(t);
+    if (s != CALOMU_OK) return s;
+    if ((validation || t->options.started) && unknown != t->arch.standardised_unknown)
+        return cm_fail(c, CALOMU_EFORMAT, "features standardised with unknown mean and deviation"
+                       " go together with none but such: %s has others",
+                       validation ? "the validation set" : "the network to start from");
+    if (!validation) s = cm_trainer_room(c, t);
+    return s == CALOMU_OK ? cm_muons_read(c, t, source, validation) : s;
+}
+
+/* Brings trainer and data together: truth, features, standardisation (that of a network to start
+   from stays: its weights are for it). */
+static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calomu_data *data)
+{
+    calomu_status s;
+    t->data = data;
+    t->state.fingerprint = t->state.hits = 0;
+    s = cm_trainer_take(c, t, data, 0);
+    if (s == CALOMU_OK && t->options.separate)
+        s = cm_trainer_take(c, t, t->options.validation, 1);
+    if (s == CALOMU_OK && !t->options.started) cm_standardise(t);
+    return s;
+}
+
+/* ---------------------------------------------------------------- do muons and options fit?
+
+   Files in some order, another unit, options for other energies: each trains to nonsense without
+   any other sign.  All of this is looked at before the first long piece of work. */
+
+enum { CM_LOOKED = 1000 };           /* muons whose hits are looked at */
+static const double cm_ks_least = 1e-6;          /* probability of a distance that may be chance */
+static const double cm_weight_least = 1e-3;      /* of Eq. (3): below it a muon teaches nothing */
+
+static void cm_sort(double *x, size_t n);        /* 14 */
+
+/* n m times the largest distance of the distributions of two sorted samples.  Equal values count
+   together; n and m are below 2^32.  end[k] becomes 1 where k values are not above the next. */
+static uint64_t cm_ks_distance(const double *x, size_t n, const double *y, size_t m,
+                               unsigned char *end)
+{
+    uint64_t i = 0, j = 0, most = 0;
+    while (i < n || j < m) {
+        double v = j == m || (i < n && x[i] < y[j]) ? x[i] : y[j];
+        uint64_t gap;
+        while (i < n && !(x[i] > v)) i++;
+        while (j < m && !(y[j] > v)) j++;
+        if (end) end[i + j] = 1;
+        gap = i * m > j * n ? i * m - j * n : j * n - i * m;
+        if (gap > most) most = gap;
+    }
+    return most;
+}
+
+/* Probability of this distance or more if n and m of all values are drawn by chance: a random path
+   from (0, 0) to (n, m) that is looked at where equal values end (J. L. Hodges, Ark. Mat. 3 (1958)
+   469).  Sums of positive terms, so small ones are right too.  w: m + 1 numbers. */
+static double cm_ks_exact(size_t n, size_t m, uint64_t distance, const unsigned char *end,
+                          double *w)
+{
+    size_t i, j;
+    for (i = 0; i <= n; i++)
+        for (j = 0; j <= m; j++) {
+            uint64_t a = (uint64_t)i * m, b = (uint64_t)j * n, gap = a > b ? a - b : b - a;
+            double p = 0, k = (double)(i + j);
+            if (i > 0) p = w[j] * ((double)i / k);
+            if (j > 0) p += w[j - 1] * ((double)j / k);
+            w[j] = end[i + j] && gap >= distance ? 1 : p;
+        }
+    return w[m];
+}
+
+/* Large samples: the first term of Kolmogorov's series, which is all of it at the small
+   probabilities that matter, and too large rather than too small with equal values. */
+calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_t m, double *p)
+{
+    const size_t most = 4000000;
+    uint64_t distance;
+    double d, *w;
+    unsigned char *end;
+    if (n > most / m) {
+        d = (double)cm_ks_distance(x, n, y, m, NULL) / ((double)n * (double)m);
+        *p = 2 * cm_exp_double(-2 * d * d / (1 / (double)n + 1 / (double)m));
+        if (*p > 1) *p = 1;
+        return CALOMU_OK;
+    }
+    w = cm_allocate(c, m + 1, sizeof *w);
+    end = cm_allocate(c, n + m + 1, 1);
+    if (w && end) {
+        distance = cm_ks_distance(x, n, y, m, end);
+        *p = cm_ks_exact(n, m, distance, end, w);
+    }
+    d = w && end;
+    cm_release(c, w);
+    cm_release(c, end);
+    return d > 0 ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+/* True energies, each part sorted: the folds trained on but one, that one fold (the monitored one,
+   where it is no set of its own), and the validation set. */
+enum { CM_REST, CM_PROBE, CM_VALIDATION, CM_PARTS };
+typedef struct cm_energies {
+    double *at[CM_PARTS], low, high;
+    size_t n[CM_PARTS], all;
+} cm_energies;
+
+static calomu_status cm_energy_take(calomu *c, calomu_trainer *t, uint64_t position, double *y)
+{
+    int validation = t->options.separate && position >= t->monitored_first;
+    float energy = 0;
+    calomu_status s = cm_read_energy(c, validation ? t->options.validation : t->data,
+                                     cm_event_number(t, position), &energy);
+    if (s == CALOMU_OK && !(energy > 0 && isfinite(energy))) {   /* the whole event tells why */
+        s = cm_muons_at(c, t, position, NULL, 1);
+        if (s != CALOMU_OK) return s;
+        energy = t->events.event->energy;
+        if (isnan(energy)) return cm_no_truth(c, t, position);
+    }
+    *y = (double)energy;
+    return s;
+}
+
+/* Truth of n muons from a position on, behind what is there of a part. */
+static calomu_status cm_energies_add(calomu *c, calomu_trainer *t, uint64_t first, uint64_t n,
+                                     cm_energies *e, int part)
+{
+    uint64_t i;
+    calomu_status s = CALOMU_OK;
+    for (i = 0; i < n && s == CALOMU_OK; i++) {
+        double *y = e->at[part] + e->n[part]++;
+        s = cm_energy_take(c, t, first + i, y);
+        if (s != CALOMU_OK) break;
+        if (e->all == 0 || *y < e->low) e->low = *y;
+        if (e->all == 0 || *y > e->high) e->high = *y;
+        e->all++;
+    }
+    return s;
+}
+
+/* e->at[0] is to be released, whatever is returned. */
+static calomu_status cm_energies_read(calomu *c, calomu_trainer *t, cm_energies *e)
+{
+    size_t size = (size_t)t->fold_size, folds = (size_t)t->options.folds;
+    int32_t fold, k;
+    calomu_status s = CALOMU_OK;
+    memset(e, 0, sizeof *e);
+    e->at[0] = cm_allocate(c, folds * size + (size_t)t->state.n_validation, sizeof(double));
+    if (!e->at[0]) return CALOMU_EMEMORY;
+    e->at[CM_PROBE] = e->at[0] + (folds - 1) * size;
+    e->at[CM_VALIDATION] = e->at[0] + folds * size;
+    for (fold = 0; fold < t->options.folds && s == CALOMU_OK; fold++)
+        if (t->role[fold] != CM_FOLD_UNUSED)
+            s = cm_energies_add(c, t, (uint64_t)fold * t->fold_size, t->fold_size, e,
+                                fold == t->options.member + 1 ? CM_PROBE : CM_REST);
+    if (s == CALOMU_OK && t->options.separate)
+        s = cm_energies_add(c, t, t->monitored_first, t->monitored, e, CM_VALIDATION);
+    for (k = 0; k < CM_PARTS && s == CALOMU_OK; k++) cm_sort(e->at[k], e->n[k]);
+    return s;
+}
+
+/* Folds are stretches of the file: of a file in some order the fold that is set apart is no sample
+   of the others. */
+static calomu_status cm_judge_order(calomu *c, const calomu_trainer *t, const cm_energies *e)
+{
+    const double *x = e->at[CM_REST], *y = e->at[CM_PROBE], *z = e->at[CM_VALIDATION];
+    size_t n = e->n[CM_REST], m = e->n[CM_PROBE];
+    double p = 1;
+    calomu_status s = CALOMU_OK;
+    if (!t->options.shuffle && n > 0 && m > 0) s = cm_ks(c, x, n, y, m, &p);
+    if (s == CALOMU_OK && p < cm_ks_least)
+        return cm_fail(c, CALOMU_EFORMAT, "the true energies of fold %d (%g to %g GeV%s) are"
+                       " distributed otherwise than those of the other folds (%g to %g GeV):"
+                       " Kolmogorov-Smirnov p < 1e-6. Folds are stretches of the data, and these"
+                       " muons lie in some order: shuffle them before the cut (--shuffle)",
+                       (int)t->options.member + 1, y[0], y[m - 1],
+                       t->options.separate ? "" : ", monitored", x[0], x[n - 1]);
+    if (s != CALOMU_OK || !t->options.separate || n == 0) return s;
+    s = cm_ks(c, x, n, z, e->n[CM_VALIDATION], &p);
+    if (s == CALOMU_OK && p < cm_ks_least)
+        cm_log(c, "the true energies of the validation set (%g to %g GeV) are distributed otherwise"
+               " than those trained on (%g to %g GeV): its loss weighs them otherwise", z[0],
+               z[e->n[CM_VALIDATION] - 1], x[0], x[n - 1]);
+    return s;
+}
+
+/* Part of all muons, or a notice, or silence. */
+static calomu_status cm_judge_part(calomu *c, const calomu_trainer *t, size_t n,
+                                   const cm_energies *e, const char *what, const char *option)
+{
+    const char *unit = e->low >= t->options.bin_high ? " (are they MeV?)"
+                     : e->high < t->options.bin_low ? " (are they TeV?)" : "";
+    if ((double)n > t->options.outside * (double)e->all)
+        return cm_fail(c, CALOMU_EFORMAT, "%zu of %zu muons (%.3g%%) %s: true energies are GeV,"
+                       " here %g to %g%s. Give the range of these muons (--energy-range auto or"
+                       " LOW,HIGH; %s alone), or allow more of them (--outside)", n, e->all,
+                       100 * (double)n / (double)e->all, what, e->low, e->high, unit, option);
+    if (n > 0) cm_log(c, "%zu of %zu muons %s (%s)", n, e->all, what, option);
+    return CALOMU_OK;
+}
+
+/* Loss bins that no muon to train on fills have no threshold: most of them empty means options for
+   other energies. */
+static calomu_status cm_judge_bins(calomu *c, const calomu_trainer *t, const cm_energies *e,
+                                   const size_t *filled)
+{
+    const calomu_train_options *o = &t->options;
+    int j, empty = 0;
+    for (j = 0; j < o->bins; j++) empty += filled[j] == 0;
+    if (2 * empty > o->bins && o->outside < 1)
+        return cm_fail(c, CALOMU_EFORMAT, "%d of %d loss bins from %g to %g GeV hold no muon: true"
+                       " energies are GeV, here %g to %g. Give the range of these muons"
+                       " (--energy-range auto or LOW,HIGH; --loss-range alone), or fewer bins"
+                       " (--loss-bins)", empty, (int)o->bins, o->bin_low, o->bin_high, e->low,
+                       e->high);
+    if (empty > 0)
+        cm_log(c, "%d of %d loss bins from %g to %g GeV hold no muon (--loss-range)", empty,
+               (int)o->bins, o->bin_low, o->bin_high);
+    return CALOMU_OK;
+}
+
+/* The MI needs muons all over its range; muons beyond it are as usual. */
+static calomu_status cm_judge_range(calomu *c, const calomu_trainer *t, const cm_energies *e)
+{
+    const calomu_train_options *o = &t->options;
+    double low = e->low > o->range_low ? e->low : o->range_low;
+    double high = e->high < o->range_high ? e->high : o->range_high;
+    double part = 1 - (high > low ? high - low : 0) / (o->range_high - o->range_low);
+    if (part > o->outside)
+        return cm_fail(c, CALOMU_EFORMAT, "no muon has a true energy in %.3g%% of the range of the"
+                       " MI, %g to %g GeV: true energies are GeV, here %g to %g. Give the range of"
+                       " these muons (--energy-range auto or LOW,HIGH; --range alone), or allow"
+                       " that (--outside)", 100 * part, o->range_low, o->range_high, e->low,
+                       e->high);
+    if (part >= 0.02)
+        cm_log(c, "no muon has a true energy in %.3g%% of the range of the MI, %g to %g GeV"
+               " (--range)", 100 * part, o->range_low, o->range_high);
+    return CALOMU_OK;
+}
+
+static calomu_status cm_judge_energies(calomu *c, const calomu_trainer *t, const cm_energies *e)
+{
+    const calomu_train_options *o = &t->options;
+    size_t i, filled[16] = { 0 }, beyond = 0, light = 0;
+    char what[160];
+    int part;
+    calomu_status s;
+    for (part = 0; part < CM_PARTS; part++)
+        for (i = 0; i < e->n[part]; i++) {
+            double y = e->at[part][i];
+            int bin = cm_loss_bin(o, y);
+            if (bin >= 0) filled[bin] += part != CM_VALIDATION;
+            beyond += bin < 0;
+            light += cm_loss_weight(o, y) < cm_weight_least;
+        }
+    (void)snprintf(what, sizeof what, "are outside the loss bins of %g to %g GeV", o->bin_low,
+                   o->bin_high);
+    s = cm_judge_part(c, t, beyond, e, what, "--loss-range");
+    (void)snprintf(what, sizeof what, "have a weight below %g by Eq. (3) with its centre at %g GeV",
+                   cm_weight_least, o->weight_centre);
+    if (s == CALOMU_OK) s = cm_judge_part(c, t, light, e, what, "--weight-centre");
+    if (s == CALOMU_OK) s = cm_judge_bins(c, t, e, filled);
+    return s == CALOMU_OK ? cm_judge_range(c, t, e) : s;
+}
+
+/* Muons with hits: whose hits sum up to more than the true energy, or to less than 5e-5 of it, and
+   without a cell above 0.1 GeV, where clusters begin (appendix 6). */
+typedef struct cm_units {
+    size_t n, above, below, faint;
+} cm_units;
+
+static void cm_units_add(cm_units *k, const calomu_event *e)
+{
+    double sum = 0;
+    float most = 0;
+    size_t i;
+    if (e->n_hits == 0) return;
+    for (i = 0; i < e->n_hits; i++) {
+        sum += (double)e->hits[i].energy;
+        if (e->hits[i].energy > most) most = e->hits[i].energy;
+    }
+    k->n++;
+    k->above += sum > (double)e->energy;
+    k->below += sum < 5e-5 * (double)e->energy;
+    k->faint += !(most > 0.1f);
+}
+
+/* GEANT4 muons of 50 to 8000 GeV in the paper's calorimeter: 0, 0 and 0.5%; hits 1000 times too
+   large: all are above, too small: 99% are faint; of a sampling calorimeter that sees 1% of the
+   energy 86% are faint, so only nearly all of them are an error. */
+static calomu_status cm_judge_units(calomu *c, const calomu_train_options *o, const cm_units *k)
+{
+    double n = (double)k->n;
+    if ((double)k->above > o->outside * n)
+        return cm_fail(c, CALOMU_EFORMAT, "the hits of %zu in %zu muons sum up to more than the"
+                       " true energy: are hits and true energies in GeV (import --energy-unit says"
+                       " what the hits are in)? To train all the same: --outside 1", k->above,
+                       k->n);
+    if (k->above > 0)
+        cm_log(c, "the hits of %zu in %zu muons sum up to more than the true energy", k->above,
+               k->n);
+    if ((double)k->faint > 0.95 * n && o->outside < 1)
+        return cm_fail(c, CALOMU_EFORMAT, "%zu in %zu muons have no cell above 0.1 GeV, where"
+                       " clusters begin, so most features are 0: are hits in GeV (import"
+                       " --energy-unit says what they are in)? To train all the same: --outside 1",
+                       k->faint, k->n);
+    if ((double)k->faint > 0.2 * n)
+        cm_log(c, "%zu in %zu muons have no cell above 0.1 GeV, where clusters begin: features of"
+               " clusters are 0 for them", k->faint, k->n);
+    if ((double)k->below > 0.2 * n)
+        cm_log(c, "the hits of %zu in %zu muons sum up to less than 0.00005 of the true energy: are"
+               " both in GeV?", k->below, k->n);
+    return CALOMU_OK;
+}
+
+/* The unit of the hits, by up to CM_LOOKED muons spread over the folds. */
+static calomu_status cm_judge_hits(calomu *c, calomu_trainer *t)
+{
+    uint64_t all = (uint64_t)t->options.folds * t->fold_size, step = all / CM_LOOKED + 1, at;
+    cm_units k = { 0 };
+    for (at = 0; at < all; at += step) {
+        calomu_status s;
+        if (t->role[at / t->fold_size] == CM_FOLD_UNUSED) continue;
+        s = cm_muons_at(c, t, at, NULL, 1);
+        if (s != CALOMU_OK) return s;
+        cm_units_add(&k, t->events.event);
+    }
+    return cm_judge_units(c, &t->options, &k);
+}
+
+/* What can be said before weights and features are there. */
+static calomu_status cm_trainer_judge(calomu *c, calomu_trainer *t)
+{
+    cm_energies e;
+    calomu_status s = cm_energies_read(c, t, &e);
+    if (s == CALOMU_OK) s = cm_judge_order(c, t, &e);
+    if (s == CALOMU_OK) s = cm_judge_energies(c, t, &e);
+    cm_release(c, e.at[0]);
+    if (s == CALOMU_OK && calomu_data_describe(t->data)->n_hits > 0) s = cm_judge_hits(c, t);
+    return s;
+}
+
+/* x > 0 to two digits: the next such number at or below it, or above it (up 1).  p or q is 1. */
+static double cm_two_digits(double x, int up)
+{
+    double p = 1, q = 1;
+    while (x / p >= 100) p *= 10;
+    while (x * q < 10) q *= 10;
+    return (floor(x * q / p) + up) * p / q;
+}
+
+/* A trainer that knows its options and muons but no network. */
+static calomu_status cm_trainer_outline(calomu *c, const calomu_data *data,
+                                        const calomu_train_options *options,
+                                        calomu_trainer **trainer)
+{
+    calomu_trainer *t;
+    calomu_status s = cm_train_check(c, CALOMU_EUSAGE, "training option ", options);
+    if (s != CALOMU_OK) return s;
+    t = cm_trainer_new(c);
+    if (!t) return CALOMU_EMEMORY;
+    t->data = data;
+    t->options = *options;
+    t->options.separate = options->validation != NULL;
+    t->options.started = options->start != NULL;
+    if (t->options.separate)
+        t->state.n_validation = calomu_data_describe(options->validation)->n_events;
+    s = cm_trainer_plan(c, t, calomu_data_describe(data)->n_events);
+    if (s == CALOMU_OK) s = cm_trainer_cut(c, t);
+    if (s == CALOMU_OK)
+        *trainer = t;
+    else
+        calomu_trainer_free(t);
+    return s;
+}
+
+calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
+                                    const calomu_train_options *options, double *low,
+                                    double *high)
+{
+    calomu_trainer *t = NULL;
+    cm_energies e;
+    calomu_status s = cm_trainer_outline(c, data, options, &t);
+    if (s != CALOMU_OK) return s;
+    s = cm_energies_read(c, t, &e);
+    if (s == CALOMU_OK) s = cm_judge_order(c, t, &e);
+    if (s == CALOMU_OK) {
+        *low = cm_two_digits(e.low, 0);
+        *high = cm_two_digits(e.high, 1);
+    }
+    cm_release(c, e.at[0]);
+    calomu_trainer_free(t);
     return s;
 }
 
@@ -9757,11 +10288,39 @@ static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint6
     return cm_train_not_finite(c, t, finite ? "a gradient" : "the loss");
 }
 
+static int cm_same_architecture(const calomu_architecture *a, const calomu_architecture *b);
+static void cm_net_copy(const cm_net *to, const cm_net *from);     /* both in 13 */
+
+/* Member k of an ensemble starts from its member k. */
+static int cm_start_member(const calomu_train_options *o)
+{
+    return o->start->info.members > 1 ? o->member : 0;
+}
+
+static calomu_status cm_start_check(calomu *c, const calomu_train_options *o,
+                                    const calomu_architecture *a)
+{
+    if (cm_start_member(o) >= o->start->info.members)
+        return cm_fail(c, CALOMU_EUSAGE, "member %d cannot start from an ensemble of %d",
+                       (int)o->member, o->start->info.members);
+    if (!cm_same_architecture(a, &o->start->info.architecture))
+        return cm_fail(c, CALOMU_EUSAGE, "the model to start from has another architecture: give"
+                       " its own (calomu_model_describe)");
+    return CALOMU_OK;
+}
+
+static void cm_start_take(calomu_trainer *t, const calomu_model *start)
+{
+    cm_net_copy(t->net, start->net[cm_start_member(&t->options)]);
+    memcpy(t->mean, start->info.mean, sizeof t->mean);
+    memcpy(t->deviation, start->info.deviation, sizeof t->deviation);
+}
+
 calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
                                     const calomu_architecture *architecture,
                                     const calomu_train_options *options, calomu_trainer **trainer)
 {
-    calomu_trainer *t;
+    calomu_trainer *t = NULL;
     calomu_status s;
     int i;
     cm_after_fork(c);
@@ -9771,18 +10330,20 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
     if (s != CALOMU_OK) return s;
     if (architecture->head && options->batch < 2)
         return cm_fail(c, CALOMU_EUSAGE, "running batch norm needs at least 2 muons in a batch");
-    t = cm_trainer_new(c);
-    if (!t) return CALOMU_EMEMORY;
-    t->options = *options;
+    if (options->start) s = cm_start_check(c, options, architecture);
+    if (s == CALOMU_OK) s = cm_trainer_outline(c, data, options, &t);
+    if (s != CALOMU_OK) return s;
     t->arch = *architecture;
     t->state.plan.epoch = 1;
     for (i = 0; i < 16; i++) t->thresholds[i] = -1;
-    s = cm_trainer_plan(c, t, calomu_data_describe(data)->n_events);
+    s = cm_trainer_judge(c, t);
     if (s == CALOMU_OK) s = cm_trainer_blocks(c, t);
+    if (s == CALOMU_OK && options->start) cm_start_take(t, options->start);
     if (s == CALOMU_OK) s = cm_trainer_attach(c, t, data);
     if (s == CALOMU_OK) {
         t->net->arch = t->arch;
-        cm_net_init(t->net, cm_train_seed(&t->options));
+        if (!options->start) cm_net_init(t->net, cm_train_seed(&t->options));
+        t->options.start = NULL;     /* need not outlive this call */
         if (!(t->options.lr > 0)) t->options.lr = cm_default_lr(&t->options, t->per_epoch);
         s = cm_trainer_arena(c, t);
     }
@@ -9834,8 +10395,7 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
     const uint64_t *numbers = cm_train_numbers(t, t->state.update);
     size_t bytes = t->net->n_buffers * sizeof(cm_real);
     double thresholds[16], lr, beta1;
-    calomu_status s = calomu_data_read(c, t->data, 0, numbers, (size_t)t->options.batch,
-                                       &t->events);
+    calomu_status s = cm_muons_at(c, t, 0, numbers, (size_t)t->options.batch);
     if (s != CALOMU_OK) return s;
     memcpy(thresholds, t->thresholds, sizeof thresholds);
     memcpy(t->kept, t->live.buffers, bytes);
@@ -9851,13 +10411,13 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
     return CALOMU_OK;
 }
 
-/* One batch of the monitored fold: n muons from `first` on.  Thresholds and the norms' buffers
+/* One batch of the monitored muons: n from position `first` on.  Thresholds and the norms' buffers
    stay as they are. */
 static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t first, int n)
 {
     cm_hits hits;
     cm_graph *g;
-    calomu_status s = calomu_data_read(c, t->data, first, NULL, (size_t)n, &t->events);
+    calomu_status s = cm_muons_at(c, t, first, NULL, (size_t)n);
     if (s != CALOMU_OK) return s;
     g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 0);
     if (!g) return CALOMU_EMEMORY;
@@ -10006,12 +10566,11 @@ static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int 
 {
     cm_remote *r = t->remote;
     cm_place *p = r->place;
-    uint64_t first = (uint64_t)(t->options.member + 1) * t->fold_size + at;
-    uint64_t left = t->fold_size - at;
+    uint64_t first = t->monitored_first + at, left = t->monitored - at;
     int i, batch = t->options.batch, n = validation && left < (uint64_t)batch ? (int)left : batch;
     const uint64_t *numbers = validation ? NULL : cm_train_numbers(t, at);
     cm_tensor x;
-    calomu_status s = calomu_data_read(c, t->data, first, numbers, (size_t)n, &t->events);
+    calomu_status s = cm_muons_at(c, t, first, numbers, (size_t)n);
     if (s != CALOMU_OK) return s;
     r->batch[slot].there = 0;
     x = cm_place_home(p, n);
@@ -10035,7 +10594,7 @@ static void cm_remote_next(calomu *c, calomu_trainer *t, int slot)
     uint64_t at = state->update + 1, batch = (uint64_t)t->options.batch;
     int validation = at >= t->per_epoch;
     if (validation) at = state->update < t->per_epoch ? 0 : state->validated + batch;
-    if (validation && at >= t->fold_size) return;
+    if (validation && at >= t->monitored) return;
     if (cm_remote_find(t, validation, at) < 0)
         (void)cm_remote_load(c, t, 1 - slot, validation, at);
 }
@@ -10163,11 +10722,11 @@ static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* One batch of the monitored fold, all of whose muons count. */
+/* One batch of the monitored muons, all of which count. */
 static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
 {
-    uint64_t left = t->fold_size - t->state.validated;
-    uint64_t first = (uint64_t)(t->options.member + 1) * t->fold_size + t->state.validated;
+    uint64_t left = t->monitored - t->state.validated;
+    uint64_t first = t->monitored_first + t->state.validated;
     int n = left < (uint64_t)t->options.batch ? (int)left : t->options.batch;
     calomu_status s = t->remote ? cm_remote_validate(c, t, n) : cm_local_validate(c, t, first, n);
     if (s != CALOMU_OK) return cm_remote_lost(t, s);
@@ -10175,14 +10734,14 @@ static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* Mean improvement and worst point on the monitored fold, debiased on itself; NaN where it is too
-   small for that. */
+/* Mean improvement and worst point on the monitored muons, debiased on themselves; NaN where they
+   are too few for that. */
 static calomu_status cm_train_improvement(calomu *c, const calomu_trainer *t, double *mi,
                                           double *worst)
 {
     const calomu_train_options *o = &t->options;
     calomu_eval_options e = calomu_eval_options_default();
-    size_t n = (size_t)t->fold_size;
+    size_t n = (size_t)t->monitored;
     calomu_summary summary;
     calomu_line line;
     calomu_bin *bins;
@@ -10219,7 +10778,7 @@ static void cm_train_report(const calomu_trainer *t, calomu_train_kind kind,
     r->epoch = s->plan.epoch;
     r->updates = s->updates;
     r->done = s->update * batch + s->validated;
-    r->total = t->per_epoch * batch + t->fold_size;
+    r->total = t->per_epoch * batch + t->monitored;
     r->batch_loss = s->batch_loss;
     r->lr = s->plan.lr;
     r->beta1 = s->plan.beta1;
@@ -10239,7 +10798,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     s = cm_remote_fetch(c, t);
     if (s != CALOMU_OK) return cm_remote_lost(t, s);
     cm_train_report(t, CALOMU_TRAIN_EPOCH, &r);
-    r.validation_loss = cm_loss(&t->options, t->truth, t->prediction, (int)t->fold_size,
+    r.validation_loss = cm_loss(&t->options, t->truth, t->prediction, (int)t->monitored,
                                 t->thresholds, 0, NULL);
     if (!isfinite(r.validation_loss))
         return cm_fail(c, CALOMU_ENOTFINITE, "the validation loss of epoch %d is not finite: a"
@@ -10279,7 +10838,7 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
     if (t->state.update < t->per_epoch) {
         s = cm_train_update(c, t);
         if (s == CALOMU_OK) cm_train_report(t, CALOMU_TRAIN_UPDATE, report);
-    } else if (t->state.validated < t->fold_size) {
+    } else if (t->state.validated < t->monitored) {
         s = cm_train_validate(c, t);
         if (s == CALOMU_OK) cm_train_report(t, CALOMU_TRAIN_VALIDATION, report);
     } else {
@@ -10289,41 +10848,41 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
     return s;
 }
 
-calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
+calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs,
+                                    int32_t stop_after)
 {
-    calomu_model *m = NULL;
-    cm_net *net;
-    calomu_status s;
-    if (t->state.plan.best_epoch == 0)
-        return cm_fail(c, CALOMU_EUSAGE, "no epoch has ended: there is no best state yet");
-    s = cm_model_new(c, &t->arch, 1, &m);
+    calomu_train_options o = t->options;
+    calomu_status s = cm_remote_fetch(c, t);
+    int what = 0;
     if (s != CALOMU_OK) return s;
-    net = m->net[0];
-    memcpy(net->trained, t->best.w, net->n_trained * sizeof *net->trained);
-    memcpy(net->fixed, t->net->fixed, net->n_fixed * sizeof *net->fixed);
-    memcpy(net->buffers, t->best.buffers, net->n_buffers * sizeof *net->buffers);
-    memcpy(m->info.mean, t->mean, sizeof t->mean);
-    memcpy(m->info.deviation, t->deviation, sizeof t->deviation);
-    m->loss[0] = t->state.plan.best_loss;
-    m->training[0].known = 1;
-    m->training[0].version = CALOMU_VERSION;
-    m->training[0].epoch = t->state.plan.best_epoch;
-    m->training[0].muons = t->state.n_events;
-    m->training[0].fingerprint = t->state.fingerprint;
-    m->training[0].options = t->options;
-    return cm_model_finish(c, CALOMU_OK, m, model);
+    o.epochs = epochs;
+    o.stop_after = stop_after;
+    if (epochs < t->options.epochs || stop_after < t->options.stop_after)
+        return cm_fail(c, CALOMU_EUSAGE, "a training can be made longer, not shorter: it has %d"
+                       " epochs at most and stops after %d without improvement",
+                       (int)t->options.epochs, (int)t->options.stop_after);
+    s = cm_train_check(c, CALOMU_EUSAGE, "training option ", &o);
+    if (s != CALOMU_OK) return s;
+    t->options = o;
+    if (t->state.plan.finished) what = cm_plan_next(&t->options, &t->state.plan);
+    if (what & CM_PLAN_RELOAD) {
+        cm_moments_copy(t, &t->live, &t->best);
+        t->state.step = t->state.best_step;
+    }
+    if (t->remote) cm_remote_put(t);
+    return CALOMU_OK;
 }
 
 /* ---------------------------------------------------------------- checkpoints
 
-   A safetensors file.  Metadata: "calomu" = "checkpoint", "version" = "1", and every number of
+   A safetensors file.  Metadata: "calomu" = "checkpoint", "version" = "2", and every number of
    options, architecture and cm_state as text, integers in decimal, others with 17 digits (which
-   give the same bits back), NaN as "".  Tensors: for each parameter NAME of the table live.NAME,
-   adam.m.NAME, adam.v.NAME and, after the first epoch, best.NAME, best.m.NAME, best.v.NAME;
-   buffers without moments; in float64 thresholds, last.thresholds, mean, deviation, and within a
-   validation pass its predictions so far.  */
+   give the same bits back), NaN as "".  Version 1 lacks the numbers of the tables `later`.
+   Tensors: for each parameter NAME of the table live.NAME, adam.m.NAME, adam.v.NAME and, after the
+   first epoch, best.NAME, best.m.NAME, best.v.NAME; buffers without moments; in float64 thresholds,
+   last.thresholds, mean, deviation, and within a validation pass its predictions so far.  */
 
-#define CM_VERSION_OF_CHECKPOINTS "1"
+#define CM_VERSION_OF_CHECKPOINTS "2"
 
 static const cm_field cm_arch_fields[] = {
     CM_FIELD(calomu_architecture, geometry.nz, 'i', 1, 16777216),
@@ -10377,12 +10936,18 @@ static const cm_field cm_state_fields[] = {
     CM_FIELD(cm_state, last.improved, 'i', 0, 1)
 };
 
+static const cm_field cm_state_later[] = {
+    CM_FIELD(cm_state, n_validation, 'u', 0, 1e18),
+    CM_FIELD(cm_state, hits, 'u', 0, 2e19)
+};
+
 typedef struct cm_entry {            /* of the metadata */
     char key[56], value[40];
 } cm_entry;
 
-enum { CM_ENTRIES = CM_COUNT(cm_train_fields) + CM_COUNT(cm_arch_fields)
-                    + CM_COUNT(cm_state_fields) + 3 };
+enum { CM_OPTIONS = CM_COUNT(cm_train_fields) + CM_COUNT(cm_train_later),
+       CM_ENTRIES = CM_OPTIONS + CM_COUNT(cm_arch_fields) + CM_COUNT(cm_state_fields)
+                    + CM_COUNT(cm_state_later) + 3 };
 
 static int cm_entry_set(cm_entry *e, const char *key, const char *value)
 {
@@ -10408,6 +10973,12 @@ static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, cons
     return n;
 }
 
+static int cm_option_entries(const calomu_train_options *o, const char *prefix, cm_entry *e)
+{
+    int n = cm_entries_of(e, prefix, o, cm_train_fields, CM_COUNT(cm_train_fields));
+    return n + cm_entries_of(e + n, prefix, o, cm_train_later, CM_COUNT(cm_train_later));
+}
+
 static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
 {
     int n = 0;
@@ -10415,9 +10986,10 @@ static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
     n += cm_entry_set(e + n, "version", CM_VERSION_OF_CHECKPOINTS);
     n += cm_entry_set(e + n, "architecture.convention",
                       calomu_convention_name(t->arch.feature_options.convention));
-    n += cm_entries_of(e + n, "train.", &t->options, cm_train_fields, CM_COUNT(cm_train_fields));
+    n += cm_option_entries(&t->options, "train.", e + n);
     n += cm_entries_of(e + n, "architecture.", &t->arch, cm_arch_fields, CM_COUNT(cm_arch_fields));
     n += cm_entries_of(e + n, "state.", &t->state, cm_state_fields, CM_COUNT(cm_state_fields));
+    n += cm_entries_of(e + n, "state.", &t->state, cm_state_later, CM_COUNT(cm_state_later));
     return n;
 }
 
@@ -10668,23 +11240,37 @@ static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_
                                                     : cm_fail_in(c, CALOMU_EFORMAT, path);
 }
 
+static calomu_status cm_options_read(calomu *c, const char *path, const cm_st *st,
+                                     calomu_train_options *o, int later)
+{
+    calomu_status s;
+    *o = calomu_train_options_default();
+    s = cm_fields_read(c, path, st, "train.", o, cm_train_fields, CM_COUNT(cm_train_fields));
+    if (s != CALOMU_OK || !later) return s;
+    return cm_fields_read(c, path, st, "train.", o, cm_train_later, CM_COUNT(cm_train_later));
+}
+
 static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm_st *st,
                                            calomu_trainer *t)
 {
     const char *kind = cm_st_find_meta(st, "calomu"), *version = cm_st_find_meta(st, "version");
+    int later = version && strcmp(version, CM_VERSION_OF_CHECKPOINTS) == 0;
     char where[400];
     calomu_status s;
     if (!kind || strcmp(kind, "checkpoint") != 0)
         return cm_fail(c, CALOMU_EFORMAT, "%s: no checkpoint of a training", path);
-    if (!version || strcmp(version, CM_VERSION_OF_CHECKPOINTS) != 0)
+    if (!later && (!version || strcmp(version, "1") != 0))
         return cm_fail(c, CALOMU_EFORMAT, "%s: checkpoint of version %.20s; this program reads"
-                       " version %s", path, version ? version : "?", CM_VERSION_OF_CHECKPOINTS);
-    s = cm_fields_read(c, path, st, "train.", &t->options, cm_train_fields,
-                       CM_COUNT(cm_train_fields));
+                       " versions 1 and %s", path, version ? version : "?",
+                       CM_VERSION_OF_CHECKPOINTS);
+    s = cm_options_read(c, path, st, &t->options, later);
     if (s == CALOMU_OK) s = cm_architecture_read(c, path, st, &t->arch);
     if (s == CALOMU_OK)
         s = cm_fields_read(c, path, st, "state.", &t->state, cm_state_fields,
                            CM_COUNT(cm_state_fields));
+    if (s == CALOMU_OK && later)
+        s = cm_fields_read(c, path, st, "state.", &t->state, cm_state_later,
+                           CM_COUNT(cm_state_later));
     if (s != CALOMU_OK) return s;
     (void)snprintf(where, sizeof where, "%.300s: ", path);
     return cm_train_check(c, CALOMU_EFORMAT, where, &t->options);
@@ -10698,11 +11284,12 @@ static int cm_state_sane(const calomu_trainer *t)
     return s->plan.epoch <= t->options.epochs && (uint64_t)s->plan.best_epoch <= ended
         && (s->plan.best_epoch > 0) == (ended > 0) && (uint64_t)s->last.epoch == ended
         && s->plan.waited <= s->plan.idle && s->update <= t->per_epoch
-        && s->validated <= t->fold_size && (s->validated == 0 || s->update == t->per_epoch)
+        && s->validated <= t->monitored && (s->validated == 0 || s->update == t->per_epoch)
         && (!s->plan.finished || s->update == 0)
         && s->updates == ended * t->per_epoch + s->update
         && s->last.updates == ended * t->per_epoch
-        && s->step <= s->updates && s->best_step <= s->updates && t->options.lr > 0;
+        && s->step <= s->updates && s->best_step <= s->updates && t->options.lr > 0
+        && (s->n_validation > 0) == t->options.separate;
 }
 
 /* Names, shapes and types, before there is memory for values. */
@@ -10777,7 +11364,7 @@ static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trai
     t->state.last.kind = CALOMU_TRAIN_EPOCH;
     t->state.last.n_thresholds = t->options.bins;
     t->state.last.done = t->state.last.total = t->per_epoch * (uint64_t)t->options.batch
-        + t->fold_size;
+        + t->monitored;
     *trainer = t;
     return CALOMU_OK;
 }
@@ -10802,45 +11389,116 @@ calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_tra
     return CALOMU_OK;
 }
 
-/* Everything that follows from data and options is worked out again; what the checkpoint says of
-   it must be the same. */
-static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_data *data,
-                                      calomu_trainer *t)
+static calomu_status cm_resume_sets(calomu *c, const char *path, const calomu_data *data,
+                                    const calomu_data *validation, calomu_trainer *t)
 {
-    double mean[CALOMU_FEATURES], deviation[CALOMU_FEATURES];
-    uint64_t fingerprint = t->state.fingerprint;
-    calomu_status s;
-    if (calomu_data_describe(data)->n_events != t->state.n_events)
+    const cm_state *s = &t->state;
+    uint64_t n = calomu_data_describe(data)->n_events;
+    if (n != s->n_events)
         return cm_fail(c, CALOMU_EFORMAT, "%s: this training had %llu muons, these data have %llu:"
                        " resume with the data it was started with", path,
-                       (unsigned long long)t->state.n_events,
-                       (unsigned long long)calomu_data_describe(data)->n_events);
-    memcpy(mean, t->mean, sizeof mean);
-    memcpy(deviation, t->deviation, sizeof deviation);
-    s = cm_trainer_attach(c, t, data);
-    if (s != CALOMU_OK) return s;
-    if (fingerprint != t->state.fingerprint || memcmp(mean, t->mean, sizeof mean) != 0
-        || memcmp(deviation, t->deviation, sizeof deviation) != 0)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: this training had other muons than these data:"
-                       " resume with the data it was started with", path);
-    t->net->arch = t->arch;
-    return cm_trainer_arena(c, t);
+                       (unsigned long long)s->n_events, (unsigned long long)n);
+    if (t->options.separate != (validation != NULL))
+        return cm_fail(c, CALOMU_EUSAGE, "%s: this training monitors %s", path, validation
+                       ? "a fold: leave out the validation set (--validation)"
+                       : "a validation set of its own: give it too (--validation)");
+    if (validation && calomu_data_describe(validation)->n_events != s->n_validation)
+        return cm_fail(c, CALOMU_EFORMAT, "%s: this training had a validation set of %llu muons,"
+                       " this one has %llu", path, (unsigned long long)s->n_validation,
+                       (unsigned long long)calomu_data_describe(validation)->n_events);
+    t->options.validation = validation;
+    return CALOMU_OK;
 }
 
-calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
-                                    calomu_trainer **trainer)
+/* Everything that follows from data and options is worked out again; *same 0: what the file says of
+   it was something else. */
+static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_data *data,
+                                      const calomu_data *validation, calomu_trainer *t, int *same)
+{
+    double mean[CALOMU_FEATURES], deviation[CALOMU_FEATURES];
+    uint64_t fingerprint = t->state.fingerprint, hits = t->state.hits;
+    calomu_status s = cm_resume_sets(c, path, data, validation, t);
+    if (s != CALOMU_OK) return s;
+    memcpy(mean, t->mean, sizeof mean);
+    memcpy(deviation, t->deviation, sizeof deviation);
+    s = cm_trainer_cut(c, t);
+    if (s == CALOMU_OK) s = cm_trainer_attach(c, t, data);
+    *same = fingerprint == t->state.fingerprint && (hits == 0 || hits == t->state.hits)
+        && memcmp(mean, t->mean, sizeof mean) == 0
+        && memcmp(deviation, t->deviation, sizeof deviation) == 0;
+    return s;
+}
+
+calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
+                                         const calomu_data *validation, const char *path,
+                                         calomu_trainer **trainer)
 {
     calomu_trainer *t = NULL;
+    int same = 0;
     calomu_status s = cm_device_check(c);
     cm_after_fork(c);
     if (s == CALOMU_OK) s = cm_checkpoint_read(c, path, &t);
     if (s != CALOMU_OK) return s;
-    s = cm_resume_attach(c, path, data, t);
+    s = cm_resume_attach(c, path, data, validation, t, &same);
+    if (s == CALOMU_OK && !same)
+        s = cm_fail(c, CALOMU_EFORMAT, "%s: this training had other muons than these data: resume"
+                    " with the data it was started with", path);
+    if (s == CALOMU_OK) {
+        t->net->arch = t->arch;
+        s = cm_trainer_arena(c, t);
+    }
     if (s == CALOMU_OK)
         *trainer = t;
     else
         calomu_trainer_free(t);
     return s;
+}
+
+calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
+                                    calomu_trainer **trainer)
+{
+    return calomu_trainer_resume_with(c, data, NULL, path, trainer);
+}
+
+/* ---------------------------------------------------------------- the result */
+
+static calomu_training cm_training_of(const calomu_trainer *t)
+{
+    calomu_training r;
+    memset(&r, 0, sizeof r);
+    r.known = 1;
+    r.version = CALOMU_VERSION;
+    r.epoch = t->state.plan.best_epoch;
+    r.epochs = t->state.plan.epoch;
+    r.finished = t->state.plan.finished;
+    r.muons = t->state.n_events;
+    r.fingerprint = t->state.fingerprint;
+    r.hits = t->state.hits;
+    r.validation = t->state.n_validation;
+    r.options = t->options;
+    r.options.validation = NULL;
+    r.options.start = NULL;
+    return r;
+}
+
+calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
+{
+    calomu_model *m = NULL;
+    cm_net *net;
+    calomu_status s;
+    if (t->state.plan.best_epoch == 0)
+        return cm_fail(c, CALOMU_EUSAGE, "no epoch has ended: there is no best state yet");
+    s = cm_model_new(c, &t->arch, 1, &m);
+    if (s != CALOMU_OK) return s;
+    net = m->net[0];
+    memcpy(net->trained, t->best.w, net->n_trained * sizeof *net->trained);
+    memcpy(net->fixed, t->net->fixed, net->n_fixed * sizeof *net->fixed);
+    memcpy(net->buffers, t->best.buffers, net->n_buffers * sizeof *net->buffers);
+    memcpy(m->info.mean, t->mean, sizeof t->mean);
+    memcpy(m->info.deviation, t->deviation, sizeof t->deviation);
+    m->loss[0] = t->state.plan.best_loss;
+    m->training[0] = cm_training_of(t);
+    return cm_model_finish(c, CALOMU_OK, m, model);
 }
 
 /* ============================================================================================
@@ -11105,8 +11763,12 @@ static const cm_field cm_training_fields[] = {
     CM_FIELD(calomu_training, version, 'i', 1, 1e9),
     CM_FIELD(calomu_training, epoch, 'i', 0, 1000000),
     CM_FIELD(calomu_training, changed, 'i', 0, 1),
+    CM_FIELD(calomu_training, epochs, 'i', 0, 1000000),
+    CM_FIELD(calomu_training, finished, 'i', 0, 1),
     CM_FIELD(calomu_training, muons, 'u', 0, 1e18),
-    CM_FIELD(calomu_training, fingerprint, 'u', 0, 2e19)
+    CM_FIELD(calomu_training, fingerprint, 'u', 0, 2e19),
+    CM_FIELD(calomu_training, hits, 'u', 0, 2e19),
+    CM_FIELD(calomu_training, validation, 'u', 0, 1e18)
 };
 
 static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
@@ -11152,17 +11814,16 @@ static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
 static int cm_record_entries(const calomu_training *r, const calomu_training *common,
                              const char *own, cm_entry *e)
 {
-    enum { ALL = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) };
-    cm_entry same[ALL];
+    cm_entry same[CM_OPTIONS + CM_COUNT(cm_training_fields)];
     char prefix[48];
     int i, n = 0, kept = 0;
     (void)snprintf(prefix, sizeof prefix, "%strain.", own);
-    n += cm_entries_of(e, prefix, &r->options, cm_train_fields, CM_COUNT(cm_train_fields));
+    n += cm_option_entries(&r->options, prefix, e);
     (void)snprintf(prefix, sizeof prefix, "%straining.", own);
     n += cm_entries_of(e + n, prefix, r, cm_training_fields, CM_COUNT(cm_training_fields));
     if (!common) return n;
-    (void)cm_entries_of(same, "", &common->options, cm_train_fields, CM_COUNT(cm_train_fields));
-    (void)cm_entries_of(same + CM_COUNT(cm_train_fields), "", common, cm_training_fields,
+    (void)cm_option_entries(&common->options, "", same);
+    (void)cm_entries_of(same + CM_OPTIONS, "", common, cm_training_fields,
                         CM_COUNT(cm_training_fields));
     for (i = 0; i < n; i++)
         if (strcmp(e[i].value, same[i].value) != 0) e[kept++] = e[i];
@@ -11213,7 +11874,7 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
 
 calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
 {
-    enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
+    enum { EACH = CM_OPTIONS + CM_COUNT(cm_training_fields) + 2 };
     size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
     char names[2][12] = { "mean", "deviation" }, text[2][CM_NUMBERS];
     cm_st_meta *meta = cm_allocate(c, room, sizeof *meta);
@@ -11420,6 +12081,9 @@ static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *
         (void)snprintf(key, sizeof key, "%strain.", own);
         s = cm_fields_told(c, path, st, key, &r->options, cm_train_fields,
                            CM_COUNT(cm_train_fields));
+        if (s == CALOMU_OK)
+            s = cm_fields_told(c, path, st, key, &r->options, cm_train_later,
+                               CM_COUNT(cm_train_later));
         (void)snprintf(key, sizeof key, "%straining.", own);
         if (s == CALOMU_OK)
             s = cm_fields_told(c, path, st, key, r, cm_training_fields,
@@ -11457,6 +12121,57 @@ calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **mode
     if (s == CALOMU_OK) s = cm_model_records(c, path, &st, m);
     cm_st_free(c, &st);
     return cm_model_finish_file(c, s, path, m, model);
+}
+
+/* ---------------------------------------------------------------- has a training ended?
+
+   A training that has ended leaves no checkpoint, but its options and what it knew its muons by are
+   in the model. */
+
+static calomu_trainer *cm_ended_trainer(calomu *c, const calomu_model *m)
+{
+    const calomu_training *r = m->training;
+    calomu_trainer *t = cm_trainer_new(c);
+    if (!t) return NULL;
+    t->options = r->options;
+    t->arch = m->info.architecture;
+    t->state.n_events = r->muons;
+    t->state.n_validation = r->validation;
+    t->state.fingerprint = r->fingerprint;
+    t->state.hits = r->hits;
+    memcpy(t->mean, m->info.mean, sizeof t->mean);
+    memcpy(t->deviation, m->info.deviation, sizeof t->deviation);
+    return t;
+}
+
+calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
+                                   const calomu_data *validation, const char *path,
+                                   calomu_train_options *options,
+                                   calomu_architecture *architecture, int *members)
+{
+    calomu_model *m = NULL;
+    calomu_trainer *t = NULL;
+    int same = 0;
+    calomu_status s = calomu_model_load(c, path, &m);
+    *members = 0;
+    if (s != CALOMU_OK) return s;
+    if (m->training->known && m->training->finished) {
+        t = cm_ended_trainer(c, m);
+        s = t ? cm_trainer_plan(c, t, t->state.n_events) : CALOMU_EMEMORY;
+        if (t && s != CALOMU_OK) s = cm_fail_in(c, CALOMU_EFORMAT, path);
+        if (s == CALOMU_OK) {
+            *members = m->info.members;
+            *options = t->options;
+            *architecture = t->arch;
+            s = cm_resume_attach(c, path, data, validation, t, &same);
+        }
+        if (s == CALOMU_OK && !same)
+            s = cm_fail(c, CALOMU_EFORMAT, "%s: the model of a training on other muons than these"
+                        " data: start anew, or into another file", path);
+    }
+    calomu_model_free(m);
+    calomu_trainer_free(t);
+    return s;
 }
 
 /* ---------------------------------------------------------------- weights from other programs

@@ -341,9 +341,28 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
     double range_low, range_high;    /* range of the MI on the monitored fold: 100, 4000 GeV */
     int32_t fit_bins, mi_bins;       /* 39, 20 */
     double tracker;                  /* relative resolution per TeV, 0.2 */
+    int32_t shuffle;                 /* 1: the muons are shuffled, by `seed`, before they are cut */
+                                     /*   into folds; 0: folds are stretches of the data */
+    double outside;                  /* part of the muons that may be outside of loss bins or */
+                                     /*   weights, of the MI's range that may be empty: 0.2 */
+    const calomu_data *validation;   /* muons to monitor in place of fold member + 1, which is */
+                                     /*   then trained on; must outlive the trainer; or NULL */
+    const calomu_model *start;       /* weights to start from, and their standardisation; of an */
+                                     /*   ensemble those of the same member.  NULL: random ones */
+    int32_t separate, started;       /* calomu_trainer_options: 1 where these two were given */
 } calomu_train_options;
 
 calomu_train_options calomu_train_options_default(void);
+/* Loss bins, weights and range of the MI for muons from low to high GeV: the default's, moved and
+   stretched as 50 to 8000 GeV is to these (which gives the default's themselves). */
+void calomu_train_options_range(calomu_train_options *options, double low, double high);
+/* The lowest true energy of the muons trained on or monitored, rounded down to two digits, and the
+   highest, rounded up to more than itself, GeV: what calomu_train_options_range wants.  Reads
+   nothing else of the muons.  EFORMAT: a muon without true energy, or folds in some order, as for
+   calomu_trainer_create. */
+calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
+                                    const calomu_train_options *options, double *low,
+                                    double *high);
 
 /* How a model was trained (calomu_model_training). */
 struct calomu_training {
@@ -351,7 +370,10 @@ struct calomu_training {
     int32_t version;                 /* CALOMU_VERSION of the program */
     int32_t epoch;                   /* whose state the model is, the best one */
     int32_t changed;                 /* 1: another program may have changed the weights since */
-    uint64_t muons, fingerprint;     /* of the data: how many, and a checksum of them */
+    int32_t epochs, finished;        /* begun; 1: no epoch followed */
+    uint64_t muons, fingerprint;     /* of the data: how many, and a checksum of their truth, */
+    uint64_t hits;                   /*   and one of their hits (0: unknown) */
+    uint64_t validation;             /* muons of a validation set of its own */
     calomu_train_options options;
 };
 
@@ -359,7 +381,13 @@ typedef struct calomu_trainer calomu_trainer;
 
 /* A training of one network on `data` (which must outlive it and hold true energies).
    Standardisation is computed over the training folds; features are computed where they lack.
-   EUSAGE: no training fold holds a full batch, ... */
+   EUSAGE: no training fold holds a full batch, ...
+   EFORMAT where muons and options do not fit together, and nothing would be learnt without a word:
+   the energies of fold member + 1 are distributed otherwise than the other folds' (two-sample
+   Kolmogorov-Smirnov test, p < 1e-6), which `shuffle` cures; more muons than `outside` lie outside
+   the loss bins or have weights below 0.001, or more of the MI's range is without a muon; most loss
+   bins are empty; hits sum up to more than the true energy, or 95% of the muons have no cell above
+   0.1 GeV.  What is less than that is a notice (calomu_options.log). */
 calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
                                     const calomu_architecture *architecture,
                                     const calomu_train_options *options, calomu_trainer **trainer);
@@ -396,6 +424,21 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
 calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path);
 calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
                                     calomu_trainer **t);
+/* The same where the training has a validation set of its own (NULL: it has none). */
+calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
+                                         const calomu_data *validation, const char *path,
+                                         calomu_trainer **t);
+/* Makes a training longer, also one that has ended: the same bits as if these epochs and this
+   stop_after had been its options from the start.  EUSAGE: fewer than it has. */
+calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs,
+                                    int32_t stop_after);
+/* Whether the model file at `path` is the result of a training that has ended: *members are its
+   networks, with the (first one's) options and architecture, or 0: it does not tell of such a
+   training.  EFORMAT with *members above 0: of one on other muons. */
+calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
+                                   const calomu_data *validation, const char *path,
+                                   calomu_train_options *options,
+                                   calomu_architecture *architecture, int *members);
 /* The options and architecture in force (of use after resume). */
 const calomu_train_options *calomu_trainer_options(const calomu_trainer *t);
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t);
@@ -859,6 +902,10 @@ CM_LOCAL void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, ui
 /* Role of each of the o->folds folds. */
 CM_LOCAL calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n_events,
                                      unsigned char *role);
+/* Probability that two sorted samples of n and m values (1 or more) are as far apart as these or
+   farther if they are of one distribution (Kolmogorov and Smirnov): exact below 4e6 for n m. */
+CM_LOCAL calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_t m,
+                             double *p);
 /* A random permutation of 0..n-1. */
 CM_LOCAL void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n);
 

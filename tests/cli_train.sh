@@ -8,19 +8,21 @@ cd "$TMP" || exit 1
 OMP_WAIT_POLICY=passive              # threads that spin would starve each other on a busy machine
 export OMP_WAIT_POLICY
 
-# A calorimeter of 6 x 6 x 6 cells.  muons N EMPTY FILE: the sum of the hits follows the true
-# energy, the rest is a linear congruential generator; EMPTY 1 leaves the true energies out.
+# A calorimeter of 6 x 6 x 6 cells.  muons N EMPTY FILE [STEP [FROM]]: the sum of the hits follows
+# the true energy, the rest is a linear congruential generator; EMPTY 1 leaves the true energies
+# out; STEP 1: in order of energy; muons FROM on: all of one energy.
 geometry=6,6,6,40,4,4
 muons()
 {
-    awk -v n="$1" -v empty="$2" '
+    awk -v n="$1" -v empty="$2" -v step="${4:-37}" -v from="${5:-$1}" '
         function uniform() { seed = (seed * 16807) % 2147483647; return seed / 2147483647 }
         BEGIN {
             seed = 12345
             print "event,iz,ix,iy,energy" > "hits.csv"
             print "event,energy,x,y,charge" > "truth.csv"
             for (i = 0; i < n; i++) {
-                e = 50 + 7950 * (((i * 37) % n) + 0.5) / n
+                e = 50 + 7950 * (((i * step) % n) + 0.5) / n
+                if (i >= from) e = 1000
                 printf "%d,%s,%.3f,%.3f,%d\n", i, empty ? "" : sprintf("%.3f", e),
                     4 * uniform() - 2, 4 * uniform() - 2, i % 2 ? 1 : -1 > "truth.csv"
                 for (z = 0; z < 6; z++) for (k = 0; k < 3; k++) printf "%d,%d,%d,%d,%.5f\n", i, z,
@@ -31,6 +33,9 @@ muons()
         --geometry "$geometry" --out "$3" 2>err || echo "cannot make $3: $(cat err)"
 }
 muons 192 0 data.cmu
+"$PROGRAM" import --hits hits.csv --truth truth.csv --energy-unit GeV --geometry 6,6,6,41,4,4 \
+    --out widetruth.cmu 2>err
+muons 192 0 sorted.cmu 1
 muons 192 1 blind.cmu
 muons 8 0 few.cmu
 "$PROGRAM" import --hits hits.csv --energy-unit GeV --geometry 6,6,6,41,4,4 --out wide.cmu 2>err
@@ -185,7 +190,7 @@ for inputs in sums features hits hybrid; do
     check "info of $inputs" 0 "" "$PROGRAM" info i.st
 done
 check "no holdout" 0 "" train i.st --holdout no --member 2 --lr 0.001 --loss-bins 2 \
-    --loss-range 50,4000 --weight-centre 3000 --weight-low 150 --weight-high 150 --quantile 0.5 \
+    --loss-range 50,4000 --weight-centre 3000 --weight-low 150 --weight-high 150 --quantile 0.5 --outside 0.6 \
     --range 50,8000 --tracker 0.1 --patience 1 --stop-after 1
 [ "$(head -n 1 i.st.log.csv | tr ',' '\n' | grep -c threshold)" -eq 2 ] && pass \
     || fail "thresholds" "$(head -n 1 i.st.log.csv)"
@@ -202,6 +207,198 @@ check "the kept model" 0 "" "$PROGRAM" info nan.st
 rm -f nan.st*
 check "not finite at once" 6 "no model to keep" train nan.st --lr 1e30
 absent "no model" nan.st
+
+# ---------------------------------------------------------------- data that teach nothing
+
+# in order of energy: folds are stretches of the file
+ordered="--data sorted.cmu --inputs features $small --epochs 4 --cycle-epochs 2 --threads 1"
+# shellcheck disable=SC2086
+{
+check "muons in order" 3 "(--shuffle)" "$PROGRAM" train $ordered --out o.st
+absent "muons in order leave nothing" o.st o.st.checkpoint o.st.log.csv
+check "an ensemble in order" 3 "(--shuffle)" "$PROGRAM" train $ordered --out o.st --members 2
+check "muons in order, a range by themselves" 3 "(--shuffle)" "$PROGRAM" train $ordered --out o.st \
+    --energy-range auto
+check "muons in order, shuffled" 0 "by seed 1" "$PROGRAM" train $ordered --out o.st --shuffle
+}
+head -n 2 o.st.log.csv | cut -d, -f15 | tr '\n' ' ' | grep -q "^shuffle 1 $" && pass \
+    || fail "the log tells of the shuffle" "$(head -n 2 o.st.log.csv)"
+grep -aq '"train.shuffle":"1"' o.st && pass || fail "the model tells of the shuffle" ""
+# shellcheck disable=SC2086
+check "another shuffle" 0 "" "$PROGRAM" train $ordered --out other.st --shuffle --seed 2
+cmp -s o.st other.st && fail "the seed of the shuffle matters" "" || pass
+# a file that is late only: members 0 to 1 monitor other folds than member 2
+muons 192 0 late.cmu 37 144
+check "the last member's fold" 3 "fold 3" "$PROGRAM" train --data late.cmu --out o.st --inputs \
+    features --folds 4 --batch 16 --epochs 2 --holdout no --members 3 --threads 1
+absent "found before the first member" o.st.member0 o.st.checkpoint.members
+
+# other units and ranges.  scaled HITS TRUTH FILE: the muons with these factors
+scaled()
+{
+    awk -F, -v OFS=, -v k="$1" 'NR > 1 { $5 *= k } 1' hits.csv >h.csv
+    awk -F, -v OFS=, -v k="$2" 'NR > 1 { $2 *= k } 1' truth.csv >t.csv
+    "$PROGRAM" import --hits h.csv --truth t.csv --energy-unit GeV --geometry "$geometry" \
+        --out "$3" 2>err || echo "cannot make $3: $(cat err)"
+}
+muons 192 0 data2.cmu
+same "the same muons again" data.cmu data2.cmu
+scaled 1 1000 mev.cmu
+scaled 1 0.001 tev.cmu
+scaled 0.0625 0.0625 low.cmu         # 4.4 to 499 GeV; 7 without the hold-out
+scaled 1000 1 large.cmu
+scaled 0.001 1 small.cmu
+scaled 1 1.2 above.cmu               # 16% above 8000 GeV
+scaled 1 1.4 far.cmu                 # 28%
+unit()
+{
+    unit_data=$1
+    shift
+    # shellcheck disable=SC2086
+    "$PROGRAM" train --data "$unit_data" --out u.st --inputs features $small --epochs 2 \
+        --cycle-epochs 2 --threads 1 "$@"
+}
+check "true energies in MeV" 3 "are they MeV?" unit mev.cmu
+check "true energies in TeV" 3 "are they TeV?" unit tev.cmu
+check "muons of low energy" 3 "4 of 5 loss bins" unit low.cmu
+holds "muons of low energy" err "--energy-range auto or LOW,HIGH"
+check "hits in MeV taken for GeV" 3 "more than the true energy" unit large.cmu
+check "hits in GeV taken for MeV" 3 "no cell above 0.1 GeV" unit small.cmu
+check "a quarter too high" 3 "outside the loss bins" unit far.cmu
+absent "nothing is left" u.st u.st.checkpoint u.st.log.csv
+check "a sixth too high" 0 "of 144 muons are outside the loss bins" unit above.cmu
+check "more may be outside" 0 "of 144 muons are outside the loss bins" unit far.cmu --outside 0.4
+for range in 1 auto, 5,1 10,10 -1,5 1,2,3 10,x 0,1e99; do
+    check "--energy-range $range" 2 "neither auto nor LOW,HIGH" unit low.cmu --energy-range=$range
+done
+check "a range by hand" 0 "" unit low.cmu --energy-range 4,500
+cp u.st hand.st
+check "the same range, single options" 0 "" unit low.cmu --loss-range 4,500 \
+    --weight-centre 312.830188679245283 --weight-low 18.7169811320754717 \
+    --weight-high 37.4339622641509434 --range 7.11949685534591195,250.440251572327044
+cut -d, -f1-13 u.st.log.csv | head -n 2 >a
+check "a range with a colon" 0 "" unit low.cmu --energy-range 4:500
+same "a range with a colon" hand.st u.st
+cut -d, -f1-13 u.st.log.csv | head -n 2 >b
+cut -d, -f1-5 a >a5; cut -d, -f1-5 b >b5
+awk -F, 'NR == FNR { a[FNR] = $5; next } FNR > 1 { d = a[FNR] - $5; exit !(d * d <= 1e-18 * $5 * $5) }' \
+    a b && pass || fail "single options against a range" "$(cat a5 b5)"
+check "the muons' own range" 0 "energies of 7 to 500 GeV" unit low.cmu --energy-range auto
+check "a range that is the default" 0 "" unit data.cmu --energy-range 50,8000
+cp u.st hand.st
+check "the default" 0 "" unit data.cmu
+same "50,8000 is the default" hand.st u.st
+check "single options go before" 0 "weights fall at 200," unit low.cmu --energy-range auto \
+    --weight-centre 200 --loss-range 0,520
+holds "single options go before" err "loss bins from 0 to 520"
+check "a range of other muons" 3 "outside the loss bins" unit data.cmu --energy-range 10,500
+rm -f u.st* o.st* hand.st
+
+# ---------------------------------------------------------------- the old log
+
+check "a model and its log" 0 "" train old.st
+cp old.st model.was
+cp old.st.log.csv log.was
+check "a failure before any result" 6 "no model to keep" train old.st --lr 1e30
+same "the old model stays" model.was old.st
+same "the old log stays" log.was old.st.log.csv
+rm -f old.st.checkpoint
+check "another training" 0 "old.st.log.csv" train old.st --seed 7
+[ "$(rows old.st.log.csv)" = "1 2 3 4 " ] && pass || fail "the new log" "$(cat old.st.log.csv)"
+cmp -s log.was old.st.log.csv && fail "the new log is the old one" "" || pass
+absent "no log is left beside" old.st.log.csv.new
+cp old.st model.was
+check "best state of a failure" 6 "kept as old.st" "$PROGRAM" train --data data.cmu --out old.st \
+    --inputs features --folds 3 --batch 64 --cycle-epochs 10 --lr 1e9 --threads 1
+cmp -s model.was old.st && fail "the best state is not kept" "" || pass
+[ "$(rows old.st.log.csv)" = "1 " ] && pass || fail "the log of the best state" \
+    "$(cat old.st.log.csv)"
+rm -f old.st*
+
+# ---------------------------------------------------------------- ended, longer
+
+check "a training" 0 "" train end.st
+cp end.st model.was
+cp end.st.log.csv log.was
+ls -i end.st >was
+check "resuming what has ended" 0 "has ended: nothing to do" train end.st --resume
+check "options from the model" 0 "nothing to do" "$PROGRAM" train --data data.cmu --out end.st \
+    --resume --threads 1
+ls -i end.st >is
+same "the model is not touched" was is
+same "the model is not touched" model.was end.st
+same "the log is not touched" log.was end.st.log.csv
+check "ended, other options" 2 "--seed is not that of the model" train end.st --resume --seed 3
+check "ended, other muons" 3 "other muons" "$PROGRAM" train --data above.cmu --out end.st --resume
+check "ended, more epochs" 2 "--keep-checkpoint" "$PROGRAM" train --data data.cmu --out end.st \
+    --resume --epochs 5
+same "the model is still not touched" model.was end.st
+check "a single network for an ensemble" 2 "--members" "$PROGRAM" train --data data.cmu \
+    --out end.st --resume --members 2
+"$PROGRAM" predict --model end.st --data data.cmu --out p.csv 2>/dev/null
+cp p.csv foreign.st
+check "no model, no checkpoint" 0 "does not tell of a training" train foreign.st --resume
+same "trained anew" model.was foreign.st
+check "longer from the start" 0 "" "$PROGRAM" train --data data.cmu --out whole.st --inputs \
+    features $small --epochs 9 --cycle-epochs 2 --threads 1
+for n in 1 2 4; do
+    check "$n epochs" 0 "" "$PROGRAM" train --data data.cmu --out more.st --inputs features $small \
+        --epochs $n --cycle-epochs 2 --keep-checkpoint --threads 1
+    [ -s more.st.checkpoint ] && pass || fail "--keep-checkpoint" "$(ls more.st*)"
+    [ $n -eq 1 ] || check "fewer epochs" 2 "--epochs: 1 here but $n in the checkpoint" "$PROGRAM" \
+        train --data data.cmu --out more.st --resume --epochs 1
+    check "9 epochs after $n" 0 "" "$PROGRAM" train --data data.cmu --out more.st --resume \
+        --epochs 9 --threads 1
+    same "9 epochs after $n" whole.st more.st
+    cut -d, -f1-13 whole.st.log.csv >a
+    cut -d, -f1-13 more.st.log.csv >b
+    same "the log of 9 epochs after $n" a b
+    absent "the checkpoint goes" more.st.checkpoint
+    rm -f more.st*
+done
+check "no ensemble's checkpoint is kept" 2 "--keep-checkpoint" train m --members 2 \
+    --keep-checkpoint
+
+# ---------------------------------------------------------------- what cannot be looked at
+
+ln -s loop.st.checkpoint loop.st.checkpoint
+check "a checkpoint that cannot be seen" 4 "loop.st.checkpoint" train loop.st --resume
+check "a checkpoint that cannot be seen" 4 "loop.st.checkpoint" train loop.st
+rm -f loop.st*
+ln -s loop.st loop.st
+check "a model that cannot be seen" 4 "loop.st" train loop.st --resume
+rm -f loop.st
+check "a checkpoint below a file" 4 "data.cmu/c" train n2.st --resume --checkpoint data.cmu/c
+absent "nothing was trained" loop.st n2.st
+
+# ---------------------------------------------------------------- start, validation
+
+check "the model to start from" 0 "" train base.st
+check "fine-tuning" 0 "validation loss" train tuned.st --start base.st --lr 1e-4
+cmp -s base.st tuned.st && fail "fine-tuning changes nothing" "" || pass
+for model in base tuned; do
+    "$PROGRAM" info $model.st | sed -n '/standardisation/,$p' | sed '/verified/d' >$model.info
+done
+same "the standardisation stays" base.info tuned.info
+check "in place" 0 "" train base.st --start base.st --lr 1e-4
+same "in place" base.st tuned.st
+check "another network" 2 "--body: 7 here but 80 in the model base.st" train t2.st --start base.st \
+    --body 7
+check "another calorimeter" 3 "another calorimeter" "$PROGRAM" train --data widetruth.cmu \
+    --out t2.st --start base.st $small --threads 1
+check "no model to start from" 3 "" train t2.st --start data.cmu
+check "no such model" 4 "" train t2.st --start nothing.st
+check "validation in a file" 0 "validation loss" train v.st --validation data.cmu
+grep -aq '"train.separate":"1"' v.st && pass || fail "the model tells of the validation set" ""
+cut -d, -f2 v.st.log.csv | tail -n 1 | grep -q "^36$" && pass \
+    || fail "three of four folds are trained on" "$(cat v.st.log.csv)"
+check "no truth in it" 3 "of the validation set has no true energy" train t2.st \
+    --validation blind.cmu
+check "no such file" 4 "" train t2.st --validation nothing.cmu
+check "validation and unique folds" 2 "--unique" train t2.st --validation data.cmu --unique
+check "out is validation" 2 "--validation file itself" "$PROGRAM" train --data above.cmu \
+    --out data2.cmu --validation data2.cmu
+absent "nothing of them" t2.st t2.st.checkpoint
 
 # ---------------------------------------------------------------- signals
 

@@ -522,6 +522,7 @@ static void test_every_muon_once(calomu *c)
     int i, n = 0;
     o.bin_low = 1e6;
     o.bin_high = 2e6;
+    o.outside = 1;                   /* they are wanted empty here */
     o.lr = 1e-200;
     o.epochs = o.cycle_epochs = 1;
     m = train_one_epoch(c, &sample, &a, &o, &r);
@@ -887,14 +888,18 @@ static void test_other_data(calomu *c, const char *good)
     calomu_data *data = NULL;
     calomu_trainer *t = NULL;
     int k;
-    for (k = 0; k < 4; k++) {
+    for (k = 0; k < 6; k++) {
         int i;
         other = sample;
         for (i = 0; i < N; i++) other.event[i].features = other.feature[i];
+        for (i = 0; i < N; i++) other.event[i].hits = other.hit[i];
         if (k == 0) other.event[50].energy += 1;
         if (k == 1) other.feature[100][7] += 1;
         if (k == 2) other.info.geometry.pitch[1] = 3.8;
         if (k == 3) other.event[N - 4].energy = calomu_absent();
+        for (i = FOLD; k > 3 && other.event[i].n_hits == 0; i++) ;
+        if (k == 4) other.hit[i][0].energy += 0.001f;    /* hits count where only features are */
+        if (k == 5) other.hit[i][other.event[i].n_hits - 1].cell++;          /* trained on too */
         data = open_muons(c, &other);
         CHECK_FAILS(c, calomu_trainer_resume(c, data, good, &t), CALOMU_EFORMAT);
         calomu_data_close(data);
@@ -1118,6 +1123,635 @@ static void test_allocations(const calomu_architecture *a)
     CHECK(s == CALOMU_OK && n > 20, "%ld allocations", n);
 }
 
+/* ---------------------------------------------------------------- do muons and options fit? */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void check_ks(calomu *c, double *x, size_t n, double *y, size_t m, double p, double tol)
+{
+    double here = -1;
+    qsort(x, n, sizeof *x, by_value);
+    qsort(y, m, sizeof *y, by_value);
+    CHECK_OK(c, cm_ks(c, x, n, y, m, &here));
+    CHECK_NEAR(here, p, tol * p);
+    CHECK_OK(c, cm_ks(c, y, m, x, n, &here));
+    CHECK_NEAR(here, p, tol * p);
+}
+
+/* scipy 1.15.3, ks_2samp(method="exact"); with equal values all arrangements were counted in
+   Python (133 of 858, 8 of 33), as scipy counts as if there were none. */
+static void test_ks(calomu *c)
+{
+    double tied[2][7] = { { 1, 1, 2, 3, 3, 5, 8 }, { 3, 4, 5, 5, 8, 9 } };
+    double two[2][6] = { { 1, 1, 1, 1, 2, 2 }, { 1, 2, 2, 2, 2 } };
+    static double x[3000], y[2500];
+    int i;
+    check_ks(c, tied[0], 7, tied[1], 6, 133.0 / 858, 1e-14);
+    check_ks(c, two[0], 6, two[1], 5, 8.0 / 33, 1e-14);
+    for (i = 0; i < 100; i++) x[i] = (i * 37) % 101;
+    for (i = 0; i < 67; i++) y[i] = (i * 29) % 67 + 0.5;
+    check_ks(c, x, 60, y, 45, 0.005118649295629492, 1e-12);
+    for (i = 0; i < 100; i++) x[i] = (i * 37) % 101;
+    for (i = 0; i < 67; i++) y[i] = (i * 29) % 67 + 40.5;
+    check_ks(c, x, 100, y, 67, 1.4944148620993434e-06, 1e-12);
+    for (i = 0; i < 40; i++) x[i] = 100 + i;
+    for (i = 0; i < 10; i++) y[i] = i;
+    check_ks(c, x, 40, y, 10, 1.9469877732098058e-10, 1e-12);    /* 2 in 50 over 10 */
+    for (i = 0; i < 40; i++) x[i] = y[i % 7] = 5;
+    check_ks(c, x, 40, y, 7, 1, 0);
+    /* beyond 4e6 pairs, Kolmogorov's series: 2 exp(-2 D^2 nm/(n + m)); exact 9.53e-5 */
+    for (i = 0; i < 3000; i++) x[i] = i / 3000.0;
+    for (i = 0; i < 2500; i++) y[i] = 0.06 + i / 2500.0 * 0.94;
+    check_ks(c, x, 3000, y, 2500, 9.978414008208618e-05, 1e-9);
+}
+
+static char notices[2000];           /* of a context by open_noting */
+
+static void note(void *user, const char *line)
+{
+    size_t n = strlen(notices);
+    (void)user;
+    (void)snprintf(notices + n, sizeof notices - n, "%s\n", line);
+}
+
+static calomu *open_noting(void)
+{
+    calomu_options o = { 0 };
+    calomu *c = NULL;
+    o.log = note;
+    CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context");
+    return c;
+}
+
+/* Whether training starts, and the word that must be in its notices ("": anything, "-": there is
+   none), or in the message. */
+static void judged(const muons *s, const calomu_train_options *o, calomu_status status,
+                   const char *word)
+{
+    calomu *c = open_noting();
+    calomu_architecture a = features_only();
+    calomu_data *data = open_muons(c, s);
+    calomu_trainer *t = NULL;
+    const char *said;
+    notices[0] = 0;
+    if (status == CALOMU_OK) CHECK_OK(c, calomu_trainer_create(c, data, &a, o, &t));
+    else CHECK_FAILS(c, calomu_trainer_create(c, data, &a, o, &t), status);
+    said = status == CALOMU_OK ? notices : calomu_message(c);
+    CHECK(*word == '-' && !word[1] ? !*said : strstr(said, word) != NULL, "'%s' is not in '%s'",
+          word, said);
+    CHECK((t != NULL) == (status == CALOMU_OK), "a trainer came out of a failure");
+    calomu_trainer_free(t);
+    calomu_data_close(data);
+    calomu_close(c);
+}
+
+/* The sample with other energies; features and hits stay what they are. */
+static muons *with_energies(double factor)
+{
+    static muons other;
+    int i;
+    other = sample;
+    for (i = 0; i < N; i++) {
+        other.event[i].energy = (float)(factor * (double)sample.event[i].energy);
+        other.event[i].features = other.feature[i];
+        other.event[i].hits = other.hit[i];
+    }
+    return &other;
+}
+
+static void in_order(muons *s)
+{
+    int i, k;
+    for (i = 1; i < N; i++)
+        for (k = i; k > 0 && s->event[k].energy < s->event[k - 1].energy; k--) {
+            float e = s->event[k].energy;
+            s->event[k].energy = s->event[k - 1].energy;
+            s->event[k - 1].energy = e;
+        }
+}
+
+/* Files in some order: rising, falling, two files one after the other, energy points. */
+static void test_order(void)
+{
+    calomu_train_options o = small_options();
+    muons *s;
+    int i, k;
+    for (k = 0; k < 5; k++) {
+        s = with_energies(1);
+        if (k < 3) in_order(s);
+        for (i = 0; k == 1 && i < N / 2; i++) {
+            float e = s->event[i].energy;
+            s->event[i].energy = s->event[N - 1 - i].energy;
+            s->event[N - 1 - i].energy = e;
+        }
+        for (i = 0; k >= 2 && i < N; i++) {
+            if (k == 2 && i < N / 3) s->event[i].energy = 100 + (float)(i * 37 % 48);
+            if (k == 3) s->event[i].energy = 100 + 800 * (float)(i / FOLD);
+            if (k == 4) s->event[i].energy = 100 + 800 * (float)(i % FOLDS);
+        }
+        o.shuffle = 0;
+        judged(s, &o, k == 4 ? CALOMU_OK : CALOMU_EFORMAT, k == 4 ? "" : "--shuffle");
+        o.shuffle = 1;
+        judged(s, &o, CALOMU_OK, "");
+    }
+    o.shuffle = 0;
+    s = with_energies(1);            /* only the fold that this member monitors is looked at */
+    for (i = 3 * FOLD; i < 4 * FOLD; i++) s->event[i].energy = 70;
+    judged(s, &o, CALOMU_OK, "");
+    o.member = 2;
+    judged(s, &o, CALOMU_EFORMAT, "fold 3 (70 to 70 GeV, monitored)");
+    o = small_options();             /* too few muons to be sure: 2 in 15 over 3 is 0.4% */
+    o.batch = 2;
+    o.folds = 49;
+    o.unique = 0;
+    s = with_energies(1);
+    in_order(s);
+    judged(s, &o, CALOMU_OK, "");
+}
+
+/* Energies of another unit or range; the sample's are 60 to 4000 GeV. */
+static void test_energies(void)
+{
+    calomu_train_options o = small_options(), wide = o;
+    muons *s;
+    int i;
+    calomu_train_options_range(&wide, 170, 4000);
+    judged(&sample, &wide, CALOMU_OK, "-");
+    judged(with_energies(1000), &o, CALOMU_EFORMAT, "are they MeV?");
+    judged(with_energies(0.001), &o, CALOMU_EFORMAT, "are they TeV?");
+    judged(with_energies(0.125), &o, CALOMU_EFORMAT, "--energy-range");   /* 7.5 to 500 GeV */
+    calomu_train_options_range(&wide, 7, 500);
+    judged(with_energies(0.125), &wide, CALOMU_OK, "");
+    o.outside = 1;
+    judged(with_energies(1000), &o, CALOMU_OK, "120 of 120 muons");
+    o.outside = 0.2;
+    o.bin_high = 3000;
+    judged(&sample, &o, CALOMU_EFORMAT, "(--energy-range auto or LOW,HIGH; --loss-range alone)");
+    o.bin_high = 3900;
+    judged(&sample, &o, CALOMU_OK, " of 120 muons are outside the loss bins of 50 to 3900 GeV");
+    o = small_options();
+    o.weight_centre = 100;           /* weights fall below 0.001 6.9 widths above it */
+    o.weight_high = 500;
+    judged(&sample, &o, CALOMU_OK, "(--weight-centre)");
+    o.weight_high = 300;
+    judged(&sample, &o, CALOMU_EFORMAT, "--weight-centre");
+    o = small_options();
+    o.bin_high = 20000;              /* 4 of 5 bins are above all muons */
+    judged(&sample, &o, CALOMU_EFORMAT, "4 of 5 loss bins");
+    o.bin_high = 10000;
+    judged(&sample, &o, CALOMU_EFORMAT, "3 of 5 loss bins");
+    o.bin_high = 9000;               /* bins of 1790: the third is filled */
+    judged(&sample, &o, CALOMU_OK, "2 of 5 loss bins");
+    o = small_options();
+    o.range_high = 6000;
+    judged(&sample, &o, CALOMU_EFORMAT, "--range");
+    o.range_high = 4400;
+    judged(&sample, &o, CALOMU_OK, "(--range)");
+    s = with_energies(1);            /* exactly a fifth outside is not over it; the hold-out does */
+    for (i = 0; i < FOLD; i++) s->event[i].energy = 9000;    /* not count */
+    for (i = 0; i < FOLD; i++) s->event[FOLD + 5 * i].energy = 8000;
+    o = small_options();
+    judged(s, &o, CALOMU_OK, "24 of 120 muons are outside");
+    s->event[FOLD + 1].energy = 8000;
+    judged(s, &o, CALOMU_EFORMAT, "25 of 120 muons (20.8%) are outside");
+}
+
+/* Hits of another unit. */
+static void test_units(void)
+{
+    static const double factor[] = { 1000, 0.001, 0.01 };
+    static const char *const said[] = { "sum up to more than the true energy",
+                                        "have no cell above 0.1 GeV, where clusters begin, so",
+                                        "have no cell above 0.1 GeV" };
+    calomu_train_options o = small_options();
+    int i, k, h;
+    for (k = 0; k < 3; k++) {
+        muons *s = with_energies(1);
+        for (i = 0; i < N; i++)
+            for (h = 0; h < (int)s->event[i].n_hits; h++)
+                s->hit[i][h].energy *= (float)factor[k];
+        o.outside = 0.2;
+        judged(s, &o, CALOMU_EFORMAT, said[k]);
+        o.outside = 1;
+        judged(s, &o, CALOMU_OK, "");
+    }
+}
+
+static void test_range_options(calomu *c)
+{
+    calomu_train_options d = calomu_train_options_default(), o = d;
+    calomu_data *data = open_muons(c, &sample);
+    double low = 0, high = 0, least = 1e9, most = 0;
+    int i;
+    calomu_train_options_range(&o, 50, 8000);
+    CHECK(memcmp(&o, &d, sizeof o) == 0, "50 to 8000 GeV are not the defaults");
+    calomu_train_options_range(&o, 10, 500);
+    CHECK_NEAR(o.bin_low, 10, 0);
+    CHECK_NEAR(o.bin_high, 500, 0);
+    CHECK_NEAR(o.weight_centre, 10 + 4950 * 490.0 / 7950, 1e-12);
+    CHECK_NEAR(o.weight_low, 300 * 490.0 / 7950, 1e-12);
+    CHECK_NEAR(o.weight_high, 600 * 490.0 / 7950, 1e-12);
+    CHECK_NEAR(o.range_low, 10 + 50 * 490.0 / 7950, 1e-12);
+    CHECK_NEAR(o.range_high, 10 + 3950 * 490.0 / 7950, 1e-12);
+    for (i = FOLD; i < FOLDS * FOLD; i++) {      /* not the hold-out */
+        double e = (double)sample.event[i].energy;
+        least = e < least ? e : least;
+        most = e > most ? e : most;
+    }
+    o = small_options();
+    CHECK_OK(c, calomu_train_energies(c, data, &o, &low, &high));
+    CHECK_NEAR(low, floor(least / 10) * 10, 0);  /* 100 <= least < 1000 <= most < 10000 */
+    CHECK_NEAR(high, floor(most / 100 + 1) * 100, 0);
+    calomu_data_close(data);
+    data = open_muons(c, with_energies(1e-4));
+    CHECK_OK(c, calomu_train_energies(c, data, &o, &low, &high));
+    CHECK_NEAR(low, floor(least / 10) / 1000, 0);
+    CHECK_NEAR(high, floor(most / 100 + 1) / 100, 0);
+    calomu_data_close(data);
+}
+
+/* ---------------------------------------------------------------- shuffle, validation, start */
+
+/* The tensors of a model file, without the metadata. */
+static bytes weights_of(calomu *c, const calomu_trainer *t)
+{
+    const char *path = scratch("train_weights.st");
+    calomu_model *m = NULL;
+    bytes b = { NULL, 0 };
+    uint64_t head = 0;
+    int i;
+    CHECK_OK(c, calomu_trainer_model(c, t, &m));
+    if (!m || !CHECK_OK(c, calomu_model_save(c, m, path))) return b;
+    calomu_model_free(m);
+    b = read_bytes(path);
+    for (i = 0; i < 8; i++) head |= (uint64_t)b.at[i] << (8 * i);
+    b.n -= 8 + (size_t)head;
+    memmove(b.at, b.at + 8 + head, b.n);
+    return b;
+}
+
+/* Shuffled before the cut is the same as cutting muons that were shuffled before. */
+static void test_shuffled(calomu *c, const calomu_architecture *a)
+{
+    static muons dealt;
+    uint64_t order[N];
+    calomu_train_options o = small_options();
+    int i, k, moved = 0;
+    dealt = sample;
+    cm_plan_shuffle(o.seed, (uint64_t)1 << 61, order, N);
+    for (i = 0; i < N; i++) {
+        dealt.event[i] = sample.event[order[i]];
+        moved += order[i] / FOLD != (uint64_t)i / FOLD;
+    }
+    CHECK(moved > N / 2, "%d muons change their fold", moved);
+    for (k = 0; k < 3; k++) {        /* member 1 has the same folds */
+        calomu_data *data[2];
+        calomu_trainer *t[2];
+        bytes w[2];
+        int j;
+        o.member = k == 1;
+        o.unique = 0;
+        o.batch = k == 2 ? 5 : 8;
+        for (j = 0; j < 2; j++) {
+            data[j] = open_muons(c, j ? &dealt : &sample);
+            o.shuffle = !j;
+            t[j] = start(c, data[j], a, &o);
+            run_to(c, t[j], CALOMU_TRAIN_DONE);
+            w[j] = weights_of(c, t[j]);
+        }
+        CHECK(same(w[0], w[1]), "member %d: shuffling is not shuffling", (int)o.member);
+        for (j = 0; j < 2; j++) {
+            free(w[j].at);
+            calomu_trainer_free(t[j]);
+            calomu_data_close(data[j]);
+        }
+    }
+}
+
+/* Monitored are all muons of the other set, trained on all folds but the hold-out. */
+static void test_separate(calomu *c, const calomu_architecture *a)
+{
+    calomu_train_options o = small_options();
+    calomu_data *data = open_muons(c, &sample), *other = NULL;
+    calomu_train_report r;
+    calomu_trainer *t;
+    calomu_model *m = NULL;
+    double pred[N], loss = 0;
+    bytes b[2];
+    int i, n = 2 * FOLD + 5;         /* folds and batches are not its size */
+    const char *path = scratch("train_separate.ckpt");
+    CHECK_OK(c, calomu_data_from_memory(c, &sample.info, sample.event + FOLD, (size_t)n, &other));
+    o.batch = 5;
+    o.validation = other;
+    t = start(c, data, a, &o);
+    CHECK(calomu_trainer_options(t)->separate == 1, "not told");
+    r = run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK(r.updates == 20 && r.total == (uint64_t)(20 * 5 + n) && r.done == r.total,
+          "%d updates, %d muons", (int)r.updates, (int)r.total);
+    CHECK_OK(c, calomu_trainer_model(c, t, &m));
+    CHECK_OK(c, calomu_predict(c, m, data, sample.event + FOLD, (size_t)n, pred, NULL));
+    for (i = 0; i < n; i++)
+        loss += reference_loss((double)sample.event[FOLD + i].energy, pred[i], r.thresholds) / n;
+    CHECK_NEAR(r.validation_loss, loss, 1e-9 * loss);
+    calomu_model_free(m);
+    CHECK_OK(c, calomu_trainer_step(c, t, &r));
+    CHECK_OK(c, calomu_trainer_save(c, t, path));
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    b[0] = saved(c, t);
+    calomu_trainer_free(t);
+    t = NULL;
+    CHECK_FAILS(c, calomu_trainer_resume(c, data, path, &t), CALOMU_EUSAGE);
+    CHECK_FAILS(c, calomu_trainer_resume_with(c, data, data, path, &t), CALOMU_EFORMAT);
+    CHECK_OK(c, calomu_trainer_resume_with(c, data, other, path, &t));
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    b[1] = saved(c, t);
+    CHECK(same(b[0], b[1]), "resumed with a validation set: other bits");
+    free(b[0].at);
+    free(b[1].at);
+    calomu_trainer_free(t);
+    calomu_data_close(other);
+    calomu_data_close(data);
+}
+
+/* The standardisation and every muon of the training folds: fold 1 is one of them now. */
+static void test_separate_folds(calomu *c)
+{
+    static muons other;
+    calomu_architecture a = features_only();
+    calomu_train_options o = small_options();
+    calomu_data *data, *validation = open_muons(c, &sample);
+    calomu_trainer *t = NULL;
+    int k;
+    o.validation = validation;
+    for (k = 0; k < 5; k++) {
+        other = *with_energies(1);
+        if (k == 0) other.event[2].energy = calomu_absent();     /* held out */
+        if (k == 1) other.event[FOLD + 3].energy = calomu_absent();
+        if (k == 2) other.info.geometry.pitch[0] = 41;
+        if (k == 3) other.info.features = CALOMU_FEATURES_STANDARDISED_UNKNOWN;
+        data = open_muons(c, &other);
+        o.validation = k > 2 ? data : validation;
+        if (k == 4) o.unique = 1;
+        if (k == 0)
+            CHECK_OK(c, calomu_trainer_create(c, data, &a, &o, &t));
+        else
+            CHECK_FAILS(c, calomu_trainer_create(c, k == 3 ? validation : data, &a, &o, &t),
+                        k == 4 ? CALOMU_EUSAGE : CALOMU_EFORMAT);
+        calomu_trainer_free(t);
+        t = NULL;
+        calomu_data_close(data);
+    }
+    o = small_options();
+    other.event[5].energy = calomu_absent();
+    data = open_muons(c, &other);
+    o.validation = data;
+    CHECK_FAILS(c, calomu_trainer_create(c, validation, &a, &o, &t), CALOMU_EFORMAT);
+    CHECK(strstr(calomu_message(c), "event 5 of the validation set"), "%s", calomu_message(c));
+    calomu_data_close(data);
+    CHECK_OK(c, calomu_data_from_memory(c, &sample.info, sample.event, 0, &data));
+    o.validation = data;
+    CHECK_FAILS(c, calomu_trainer_create(c, validation, &a, &o, &t), CALOMU_EUSAGE);
+    calomu_data_close(data);
+    calomu_data_close(validation);
+}
+
+/* Starting from a model: with a vanishing rate it stays that model, standardisation and all. */
+static void test_start(calomu *c, const calomu_architecture *a)
+{
+    calomu_train_options o = small_options();
+    calomu_architecture other = *a;
+    calomu_data *data = open_muons(c, &sample), *half = NULL;
+    calomu_trainer *t = start(c, data, a, &o);
+    calomu_model *m = NULL, *n = NULL, *team = NULL, *pair[2];
+    const char *path = scratch("train_start.ckpt");
+    bytes b[2];
+    double pred[2][N];
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    CHECK_OK(c, calomu_trainer_model(c, t, &m));
+    calomu_trainer_free(t);
+    CHECK_OK(c, calomu_data_from_memory(c, &sample.info, sample.event + 3 * FOLD,
+                                        (size_t)3 * FOLD, &half));
+    o.start = m;
+    o.folds = 3;
+    o.lr = 1e-30;
+    o.epochs = o.cycle_epochs = 1;
+    t = start(c, half, a, &o);
+    CHECK(calomu_trainer_options(t)->started == 1, "not told");
+    run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK_OK(c, calomu_trainer_model(c, t, &n));
+    calomu_trainer_free(t);
+    CHECK(memcmp(calomu_model_describe(m)->mean, calomu_model_describe(n)->mean,
+                 sizeof calomu_model_describe(m)->mean) == 0
+          && memcmp(calomu_model_describe(m)->deviation, calomu_model_describe(n)->deviation,
+                    sizeof calomu_model_describe(m)->mean) == 0, "another standardisation");
+    CHECK_OK(c, calomu_predict(c, m, data, sample.event, N, pred[0], NULL));
+    CHECK_OK(c, calomu_predict(c, n, data, sample.event, N, pred[1], NULL));
+    CHECK_NEAR(test_distance(pred[1], pred[0], N), 0, a->head ? 0.2 : 1e-6);  /* running norms */
+    o = small_options();             /* resumed, without the model at hand */
+    o.start = m;
+    o.folds = 3;
+    t = start(c, half, a, &o);
+    run_to(c, t, CALOMU_TRAIN_EPOCH);
+    CHECK_OK(c, calomu_trainer_save(c, t, path));
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    b[0] = saved(c, t);
+    calomu_trainer_free(t);
+    CHECK_OK(c, calomu_trainer_resume(c, half, path, &t));
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    b[1] = saved(c, t);
+    CHECK(same(b[0], b[1]), "resumed from a start: other bits");
+    calomu_trainer_free(t);
+    t = NULL;
+    free(b[0].at);
+    free(b[1].at);
+    other.body++;
+    CHECK_FAILS(c, calomu_trainer_create(c, half, &other, &o, &t), CALOMU_EUSAGE);
+    pair[0] = n;
+    pair[1] = m;
+    CHECK_OK(c, calomu_model_join(c, pair, 2, &team));
+    o.start = team;
+    o.folds = 4;
+    o.member = 2;
+    CHECK_FAILS(c, calomu_trainer_create(c, half, a, &o, &t), CALOMU_EUSAGE);
+    calomu_model_free(team);
+    calomu_model_free(m);
+    calomu_model_free(n);
+    calomu_data_close(half);
+    calomu_data_close(data);
+}
+
+/* ---------------------------------------------------------------- longer trainings, ended ones */
+
+/* Ended after n epochs and made longer, in memory or from its checkpoint: the bits of a training
+   that was as long from the start. */
+static void test_longer(calomu *c, const calomu_architecture *a)
+{
+    const char *path = scratch("train_longer.ckpt");
+    calomu_train_options o = small_options();
+    calomu_data *data = open_muons(c, &sample);
+    calomu_trainer *t;
+    bytes b, whole;
+    int n, reopened;
+    o.epochs = 9;
+    o.cycle_epochs = 3;
+    o.lr = 0.2;                      /* so that epochs without improvement come, and reloads */
+    t = start(c, data, a, &o);
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    whole = saved(c, t);
+    calomu_trainer_free(t);
+    for (n = 1; n < 9; n++)
+        for (reopened = 0; reopened < 2; reopened++) {
+            o.epochs = n;
+            t = start(c, data, a, &o);
+            run_to(c, t, CALOMU_TRAIN_DONE);
+            if (reopened) {
+                CHECK_OK(c, calomu_trainer_save(c, t, path));
+                calomu_trainer_free(t);
+                t = NULL;
+                CHECK_OK(c, calomu_trainer_resume(c, data, path, &t));
+            }
+            CHECK_FAILS(c, calomu_trainer_extend(c, t, n - 1, 10), CALOMU_EUSAGE);
+            CHECK_FAILS(c, calomu_trainer_extend(c, t, n, 9), CALOMU_EUSAGE);
+            CHECK_OK(c, calomu_trainer_extend(c, t, 9, 10));
+            run_to(c, t, CALOMU_TRAIN_DONE);
+            b = saved(c, t);
+            CHECK(same(b, whole), "%d epochs and then 9: other bits", n);
+            free(b.at);
+            calomu_trainer_free(t);
+        }
+    free(whole.at);
+    calomu_data_close(data);
+}
+
+/* One that stopped by itself goes on if it may wait longer. */
+static void test_more_patience(calomu *c)
+{
+    calomu_architecture a = features_only();
+    calomu_train_options o = small_options();
+    calomu_data *data = open_muons(c, &sample);
+    calomu_train_report r;
+    calomu_trainer *t;
+    bytes whole, b;
+    o.epochs = 40;
+    o.cycle_epochs = 1;
+    o.lr = 1e-9;
+    o.batch = FOLD;
+    o.stop_after = 12;
+    o.lr = 2;
+    t = start(c, data, &a, &o);
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    whole = saved(c, t);
+    calomu_trainer_free(t);
+    o.stop_after = 1;
+    t = start(c, data, &a, &o);
+    r = run_to(c, t, CALOMU_TRAIN_DONE);
+    CHECK(r.epoch < 40, "it did not stop early");
+    CHECK_OK(c, calomu_trainer_extend(c, t, 40, 1));
+    CHECK_OK(c, calomu_trainer_step(c, t, &r));
+    CHECK(r.kind == CALOMU_TRAIN_DONE, "more epochs without patience");
+    CHECK_OK(c, calomu_trainer_extend(c, t, 40, 12));
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    b = saved(c, t);
+    CHECK(same(b, whole), "patience given later: other bits");
+    free(b.at);
+    free(whole.at);
+    calomu_trainer_free(t);
+    calomu_data_close(data);
+}
+
+/* Whether the model tells of the training that has ended, on these muons. */
+static void test_ended(calomu *c)
+{
+    const char *path = scratch("train_ended.st");
+    calomu_architecture a = small_hybrid(), there;
+    calomu_train_options o = small_options(), had;
+    calomu_data *data = open_muons(c, &sample), *other;
+    calomu_trainer *t;
+    calomu_model *m = NULL, *pair[2], *team = NULL;
+    muons *s;
+    int k, members = -1;
+    o.batch = 20;
+    o.epochs = o.cycle_epochs = 2;
+    o.shuffle = 1;
+    t = start(c, data, &a, &o);
+    for (k = 0; k < 2; k++) {        /* after the first epoch, and at the end */
+        run_to(c, t, CALOMU_TRAIN_EPOCH);
+        calomu_model_free(m);
+        CHECK_OK(c, calomu_trainer_model(c, t, &m));
+        CHECK_OK(c, calomu_model_save(c, m, path));
+        CHECK_OK(c, calomu_trainer_ended(c, data, NULL, path, &had, &there, &members));
+        CHECK(members == k, "%d members after epoch %d", members, k + 1);
+    }
+    CHECK(had.batch == 20 && had.shuffle == 1 && had.seed == 5 && there.body == a.body,
+          "other options");
+    CHECK_FAILS(c, calomu_trainer_ended(c, data, data, path, &had, &there, &members),
+                CALOMU_EUSAGE);
+    for (k = 0; k < 3; k++) {
+        s = with_energies(1);
+        if (k == 0) s->event[60].energy += 1;
+        if (k == 1) s->event[60].x += 1;
+        for (; k == 2 && s->event[60].n_hits == 0; s->event[60] = s->event[61]) ;
+        if (k == 2) s->hit[s->event[60].hits == s->hit[60] ? 60 : 61][0].energy *= 2;
+        other = open_muons(c, s);
+        CHECK_FAILS(c, calomu_trainer_ended(c, other, NULL, path, &had, &there, &members),
+                    CALOMU_EFORMAT);
+        CHECK(members == 1, "%d", members);
+        calomu_data_close(other);
+    }
+    pair[0] = pair[1] = m;
+    CHECK_OK(c, calomu_model_join(c, pair, 2, &team));
+    CHECK_OK(c, calomu_model_save(c, team, path));
+    CHECK_OK(c, calomu_trainer_ended(c, data, NULL, path, &had, &there, &members));
+    CHECK(members == 2, "%d members of two", members);
+    CHECK_OK(c, calomu_trainer_save(c, t, path));    /* a checkpoint is no model */
+    CHECK_FAILS(c, calomu_trainer_ended(c, data, NULL, path, &had, &there, &members),
+                CALOMU_EFORMAT);
+    CHECK(members == 0, "%d", members);
+    calomu_model_free(team);
+    calomu_model_free(m);
+    calomu_trainer_free(t);
+    calomu_data_close(data);
+}
+
+/* A checkpoint of version 1, which knew no hits and none of the later options, is taken. */
+static void test_version_1(calomu *c, const char *good)
+{
+    static const char *const later[] = { "train.shuffle", "train.outside", "train.separate",
+                                         "train.started", "state.n_validation", "state.hits" };
+    const char *path = scratch("train_version_1.ckpt");
+    calomu_data *data = open_muons(c, &sample);
+    calomu_trainer *t = NULL;
+    static char version[] = "1";
+    bytes b[2];
+    cm_st st;
+    int i, j, n = 0;
+    CHECK_OK(c, calomu_trainer_resume(c, data, good, &t));
+    b[0] = saved(c, t);
+    calomu_trainer_free(t);
+    if (!CHECK_OK(c, cm_st_read(c, good, &st))) return;
+    for (i = 0; i < st.n_meta; i++) {
+        int gone = strcmp(st.meta[i].key, "checksum") == 0;
+        for (j = 0; j < 6; j++) gone = gone || strcmp(st.meta[i].key, later[j]) == 0;
+        if (strcmp(st.meta[i].key, "version") == 0) st.meta[i].value = version;
+        if (!gone) st.meta[n++] = st.meta[i];
+    }
+    CHECK(st.n_meta - n >= 6, "%d keys are later", st.n_meta - n);
+    st.n_meta = n;
+    CHECK_OK(c, cm_st_write(c, path, &st));
+    cm_st_free(c, &st);
+    CHECK_OK(c, calomu_trainer_resume(c, data, path, &t));
+    b[1] = saved(c, t);
+    CHECK(same(b[0], b[1]), "resumed from version 1: other bits");
+    calomu_trainer_free(t);
+    free(b[0].at);
+    free(b[1].at);
+    calomu_data_close(data);
+}
+
 int main(int argc, char **argv)
 {
     calomu_architecture a;
@@ -1139,6 +1773,11 @@ int main(int argc, char **argv)
     test_every_muon_once(c);
     test_members(c);
     test_untouched(c);
+    test_ks(c);
+    test_order();
+    test_energies();
+    test_units();
+    test_range_options(c);
 
     a = features_only();
     o = small_options();
@@ -1154,6 +1793,14 @@ int main(int argc, char **argv)
     test_hostile(c, path);
     test_inflated(c, path);
     test_other_data(c, path);
+    test_version_1(c, path);
+    test_shuffled(c, &a);
+    test_separate(c, &a);
+    test_separate_folds(c);
+    test_start(c, &a);
+    test_longer(c, &a);
+    test_more_patience(c);
+    test_ended(c);
     test_requests(c);
     test_not_finite(c, sizeof(cm_real) > 4 ? "1e+200" : "1e+30", "the loss");
     if (sizeof(cm_real) == 4) test_not_finite(c, "1e+8", "a gradient");
@@ -1174,6 +1821,9 @@ int main(int argc, char **argv)
     make_checkpoint(c, path, &a);
     test_inflated(c, path);
     test_validation_is_passive(c);
+    test_shuffled(c, &a);
+    test_separate(c, &a);
+    test_start(c, &a);
     a.n_features = 0;
     test_allocations(&a);
     a = features_only();

@@ -5,8 +5,10 @@
    the beginning, which is the same training.  At the end of an epoch its line goes to the log
    first and the checkpoint follows, so no line is ever lost; lines of epochs that the checkpoint
    has not seen the end of are cut on resume, as these epochs are run again.  The checkpoint is
-   removed only after the model is in place.  An ensemble uses one checkpoint for its members one
-   after the other: the first checkpoint of member k + 1 is written after the model of member k.  */
+   removed only after the model is in place.  Where a log is there already it belongs to a model
+   that is there: until that is replaced, lines go to LOG.new.  An ensemble uses one checkpoint for
+   its members one after the other: the first checkpoint of member k + 1 is written after the model
+   of member k.  */
 #include "calomu_tool.h"
 #include "plot.h"
 #include <errno.h>
@@ -27,21 +29,25 @@ typedef struct train_job {           /* the command line, and what all members s
     const tool_usage *usage;
     int argc;
     char **argv;
-    const char *data_path, *out, *log, *checkpoint, *plots;
+    const char *data_path, *validation_path, *start_path, *out, *log, *checkpoint, *plots;
+    const char *energy_range;        /* NULL: not given */
     tool_machine machine;
     int32_t members;                 /* members 0: a single network */
-    int inputs, holdout, unique, convention, resume, recompute;
+    int inputs, holdout, unique, convention, shuffle, resume, keep, recompute;
     float grow;
     double range[2], loss_range[2], minutes;
     calomu_architecture architecture;
     calomu_train_options options;
-    calomu_data *data;
+    calomu_data *data, *validation;  /* validation NULL: a fold is monitored */
+    calomu_model *start;             /* NULL: random weights */
     char *checkpoint_path;           /* of a single network, or of the ensemble's members */
 } train_job;
 
 typedef struct train_log {           /* the CSV file, one line per epoch */
     char *path;
+    char *final;                     /* its name once the model is in place; NULL: the same */
     int fd;                          /* -1: not open */
+    const calomu_train_options *options;
     int n_thresholds;
     int32_t best_epoch;              /* 0: no epoch has ended */
     double best_loss, mi, worst;     /* of the best epoch */
@@ -154,16 +160,22 @@ static void train_say_resume(const train_job *j, const char *why)
     free(text);
 }
 
-/* A device or pipe given as a checkpoint holds none, and is never removed. */
-static int train_exists(const char *path)
+/* Whether there is a regular file: a device or pipe given as a checkpoint holds none, and is never
+   removed.  Only "no such file" means that there is none: a folder that cannot be searched or a
+   server that is away must not start a training anew. */
+static calomu_status train_look(const char *path, int *there)
 {
     struct stat s;
-    return stat(path, &s) == 0 && S_ISREG(s.st_mode);
+    int found = stat(path, &s) == 0;
+    *there = found && S_ISREG(s.st_mode);
+    if (found || errno == ENOENT) return CALOMU_OK;
+    return tool_fail(CALOMU_EIO, "%s: cannot see whether it is there: %s", path, strerror(errno));
 }
 
 static void train_remove(const char *path)
 {
-    if (train_exists(path) && unlink(path) != 0)
+    struct stat s;
+    if (stat(path, &s) == 0 && S_ISREG(s.st_mode) && unlink(path) != 0)
         tool_notice("%s: cannot be removed (%s); it is no longer needed", path, strerror(errno));
 }
 
@@ -182,8 +194,8 @@ static char *train_log_header(const train_log *l)
     int i;
     for (i = 0; i < l->n_thresholds && i < 16; i++)
         n += (size_t)snprintf(thresholds + n, sizeof thresholds - n, "threshold%d,", i);
-    return train_text("epoch,updates,lr,beta1,training_loss,validation_loss,%smi,worst,seconds\n",
-                      thresholds);
+    return train_text("epoch,updates,lr,beta1,training_loss,validation_loss,%smi,worst,seconds%s\n",
+                      thresholds, l->options->shuffle ? ",shuffle" : "");
 }
 
 /* One whole line in one write, and down to the disk before the checkpoint that follows. */
@@ -277,10 +289,20 @@ static calomu_status train_log_load(const train_log *l, char **text)
     return *text ? CALOMU_OK : tool_fail(CALOMU_EMEMORY, "%s: no memory to read it", l->path);
 }
 
+/* A log of the same form may be of another training: the loss of the last epoch tells, or, before
+   one has ended, that there are lines of several.  Its lines must not be cut. */
+static int train_log_others(const calomu_train_report *last, int32_t completed, int32_t epoch,
+                            double loss, const char *rest)
+{
+    if (epoch == completed) return loss < last->validation_loss || loss > last->validation_loss;
+    return completed == 0 && strchr(rest, '\n') != NULL;
+}
+
 /* Finds how much of the log of an earlier run is kept: the header and whole lines of epochs up to
    `completed`.  A last line without its newline was being written when the run was killed. */
 static calomu_status train_log_keep(train_log *l, char *text, const char *header,
-                                    int32_t completed, size_t *keep, int32_t *lines)
+                                    const calomu_train_report *last, int32_t completed,
+                                    size_t *keep, int32_t *lines)
 {
     size_t head = strlen(header);
     char *line = text + head, *end;
@@ -297,11 +319,15 @@ static calomu_status train_log_keep(train_log *l, char *text, const char *header
         if (!train_log_line(l, line, &epoch) || epoch <= before)
             return tool_fail(CALOMU_EFORMAT, "%s:%d: not a line of a training log; give another"
                              " --log", l->path, (int)*lines + 2);
+        (void)train_log_field(line, 5, &loss);
+        if (train_log_others(last, completed, epoch, loss, end + 1))
+            return tool_fail(CALOMU_EFORMAT, "%s: the log of another training (its epoch %d has"
+                             " another loss); give another --log, or remove it", l->path,
+                             (int)epoch);
         if (epoch > completed) {
             *end = '\n';
             break;
         }
-        (void)train_log_field(line, 5, &loss);
         (void)train_log_field(line, 6 + l->n_thresholds, &mi);
         (void)train_log_field(line, 7 + l->n_thresholds, &worst);
         train_log_best(l, epoch, loss, mi, worst);
@@ -314,7 +340,8 @@ static calomu_status train_log_keep(train_log *l, char *text, const char *header
 }
 
 /* Cuts the log of an earlier run to the epochs that the checkpoint has seen the end of. */
-static calomu_status train_log_cut(train_log *l, const char *header, int32_t completed)
+static calomu_status train_log_cut(train_log *l, const char *header,
+                                   const calomu_train_report *last, int32_t completed)
 {
     struct stat s;
     char *text = NULL;
@@ -324,7 +351,7 @@ static calomu_status train_log_cut(train_log *l, const char *header, int32_t com
     if (stat(l->path, &s) == 0 && !S_ISREG(s.st_mode)) return CALOMU_OK;
     status = train_log_load(l, &text);
     if (status == CALOMU_OK && text)
-        status = train_log_keep(l, text, header, completed, &keep, &lines);
+        status = train_log_keep(l, text, header, last, completed, &keep, &lines);
     if (status == CALOMU_OK && text && truncate(l->path, (off_t)keep) != 0)
         status = train_log_fail(l);
     if (status == CALOMU_OK && lines < completed)
@@ -336,16 +363,49 @@ static calomu_status train_log_cut(train_log *l, const char *header, int32_t com
     return status;
 }
 
-/* completed: epochs that a checkpoint has seen the end of; -1: a fresh start. */
-static calomu_status train_log_open(train_log *l, int n_thresholds, int32_t completed)
+/* LOG, or LOG.new while a log that is there belongs to the model that is to be replaced. */
+static calomu_status train_log_name(train_log *l, int fresh)
+{
+    struct stat old;
+    char *other = train_text("%s.new", l->path);
+    int there = 0, taken = stat(l->path, &old) == 0 && S_ISREG(old.st_mode) && old.st_size > 0;
+    calomu_status s = other ? train_look(other, &there) : CALOMU_EMEMORY;
+    if (s == CALOMU_OK && (fresh ? taken : there)) {
+        l->final = l->path;
+        l->path = other;
+        return s;
+    }
+    if (s == CALOMU_OK && there) train_remove(other);
+    free(other);
+    return s;
+}
+
+/* The model is in place: its log takes the place of the old one. */
+static calomu_status train_log_place(train_log *l)
+{
+    if (!l->final) return CALOMU_OK;
+    if (rename(l->path, l->final) != 0)
+        return tool_fail(CALOMU_EIO, "%s: cannot become %s: %s", l->path, l->final,
+                         strerror(errno));
+    free(l->path);
+    l->path = l->final;
+    l->final = NULL;
+    return CALOMU_OK;
+}
+
+/* last NULL: a fresh start; else what the checkpoint has seen, `completed` epochs in all. */
+static calomu_status train_log_open(train_log *l, const calomu_train_options *options,
+                                    const calomu_train_report *last, int32_t completed)
 {
     char *header;
-    calomu_status s;
-    l->n_thresholds = n_thresholds;
+    calomu_status s = train_log_name(l, last == NULL);
+    if (s != CALOMU_OK) return s;
+    l->options = options;
+    l->n_thresholds = options->bins;
     header = train_log_header(l);
     if (!header) return CALOMU_EMEMORY;
-    if (completed >= 0) {
-        s = train_log_cut(l, header, completed);
+    if (last) {
+        s = train_log_cut(l, header, last, completed);
         if (s == CALOMU_OK && l->fd < 0) s = train_log_append(l, 0);
     } else {
         s = train_log_append(l, 1);
@@ -362,7 +422,7 @@ static calomu_status train_log_epoch(train_log *l, const calomu_train_report *r,
     const double head[4] = { r->lr, r->beta1, r->training_loss, r->validation_loss };
     const double tail[3] = { r->mi, r->worst, seconds };
     int i;
-    /* 9 fixed fields and at most 16 thresholds, each below 32 bytes: they fit */
+    /* 10 fixed fields and at most 16 thresholds, each below 32 bytes: they fit */
     for (i = 0; i < 4; i++)
         n += (size_t)snprintf(line + n, sizeof line - n, ",%s",
                               calomu_number(number, head[i], i < 2 ? 9 : 17));
@@ -372,19 +432,26 @@ static calomu_status train_log_epoch(train_log *l, const calomu_train_report *r,
     for (i = 0; i < 3; i++)
         n += (size_t)snprintf(line + n, sizeof line - n, ",%s",
                               calomu_number(number, tail[i], i < 2 ? 9 : 4));
+    if (l->options->shuffle)
+        n += (size_t)snprintf(line + n, sizeof line - n, ",%" PRIu64, l->options->seed);
     (void)snprintf(line + n, sizeof line - n, "\n");
     train_log_best(l, r->epoch, r->validation_loss, r->mi, r->worst);
     return train_log_write(l, line);
 }
 
-/* ---------------------------------------------------------------- options against a checkpoint */
+/* ---------------------------------------------------------------- options against a file */
 
-typedef struct train_field {         /* one option and its value here and in the checkpoint */
+typedef struct train_field {         /* one option and its value here and in the file */
     const char *name;
     char type;                       /* i: int32_t, c: int32_t that stands for a word, */
                                      /*   u: uint64_t, d: double, f: float */
     const void *here, *there;
 } train_field;
+
+typedef struct train_file {          /* what the options are compared with */
+    const char *kind, *path;         /* "checkpoint" */
+    const char *way_out;             /* besides leaving the option out */
+} train_file;
 
 static double train_value(const train_field *f, const void *at)
 {
@@ -412,57 +479,98 @@ static int train_differs(const train_field *f)
     return a < b || a > b;
 }
 
-static calomu_status train_conflict(const train_field *f, const char *path)
+static calomu_status train_conflict(const train_field *f, const train_file *file)
 {
     char here[32], there[32];
     if (f->type == 'u' || f->type == 'c')
-        return tool_misuse("--%s is not that of the checkpoint %s; leave it out, or"
-                                          " start again without --resume", f->name, path);
-    return tool_misuse("--%s: %s here but %s in the checkpoint %s; leave it out, or"
-                                      " start again without --resume", f->name,
-                                      calomu_number(here, train_value(f, f->here), 9),
-                                      calomu_number(there, train_value(f, f->there), 9), path);
+        return tool_misuse("--%s is not that of the %s %s; leave it out%s", f->name, file->kind,
+                           file->path, file->way_out);
+    return tool_misuse("--%s: %s here but %s in the %s %s; leave it out%s", f->name,
+                       calomu_number(here, train_value(f, f->here), 9),
+                       calomu_number(there, train_value(f, f->there), 9), file->kind, file->path,
+                       file->way_out);
 }
 
-/* Options given again must agree with the checkpoint; those left out are taken from it. */
-static calomu_status train_agree(const train_job *j, const calomu_train_options *o,
-                                 const calomu_architecture *a)
+static calomu_status train_compare(const train_job *j, const train_field *fields, size_t n,
+                                   const train_file *file)
 {
-    const calomu_train_options *h = &j->options;
+    size_t i;
+    for (i = 0; i < n; i++)
+        if (tool_given(j->usage, fields[i].name) && train_differs(&fields[i]))
+            return train_conflict(&fields[i], file);
+    return CALOMU_OK;
+}
+
+/* The network's options against that of a file. */
+static calomu_status train_agree_network(const train_job *j, const calomu_architecture *a,
+                                         const train_file *file)
+{
     const calomu_architecture *b = &j->architecture;
-    const int32_t head = a->head, n_features = a->n_features;
+    const int32_t head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
+    const int32_t n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
+                             : CALOMU_FEATURES;
     const int32_t convention = (int32_t)a->feature_options.convention;
     const int32_t want = (int32_t)j->convention;
     const train_field fields[] = {
-        { "batch", 'i', &h->batch, &o->batch }, { "folds", 'i', &h->folds, &o->folds },
-        { "holdout", 'c', &h->holdout, &o->holdout }, { "unique", 'c', &h->unique, &o->unique },
-        { "member", 'i', &h->member, &o->member }, { "epochs", 'i', &h->epochs, &o->epochs },
-        { "cycle-epochs", 'i', &h->cycle_epochs, &o->cycle_epochs },
-        { "patience", 'i', &h->patience, &o->patience },
-        { "stop-after", 'i', &h->stop_after, &o->stop_after },
-        { "lr", 'd', &h->lr, &o->lr }, { "seed", 'u', &h->seed, &o->seed },
-        { "loss-bins", 'i', &h->bins, &o->bins },
-        { "loss-range", 'd', &h->bin_low, &o->bin_low },
-        { "loss-range", 'd', &h->bin_high, &o->bin_high },
-        { "quantile", 'd', &h->quantile, &o->quantile },
-        { "weight-centre", 'd', &h->weight_centre, &o->weight_centre },
-        { "weight-low", 'd', &h->weight_low, &o->weight_low },
-        { "weight-high", 'd', &h->weight_high, &o->weight_high },
-        { "range", 'd', &h->range_low, &o->range_low },
-        { "range", 'd', &h->range_high, &o->range_high },
-        { "fit-bins", 'i', &h->fit_bins, &o->fit_bins }, { "bins", 'i', &h->mi_bins, &o->mi_bins },
-        { "tracker", 'd', &h->tracker, &o->tracker },
-        { "inputs", 'c', &b->head, &head }, { "inputs", 'c', &b->n_features, &n_features },
+        { "inputs", 'c', &head, &a->head }, { "inputs", 'c', &n_features, &a->n_features },
         { "blocks", 'i', &b->blocks, &a->blocks }, { "body", 'i', &b->body, &a->body },
         { "growth", 'd', &b->growth, &a->growth },
         { "convention", 'c', &want, &convention },
         { "grow", 'f', &j->grow, &a->feature_options.grow }
     };
-    size_t i;
-    for (i = 0; i < sizeof fields / sizeof fields[0]; i++)
-        if (tool_given(j->usage, fields[i].name) && train_differs(&fields[i]))
-            return train_conflict(&fields[i], j->checkpoint_path);
-    return CALOMU_OK;
+    return train_compare(j, fields, sizeof fields / sizeof fields[0], file);
+}
+
+/* A training can be made longer, so these two are not compared where more is wanted.  Of an
+   ensemble earlier members have ended already. */
+static int train_longer(const train_job *j, const calomu_train_options *o)
+{
+    return !j->members
+        && ((tool_given(j->usage, "epochs") && j->options.epochs > o->epochs)
+            || (tool_given(j->usage, "stop-after") && j->options.stop_after > o->stop_after));
+}
+
+/* Options given again must agree with the file; those left out are taken from it. */
+static calomu_status train_agree(const train_job *j, const calomu_train_options *o,
+                                 const calomu_architecture *a, const train_file *file)
+{
+    const calomu_train_options *h = &j->options;
+    const int32_t start = j->start_path != NULL, validation = j->validation_path != NULL;
+    const char *numbers = j->energy_range && strcmp(j->energy_range, "auto") != 0 ? "energy-range"
+                                                                                 : "";
+    const train_field fields[] = {
+        { "batch", 'i', &h->batch, &o->batch }, { "folds", 'i', &h->folds, &o->folds },
+        { "holdout", 'c', &h->holdout, &o->holdout }, { "unique", 'c', &h->unique, &o->unique },
+        { "shuffle", 'c', &h->shuffle, &o->shuffle },
+        { "start", 'c', &start, &o->started }, { "validation", 'c', &validation, &o->separate },
+        { "member", 'i', &h->member, &o->member },
+        { "cycle-epochs", 'i', &h->cycle_epochs, &o->cycle_epochs },
+        { "patience", 'i', &h->patience, &o->patience },
+        { "lr", 'd', &h->lr, &o->lr }, { "seed", 'u', &h->seed, &o->seed },
+        { "loss-bins", 'i', &h->bins, &o->bins },
+        { "loss-range", 'd', &h->bin_low, &o->bin_low },
+        { "loss-range", 'd', &h->bin_high, &o->bin_high },
+        { numbers, 'd', &h->bin_low, &o->bin_low }, { numbers, 'd', &h->bin_high, &o->bin_high },
+        { "quantile", 'd', &h->quantile, &o->quantile },
+        { "weight-centre", 'd', &h->weight_centre, &o->weight_centre },
+        { "weight-low", 'd', &h->weight_low, &o->weight_low },
+        { "weight-high", 'd', &h->weight_high, &o->weight_high },
+        { numbers, 'd', &h->weight_centre, &o->weight_centre },
+        { "range", 'd', &h->range_low, &o->range_low },
+        { "range", 'd', &h->range_high, &o->range_high },
+        { numbers, 'd', &h->range_low, &o->range_low },
+        { "fit-bins", 'i', &h->fit_bins, &o->fit_bins }, { "bins", 'i', &h->mi_bins, &o->mi_bins },
+        { "tracker", 'd', &h->tracker, &o->tracker },
+        { "outside", 'd', &h->outside, &o->outside }
+    };
+    const train_field length[] = {
+        { "epochs", 'i', &h->epochs, &o->epochs },
+        { "stop-after", 'i', &h->stop_after, &o->stop_after }
+    };
+    calomu_status s = train_compare(j, fields, sizeof fields / sizeof fields[0], file);
+    if (s == CALOMU_OK) s = train_agree_network(j, a, file);
+    if (s != CALOMU_OK || train_longer(j, o)) return s;
+    return train_compare(j, length, sizeof length / sizeof length[0], file);
 }
 
 /* ---------------------------------------------------------------- one network */
@@ -482,25 +590,40 @@ static calomu_status train_save(train_run *r)
     return s == CALOMU_OK ? s : tool_report(j->c, s);
 }
 
+static int32_t train_more(const train_job *j, const char *option, int32_t here, int32_t there)
+{
+    return tool_given(j->usage, option) && here > there ? here : there;
+}
+
 static calomu_status train_resume(train_run *r)
 {
     train_job *j = r->job;
+    train_file file = { "checkpoint", NULL, ", or start again without --resume" };
     calomu_train_options options;
     calomu_architecture architecture;
     calomu_status s = calomu_checkpoint_describe(j->c, j->checkpoint_path, &options, &architecture,
                                                  &r->last);
     if (s != CALOMU_OK) return tool_report(j->c, s);
-    s = train_agree(j, &options, &architecture);
+    file.path = j->checkpoint_path;
+    s = train_agree(j, &options, &architecture, &file);
     if (s != CALOMU_OK) return s;
-    s = calomu_trainer_resume(j->c, j->data, j->checkpoint_path, &r->trainer);
+    if (options.started && j->members && !j->start)
+        return tool_misuse("--start is needed again, for the members that follow");
+    s = calomu_trainer_resume_with(j->c, j->data, j->validation, j->checkpoint_path, &r->trainer);
+    if (s == CALOMU_OK && train_longer(j, &options))
+        s = calomu_trainer_extend(j->c, r->trainer, train_more(j, "epochs", j->options.epochs,
+                                                               options.epochs),
+                                  train_more(j, "stop-after", j->options.stop_after,
+                                             options.stop_after));
     if (s != CALOMU_OK) return tool_report(j->c, s);
     r->options = *calomu_trainer_options(r->trainer);
     /* for later members too; the learning rate in force is the same for all of them */
     j->options = r->options;
+    j->options.start = j->start;
     j->architecture = *calomu_trainer_architecture(r->trainer);
     tool_notice("resuming from %s after %d whole epochs; options that were not given are those of"
                 " the checkpoint", j->checkpoint_path, (int)train_completed(&r->last));
-    s = train_log_open(&r->log, (int)r->options.bins, train_completed(&r->last));
+    s = train_log_open(&r->log, &r->options, &r->last, train_completed(&r->last));
     r->saved = tool_seconds();
     return s;
 }
@@ -512,7 +635,10 @@ static calomu_status train_start(train_run *r)
                                             &r->trainer);
     if (s != CALOMU_OK) return tool_report(j->c, s);
     r->options = *calomu_trainer_options(r->trainer);
-    s = train_log_open(&r->log, (int)r->options.bins, -1);
+    if (r->options.shuffle)
+        tool_notice("the muons are shuffled by seed %" PRIu64 " before they are cut into folds",
+                    r->options.seed);
+    s = train_log_open(&r->log, &r->options, NULL, 0);
     return s == CALOMU_OK ? train_save(r) : s;
 }
 
@@ -577,16 +703,21 @@ static void train_summary(const train_run *r, const calomu_model *model)
 {
     const train_log *l = &r->log;
     uint64_t muons = r->updates * (uint64_t)r->options.batch;
+    char monitored[32];
+    (void)snprintf(monitored, sizeof monitored, "fold %d", (int)r->options.member + 1);
     printf("model            %s\n", r->out);
     printf("parameters       %" PRIu64 "\n", calomu_model_describe(model)->parameters);
     printf("epochs           %d, %" PRIu64 " updates of %d muons\n", (int)r->last.epoch,
            r->last.updates, (int)r->options.batch);
     if (l->best_epoch) printf("best epoch       %d\n", (int)l->best_epoch);
     printf("validation loss  %.6g\n", calomu_model_loss(model, 0));
+    if (r->options.separate)
+        (void)snprintf(monitored, sizeof monitored, "validation set");
     if (l->best_epoch && !isnan(l->mi))
-        printf("MI               %.2f points, worst combined resolution %.2f%% (fold %d, %g to %g"
-               " GeV)\n", l->mi, l->worst, (int)r->options.member + 1, r->options.range_low,
+        printf("MI               %.2f points, worst combined resolution %.2f%% (%s, %g to %g"
+               " GeV)\n", l->mi, l->worst, monitored, r->options.range_low,
                r->options.range_high);
+    if (r->options.shuffle) printf("shuffle          by seed %" PRIu64 "\n", r->options.seed);
     if (calomu_trainer_memory(r->trainer))
         printf("memory of a step %.1f MB\n", (double)calomu_trainer_memory(r->trainer) / 1e6);
     if (muons)
@@ -595,15 +726,17 @@ static void train_summary(const train_run *r, const calomu_model *model)
     printf("log              %s\n", l->path);
 }
 
-/* Saves the best state; the checkpoint stays, whatever happens. */
+/* Saves the best state, with its log; the checkpoint stays, whatever happens. */
 static calomu_status train_model(train_run *r)
 {
     train_job *j = r->job;
     calomu_model *model = NULL;
     calomu_status s = calomu_trainer_model(j->c, r->trainer, &model);
     if (s == CALOMU_OK) s = calomu_model_save(j->c, model, r->out);
+    if (s != CALOMU_OK) tool_report(j->c, s);
+    /* of an ensemble the old model, and with it the old logs, stay until all are joined */
+    else if (j->members == 0) s = train_log_place(&r->log);
     if (s == CALOMU_OK) train_summary(r, model);
-    else tool_report(j->c, s);
     calomu_model_free(model);
     return s;
 }
@@ -620,7 +753,7 @@ static void train_rescue(train_run *r)
     }
     if (calomu_model_save(j->c, model, r->out) != CALOMU_OK)
         tool_notice("the best state so far could not be kept: %s", calomu_message(j->c));
-    else
+    else if (j->members > 0 || train_log_place(&r->log) == CALOMU_OK)
         tool_notice("the best state so far (epoch %d, validation loss %.6g) is kept as %s; to"
                     " train further try a lower --lr (and remove %s first)",
                     (int)r->log.best_epoch, calomu_model_loss(model, 0), r->out,
@@ -683,6 +816,7 @@ static calomu_status train_one(train_job *j, int member, int resume)
     if (s == CALOMU_OK && j->plots) s = train_plot(&r, member);
     calomu_trainer_free(r.trainer);
     free(r.log.path);
+    free(r.log.final);
     free(r.out);
     return s;
 }
@@ -737,11 +871,28 @@ static calomu_status train_join(const train_job *j, calomu_model **models)
     return CALOMU_OK;
 }
 
+/* The logs of all members take their names. */
+static calomu_status train_join_logs(const train_job *j)
+{
+    calomu_status s = CALOMU_OK;
+    int k, there = 0;
+    for (k = 0; k < j->members && s == CALOMU_OK; k++) {
+        train_log l = { 0 };
+        l.final = train_log_path(j, k);
+        l.path = l.final ? train_text("%s.new", l.final) : NULL;
+        s = l.path ? train_look(l.path, &there) : CALOMU_EMEMORY;
+        if (s == CALOMU_OK && there) s = train_log_place(&l);
+        free(l.path);
+        free(l.final);
+    }
+    return s;
+}
+
 /* The checkpoint goes first: with it the members' models are needed, without it none is. */
 static void train_clear(const train_job *j)
 {
     int k;
-    train_remove(j->checkpoint_path);
+    if (!j->keep) train_remove(j->checkpoint_path);
     for (k = 0; k < j->members; k++) {
         char *path = train_text("%s.member%d", j->out, k);
         if (path) train_remove(path);
@@ -763,6 +914,7 @@ static calomu_status train_members(train_job *j, int resume)
     models = calloc((size_t)j->members, sizeof *models);
     if (!models) return tool_fail(CALOMU_EMEMORY, "no memory for %d members", (int)j->members);
     s = train_join(j, models);
+    if (s == CALOMU_OK) s = train_join_logs(j);
     for (k = 0; k < j->members; k++) calomu_model_free(models[k]);
     free(models);
     return s;
@@ -770,12 +922,27 @@ static calomu_status train_members(train_job *j, int resume)
 
 /* ---------------------------------------------------------------- the verb */
 
+/* The network of the model to start from: options may repeat what it is. */
+static calomu_status train_start_from(train_job *j)
+{
+    train_file file = { "model", j->start_path, "" };
+    const calomu_model_info *info;
+    calomu_status s = calomu_model_load(j->c, j->start_path, &j->start);
+    if (s != CALOMU_OK) return tool_report(j->c, s);
+    info = calomu_model_describe(j->start);
+    s = train_agree_network(j, &info->architecture, &file);
+    j->architecture = info->architecture;
+    j->options.start = j->start;
+    return s;
+}
+
 /* The network's inputs; features as the file has them unless options say otherwise. */
 static calomu_status train_architecture(train_job *j)
 {
     const calomu_data_info *d = calomu_data_describe(j->data);
     calomu_feature_options *f = &j->architecture.feature_options;
     int unknown = d->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN;
+    if (j->start_path) return train_start_from(j);
     j->architecture.geometry = d->geometry;
     j->architecture.head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
     j->architecture.n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
@@ -794,19 +961,60 @@ static calomu_status train_architecture(train_job *j)
     return CALOMU_OK;
 }
 
+/* Bins, weights and range of the MI for muons of these energies; single options go before it. */
+static void train_set_range(train_job *j, double low, double high)
+{
+    const calomu_train_options given = j->options;
+    calomu_train_options *o = &j->options;
+    calomu_train_options_range(o, low, high);
+    if (tool_given(j->usage, "loss-range")) {
+        o->bin_low = given.bin_low;
+        o->bin_high = given.bin_high;
+    }
+    if (tool_given(j->usage, "weight-centre")) o->weight_centre = given.weight_centre;
+    if (tool_given(j->usage, "weight-low")) o->weight_low = given.weight_low;
+    if (tool_given(j->usage, "weight-high")) o->weight_high = given.weight_high;
+    if (tool_given(j->usage, "range")) {
+        o->range_low = given.range_low;
+        o->range_high = given.range_high;
+    }
+}
+
+/* "auto" waits for the muons. */
+static calomu_status train_check_range(train_job *j)
+{
+    double low, high;
+    const char *end;
+    if (!j->energy_range || strcmp(j->energy_range, "auto") == 0) return CALOMU_OK;
+    end = calomu_parse(j->energy_range, &low);
+    if (end && (*end == ',' || *end == ':')) end = calomu_parse(end + 1, &high);
+    else end = NULL;
+    if (!end || *end || !(low >= 0 && low < high && high <= 1e9))
+        return tool_misuse("--energy-range: '%s' is neither auto nor LOW,HIGH with 0 <= LOW < HIGH"
+                           " (GeV)", j->energy_range);
+    train_set_range(j, low, high);
+    return CALOMU_OK;
+}
+
 /* What tool_parse cannot see. */
 static calomu_status train_check(train_job *j)
 {
     calomu_train_options *o = &j->options;
     o->holdout = j->holdout;
     o->unique = j->unique;
+    o->shuffle = j->shuffle;
     o->range_low = j->range[0];
     o->range_high = j->range[1];
     o->bin_low = j->loss_range[0];
     o->bin_high = j->loss_range[1];
     if (tool_given(j->usage, "members") && tool_given(j->usage, "member"))
         return tool_misuse("--member is one network and --members an ensemble: give one of them");
-    return CALOMU_OK;
+    if (j->keep && j->members)
+        return tool_misuse("--keep-checkpoint is for a single network: an ensemble's checkpoint is"
+                           " of one member at a time");
+    if (j->unique && j->validation_path)
+        return tool_misuse("--unique monitors folds, and --validation a file: give one of them");
+    return train_check_range(j);
 }
 
 /* Whether there are folds for all members: found now, not after days at the last of them. */
@@ -831,25 +1039,90 @@ static calomu_status train_checkpoint(train_job *j, int *resume)
     char *single = train_text("%s%s", base, ending);
     char *several = train_text("%s%s.members", base, ending);
     const char *other = j->members ? single : several;
-    calomu_status s = CALOMU_OK;
+    int there = 0, others = 0;
+    calomu_status s = single && several ? CALOMU_OK : CALOMU_EMEMORY;
     j->checkpoint_path = j->members ? several : single;
-    if (!single || !several) {
-        s = CALOMU_EMEMORY;
-    } else if (train_exists(other)) {
+    if (s == CALOMU_OK) s = train_look(other, &others);
+    if (s == CALOMU_OK) s = train_look(j->checkpoint_path, &there);
+    if (s == CALOMU_OK && others) {
         s = tool_misuse("%s is the checkpoint of %s; %s, or remove it", other,
                            j->members ? "a single network" : "an ensemble",
                            j->members ? "leave out --members" : "give --members N");
-    } else {
-        *resume = j->resume && train_exists(j->checkpoint_path);
-        if (!j->resume && train_exists(j->checkpoint_path))
-            s = tool_misuse("%s is there from a training that has not ended: give --resume to"
-                               " go on with it, or remove it", j->checkpoint_path);
-        else if (j->resume && !*resume)
-            tool_notice("no checkpoint %s: training starts from the beginning",
+    } else if (s == CALOMU_OK && there && !j->resume) {
+        s = tool_misuse("%s is there from a training that has not ended, or whose checkpoint was"
+                        " kept: give --resume to go on with it, or remove it",
                         j->checkpoint_path);
     }
+    *resume = j->resume && there;
     free(j->members ? single : several);
     return s;
+}
+
+/* --resume without a checkpoint: the model may be what this training has already ended with. */
+static calomu_status train_already(const train_job *j, int *already)
+{
+    train_file file = { "model", j->out, ", or start again without --resume" };
+    calomu_train_options o;
+    calomu_architecture a;
+    int there, members = 0;
+    calomu_status s = train_look(j->out, &there), agree;
+    if (s != CALOMU_OK) return s;
+    if (there)
+        s = calomu_trainer_ended(j->c, j->data, j->validation, j->out, &o, &a, &members);
+    if (!members) {                    /* no model, or one that was not trained to its end here */
+        if (s == CALOMU_EIO || s == CALOMU_EMEMORY) return tool_report(j->c, s);
+        tool_notice("no checkpoint %s%s: training starts from the beginning", j->checkpoint_path,
+                    there ? ", and the model does not tell of a training that has ended" : "");
+        return CALOMU_OK;
+    }
+    if (members != (j->members ? j->members : 1))
+        return tool_misuse("--members: %s is %d network%s; leave out --resume to train it anew",
+                           j->out, members, members > 1 ? "s" : "");
+    if (train_longer(j, &o))
+        return tool_misuse("%s: this training has ended after at most %d epochs and left no"
+                           " checkpoint to go on from (--keep-checkpoint keeps it); --start %s"
+                           " --out OTHER goes on from its weights", j->out, (int)o.epochs,
+                           j->out);
+    agree = train_agree(j, &o, &a, &file);
+    if (agree != CALOMU_OK) return agree;
+    if (s != CALOMU_OK) return tool_report(j->c, s);
+    tool_notice("%s is the result of this training, which has ended: nothing to do", j->out);
+    *already = 1;
+    return CALOMU_OK;
+}
+
+/* The energies that all members are to be trained for, and whether the folds of all are fit: found
+   now, not after days at the last of them. */
+static calomu_status train_energies(train_job *j)
+{
+    int automatic = j->energy_range && strcmp(j->energy_range, "auto") == 0;
+    calomu_train_options o = j->options;
+    double low, high, least = 0, most = 0;
+    int k;
+    if (!automatic && j->members < 2) return CALOMU_OK;
+    for (k = 0; k < (j->members ? j->members : 1); k++) {
+        calomu_status s;
+        if (j->members) o.member = k;
+        s = calomu_train_energies(j->c, j->data, &o, &low, &high);
+        if (s != CALOMU_OK) return tool_report(j->c, s);
+        if (k == 0 || low < least) least = low;
+        if (k == 0 || high > most) most = high;
+    }
+    if (!automatic) return CALOMU_OK;
+    train_set_range(j, least, most);
+    tool_notice("energies of %g to %g GeV: loss bins from %g to %g, weights fall at %g, MI from %g"
+                " to %g GeV", least, most, j->options.bin_low, j->options.bin_high,
+                j->options.weight_centre, j->options.range_low, j->options.range_high);
+    return CALOMU_OK;
+}
+
+static calomu_status train_open(train_job *j)
+{
+    calomu_status s = calomu_data_open(j->c, j->data_path, &j->data);
+    if (s == CALOMU_OK && j->validation_path)
+        s = calomu_data_open(j->c, j->validation_path, &j->validation);
+    j->options.validation = j->validation;
+    return s == CALOMU_OK ? s : tool_report(j->c, s);
 }
 
 /* A target that cannot be written is found before the training, not after it. */
@@ -901,14 +1174,15 @@ static calomu_status train_claim(const train_job *j)
 
 static calomu_status train_job_run(train_job *j)
 {
-    int resume = 0;
+    int resume = 0, already = 0;
     calomu_status s = train_checkpoint(j, &resume);
     if (s == CALOMU_OK) s = train_claim(j);
     if (s == CALOMU_OK && !resume) s = train_folds(j);
-    if (s != CALOMU_OK) return s;
-    s = calomu_data_open(j->c, j->data_path, &j->data);
-    if (s != CALOMU_OK) return tool_report(j->c, s);
-    s = train_architecture(j);
+    if (s == CALOMU_OK) s = train_open(j);
+    if (s == CALOMU_OK && j->resume && !resume) s = train_already(j, &already);
+    if (s != CALOMU_OK || already) return s;
+    if (!resume || j->members) s = train_architecture(j);
+    if (s == CALOMU_OK && !resume) s = train_energies(j);
     if (s == CALOMU_OK) s = train_try_output(j);
     if (s != CALOMU_OK) return s;
     tool_signals_catch();
@@ -943,6 +1217,10 @@ static size_t train_network_options(train_job *j, tool_option *to)
         { .name = "out", .type = TOOL_STRING, .target = &j->out, .value = "MODEL.safetensors",
           .file = TOOL_WRITES,
           .help = "model to write: the state with the lowest validation loss", .needed = 1 },
+        { .name = "start", .type = TOOL_STRING, .target = &j->start_path,
+          .value = "MODEL.safetensors", .file = TOOL_READS,
+          .help = "fine-tune this model: its network, weights and standardisation, Adam and the"
+                  " 1cycle (see --lr) from their beginning", .preset = "random weights" },
         { .name = "inputs", .type = TOOL_CHOICE, .target = &j->inputs,
           .value = "hybrid|hits|features|sums",
           .help = "hits and 28 features, hits, 28 features, or 3 energy sums" },
@@ -987,11 +1265,17 @@ static size_t train_course_options(train_job *j, tool_option *to)
         { .name = "folds", .type = TOOL_INT, .target = &o->folds, .value = "N",
           .help = "equal parts of the muons", .low = 2, .high = 1000000 },
         { .name = "holdout", .type = TOOL_CHOICE, .target = &j->holdout, .value = "no|yes",
-          .help = "keep fold 0 out; no: validation muons are in a file of their own" },
+          .help = "keep fold 0 out, as a sample for the end; no: train on it too" },
+        { .name = "shuffle", .type = TOOL_FLAG, .target = &j->shuffle,
+          .help = "shuffle the muons, by the seed, before they are cut into folds: for files in"
+                  " some order" },
+        { .name = "validation", .type = TOOL_STRING, .target = &j->validation_path,
+          .value = "FILE.cmu", .file = TOOL_READS,
+          .help = "monitor these muons, and train on the fold that would be monitored too" },
         { .name = "unique", .type = TOOL_FLAG, .target = &j->unique,
           .help = "member k trains on 7 folds that no earlier member trains on" },
         { .name = "member", .type = TOOL_INT, .target = &o->member, .value = "K",
-          .help = "monitor fold K+1", .high = 1000000 },
+          .help = "monitor fold K+1 (with --validation: another seed)", .high = 1000000 },
         { .name = "members", .type = TOOL_INT, .target = &j->members, .value = "N",
           .help = "train an ensemble: members 0 to N-1, one after the other",
           .preset = "a single network", .low = 1, .high = 1000 }
@@ -1004,6 +1288,14 @@ static size_t train_loss_options(train_job *j, tool_option *to)
 {
     calomu_train_options *o = &j->options;
     const tool_option options[] = {
+        { .name = "energy-range", .type = TOOL_STRING, .target = &j->energy_range,
+          .value = "auto|LOW,HIGH",
+          .help = "true energies (GeV) of the muons: --loss-range, the three of the weights and"
+                  " --range, where these are not given, as 50,8000 is to their defaults; auto: of"
+                  " the muons used, to two digits", .preset = "50,8000" },
+        { .name = "outside", .type = TOOL_DOUBLE, .target = &o->outside, .value = "X",
+          .help = "part of the muons that may be outside of loss bins or weights; more is an error",
+          .high = 1 },
         { .name = "loss-bins", .type = TOOL_INT, .target = &o->bins, .value = "N",
           .help = "bins of true energy with a threshold of their own", .low = 1, .high = 16 },
         { .name = "loss-range", .type = TOOL_PAIR, .target = j->loss_range, .value = "LOW,HIGH",
@@ -1046,9 +1338,12 @@ static size_t train_file_options(train_job *j, tool_option *to)
           .help = "write it within an epoch too, every M minutes; 0: after every update",
           .high = 1e9 },
         { .name = "resume", .type = TOOL_FLAG, .target = &j->resume,
-          .help = "go on from the checkpoint, if there is one" },
+          .help = "go on from the checkpoint, if there is one; --epochs or --stop-after above its"
+                  " own make the training longer" },
+        { .name = "keep-checkpoint", .type = TOOL_FLAG, .target = &j->keep,
+          .help = "leave the checkpoint at the end, for a longer training later" },
         { .name = "recompute", .type = TOOL_FLAG, .target = &j->recompute,
-          .help = "keep less and compute it again: two thirds of the memory, a quarter more time" },
+          .help = "keep less and compute it again: a fifth less memory, a quarter more time" },
         TOOL_OPTIONS_MACHINE(j->machine)
     };
     memcpy(to, options, sizeof options);
@@ -1057,7 +1352,7 @@ static size_t train_file_options(train_job *j, tool_option *to)
 
 int verb_train(int argc, char **argv)
 {
-    enum { MOST = 64 };              /* there are 39 */
+    enum { MOST = 64 };              /* there are 45 */
     train_job j;
     tool_option options[MOST];
     size_t n = 0;
@@ -1071,7 +1366,10 @@ int verb_train(int argc, char **argv)
                  "after a kill too.  Two runs never write the same files: the second is refused.\n"
                  "Options given with --resume must agree with the checkpoint; those left out are\n"
                  "taken from it.  Ensembles: member K leaves MODEL.safetensors.memberK until\n"
-                 "all are joined, logs are MODEL.memberK.log.csv, and --resume needs --members."
+                 "all are joined, logs are MODEL.memberK.log.csv, and --resume needs --members.\n"
+                 "--resume of a training that has ended does nothing.  Where a log is there\n"
+                 "already it stays with its model until the new one is in place; until then the\n"
+                 "new log is LOG.new."
     };
     memset(options, 0, sizeof options);
     train_defaults(&j);
@@ -1091,6 +1389,8 @@ int verb_train(int argc, char **argv)
     if (code != CALOMU_OK) return code;
     code = (int)train_job_run(&j);
     free(j.checkpoint_path);
+    calomu_model_free(j.start);
+    calomu_data_close(j.validation);
     calomu_data_close(j.data);
     calomu_close(j.c);
     return code;
