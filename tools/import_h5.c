@@ -896,8 +896,8 @@ static void fold_find(reader *r, source *s)
     fold_list list = { s, 0 };
     int i, kept = 0;
     if (H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, fold_add, &list) < 0)
-        stop(r, list.room < 0 ? CALOMU_EMEMORY : CALOMU_EFORMAT, list.room < 0
-             ? "%s: no memory to list its groups" : "%s: its groups cannot be listed: damaged", r->path);
+        stop(r, list.room < 0 ? CALOMU_EMEMORY : CALOMU_EFORMAT, "%s: its groups cannot be listed:"
+             " %s", r->path, list.room < 0 ? "no memory" : "damaged");
     if (s->n_folds == 0) stop(r, CALOMU_EFORMAT, "%s: no group fold_0, fold_1, ... in it", r->path);
     qsort(s->folds, (size_t)s->n_folds, sizeof *s->folds, fold_order);
     for (i = 1; i < s->n_folds; i++)
@@ -1293,8 +1293,8 @@ static herr_t look_for_errno(unsigned n, const H5E_error2_t *e, void *user)
     return 0;
 }
 
-/* libhdf5 calls it when a function of its has failed.  A disk that cannot be read and memory that is
-   not there must not pass for damage, whatever the function is that failed for them. */
+/* libhdf5 calls it when a function of its has failed.  A disk that cannot be read and memory that
+   is not there must not pass for damage, whatever the function is that failed for them. */
 static herr_t on_failure(hid_t stack, void *user)
 {
     reader *r = user;
@@ -1320,8 +1320,8 @@ static void reader_start(const order *job, int fd)
     alive();
     /* No filters from plugin folders: what a file names is not to decide which code is loaded. */
     r.path = job->path[0];
-    if (H5open() < 0 || H5Eset_auto2(H5E_DEFAULT, on_failure, &r) < 0 || H5PLset_loading_state(0) < 0
-        || H5Zregister(&lzf_class) < 0)
+    if (H5open() < 0 || H5Eset_auto2(H5E_DEFAULT, on_failure, &r) < 0
+        || H5PLset_loading_state(0) < 0 || H5Zregister(&lzf_class) < 0)
         stop(&r, CALOMU_EMEMORY, "the HDF5 library cannot start");
     reader_run(&r);
     _exit(0);
