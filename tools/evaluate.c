@@ -184,7 +184,7 @@ static void evaluate_table(const evaluate_job *j, const evaluate_set *fitted)
     const calomu_line *l = &j->line;
     const calomu_summary *s = &j->summary;
     int i;
-    printf("debiasing (%s): %d bins used, %d skipped\n", fitted->path, (int)l->used,
+    printf("debiasing (%s): %d bins used, %d skipped\n", tool_shown(fitted->path), (int)l->used,
            (int)l->skipped);
     evaluate_line(l);
     printf("%-*s %7s %7s %7s %6s %13s %7s %13s\n", EVALUATE_LABEL,

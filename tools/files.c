@@ -189,14 +189,15 @@ static int tool_word(const char *text, const char *word, char *to, size_t size)
     return 0;
 }
 
-/* 1: a lock of ours, or without a text yet; 0: another file. */
+/* 1: a lock of calomu, or one without a text yet; 0: another file; -1: it cannot be read. */
 static int tool_read_holder(int fd, tool_holder *h)
 {
     char number[32];
     ssize_t n = pread(fd, h->text, sizeof h->text - 1, 0);
     h->pid = 0;
-    h->text[n > 0 ? n : 0] = 0;      /* a power cut may have left zeros: no text either */
-    if (!h->text[0]) return n >= 0;
+    if (n < 0) return -1;
+    h->text[n] = 0;
+    if (!h->text[0]) return 1;       /* a power cut may have left zeros: no text either */
     if (!tool_word(h->text, "program", h->program, sizeof h->program)
         || !tool_word(h->text, "host", h->host, sizeof h->host)
         || !tool_word(h->text, "boot", h->boot, sizeof h->boot)
@@ -381,7 +382,7 @@ static calomu_status tool_try_lock(tool_claimed *c, const char *path, tool_state
 {
     tool_holder h;
     calomu_status s = CALOMU_OK;
-    int made = 1, kernel;
+    int made = 1, kernel, good;
     double age;
     *state = TOOL_FREE;
     c->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
@@ -401,11 +402,13 @@ static calomu_status tool_try_lock(tool_claimed *c, const char *path, tool_state
         *state = TOOL_WAIT;
         return CALOMU_OK;
     }
-    if (!tool_read_holder(c->fd, &h))
-        return tool_fail(CALOMU_EIO, "%s: %s is in the place of its lock, but is none of calomu:"
-                         " move it away", c->path, path);
+    if (made && kernel) return tool_take(c, path);
+    good = tool_read_holder(c->fd, &h);
+    if (good <= 0)
+        return tool_fail(CALOMU_EIO, "%s: %s is in the place of its lock, but %s", c->path, path,
+                         good ? strerror(errno) : "is none of calomu: move it away");
     age = tool_age(c->fd);
-    *state = made && !h.pid && kernel ? TOOL_FREE : tool_judge(&h, kernel, age);
+    *state = tool_judge(&h, kernel, age);
     if (*state == TOOL_HELD) return tool_held(c, &h, age);
     if (*state == TOOL_WAIT) return CALOMU_OK;
     if (*state == TOOL_LEFT) tool_bury(h.pid);
@@ -456,8 +459,8 @@ static calomu_status tool_lock(tool_claimed *c)
 static void tool_unlock(tool_claimed *c)
 {
     tool_holder h;
-    if (c->lock && tool_same_file(c->fd, c->lock) && tool_read_holder(c->fd, &h)
-        && strcmp(h.text, tool_own.text) == 0)
+    if (c->lock && tool_same_file(c->fd, c->lock)
+        && (tool_read_holder(c->fd, &h) < 0 || strcmp(h.text, tool_own.text) == 0))
         (void)unlink(c->lock);       /* before the kernel's lock goes with the descriptor */
     if (c->fd >= 0) (void)close(c->fd);
     c->fd = -1;

@@ -85,7 +85,7 @@ static void import_print(const import_job *j, const calomu_model *model)
 {
     const calomu_model_info *info = calomu_model_describe(model);
     const calomu_architecture *a = &info->architecture;
-    printf("model        %s\n", j->out);
+    printf("model        %s\n", tool_shown(j->out));
     printf("inputs       %s\n", import_menu(a));
     if (a->head) {
         printf("head         %d blocks per resolution, growth %g\n", (int)a->blocks, a->growth);
@@ -98,7 +98,7 @@ static void import_print(const import_job *j, const calomu_model *model)
     if (!a->n_features) return;
     printf("features     convention %s, clusters grow above %g GeV\n",
            calomu_convention_name(a->feature_options.convention), (double)a->feature_options.grow);
-    printf("standardised %s\n", import_source(j));
+    printf("standardised %s\n", tool_shown(import_source(j)));
 }
 
 /* What the options say, over what the file says of itself: without notices, as the file is read
