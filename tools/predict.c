@@ -89,6 +89,7 @@ static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t firs
     calomu_status s = calomu_data_read(j->c, j->data, first, NULL, n, events);
     if (s != CALOMU_OK) return tool_report(j->c, s);
     s = calomu_predict(j->c, j->model, j->data, events->event, n, j->prediction, j->member);
+    if (s == CALOMU_EUSAGE) s = CALOMU_EFORMAT;     /* an impact point outside the model's face */
     if (s != CALOMU_OK)
         return tool_fail(s, "%s with %s: %s", j->data_path, j->model_path, calomu_message(j->c));
     for (i = 0; i < n; i++) {
