@@ -2848,7 +2848,8 @@ static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm
     cm_release(c, f->seen);
     if (s != CALOMU_OK || (!f->used && !f->more)) return s;
     if (f->more) (void)snprintf(more, sizeof more, "; and %d more", f->more);
-    return cm_fail(c, CALOMU_EFORMAT, "%.120s: does not fit the network: %s%s", path, f->text, more);
+    return cm_fail(c, CALOMU_EFORMAT, "%.120s: does not fit the network: %s%s", path, f->text,
+                   more);
 }
 
 /* A model that another program has saved again is the likeliest. */
@@ -9944,11 +9945,11 @@ static double cm_from_half(uint32_t u)
 /* Element i of a floating type. */
 static double cm_st_value(cm_dtype d, const unsigned char *from, uint64_t i)
 {
-    const unsigned char *half = from + 2 * i;
+    uint32_t half;
     if (d == CM_F64) return cm_double_from_bits(cm_get64(from + 8 * i));
     if (d == CM_F32) return (double)cm_from_bits(cm_get32(from + 4 * i));
-    if (d == CM_BF16) return (double)cm_from_bits((uint32_t)half[0] << 16 | (uint32_t)half[1] << 24);
-    return cm_from_half((uint32_t)half[0] | (uint32_t)half[1] << 8);
+    half = (uint32_t)from[2 * i] | (uint32_t)from[2 * i + 1] << 8;
+    return d == CM_BF16 ? (double)cm_from_bits(half << 16) : cm_from_half(half);
 }
 
 /* Elements between memory and the little-endian bytes of a file. */
@@ -10476,8 +10477,8 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
 
    Safetensors.  Metadata: "calomu" = "model", "version", "members", the architecture as in a
    checkpoint, "mean" and "deviation" (28 numbers of 17 digits, a blank between), "loss.K" of
-   member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint and
-   "training.NAME" of cm_training_fields, in an ensemble those of its first member; "K.train.NAME"
+   member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint
+   and "training.NAME" of cm_training_fields, in an ensemble those of its first member; "K.train.NAME"
    and "K.training.NAME" where member K differs ("K.training.version" = "": unknown of it).
    Tensors: the names of the table, in an ensemble with "K." in front. */
 
@@ -10711,8 +10712,8 @@ static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
     s = part ? cm_parts_read(c, path, st, part, n) : CALOMU_EMEMORY;
     cm_release(c, part);
     if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
-    if (s == CALOMU_OK) *model = m;
-    else calomu_model_free(m);
+    if (s != CALOMU_OK) calomu_model_free(m);
+    else *model = m;
     return s;
 }
 
@@ -10971,7 +10972,8 @@ static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
                        " module., _orig_mod. and model. are taken off: save the state_dict of the"
                        " network itself, or rename", path,
                        (int)(strlen(first) - strlen("body.0.weight")), first);
-    cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, (int)n, first);
+    cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, (int)n,
+           first);
     for (i = 0; i < st->n_tensors; i++)
         if (strncmp(st->tensor[i].name, first, n) == 0) st->tensor[i].name += n;
     cm_st_sort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_name);

@@ -1142,7 +1142,8 @@ static void check_prefixes(calomu *c, const calomu_model *m, const test_batch *b
 {
     static const char *const good[] = { "module.", "_orig_mod.", "model.", "module._orig_mod.",
                                         "_orig_mod.module.", "model.module._orig_mod.model." };
-    static const char *const bad[] = { "net.", "ema.", "modul.", "module.net.", "models.0.", "9.x." };
+    static const char *const bad[] = { "net.", "ema.", "modul.", "module.net.", "models.0.",
+                                       "9.x." };
     char text[100];
     size_t i;
     write_bare(c, m, 1);
@@ -1198,7 +1199,8 @@ static void check_named(calomu *c, const calomu_model *m)
         t->name = name[i];
     }
     edit_end(c, &e, bare_file);
-    import_says(c, m, "ema.00.of.other.weights is no tensor of the network; ema.01.", "60 too many");
+    import_says(c, m, "ema.00.of.other.weights is no tensor of the network; ema.01.",
+                "60 too many");
     import_says(c, m, "; and 54 more", "60 too many");
 #undef EDIT
 }
@@ -1441,7 +1443,8 @@ static void check_records(calomu *c)
     write_entry(c, "train.batch", NULL);         /* an older or newer program knows other options */
     CHECK_OK(c, calomu_model_load(c, other_file, &got));
     CHECK(calomu_model_training(got, 0)->options.batch == 256
-          && calomu_model_training(got, 2)->options.batch == 77, "the default where nothing is said");
+          && calomu_model_training(got, 2)->options.batch == 77,
+          "the default where nothing is said");
     write_entry(c, "train.batch", (char[]){ "x" });
     refused(c, other_file, "batch x");
     write_entry(c, "1.train.seed", (char[]){ "-1" });
