@@ -2546,6 +2546,22 @@ static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
     return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
+/* What people have instead, by its first bytes, with the way to what is read. */
+static calomu_status cm_st_other(calomu *c, const char *path, const unsigned char *first)
+{
+    if (!memcmp(first, "PK\3\4", 4) || (first[0] == 0x80 && first[1] >= 2 && first[1] <= 5))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is a zip or pickle file, as torch.save writes: in "
+                       "Python, safetensors.torch.save_file(network.state_dict(), PATH) writes what "
+                       "is read here", path);
+    if (!memcmp(first, cm_hdf5_magic, 8))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is an HDF5 file: muons are taken in with "
+                       "calomu-import-h5, networks as safetensors", path);
+    if (!memcmp(first, cm_magic, 8))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is a data file (.cmu), not a model or checkpoint",
+                       path);
+    return cm_fail(c, CALOMU_EFORMAT, "%s: not a safetensors file", path);
+}
+
 /* The file is read whole: a model is needed whole.  Before memory is taken, the length of the
    header must fit the file, and the file must be of a size that models have. */
 static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, cm_st *st)
@@ -2559,8 +2575,7 @@ static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, c
     s = cm_file_read(c, f, path, 0, first, sizeof first);
     if (s) return s;
     length = cm_get64(first);
-    if (first[8] != '{' || length < 2 || length > CM_ST_HEADER)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: not a safetensors file", path);
+    if (first[8] != '{' || length < 2 || length > CM_ST_HEADER) return cm_st_other(c, path, first);
     if (length > f->size - 8 || f->size > CM_ST_LARGEST || f->size > SIZE_MAX / 2)
         return cm_fail(c, CALOMU_EFORMAT, "%s: a safetensors header of %llu bytes does not fit a "
                        "file of %llu bytes: cut off or damaged", path, (unsigned long long)length,
@@ -2883,6 +2898,7 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
         *kind = CALOMU_FILE_DATA;
         return CALOMU_OK;
     }
+    if (!memcmp(first, "PK\3\4", 4)) return cm_st_other(c, path, first);
     if (first[8] != '{' || cm_get64(first) > CM_ST_HEADER)
         return cm_fail(c, CALOMU_EFORMAT, "%s: neither a .cmu data file nor a model or checkpoint "
                        "(.safetensors)", path);
@@ -11055,6 +11071,9 @@ static int cm_model_uses_features(const calomu_model *m)
 static calomu_status cm_import_read(calomu *c, const char *path, cm_st *st)
 {
     calomu_status s = cm_st_read_changed(c, path, st);
+    const char *kind = s == CALOMU_OK ? cm_st_kind(st) : NULL;
+    if (kind && strcmp(kind, "checkpoint") == 0)
+        s = cm_fail(c, CALOMU_EFORMAT, "%s: is the checkpoint of a training, not a model", path);
     if (s == CALOMU_OK) s = cm_import_unwrap(c, path, st);
     if (s != CALOMU_OK) cm_st_free(c, st);
     return s;

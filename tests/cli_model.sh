@@ -75,6 +75,14 @@ check "none" 0 "mean 0, deviation 1" "$PROGRAM" model-import bare.st --out p.st 
 same "none" n.st p.st
 check "a folder" 3 "" import . standard.csv
 check "text" 3 "standard.csv" import standard.csv standard.csv
+printf 'PK\003\004 and a pickle of torch.save inside' >zip.pt
+check "a file of torch.save" 3 "save_file(network.state_dict(), PATH)" import zip.pt standard.csv
+check "the same for a model" 3 "save_file(network.state_dict(), PATH)" "$PROGRAM" info zip.pt
+printf '\200\002}q\000(X\003 an older one' >pickle.pt
+check "an older file of torch.save" 3 "as torch.save writes" import pickle.pt standard.csv
+printf '\211HDF\r\n\032\n and so on' >weights.h5
+check "HDF5" 3 "networks as safetensors" import weights.h5 standard.csv
+check "data" 3 "is a data file (.cmu)" import "$DATA/valid.cmu" standard.csv
 check "no such standardisation" 4 "nothing.csv" import bare.st nothing.csv
 sed 3d standard.csv >x.csv
 check "a feature missing" 3 "'eb1' is missing" import bare.st x.csv
