@@ -127,6 +127,9 @@ rewrite "$real" net.st "$alone;"'s/"\([a-z0-9.]*\)":{"dtype"/"net.\1":{"dtype"/g
 rewrite "$real" foreign.st 's/"__metadata__":{[^}]*}/"__metadata__":{"checksum":"sha256:0","x":""}/'
 rewrite "$real" touched.st 's/"loss.0":"2/"loss.0":"1/'
 back() { "$PROGRAM" model-import "$1" --out back.st --like "$real"; }
+rewrite "$real" order.st 's/"calomu":"model","version":"1",\([^}]*\)}/\1,"version":"1","calomu":"model"}/'
+check "another order" 0 "" "$PROGRAM" info order.st
+cmp -s "$real" order.st && fail "another order" "the file is the same" || pass
 check "without mean and deviation" 3 "--features-mean-std FILE.csv or none" \
     "$PROGRAM" model-import bare28.st --out back.st
 holds "the way out" err "--like MODEL"
@@ -170,7 +173,7 @@ check "like nothing" 4 "nothing.st" "$PROGRAM" model-import bare28.st --out x.st
 check "like another network" 3 "body.0.bias is [80], not [2]" "$PROGRAM" model-import bare28.st \
     --out x.st --like m.st
 absent "a failure leaves no model" x.st
-rm bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st
+rm order.st bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st
 
 # ---------------------------------------------------------------- predict
 
