@@ -10958,40 +10958,52 @@ static size_t cm_import_wrapped(const char *name)
     return n;
 }
 
-/* The name of the first layer behind any prefix, or NULL. */
-static const char *cm_import_first(const cm_st *st)
+/* The first layer's name behind a prefix of wrappers and perhaps the number of a member: bytes of
+   the wrappers, or -1 if this is another name. */
+static int cm_import_layer(const char *name)
 {
-    static const char first[] = "body.0.weight";
+    size_t n = cm_import_wrapped(name), member = strspn(name + n, "0123456789");
+    member += member && name[n + member] == '.';
+    return strcmp(name + n + member, "body.0.weight") == 0 ? (int)n : -1;
+}
+
+/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, >= 0 if there is one. */
+static const char *cm_import_first(const cm_st *st, int *n)
+{
+    static const char last[] = ".body.0.weight";
+    const char *any = NULL;
     int i;
+    *n = -1;
     for (i = 0; i < st->n_tensors; i++) {
         const char *name = st->tensor[i].name;
-        size_t n = strlen(name), k = sizeof first - 1;
-        if (n >= k && strcmp(name + n - k, first) == 0 && (n == k || name[n - k - 1] == '.'))
-            return name;
+        size_t length = strlen(name);
+        *n = cm_import_layer(name);
+        if (*n >= 0) return name;
+        if (length >= sizeof last && strcmp(name + length - (sizeof last - 1), last) == 0)
+            any = name;
     }
-    return NULL;
+    return any;
 }
 
 /* Takes a prefix of wrappers off the names.  Names without it stay, and are found to be none of
    the network's. */
 static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
 {
-    const char *first = cm_import_first(st);
-    size_t n = first ? cm_import_wrapped(first) : 0, other;
-    int i;
-    if (!first || cm_st_find(st, "body.0.weight") || cm_st_find(st, "0.body.0.weight"))
-        return CALOMU_OK;
-    other = strspn(first + n, "0123456789");     /* of a member */
-    other += other && first[n + other] == '.';
-    if (strcmp(first + n + other, "body.0.weight") != 0)
+    int i, n = 0;
+    const char *first;
+    if (cm_st_find(st, "body.0.weight") || cm_st_find(st, "0.body.0.weight")) return CALOMU_OK;
+    first = cm_import_first(st, &n);
+    if (!first) return CALOMU_OK;    /* what is missing is said later */
+    if (n < 0)
         return cm_fail(c, CALOMU_EFORMAT, "%s: its names have \"%.*s\" in front of them; only"
                        " module., _orig_mod. and model. are taken off: save the state_dict of the"
                        " network itself, or rename", path,
                        (int)(strlen(first) - strlen("body.0.weight")), first);
-    cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, (int)n,
-           first);
-    for (i = 0; i < st->n_tensors; i++)
-        if (strncmp(st->tensor[i].name, first, n) == 0) st->tensor[i].name += n;
+    if (n > 0)
+        cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, n,
+               first);
+    for (i = 0; n > 0 && i < st->n_tensors; i++)
+        if (strncmp(st->tensor[i].name, first, (size_t)n) == 0) st->tensor[i].name += n;
     cm_st_sort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_name);
     return CALOMU_OK;
 }

@@ -1145,6 +1145,7 @@ static void check_prefixes(calomu *c, const calomu_model *m, const test_batch *b
     static const char *const bad[] = { "net.", "ema.", "modul.", "module.net.", "models.0.",
                                        "9.x." };
     char text[100];
+    edit e;
     size_t i;
     write_bare(c, m, 1);
     import_gives(c, m, b, expected, "");
@@ -1155,6 +1156,12 @@ static void check_prefixes(calomu *c, const calomu_model *m, const test_batch *b
         write_prefixed(c, m, good[i], "tail.weight");
         import_gives(c, m, b, expected, text);   /* a name without it is still the network's */
     }
+    write_prefixed(c, m, "module.", NULL);       /* beside a copy under another name */
+    e = edit_begin(c, bare_file);
+    e.st.tensor[e.st.n_tensors] = *edit_tensor(&e, "module.body.0.weight");
+    e.st.tensor[e.st.n_tensors++].name = "ema.body.0.weight";
+    edit_end(c, &e, bare_file);
+    import_says(c, m, "network: ema.body.0.weight is no tensor of the network", "a copy");
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_prefixed(c, m, bad[i], NULL);
         (void)snprintf(text, sizeof text, "have \"%s\" in front", bad[i]);
