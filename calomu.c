@@ -2612,6 +2612,22 @@ static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
     return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
+/* What people have instead, by its first bytes, with the way to what is read. */
+static calomu_status cm_st_other(calomu *c, const char *path, const unsigned char *first)
+{
+    if (!memcmp(first, "PK\3\4", 4) || (first[0] == 0x80 && first[1] >= 2 && first[1] <= 5))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is a zip or pickle file, as torch.save writes: in "
+                       "Python, safetensors.torch.save_file(network.state_dict(), PATH) writes what "
+                       "is read here", path);
+    if (!memcmp(first, cm_hdf5_magic, 8))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is an HDF5 file: muons are taken in with "
+                       "calomu-import-h5, networks as safetensors", path);
+    if (!memcmp(first, cm_magic, 8))
+        return cm_fail(c, CALOMU_EFORMAT, "%s: is a data file (.cmu), not a model or checkpoint",
+                       path);
+    return cm_fail(c, CALOMU_EFORMAT, "%s: not a safetensors file", path);
+}
+
 /* The file is read whole: a model is needed whole.  Before memory is taken, the length of the
    header must fit the file, and the file must be of a size that models have. */
 static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, cm_st *st)
@@ -2625,8 +2641,7 @@ static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, c
     s = cm_file_read(c, f, path, 0, first, sizeof first);
     if (s) return s;
     length = cm_get64(first);
-    if (first[8] != '{' || length < 2 || length > CM_ST_HEADER)
-        return cm_fail(c, CALOMU_EFORMAT, "%s: not a safetensors file", path);
+    if (first[8] != '{' || length < 2 || length > CM_ST_HEADER) return cm_st_other(c, path, first);
     if (length > f->size - 8 || f->size > CM_ST_LARGEST || f->size > SIZE_MAX / 2)
         return cm_fail(c, CALOMU_EFORMAT, "%s: a safetensors header of %llu bytes does not fit a "
                        "file of %llu bytes: cut off or damaged", path, (unsigned long long)length,
@@ -2914,7 +2929,8 @@ static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm
     cm_release(c, f->seen);
     if (s != CALOMU_OK || (!f->used && !f->more)) return s;
     if (f->more) (void)snprintf(more, sizeof more, "; and %d more", f->more);
-    return cm_fail(c, CALOMU_EFORMAT, "%.120s: does not fit the network: %s%s", path, f->text, more);
+    return cm_fail(c, CALOMU_EFORMAT, "%.120s: does not fit the network: %s%s", path, f->text,
+                   more);
 }
 
 /* A model that another program has saved again is the likeliest. */
@@ -2948,6 +2964,7 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
         *kind = CALOMU_FILE_DATA;
         return CALOMU_OK;
     }
+    if (!memcmp(first, "PK\3\4", 4)) return cm_st_other(c, path, first);
     if (first[8] != '{' || cm_get64(first) > CM_ST_HEADER)
         return cm_fail(c, CALOMU_EFORMAT, "%s: neither a .cmu data file nor a model or checkpoint "
                        "(.safetensors)", path);
@@ -11149,11 +11166,11 @@ static double cm_from_half(uint32_t u)
 /* Element i of a floating type. */
 static double cm_st_value(cm_dtype d, const unsigned char *from, uint64_t i)
 {
-    const unsigned char *half = from + 2 * i;
+    uint32_t half;
     if (d == CM_F64) return cm_double_from_bits(cm_get64(from + 8 * i));
     if (d == CM_F32) return (double)cm_from_bits(cm_get32(from + 4 * i));
-    if (d == CM_BF16) return (double)cm_from_bits((uint32_t)half[0] << 16 | (uint32_t)half[1] << 24);
-    return cm_from_half((uint32_t)half[0] | (uint32_t)half[1] << 8);
+    half = (uint32_t)from[2 * i] | (uint32_t)from[2 * i + 1] << 8;
+    return d == CM_BF16 ? (double)cm_from_bits(half << 16) : cm_from_half(half);
 }
 
 /* Elements between memory and the little-endian bytes of a file. */
@@ -11768,8 +11785,8 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
 
    Safetensors.  Metadata: "calomu" = "model", "version", "members", the architecture as in a
    checkpoint, "mean" and "deviation" (28 numbers of 17 digits, a blank between), "loss.K" of
-   member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint and
-   "training.NAME" of cm_training_fields, in an ensemble those of its first member; "K.train.NAME"
+   member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint
+   and "training.NAME" of cm_training_fields, in an ensemble those of its first member; "K.train.NAME"
    and "K.training.NAME" where member K differs ("K.training.version" = "": unknown of it).
    Tensors: the names of the table, in an ensemble with "K." in front. */
 
@@ -12006,8 +12023,8 @@ static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
     s = part ? cm_parts_read(c, path, st, part, n) : CALOMU_EMEMORY;
     cm_release(c, part);
     if (s == CALOMU_OK) s = cm_model_sane(c, path, m);
-    if (s == CALOMU_OK) *model = m;
-    else calomu_model_free(m);
+    if (s != CALOMU_OK) calomu_model_free(m);
+    else *model = m;
     return s;
 }
 
@@ -12290,39 +12307,52 @@ static size_t cm_import_wrapped(const char *name)
     return n;
 }
 
-/* The name of the first layer behind any prefix, or NULL. */
-static const char *cm_import_first(const cm_st *st)
+/* The first layer's name behind a prefix of wrappers and perhaps the number of a member: bytes of
+   the wrappers, or -1 if this is another name. */
+static int cm_import_layer(const char *name)
 {
-    static const char first[] = "body.0.weight";
+    size_t n = cm_import_wrapped(name), member = strspn(name + n, "0123456789");
+    member += member && name[n + member] == '.';
+    return strcmp(name + n + member, "body.0.weight") == 0 ? (int)n : -1;
+}
+
+/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, >= 0 if there is one. */
+static const char *cm_import_first(const cm_st *st, int *n)
+{
+    static const char last[] = ".body.0.weight";
+    const char *any = NULL;
     int i;
+    *n = -1;
     for (i = 0; i < st->n_tensors; i++) {
         const char *name = st->tensor[i].name;
-        size_t n = strlen(name), k = sizeof first - 1;
-        if (n >= k && strcmp(name + n - k, first) == 0 && (n == k || name[n - k - 1] == '.'))
-            return name;
+        size_t length = strlen(name);
+        *n = cm_import_layer(name);
+        if (*n >= 0) return name;
+        if (length >= sizeof last && strcmp(name + length - (sizeof last - 1), last) == 0)
+            any = name;
     }
-    return NULL;
+    return any;
 }
 
 /* Takes a prefix of wrappers off the names.  Names without it stay, and are found to be none of
    the network's. */
 static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
 {
-    const char *first = cm_import_first(st);
-    size_t n = first ? cm_import_wrapped(first) : 0, other;
-    int i;
-    if (!first || cm_st_find(st, "body.0.weight") || cm_st_find(st, "0.body.0.weight"))
-        return CALOMU_OK;
-    other = strspn(first + n, "0123456789");     /* of a member */
-    other += other && first[n + other] == '.';
-    if (strcmp(first + n + other, "body.0.weight") != 0)
+    int i, n = 0;
+    const char *first;
+    if (cm_st_find(st, "body.0.weight") || cm_st_find(st, "0.body.0.weight")) return CALOMU_OK;
+    first = cm_import_first(st, &n);
+    if (!first) return CALOMU_OK;    /* what is missing is said later */
+    if (n < 0)
         return cm_fail(c, CALOMU_EFORMAT, "%s: its names have \"%.*s\" in front of them; only"
                        " module., _orig_mod. and model. are taken off: save the state_dict of the"
                        " network itself, or rename", path,
                        (int)(strlen(first) - strlen("body.0.weight")), first);
-    cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, (int)n, first);
-    for (i = 0; i < st->n_tensors; i++)
-        if (strncmp(st->tensor[i].name, first, n) == 0) st->tensor[i].name += n;
+    if (n > 0)
+        cm_log(c, "%s: its names have \"%.*s\" in front of them, which is taken off", path, n,
+               first);
+    for (i = 0; n > 0 && i < st->n_tensors; i++)
+        if (strncmp(st->tensor[i].name, first, (size_t)n) == 0) st->tensor[i].name += n;
     cm_st_sort(st->tensor, (size_t)st->n_tensors, sizeof *st->tensor, cm_st_by_name);
     return CALOMU_OK;
 }
@@ -12402,6 +12432,9 @@ static int cm_model_uses_features(const calomu_model *m)
 static calomu_status cm_import_read(calomu *c, const char *path, cm_st *st)
 {
     calomu_status s = cm_st_read_changed(c, path, st);
+    const char *kind = s == CALOMU_OK ? cm_st_kind(st) : NULL;
+    if (kind && strcmp(kind, "checkpoint") == 0)
+        s = cm_fail(c, CALOMU_EFORMAT, "%s: is the checkpoint of a training, not a model", path);
     if (s == CALOMU_OK) s = cm_import_unwrap(c, path, st);
     if (s != CALOMU_OK) cm_st_free(c, st);
     return s;

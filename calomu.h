@@ -291,12 +291,13 @@ typedef struct calomu_training calomu_training;
 calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model);
 calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path);
 /* Weights from another program: a state_dict of PyTorch in safetensors, of one network or of an
-   ensemble, bare or with the metadata of a model of ours whatever its checksum.  Menu and sizes come
-   from the metadata, else from names and shapes; geometry, feature options and
+   ensemble, bare or with the metadata of a model of ours, whatever its checksum.  Menu and sizes
+   come from the metadata, else from names and shapes; geometry, feature options and
    standardised_unknown from `base`, or, NULL, from the metadata, else the paper's; standardisation
-   from mean and deviation (28 each; 0 and 1 change nothing), or, NULL, from the metadata.  EFORMAT:
-   tensors that do not fit, all named; features that have weights but no mean and deviation.  Prefixes of wrappers
-   (module., _orig_mod., model.) are taken off, F16, BF16 and F64 converted: the log says so. */
+   from mean and deviation (28 each; 0 and 1 change nothing), or, NULL, from the metadata.  Prefixes
+   of wrappers (module., _orig_mod., model.) are taken off, F16, BF16 and F64 converted: the log
+   says so.  EFORMAT: tensors that do not fit, all named; features that have weights but no mean and
+   deviation. */
 calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
                                   const double *mean, const double *deviation,
                                   calomu_model **model);
@@ -316,7 +317,8 @@ void calomu_model_free(calomu_model *model);                      /* NULL is all
 /* Energies (GeV, not debiased) of n muons.  data NULL: hits in any order in the model's geometry,
    features computed as the model wants them.  With data, the events must come from it
    (calomu_data_read): its geometry is compared with the model's (calomu_geometry_compare), which is
-   the one in use; its features are used where the convention fits and recomputed where not.  out: n values; members: n x members values, or NULL.
+   the one in use; its features are used where the convention fits and recomputed where not.  out: n
+   values; members: n x members values, or NULL.
    Threads: the context's.  On a device in batches of up to 1,024 (fewer where memory is short, the
    same bits); the context keeps the model's weights there for the next call. */
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,

@@ -75,6 +75,14 @@ check "none" 0 "mean 0, deviation 1" "$PROGRAM" model-import bare.st --out p.st 
 same "none" n.st p.st
 check "a folder" 3 "" import . standard.csv
 check "text" 3 "standard.csv" import standard.csv standard.csv
+printf 'PK\003\004 and a pickle of torch.save inside' >zip.pt
+check "a file of torch.save" 3 "save_file(network.state_dict(), PATH)" import zip.pt standard.csv
+check "the same for a model" 3 "save_file(network.state_dict(), PATH)" "$PROGRAM" info zip.pt
+printf '\200\002}q\000(X\003 an older one' >pickle.pt
+check "an older file of torch.save" 3 "as torch.save writes" import pickle.pt standard.csv
+printf '\211HDF\r\n\032\n and so on' >weights.h5
+check "HDF5" 3 "networks as safetensors" import weights.h5 standard.csv
+check "data" 3 "is a data file (.cmu)" import "$DATA/valid.cmu" standard.csv
 check "no such standardisation" 4 "nothing.csv" import bare.st nothing.csv
 sed 3d standard.csv >x.csv
 check "a feature missing" 3 "'eb1' is missing" import bare.st x.csv
@@ -119,6 +127,9 @@ rewrite "$real" net.st "$alone;"'s/"\([a-z0-9.]*\)":{"dtype"/"net.\1":{"dtype"/g
 rewrite "$real" foreign.st 's/"__metadata__":{[^}]*}/"__metadata__":{"checksum":"sha256:0","x":""}/'
 rewrite "$real" touched.st 's/"loss.0":"2/"loss.0":"1/'
 back() { "$PROGRAM" model-import "$1" --out back.st --like "$real"; }
+rewrite "$real" order.st 's/"calomu":"model","version":"1",\([^}]*\)}/\1,"version":"1","calomu":"model"}/'
+check "another order" 0 "" "$PROGRAM" info order.st
+cmp -s "$real" order.st && fail "another order" "the file is the same" || pass
 check "without mean and deviation" 3 "--features-mean-std FILE.csv or none" \
     "$PROGRAM" model-import bare28.st --out back.st
 holds "the way out" err "--like MODEL"
@@ -162,7 +173,7 @@ check "like nothing" 4 "nothing.st" "$PROGRAM" model-import bare28.st --out x.st
 check "like another network" 3 "body.0.bias is [80], not [2]" "$PROGRAM" model-import bare28.st \
     --out x.st --like m.st
 absent "a failure leaves no model" x.st
-rm bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st
+rm order.st bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st
 
 # ---------------------------------------------------------------- predict
 

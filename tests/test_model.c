@@ -1142,8 +1142,10 @@ static void check_prefixes(calomu *c, const calomu_model *m, const test_batch *b
 {
     static const char *const good[] = { "module.", "_orig_mod.", "model.", "module._orig_mod.",
                                         "_orig_mod.module.", "model.module._orig_mod.model." };
-    static const char *const bad[] = { "net.", "ema.", "modul.", "module.net.", "models.0.", "9.x." };
+    static const char *const bad[] = { "net.", "ema.", "modul.", "module.net.", "models.0.",
+                                       "9.x." };
     char text[100];
+    edit e;
     size_t i;
     write_bare(c, m, 1);
     import_gives(c, m, b, expected, "");
@@ -1154,6 +1156,12 @@ static void check_prefixes(calomu *c, const calomu_model *m, const test_batch *b
         write_prefixed(c, m, good[i], "tail.weight");
         import_gives(c, m, b, expected, text);   /* a name without it is still the network's */
     }
+    write_prefixed(c, m, "module.", NULL);       /* beside a copy under another name */
+    e = edit_begin(c, bare_file);
+    e.st.tensor[e.st.n_tensors] = *edit_tensor(&e, "module.body.0.weight");
+    e.st.tensor[e.st.n_tensors++].name = "ema.body.0.weight";
+    edit_end(c, &e, bare_file);
+    import_says(c, m, "network: ema.body.0.weight is no tensor of the network", "a copy");
     for (i = 0; i < sizeof bad / sizeof *bad; i++) {
         write_prefixed(c, m, bad[i], NULL);
         (void)snprintf(text, sizeof text, "have \"%s\" in front", bad[i]);
@@ -1198,7 +1206,8 @@ static void check_named(calomu *c, const calomu_model *m)
         t->name = name[i];
     }
     edit_end(c, &e, bare_file);
-    import_says(c, m, "ema.00.of.other.weights is no tensor of the network; ema.01.", "60 too many");
+    import_says(c, m, "ema.00.of.other.weights is no tensor of the network; ema.01.",
+                "60 too many");
     import_says(c, m, "; and 54 more", "60 too many");
 #undef EDIT
 }
@@ -1441,7 +1450,8 @@ static void check_records(calomu *c)
     write_entry(c, "train.batch", NULL);         /* an older or newer program knows other options */
     CHECK_OK(c, calomu_model_load(c, other_file, &got));
     CHECK(calomu_model_training(got, 0)->options.batch == 256
-          && calomu_model_training(got, 2)->options.batch == 77, "the default where nothing is said");
+          && calomu_model_training(got, 2)->options.batch == 77,
+          "the default where nothing is said");
     write_entry(c, "train.batch", (char[]){ "x" });
     refused(c, other_file, "batch x");
     write_entry(c, "1.train.seed", (char[]){ "-1" });

@@ -61,7 +61,8 @@ static calomu_status import_standardisation(const char *path, import_standard *o
 static const char *import_menu(const calomu_architecture *a)
 {
     if (a->head && a->n_features)
-        return a->n_features == 3 ? "hybrid: hits and 3 energy sums" : "hybrid: hits and 28 features";
+        return a->n_features == 3 ? "hybrid: hits and 3 energy sums"
+                                  : "hybrid: hits and 28 features";
     if (a->head) return "hits only";
     return a->n_features == 3 ? "3 energy sums only" : "28 features only";
 }
@@ -175,7 +176,8 @@ int verb_model_import(int argc, char **argv)
     import_job j;
     int code, i;
     static const char *const taken[] = { "features-mean-std", "convention", "grow", "geometry" };
-    tool_operand operands[] = { { .name = "STATE.safetensors", .target = &j.in }, { .name = NULL } };
+    tool_operand operands[] = { { .name = "STATE.safetensors", .target = &j.in },
+                                { .name = NULL } };
     tool_option options[] = {
         { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "MODEL.safetensors",
           .file = TOOL_WRITES, .help = "model to write", .needed = 1 },
@@ -193,8 +195,8 @@ int verb_model_import(int argc, char **argv)
     };
     tool_usage usage = {
         .verb = "model-import",
-        .purpose = "Makes a model of the weights of a PyTorch state_dict in safetensors form, also\n"
-                   "of a model of calomu that was saved again in Python, or of an ensemble.",
+        .purpose = "Makes a model of the weights of a PyTorch state_dict in safetensors form,\n"
+                   "also of a model of calomu that was saved again in Python, or of an ensemble.",
         .operands = operands, .options = options,
         .notes = "Inputs, blocks, growth and widths come from names and shapes; everything else\n"
                  "from --like, or from the metadata of calomu that the file may have, over which\n"

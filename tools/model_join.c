@@ -84,8 +84,8 @@ static calomu_status join_run(join_job *j)
     } else {
         join_notices(all);
         info = calomu_model_describe(all);
-        printf("model        %s\nmembers      %d\nparameters   %llu trainable per member\n", tool_shown(j->out),
-               info->members, (unsigned long long)info->parameters);
+        printf("model        %s\nmembers      %d\nparameters   %llu trainable per member\n",
+               tool_shown(j->out), info->members, (unsigned long long)info->parameters);
     }
     calomu_model_free(all);
     return s;

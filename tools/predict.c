@@ -19,7 +19,8 @@ typedef struct predict_job {
     tool_machine machine;
     size_t chunk;                    /* muons that are predicted at once */
     double *prediction, *member;     /* chunk values, and those of each member */
-    calomu_eval_options options;     /* of the fit */
+    calomu_eval_options options;     /* of the fit; */
+    double range[2];                 /*   its low and high */
     calomu_line line;
     int computed;                    /* 1: features are computed on the fly */
     int blind;                       /* 1: a muon without hits says nothing to the model */
@@ -89,6 +90,7 @@ static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t firs
     calomu_status s = calomu_data_read(j->c, j->data, first, NULL, n, events);
     if (s != CALOMU_OK) return tool_report(j->c, s);
     s = calomu_predict(j->c, j->model, j->data, events->event, n, j->prediction, j->member);
+    if (s == CALOMU_EUSAGE) s = CALOMU_EFORMAT;     /* an impact point outside the model's face */
     if (s != CALOMU_OK)
         return tool_fail(s, "%s with %s: %s", j->data_path, j->model_path, calomu_message(j->c));
     for (i = 0; i < n; i++) {
@@ -170,6 +172,8 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
     if (s == CALOMU_OK) s = calomu_data_open(j->c, j->data_path, &j->data);
     if (s != CALOMU_OK) return tool_report(j->c, s);
     s = predict_range(j, usage);
+    j->options.low = j->range[0];
+    j->options.high = j->range[1];
     if (s == CALOMU_OK && j->fit) s = tool_debias_line(j->c, j->fit, &j->options, &j->line);
     if (s != CALOMU_OK) return s;
     j->members = calomu_model_describe(j->model)->members;
@@ -182,10 +186,16 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
     return predict_write(j);
 }
 
+static const char predict_notes[] =
+    "Columns: event, true_energy (GeV, empty where absent), pred (GeV, not debiased),\n"
+    "for an ensemble pred0, pred1 ... of its members, with --fit debiased (GeV, by\n"
+    "the line that `calomu evaluate` fits to VALID.csv, which predict wrote), and\n"
+    "hits: how many the muon has.  What is predicted for a muon without hits says\n"
+    "nothing of its energy.";
+
 int verb_predict(int argc, char **argv)
 {
     predict_job j;
-    double range[2];
     int code;
     tool_option options[] = {
         { .name = "model", .type = TOOL_STRING, .target = &j.model_path,
@@ -204,7 +214,7 @@ int verb_predict(int argc, char **argv)
         { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
           .file = TOOL_READS,
           .help = "also debias, by predictions of other muons whose true energy is known" },
-        { .name = "range", .type = TOOL_PAIR, .target = range, .value = "LOW,HIGH",
+        { .name = "range", .type = TOOL_PAIR, .target = j.range, .value = "LOW,HIGH",
           .help = "with --fit: true energies of the fit (GeV)" },
         { .name = "fit-bins", .type = TOOL_INT, .target = &j.options.fit_bins, .value = "N",
           .help = "with --fit: bins of the fit", .low = 2, .high = 1000000 },
@@ -215,22 +225,17 @@ int verb_predict(int argc, char **argv)
         .verb = "predict",
         .purpose = "Predicts the energies of the muons of a file.",
         .options = options,
-        .notes = "Columns: event, true_energy (GeV, empty where absent), pred (GeV, not debiased),\n"
-                 "for an ensemble pred0, pred1 ... of its members, with --fit debiased (GeV, by the\n"
-                 "line that `calomu evaluate` fits to VALID.csv, which predict wrote), and hits: how\n"
-                 "many the muon has.  What is predicted for a muon without hits says nothing."
+        .notes = predict_notes
     };
     memset(&j, 0, sizeof j);
     j.machine.device = "cpu";
     j.options = calomu_eval_options_default();
-    range[0] = j.options.low;
-    range[1] = j.options.high;
+    j.range[0] = j.options.low;
+    j.range[1] = j.options.high;
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     if (!j.fit && (tool_given(&usage, "range") || tool_given(&usage, "fit-bins")))
         return (int)tool_misuse("--range and --fit-bins are of --fit VALID.csv");
-    j.options.low = range[0];
-    j.options.high = range[1];
     code = (int)tool_threads_start((int)j.machine.threads);
     if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, 0);
     if (code != CALOMU_OK) return code;
