@@ -224,12 +224,17 @@ static double tool_age(int fd)
     return now - (double)s.st_mtime;
 }
 
+static int tool_is_here(const tool_holder *h)
+{
+    return strcmp(h->host, tool_own.host) == 0 && strcmp(h->boot, tool_own.boot) == 0;
+}
+
 typedef enum tool_state { TOOL_FREE, TOOL_LEFT, TOOL_HELD, TOOL_WAIT } tool_state;
 
 /* kernel: whether its lock is ours (1), another's (0), or not to be had on this system (-1). */
 static tool_state tool_judge(const tool_holder *h, int kernel, double age)
 {
-    int here = strcmp(h->host, tool_own.host) == 0 && strcmp(h->boot, tool_own.boot) == 0;
+    int here = tool_is_here(h);
     if (kernel == 0) return h->pid ? TOOL_HELD : TOOL_WAIT;
     if (!h->pid) return age < TOOL_YOUNG ? TOOL_WAIT : TOOL_FREE;
     if (here && (kernel == 1 || (kill((pid_t)h->pid, 0) != 0 && errno == ESRCH))) return TOOL_LEFT;
@@ -323,8 +328,7 @@ static void tool_list_claim(tool_claimed *c)
 
 static calomu_status tool_held(const tool_claimed *c, const tool_holder *h, double age)
 {
-    int here = strcmp(h->host, tool_own.host) == 0 && strcmp(h->boot, tool_own.boot) == 0;
-    if (here)
+    if (tool_is_here(h))
         return tool_fail(CALOMU_EIO, "%s: another run is writing it: process %ld (%s), since %s",
                          c->path, h->pid, h->program, h->since);
     return tool_fail(CALOMU_EIO, "%s: another run is writing it: process %ld on %s (%s), since"
