@@ -723,6 +723,9 @@ wrong_rows('narrow_cell', "its type int8 cannot count the cells up to 255",
 wrong_rows('killed', "/default_ntuples/hits/iy has no entries: was GEANT4 killed", way=ntuple,
            paths=('default_ntuples/hits', 'default_ntuples/truth'),
            more=lambda f: f.__delitem__('default_ntuples/hits/iy/entries'))
+wrong_rows('no_entries', "/default_ntuples/hits/iy (): must have 3 rows, as the columns before it",
+           way=ntuple, paths=('default_ntuples/hits', 'default_ntuples/truth'),
+           more=lambda f: f['default_ntuples/hits/iy/entries'].__setitem__((), 0))
 wrong_rows('entries', "/default_ntuples/hits/iy/pages (3,): must be (4,), as entries says",
            way=ntuple, paths=('default_ntuples/hits', 'default_ntuples/truth'),
            more=lambda f: f['default_ntuples/hits/iy/entries'].__setitem__((), 4))

@@ -935,7 +935,7 @@ static double hit_energy(reader *r, const source *s, const view *v, float energy
     if (energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
         stop_at(r, &v->d, "muon %llu has a hit of energy %g; --negative zero makes it 0",
                 (unsigned long long)muon, (double)energy);
-    if (!(fabsf(energy) <= 3e38f))
+    if (!isfinite(energy))
         stop_at(r, &v->d, "muon %llu has a hit of energy %g", (unsigned long long)muon,
                 (double)energy);
     return s->mev ? (double)(float)((double)energy * 1e-3) : (double)energy;
@@ -1686,7 +1686,7 @@ static int blocks_column(reader *r, const source *s, const table *t, const char 
 
 /* A column of GEANT4's analysis manager: a group NAME with the numbers in `pages`, which is not
    there if there are none, and their count in `entries`, which is written last. */
-static int geant4_column(reader *r, const source *s, const char *path, view *v)
+static void geant4_column(reader *r, const source *s, const char *path, view *v)
 {
     char name[NAME_MOST];
     uint64_t entries = 0;
@@ -1703,13 +1703,15 @@ static int geant4_column(reader *r, const source *s, const char *path, view *v)
         stop(r, CALOMU_EFORMAT, "%s: /%s is no number", r->path, name);
     (void)H5Sclose(space);
     (void)H5Dclose(id);
-    if (entries == 0) return 0;
+    memset(v, 0, sizeof *v);
+    v->r = r;
+    (void)snprintf(v->d.name, sizeof v->d.name, "%s", path);
+    if (entries == 0) return;
     join(r, path, "pages", name);
     set_open(r, s->file, name, &d);
     if (d.rank != 1 || d.size[0] != entries)
         stop_at(r, &d, "must be (%llu,), as entries says", (unsigned long long)entries);
     view_numbers(r, &d, 0, -1, v);
-    return 1;
 }
 
 static int records_column(reader *r, const source *s, const table *t, const char *name, view *v)
@@ -1735,7 +1737,7 @@ static int records_column(reader *r, const source *s, const table *t, const char
     return 1;
 }
 
-/* Opens a column; 0: it is not there, or (GEANT4) has no numbers.  All have the same length. */
+/* Opens a column; 0: it is not there.  All have the same length. */
 static int table_column(reader *r, const source *s, table *t, const char *name, view *v)
 {
     char path[NAME_MOST];
@@ -1745,7 +1747,7 @@ static int table_column(reader *r, const source *s, table *t, const char *name, 
     if (t->kind == TABLE_RECORDS) there = records_column(r, s, t, name, v);
     else if (t->kind == TABLE_BLOCKS) there = blocks_column(r, s, t, name, v);
     else if (!has(r, s->file, path)) return 0;
-    else if (t->kind == TABLE_GEANT4) there = geant4_column(r, s, path, v);
+    else if (t->kind == TABLE_GEANT4) geant4_column(r, s, path, v);
     else {
         set_open(r, s->file, path, &d);
         axis = d.rank == 2 && d.size[0] == 1;
@@ -1799,9 +1801,7 @@ static void table_open(reader *r, const source *s, int which, table *t, view v[5
     (void)tool_columns_rename(column, table_usual[which], 5, table_option[which], copy);
     for (i = 0; i < 5; i++) {
         there[i] = !column[i].optional && table_column(r, s, t, column[i].name, &v[i]);
-        if (there[i] || column[i].optional
-            || (t->kind == TABLE_GEANT4 && has_below(r, s->file, t->path, column[i].name)))
-            continue;
+        if (there[i] || column[i].optional) continue;
         stop(r, CALOMU_EFORMAT, "%s: /%s has no column '%s'; --%s %s=NAME says which it is%s",
              r->path, t->path, column[i].name, table_option[which], table_usual[which][i].name,
              table_usual[which][i].cell == TOOL_CELL_MAYBE ? ", - that there is none" : "");
@@ -1851,7 +1851,7 @@ static void table_hit(reader *r, source *s, view v[5], uint64_t row, uint64_t ev
     uint64_t x = table_whole(&v[2], row, g->nx - 1, "ix");
     uint64_t y = table_whole(&v[3], row, g->ny - 1, "iy");
     double energy = number_at(&v[4], row);
-    if (!(fabs(energy) <= 3e38))
+    if (!isfinite(energy))
         stop_at(r, &v[4].d, "row %llu: the energy is %g", (unsigned long long)row, energy);
     if (energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
         stop_at(r, &v[4].d, "row %llu: the energy is negative: %g; --negative zero makes it 0",
