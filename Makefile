@@ -131,7 +131,7 @@ sanitize:
 	TEST_BRIEF=1 ASAN_OPTIONS=detect_leaks=1 $(MAKE) B=build/san CFLAGS="-O2 -g $(SAN)" SCRIPTS="$(COMMANDS)" DOUBLES= test
 	$(MAKE) clean-programs
 
-TSAN_TESTS = ops train network model simulate
+TSAN_TESTS = ops train network model simulate eval
 # gcc's libgomp is not known to the thread sanitizer; clang's libomp is, through Archer.
 tsan:
 	$(MAKE) B=build/tsan CC=clang CFLAGS="-O2 -g -fsanitize=thread" \

@@ -13820,7 +13820,7 @@ static void cm_resample_all(const cm_resample *r, cm_redraw *t, int threads, dou
             for (k = 0; k < width; k++) {
                 const double d = rows[(size_t)i * (size_t)width + (size_t)k] - centre[k];
                 sum[k] += d;
-                error[k] = fma(d, d, error[k]);
+                error[k] += d * d;
             }
         }
     }

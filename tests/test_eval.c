@@ -565,6 +565,30 @@ static void test_errors_equal(void)
     }
 }
 
+/* Muons that only the debiasing takes, and a bin of equal predictions, which it leaves out. */
+static void test_errors_line(calomu *c)
+{
+    double truth[60], prediction[60];
+    calomu_eval_options o = calomu_eval_options_default();
+    calomu_bin bins[ROOM];
+    calomu_summary summary;
+    int i;
+    o.points = 0;
+    for (i = 0; i < 60; i++) {
+        truth[i] = i < 20 ? 100 : 550;   /* 100 is in [100, 200), not in (100, 295] */
+        prediction[i] = truth[i] + (i * 37 % 20 - 9.5);
+    }
+    (void)with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, 60, bins, &summary);
+    CHECK(summary.used == 1 && bins[2].calorimeter_error > 0, "%g", bins[2].calorimeter_error);
+    for (i = 0; i < 60; i++) {
+        truth[i] = i < 20 ? 150 : i < 40 ? 550 : 950;
+        prediction[i] = truth[i] + (i < 20 ? 0.1 : i * 37 % 20 - 9.5);
+    }
+    (void)with_errors(c, &o, 1, NULL, NULL, 0, truth, prediction, 60, bins, &summary);
+    CHECK(summary.mi_error > 0 && bins[0].calorimeter_error > 0, "%g %g", summary.mi_error,
+          bins[0].calorimeter_error);
+}
+
 /* Bins of one muon and of none, a line that some draws turn over, no resamplings, other bins. */
 static void test_errors_edges(calomu *c)
 {
@@ -799,6 +823,7 @@ int main(int argc, char **argv)
         test_errors_numpy(c);
         test_errors_normal(c);
         test_errors_spread(c);
+        test_errors_line(c);
         test_errors_edges(c);
         test_points(c);
         test_failures(c);

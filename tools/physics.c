@@ -355,7 +355,7 @@ static void picture(const char *prefix, const measured *g4, const measured *sim,
     fprintf(f, "# observable, value, share of muons in GEANT4, its error, in the simulation\n");
     for (i = 0; i < 12; i++) histogram(f, drawn[i], &g4->s[a][drawn[i]], &sim->s[b][drawn[i]]);
     finish(f);
-    fprintf(gp, "# muons of %g GeV; gnuplot, from the folder of this file\n", g4->energy[a]);
+    fprintf(gp, "# muons of %g GeV; gnuplot -d, from the folder of this file\n", g4->energy[a]);
     fprintf(gp, "set terminal svg size 1200,900 font ',11'\n"
                 "set output '%s_histograms.svg'\n", base);
     fprintf(gp, "set datafile separator ','\nset logscale xy\n"

@@ -35,6 +35,6 @@ for f in "$OUT"/g4/*GeV.bin; do [ -s "$f" ] && set -- "$@" "$f"; done
 "$OUT/physics" "$OUT/physics.cmu" "$OUT/g4/fixed.cmu" "$OUT/physics" "$@"
 code=$?
 if command -v gnuplot >/dev/null; then
-    (cd "$OUT" && gnuplot physics_histograms.gp) && echo "$OUT/physics_histograms.svg"
+    (cd "$OUT" && gnuplot -d physics_histograms.gp) && echo "$OUT/physics_histograms.svg"
 fi
 exit $code

@@ -478,7 +478,7 @@ static calomu_status plot_resolution_script(const plot_place *p, const plot_muon
     if (errors) tool_write_format(w, " \302\261 %.2f", sum->mi_error);
     tool_write_format(w, " points, worst combined resolution %.2f", sum->worst);
     if (errors) tool_write_format(w, " \302\261 %.2f", sum->worst_error);
-    plot_number(w, "%'\nset errorbars small\nset xrange [0:", m->end, "]\n");
+    plot_number(w, "%'\nset bars small\nset xrange [0:", m->end, "]\n");
     plot_number(w, "set yrange [0:", top, "]\nplot ");
     for (i = 0; i < 3; i++) {
         plot_name(w, p, "resolution", "csv");

@@ -7,7 +7,7 @@ if [ -z "${PLOT_ONLY:-}" ]; then
     ./calomu bench --scaling $out.csv --batch "${BENCH_LARGEST:-1024}" --seconds 0.5
 fi
 command -v gnuplot >/dev/null || { echo "LEFT OUT: $out.svg: no gnuplot"; exit 0; }
-gnuplot <<END
+gnuplot -d <<END
 set terminal svg size 900,300 font "sans-serif,12" background "white"
 set output "$out.svg"
 set datafile separator ","

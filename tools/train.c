@@ -647,7 +647,8 @@ static void train_show(train_run *r)
 {
     const calomu_train_report *p = &r->last;
     uint64_t epochs = (uint64_t)r->options.epochs, at;
-    char note[160];
+    char note[160];                  /* four numbers and 40 letters at most */
+    size_t n;
     if (p->epoch < 1 || p->total == 0) return;
     at = (uint64_t)(p->epoch - 1) * p->total + p->done;
     if (!r->shown) {
@@ -656,13 +657,12 @@ static void train_show(train_run *r)
                             epochs * p->total > at ? epochs * p->total - at : 0);
         r->shown = 1;
     }
+    n = (size_t)snprintf(note, sizeof note, "epoch %d/%d, loss %.4g", (int)p->epoch,
+                         (int)r->options.epochs, p->training_loss);
     if (r->log.best_epoch)
-        (void)snprintf(note, sizeof note, "epoch %d/%d, loss %.4g, best %.4g, MI %.1f",
-                       (int)p->epoch, (int)r->options.epochs, p->training_loss, r->log.best_loss,
-                       r->log.mi);
-    else
-        (void)snprintf(note, sizeof note, "epoch %d/%d, loss %.4g", (int)p->epoch,
-                       (int)r->options.epochs, p->training_loss);
+        n += (size_t)snprintf(note + n, sizeof note - n, ", best %.4g", r->log.best_loss);
+    if (r->log.best_epoch && isfinite(r->log.mi))
+        (void)snprintf(note + n, sizeof note - n, ", MI %.1f", r->log.mi);
     tool_progress_at(&r->progress, at - r->base, note);
 }
 
