@@ -11100,7 +11100,7 @@ static calomu_status cm_ended_numbers(calomu *c, const char *path, const cm_st *
     memcpy(t->mean, info.mean, sizeof t->mean);
     memcpy(t->deviation, info.deviation, sizeof t->deviation);
     s = cm_trainer_plan(c, t, t->state.n_events);
-    if (s != CALOMU_OK) return cm_fail_in(c, CALOMU_EFORMAT, path);
+    if (s != CALOMU_OK) return cm_fail_in(c, s == CALOMU_EUSAGE ? CALOMU_EFORMAT : s, path);
     *members = info.members;
     return s;
 }
