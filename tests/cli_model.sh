@@ -122,7 +122,8 @@ check "no muons" 0 "" make none.csv "$geometry" none.cmu
 check "features" 0 "" "$PROGRAM" features data.cmu --out text.cmu
 check "features, authors" 0 "" "$PROGRAM" features data.cmu --out authors.cmu --convention authors
 check "a flat model" 0 "" "$PROGRAM" model-import bare.st --out flat.st --geometry "$geometry"
-small="--blocks 1 --body 8 --folds 4 --batch 8 --epochs 1 --threads 1"
+# the muons are in order of energy
+small="--blocks 1 --body 8 --folds 4 --batch 8 --epochs 1 --threads 1 --shuffle"
 # shellcheck disable=SC2086
 check "a small hybrid" 0 "" "$PROGRAM" train --data known.cmu --out small.st $small
 # shellcheck disable=SC2086

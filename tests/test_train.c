@@ -1318,14 +1318,15 @@ static void test_energies(void)
     o = small_options();
     o.bin_high = 20000;              /* 4 of 5 bins are above all muons */
     judged(&sample, &o, CALOMU_EFORMAT, "4 of 5 loss bins");
-    o.bin_high = 10000;
-    judged(&sample, &o, CALOMU_EFORMAT, "3 of 5 loss bins");
-    o.bin_high = 9000;               /* bins of 1790: the third is filled */
-    judged(&sample, &o, CALOMU_OK, "2 of 5 loss bins");
+    o.outside = 1;
+    judged(&sample, &o, CALOMU_OK, "4 of 5 loss bins");
+    o.outside = 0.2;
+    o.bin_high = 10000;              /* bins of 1990: the second is filled */
+    judged(&sample, &o, CALOMU_OK, "3 of 5 loss bins");
     o = small_options();
-    o.range_high = 6000;
-    judged(&sample, &o, CALOMU_EFORMAT, "--range");
-    o.range_high = 4400;
+    o.range_high = 20100;
+    judged(&sample, &o, CALOMU_EFORMAT, "81% of the range of the MI, 100 to 20100 GeV");
+    o.range_high = 19000;
     judged(&sample, &o, CALOMU_OK, "(--range)");
     s = with_energies(1);            /* exactly a fifth outside is not over it; the hold-out does */
     for (i = 0; i < FOLD; i++) s->event[i].energy = 9000;    /* not count */
