@@ -9973,15 +9973,15 @@ static calomu_status cm_judge_part(calomu *c, const calomu_trainer *t, size_t n,
     return CALOMU_OK;
 }
 
-/* Loss bins that no muon to train on fills have no threshold: most of them empty means options for
-   other energies. */
+/* Loss bins that no muon to train on fills have no threshold: four of five empty, or as much of the
+   MI's range without a muon, means options for other energies. */
 static calomu_status cm_judge_bins(calomu *c, const calomu_trainer *t, const cm_energies *e,
                                    const size_t *filled)
 {
     const calomu_train_options *o = &t->options;
     int j, empty = 0;
     for (j = 0; j < o->bins; j++) empty += filled[j] == 0;
-    if (2 * empty > o->bins && o->outside < 1)
+    if (5 * empty >= 4 * o->bins && o->outside < 1)
         return cm_fail(c, CALOMU_EFORMAT, "%d of %d loss bins from %g to %g GeV hold no muon: true"
                        " energies are GeV, here %g to %g. Give the range of these muons"
                        " (--energy-range auto or LOW,HIGH; --loss-range alone), or fewer bins"
@@ -9993,19 +9993,18 @@ static calomu_status cm_judge_bins(calomu *c, const calomu_trainer *t, const cm_
     return CALOMU_OK;
 }
 
-/* The MI needs muons all over its range; muons beyond it are as usual. */
+/* Muons beyond the range of the MI are as usual: the paper has half of them there. */
 static calomu_status cm_judge_range(calomu *c, const calomu_trainer *t, const cm_energies *e)
 {
     const calomu_train_options *o = &t->options;
     double low = e->low > o->range_low ? e->low : o->range_low;
     double high = e->high < o->range_high ? e->high : o->range_high;
     double part = 1 - (high > low ? high - low : 0) / (o->range_high - o->range_low);
-    if (part > o->outside)
+    if (part >= 0.8 && o->outside < 1)
         return cm_fail(c, CALOMU_EFORMAT, "no muon has a true energy in %.3g%% of the range of the"
                        " MI, %g to %g GeV: true energies are GeV, here %g to %g. Give the range of"
-                       " these muons (--energy-range auto or LOW,HIGH; --range alone), or allow"
-                       " that (--outside)", 100 * part, o->range_low, o->range_high, e->low,
-                       e->high);
+                       " these muons (--energy-range auto or LOW,HIGH; --range alone)", 100 * part,
+                       o->range_low, o->range_high, e->low, e->high);
     if (part >= 0.02)
         cm_log(c, "no muon has a true energy in %.3g%% of the range of the MI, %g to %g GeV"
                " (--range)", 100 * part, o->range_low, o->range_high);
@@ -12191,7 +12190,7 @@ calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
     if (m->training->known && m->training->finished) {
         t = cm_ended_trainer(c, m);
         s = t ? cm_trainer_plan(c, t, t->state.n_events) : CALOMU_EMEMORY;
-        if (t && s != CALOMU_OK) s = cm_fail_in(c, CALOMU_EFORMAT, path);
+        if (t && s == CALOMU_EUSAGE) s = cm_fail_in(c, CALOMU_EFORMAT, path);
         if (s == CALOMU_OK) {
             *members = m->info.members;
             *options = t->options;

@@ -346,7 +346,7 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
     int32_t shuffle;                 /* 1: the muons are shuffled, by `seed`, before they are cut */
                                      /*   into folds; 0: folds are stretches of the data */
     double outside;                  /* part of the muons that may be outside of loss bins or */
-                                     /*   weights, of the MI's range that may be empty: 0.2 */
+                                     /*   weights, 0.2; 1: what is unfit is never an error */
     const calomu_data *validation;   /* muons to monitor in place of fold member + 1, which is */
                                      /*   then trained on; must outlive the trainer; or NULL */
     const calomu_model *start;       /* weights to start from, and their standardisation; of an */
@@ -387,9 +387,9 @@ typedef struct calomu_trainer calomu_trainer;
    EFORMAT where muons and options do not fit together, and nothing would be learnt without a word:
    the energies of fold member + 1 are distributed otherwise than the other folds' (two-sample
    Kolmogorov-Smirnov test, p < 1e-6), which `shuffle` cures; more muons than `outside` lie outside
-   the loss bins or have weights below 0.001, or more of the MI's range is without a muon; most loss
-   bins are empty; hits sum up to more than the true energy, or 95% of the muons have no cell above
-   0.1 GeV.  What is less than that is a notice (calomu_options.log). */
+   the loss bins, have weights below 0.001 or hits that sum up to more than their true energy; four
+   fifths of the loss bins or of the MI's range are without a muon; 95% of the muons have no cell
+   above 0.1 GeV.  What is less than that is a notice (calomu_options.log). */
 calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
                                     const calomu_architecture *architecture,
                                     const calomu_train_options *options, calomu_trainer **trainer);

@@ -211,7 +211,8 @@ awk 'BEGIN { print "event,true_energy,pred" > "points.known.csv"
     printf "%d,%d,%.9f\n", i, e, 10 + 0.9 * e * (i % 2 ? 1.01 : 0.99) > "points.known.csv"
     printf "%d,%.9f\n", e, 5000 - e > "falling.csv" } }'
 check "a flat model" 0 "" "$PROGRAM" model-import bare.st --out flat.st --geometry "$geometry"
-small="--blocks 1 --body 8 --folds 4 --batch 8 --epochs 1 --threads 1"
+# the muons are in order of energy
+small="--blocks 1 --body 8 --folds 4 --batch 8 --epochs 1 --threads 1 --shuffle"
 # shellcheck disable=SC2086
 check "a small hybrid" 0 "" "$PROGRAM" train --data known.cmu --out small.st $small
 # shellcheck disable=SC2086

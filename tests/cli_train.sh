@@ -450,6 +450,49 @@ for signal in INT TERM HUP USR1 USR2 XCPU; do
     [ "$(rows s.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat s.st.log.csv)"
 done
 
+# A training into a model that is there: killed early, the old model and its log are still a pair.
+code=0
+for try in 1 2 3 4 5; do
+    [ $code -eq 0 ] || break
+    rm -f s.st*
+    cp full.st s.st
+    cp full.st.log.csv s.st.log.csv
+    start long s.st
+    wait_rows s.st.log.csv.new 1
+    kill -TERM $pid
+    wait $pid
+    code=$?
+done
+if [ $code -eq 85 ]; then pass; else fail "stopped over an old model" "exit code $code"; fi
+same "the old model" full.st s.st
+same "the old model's log" full.st.log.csv s.st.log.csv
+check "resumed over an old model" 0 "log              s.st.log.csv" long s.st --resume
+same "resumed over an old model" ref.st s.st
+[ "$(rows s.st.log.csv)" = "$all_epochs" ] && pass || fail "log" "$(cat s.st.log.csv)"
+absent "no log is left beside" s.st.log.csv.new s.st.checkpoint
+
+# A shuffled one, stopped and resumed; without the option it would be another training.
+check "shuffled, left alone" 0 "by seed 1" long shuffled.st --shuffle
+cmp -s ref.st shuffled.st && fail "a shuffle changes the folds" "" || pass
+code=0
+for try in 1 2 3 4 5; do
+    [ $code -eq 0 ] || break
+    rm -f s.st*
+    start long s.st --shuffle
+    wait_rows s.st.log.csv 1
+    kill -TERM $pid
+    wait $pid
+    code=$?
+done
+if [ $code -eq 85 ]; then pass; else fail "stopped when shuffled" "exit code $code"; fi
+check "info of the shuffled" 0 "cut after a shuffle by the seed" "$PROGRAM" info s.st.checkpoint
+check "resumed and shuffled" 0 "by seed 1" "$PROGRAM" train --data data.cmu --out s.st --resume \
+    --threads 1
+same "resumed and shuffled" shuffled.st s.st
+cut -d, -f1-13,15 shuffled.st.log.csv >a
+cut -d, -f1-13,15 s.st.log.csv >b
+same "the shuffled log" a b
+
 # ---------------------------------------------------------------- kill -9
 
 # killed MINUTES DELAY: killed at once, then each time that an epoch more has ended, DELAY s later;
@@ -513,6 +556,15 @@ check "conflict --growth" 2 "--growth: 2 here but 1.1" "$PROGRAM" train --data d
     --resume --growth 2
 check "an ensemble's name" 2 "leave out --members" long t.st --resume --members 2
 check "other data" 3 "" "$PROGRAM" train --data wide.cmu --out t.st --resume
+check "a shuffle now" 2 "--shuffle is not that of" long t.st --resume --shuffle
+check "a range now" 2 "--energy-range" long t.st --resume --energy-range 50,9000
+check "a validation file now" 2 "--validation is not that of" long t.st --resume \
+    --validation data.cmu
+check "a model to start from now" 2 "--start is not that of" long t.st --resume --start ref.st
+awk -F, -v OFS=, 'NR == 1001 { $5 += 0.001 } 1' hits.csv >h.csv      # data.cmu's: made last
+"$PROGRAM" import --hits h.csv --truth truth.csv --energy-unit GeV --geometry "$geometry" \
+    --out touched.cmu 2>err
+check "one other hit" 3 "other muons" "$PROGRAM" train --data touched.cmu --out t.st --resume
 check "options from the checkpoint" 0 "resuming from t.st.checkpoint" "$PROGRAM" train \
     --data data.cmu --out t.st --resume --threads 1
 same "options from the checkpoint" ref.st t.st
@@ -565,6 +617,23 @@ check "a member's model is gone" 4 "f.st.member0" team f.st
 mv away f.st.member0
 check "an ensemble goes on" 0 "members          2" team f.st
 same "an ensemble resumed" e.st f.st
+check "an ensemble that has ended" 0 "nothing to do" team e.st
+check "fewer members than it has" 2 "--members: e.st is 2 networks" long e.st --members 1 --resume
+cp e.st.member0.log.csv log.was
+for try in 1 2 3 4 5; do
+    start long e.st --members 2 --seed 3
+    wait_rows e.st.member1.log.csv.new 1
+    kill -TERM $pid
+    wait $pid 2>/dev/null
+    [ -e e.st.checkpoint.members ] && break
+done
+same "the old ensemble" e.st f.st
+same "its log" log.was e.st.member0.log.csv
+check "a new ensemble over it" 0 "members          2" long e.st --members 2 --seed 3 --resume
+cmp -s e.st f.st && fail "the new ensemble is the old one" "" || pass
+cmp -s log.was e.st.member0.log.csv && fail "its log is the old one" "" || pass
+absent "no log is left beside" e.st.member0.log.csv.new e.st.member1.log.csv.new
+cp f.st e.st
 # Member 0's standardisation is the ensemble's; the others' weights are scaled to it and rounded.
 check "member 1 alone" 0 "" long one.st --member 1
 for model in e ref one; do

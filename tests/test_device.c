@@ -136,8 +136,12 @@ static void test_training(const calomu_device *d, const calomu_architecture *a,
     calomu *cpu = context(NULL, direct, recompute, CALOMU_MATH_EQUAL);
     calomu *c = context(d, direct, recompute, CALOMU_MATH_EQUAL);
     calomu_data *data = muons(cpu, b, &a->geometry);
-    calomu_trainer *t = begin(cpu, data, a, o), *u = begin(c, data, a, o);
+    calomu_train_options use = *o;
+    calomu_trainer *t, *u;
     int i;
+    if (o->shuffle) use.validation = data;
+    t = begin(cpu, data, a, &use);
+    u = begin(c, data, a, &use);
     for (i = 0; i < (test.brief ? 14 : 40); i += 7) {    /* within an epoch, validation, behind */
         bytes x, y;
         CHECK_OK(cpu, steps(cpu, t, 7));
@@ -409,6 +413,8 @@ int main(int argc, char **argv)
     test_moving(&hybrid, &a);
     test_not_finite(&hybrid, &a);
     test_prediction(&sums, &b, 3);
+    o.shuffle = 1;
+    test_training(device, &sums, &o, &b, 0, 0, "shuffled, with a validation set");
     if (!test.brief) {
         test_training(plain, &hybrid, &whole, &a, 0, 0, "hybrid, batches of 17");
         test_training(device, &hybrid, &whole, &a, 1, 1, "hybrid, direct, recomputed");

@@ -1075,7 +1075,8 @@ static void release(void *user, void *memory)
     free(memory);
 }
 
-/* A whole life: create, train into the second epoch, save, resume, take the model out. */
+/* A whole life: energies, create, train an epoch, save, resume, take the model out, know it again,
+   train longer, start from it. */
 static calomu_status life(calomu *c, const calomu_architecture *a)
 {
     const char *path = scratch("train_life.ckpt");
@@ -1084,18 +1085,33 @@ static calomu_status life(calomu *c, const calomu_architecture *a)
     calomu_data *data = NULL;
     calomu_trainer *t = NULL;
     calomu_model *m = NULL;
+    calomu_architecture there;
+    calomu_train_options had;
+    double low, high;
+    int members;
     calomu_status s = calomu_data_from_memory(c, &sample.info, sample.event, 32, &data);
     o.folds = 2;                     /* one update and one batch of validation */
     o.holdout = 0;
     o.batch = 16;
+    o.epochs = 1;
+    if (s == CALOMU_OK) s = calomu_train_energies(c, data, &o, &low, &high);
+    o.shuffle = 1;
     if (s == CALOMU_OK) s = calomu_trainer_create(c, data, a, &o, &t);
     while (s == CALOMU_OK && r.kind != CALOMU_TRAIN_EPOCH) s = calomu_trainer_step(c, t, &r);
     if (s == CALOMU_OK) s = calomu_trainer_save(c, t, path);
     calomu_trainer_free(t);
     t = NULL;
     if (s == CALOMU_OK) s = calomu_trainer_resume(c, data, path, &t);
-    if (s == CALOMU_OK) s = calomu_trainer_step(c, t, &r);
     if (s == CALOMU_OK) s = calomu_trainer_model(c, t, &m);
+    if (s == CALOMU_OK) s = calomu_model_save(c, m, path);
+    if (s == CALOMU_OK) s = calomu_trainer_ended(c, data, NULL, path, &had, &there, &members);
+    if (s == CALOMU_OK) s = calomu_trainer_extend(c, t, 2, 10);
+    if (s == CALOMU_OK) s = calomu_trainer_step(c, t, &r);
+    calomu_trainer_free(t);
+    t = NULL;
+    o.start = m;
+    o.validation = data;
+    if (s == CALOMU_OK) s = calomu_trainer_create(c, data, a, &o, &t);
     calomu_model_free(m);
     calomu_trainer_free(t);
     calomu_data_close(data);
@@ -1302,14 +1318,15 @@ static void test_energies(void)
     o = small_options();
     o.bin_high = 20000;              /* 4 of 5 bins are above all muons */
     judged(&sample, &o, CALOMU_EFORMAT, "4 of 5 loss bins");
-    o.bin_high = 10000;
-    judged(&sample, &o, CALOMU_EFORMAT, "3 of 5 loss bins");
-    o.bin_high = 9000;               /* bins of 1790: the third is filled */
-    judged(&sample, &o, CALOMU_OK, "2 of 5 loss bins");
+    o.outside = 1;
+    judged(&sample, &o, CALOMU_OK, "4 of 5 loss bins");
+    o.outside = 0.2;
+    o.bin_high = 10000;              /* bins of 1990: the second is filled */
+    judged(&sample, &o, CALOMU_OK, "3 of 5 loss bins");
     o = small_options();
-    o.range_high = 6000;
-    judged(&sample, &o, CALOMU_EFORMAT, "--range");
-    o.range_high = 4400;
+    o.range_high = 20100;
+    judged(&sample, &o, CALOMU_EFORMAT, "81% of the range of the MI, 100 to 20100 GeV");
+    o.range_high = 19000;
     judged(&sample, &o, CALOMU_OK, "(--range)");
     s = with_energies(1);            /* exactly a fifth outside is not over it; the hold-out does */
     for (i = 0; i < FOLD; i++) s->event[i].energy = 9000;    /* not count */

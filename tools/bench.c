@@ -747,6 +747,7 @@ static calomu_status bench_training_begin(const bench *b, bench_training *t, int
     o.folds = BENCH_FOLDS;
     o.holdout = 0;
     o.lr = 1e-5;
+    o.outside = 1;                   /* any muons will do */
     o.epochs = o.cycle_epochs = 1000000;
     s = calomu_data_from_memory(t->c, &t->muons.info, t->event, (size_t)batch * BENCH_FOLDS,
                                 &t->data);

@@ -227,9 +227,12 @@ static void info_training(const calomu_train_options *o)
 {
     char a[32], b[32];
     info_whole("batch", (uint64_t)o->batch, "muons");
-    printf("  %-20s%d, %s; member %d monitors fold %d; %s training\n", "folds", (int)o->folds,
-           o->holdout ? "fold 0 held out" : "none held out", (int)o->member, (int)o->member + 1,
-           o->unique ? "unique-fold" : "all-fold");
+    (void)snprintf(a, sizeof a, "fold %d", (int)o->member + 1);
+    printf("  %-20s%d, %s%s; member %d monitors %s; %s training\n", "folds", (int)o->folds,
+           o->shuffle ? "cut after a shuffle by the seed, " : "",
+           o->holdout ? "fold 0 held out" : "none held out", (int)o->member,
+           o->separate ? "a validation set" : a, o->unique ? "unique-fold" : "all-fold");
+    if (o->started) printf("  %-20sthose of another model\n", "first weights");
     info_whole("epochs", (uint64_t)o->epochs, "at most");
     info_whole("1cycle", (uint64_t)o->cycle_epochs, "epochs");
     printf("  %-20shalve after %d, stop after %d epochs\n", "no improvement", (int)o->patience,

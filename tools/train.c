@@ -1294,7 +1294,8 @@ static size_t train_loss_options(train_job *j, tool_option *to)
                   " --range, where these are not given, as 50,8000 is to their defaults; auto: of"
                   " the muons used, to two digits", .preset = "50,8000" },
         { .name = "outside", .type = TOOL_DOUBLE, .target = &o->outside, .value = "X",
-          .help = "part of the muons that may be outside of loss bins or weights; more is an error",
+          .help = "part of the muons that may be outside of loss bins or weights; more is an"
+                  " error; 1: what does not fit is never one",
           .high = 1 },
         { .name = "loss-bins", .type = TOOL_INT, .target = &o->bins, .value = "N",
           .help = "bins of true energy with a threshold of their own", .low = 1, .high = 16 },
