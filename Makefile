@@ -20,7 +20,7 @@ SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
-SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
+SCRIPTS  = cli_torch aarch64 bits $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a
@@ -39,6 +39,8 @@ help:
 	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
 	@echo "make scaling       cost per muon against batch, hits and cells, into testdata/scaling.svg"
 	@echo "make physics REF=DIR  calomu simulate side by side with GEANT4"
+	@echo "make matrix        compilers x flags x machines: equal bits, or told why not; with INSTALL=1"
+	@echo "                   gets compilers and emulators first"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize tsan valgrind   the tests under the sanitizers of addresses and undefined"
 	@echo "                   behaviour; a subset under that of threads; short runs under valgrind"
@@ -117,6 +119,9 @@ bench bench-check: $(if $(filter cuda%,$(DEVICE)),cuda,all)
 scaling: all
 	@sh tools/scaling.sh
 
+matrix: all
+	@B=$(B) CC="$(CC)" sh tests/matrix.sh $(if $(INSTALL),--install)
+
 mutants:
 	@CC="$(CC)" sh tests/mutants.sh $(MUTANTS)
 
@@ -145,5 +150,5 @@ clean-programs clean:
 
 include cuda/cuda.mk
 
-.PHONY: all help test demo physics bench bench-check scaling mutants sanitize tsan valgrind testdata \
+.PHONY: all help test demo physics bench bench-check scaling matrix mutants sanitize tsan valgrind testdata \
         clean clean-programs cuda test-cuda

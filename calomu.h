@@ -904,6 +904,8 @@ NaN for a number); the rest of a program may keep them"
 #if FLT_RADIX != 2 || FLT_MANT_DIG != 24 || DBL_MANT_DIG != 53 || DBL_MAX_EXP != 1024
 #error "calomu: float and double must be those of IEEE 754, of 32 and 64 bits"
 #endif
+/* Fails with -fsingle-precision-constant, which takes 0.1 for 0.1f: compile without. */
+typedef char calomu_constants_are_double[sizeof 1.0 == sizeof(double) ? 1 : -1];
 #if defined(__clang__)
 #if __clang_major__ >= 12
 #pragma clang diagnostic push
