@@ -136,7 +136,9 @@ linked host -O1 $openmp -Wall -Wextra -Wpedantic -Werror || {
 
 # ---------------------------------------------------------------- modes of the caller
 
-for m in up down zero flush workers; do
+modes="down flush workers"
+[ -n "$native" ] || modes="up zero $modes"
+for m in $modes; do
     ./host "$DATA" host.tmp $m >modes.out 2>err
     if grep -q '^no such mode' modes.out; then skip "modes: $(cat modes.out)"
     else same "the caller's modes: $m" modes.out reference; fi
