@@ -2077,9 +2077,8 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
 
 /* The same checks as for a writer: who trains from memory gets the same errors as who trains from
    a file, and nothing behind this point need check again. */
-static calomu_status cm_data_from_memory_call(calomu *c, const calomu_data_info *info,
-                                              const calomu_event *events, size_t n,
-                                              calomu_data **data)
+calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
+                                      const calomu_event *events, size_t n, calomu_data **data)
 {
     calomu_status s = cm_check_info(c, info);
     uint64_t hits = 0;
@@ -2109,13 +2108,6 @@ static calomu_status cm_data_from_memory_call(calomu *c, const calomu_data_info 
     d->event = events;
     *data = d;
     return CALOMU_OK;
-}
-
-calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
-                                      const calomu_event *events, size_t n, calomu_data **data)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_data_from_memory_call(c, info, events, n, data));
 }
 
 const calomu_data_info *calomu_data_describe(const calomu_data *data) { return &data->info; }
@@ -2283,8 +2275,8 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
 
 /* One block of memory holds events, features and losses, and the packed bytes, another the hits,
    which grow while events are unpacked; so pointers to hits are set at the end. */
-static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint64_t first,
-                                       const uint64_t *numbers, size_t n, calomu_events *out)
+calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
+                               const uint64_t *numbers, size_t n, calomu_events *out)
 {
     size_t used = 0, i, at, n_extra = cm_extra(&data->info);
     calomu_event *event;
@@ -2317,13 +2309,6 @@ static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint6
     out->event = event;
     out->n = n;
     return CALOMU_OK;
-}
-
-calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
-                               const uint64_t *numbers, size_t n, calomu_events *out)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_data_read_call(c, data, first, numbers, n, out));
 }
 
 void calomu_events_free(calomu_events *e)
@@ -3554,10 +3539,8 @@ static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calo
     return cm_feature_round(c, v, out);
 }
 
-static calomu_status cm_features_call(calomu *c, const calomu_geometry *g,
-                                      const calomu_event *event,
-                                      const calomu_feature_options *options,
-                                      float out[CALOMU_FEATURES])
+calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_event *event,
+                              const calomu_feature_options *options, float out[CALOMU_FEATURES])
 {
     calomu_feature_options o = options ? *options : calomu_feature_options_default();
     calomu_status status = calomu_geometry_check(c, g);
@@ -3569,12 +3552,6 @@ static calomu_status cm_features_call(calomu *c, const calomu_geometry *g,
     status = cm_features(c, g, event, &o, s, out);
     cm_feature_scratch_free(c, s);
     return status;
-}
-
-calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_event *event,
-                              const calomu_feature_options *options, float out[CALOMU_FEATURES])
-{
-    return cm_enter(c) ? cm_leave(c, cm_features_call(c, g, event, options, out)) : CALOMU_EUSAGE;
 }
 
 /* ============================================================================================
@@ -9287,10 +9264,9 @@ static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint6
     return cm_train_not_finite(c, t, finite ? "a gradient" : "the loss");
 }
 
-static calomu_status cm_trainer_create_call(calomu *c, const calomu_data *data,
-                                            const calomu_architecture *architecture,
-                                            const calomu_train_options *options,
-                                            calomu_trainer **trainer)
+calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
+                                    const calomu_architecture *architecture,
+                                    const calomu_train_options *options, calomu_trainer **trainer)
 {
     calomu_trainer *t;
     calomu_status s;
@@ -9321,15 +9297,6 @@ static calomu_status cm_trainer_create_call(calomu *c, const calomu_data *data,
     else
         calomu_trainer_free(t);
     return s;
-}
-
-calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
-                                    const calomu_architecture *architecture,
-                                    const calomu_train_options *options, calomu_trainer **trainer)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_trainer_create_call(c, data, architecture, options,
-                                                             trainer));
 }
 
 /* ---------------------------------------------------------------- steps */
@@ -9804,7 +9771,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-static calomu_status cm_trainer_step_call(calomu *c, calomu_trainer *t, calomu_train_report *report)
+calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_report *report)
 {
     calomu_status s;
     if (t->state.plan.finished) {
@@ -9827,12 +9794,7 @@ static calomu_status cm_trainer_step_call(calomu *c, calomu_trainer *t, calomu_t
     return s;
 }
 
-calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_report *report)
-{
-    return cm_enter(c) ? cm_leave(c, cm_trainer_step_call(c, t, report)) : CALOMU_EUSAGE;
-}
-
-static calomu_status cm_trainer_model_call(calomu *c, const calomu_trainer *t, calomu_model **model)
+calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
 {
     calomu_model *m = NULL;
     cm_net *net;
@@ -9849,11 +9811,6 @@ static calomu_status cm_trainer_model_call(calomu *c, const calomu_trainer *t, c
     memcpy(m->info.deviation, t->deviation, sizeof t->deviation);
     m->loss[0] = t->state.plan.best_loss;
     return cm_model_finish(c, CALOMU_OK, m, model);
-}
-
-calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
-{
-    return cm_enter(c) ? cm_leave(c, cm_trainer_model_call(c, t, model)) : CALOMU_EUSAGE;
 }
 
 /* ---------------------------------------------------------------- checkpoints
@@ -10156,7 +10113,7 @@ static calomu_status cm_checkpoint_write(calomu *c, const char *path, const cm_p
     return cm_parts_write(c, path, part, n, meta, n_entries);
 }
 
-static calomu_status cm_trainer_save_call(calomu *c, const calomu_trainer *t, const char *path)
+calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path)
 {
     calomu_trainer copy = *t;        /* the list of parts serves reading too */
     cm_entry entry[CM_ENTRIES];
@@ -10169,11 +10126,6 @@ static calomu_status cm_trainer_save_call(calomu *c, const calomu_trainer *t, co
     s = cm_checkpoint_write(c, path, part, n, entry, cm_checkpoint_entries(t, entry));
     cm_release(c, part);
     return s;
-}
-
-calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path)
-{
-    return cm_enter(c) ? cm_leave(c, cm_trainer_save_call(c, t, path)) : CALOMU_EUSAGE;
 }
 
 /* The architecture of a checkpoint or model, checked. */
@@ -10328,10 +10280,9 @@ static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trai
     return CALOMU_OK;
 }
 
-static calomu_status cm_checkpoint_describe_call(calomu *c, const char *path,
-                                                 calomu_train_options *options,
-                                                 calomu_architecture *architecture,
-                                                 calomu_train_report *last)
+calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_train_options *options,
+                                         calomu_architecture *architecture,
+                                         calomu_train_report *last)
 {
     calomu_trainer *t = NULL;
     calomu_status s = cm_checkpoint_read(c, path, &t);
@@ -10347,15 +10298,6 @@ static calomu_status cm_checkpoint_describe_call(calomu *c, const char *path,
     }
     calomu_trainer_free(t);
     return CALOMU_OK;
-}
-
-calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_train_options *options,
-                                         calomu_architecture *architecture,
-                                         calomu_train_report *last)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_checkpoint_describe_call(c, path, options, architecture,
-                                                                  last));
 }
 
 /* Everything that follows from data and options is worked out again; what the checkpoint says of
@@ -10383,8 +10325,8 @@ static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_
     return cm_trainer_arena(c, t);
 }
 
-static calomu_status cm_trainer_resume_call(calomu *c, const calomu_data *data, const char *path,
-                                            calomu_trainer **trainer)
+calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
+                                    calomu_trainer **trainer)
 {
     calomu_trainer *t = NULL;
     calomu_status s = cm_device_check(c);
@@ -10396,13 +10338,6 @@ static calomu_status cm_trainer_resume_call(calomu *c, const calomu_data *data, 
     else
         calomu_trainer_free(t);
     return s;
-}
-
-calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
-                                    calomu_trainer **trainer)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_trainer_resume_call(c, data, path, trainer));
 }
 
 /* ============================================================================================
@@ -10573,8 +10508,8 @@ static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
         }
 }
 
-static calomu_status cm_model_join_call(calomu *c, calomu_model *const *models, int n,
-                                        calomu_model **ensemble)
+calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
+                                calomu_model **ensemble)
 {
     calomu_model *m = NULL;
     calomu_status s;
@@ -10600,12 +10535,6 @@ static calomu_status cm_model_join_call(calomu *c, calomu_model *const *models, 
         m->loss[i] = models[i]->loss[0];
     }
     return cm_model_finish(c, CALOMU_OK, m, ensemble);
-}
-
-calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
-                                calomu_model **ensemble)
-{
-    return cm_enter(c) ? cm_leave(c, cm_model_join_call(c, models, n, ensemble)) : CALOMU_EUSAGE;
 }
 
 /* ---------------------------------------------------------------- model files
@@ -10655,7 +10584,7 @@ static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
     return part;
 }
 
-static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
+calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
 {
     const calomu_model_info *info = &model->info;
     int n = 0, k, members = info->members, parts = 0;
@@ -10696,11 +10625,6 @@ static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, co
     cm_release(c, e);
     cm_release(c, meta);
     return s;
-}
-
-calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
-{
-    return cm_enter(c) ? cm_leave(c, cm_model_save_call(c, model, path)) : CALOMU_EUSAGE;
 }
 
 /* Fills every part from the file; shapes must agree.  Fixed tensors may be missing (fixed_too 0),
@@ -10822,7 +10746,7 @@ static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_mod
     return CALOMU_OK;
 }
 
-static calomu_status cm_model_load_call(calomu *c, const char *path, calomu_model **model)
+calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model)
 {
     cm_st st = { 0 };
     calomu_model_info info;
@@ -10845,11 +10769,6 @@ static calomu_status cm_model_load_call(calomu *c, const char *path, calomu_mode
     cm_release(c, part);
     cm_st_free(c, &st);
     return cm_model_finish(c, s, m, model);
-}
-
-calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model)
-{
-    return cm_enter(c) ? cm_leave(c, cm_model_load_call(c, path, model)) : CALOMU_EUSAGE;
 }
 
 /* ---------------------------------------------------------------- bare PyTorch state_dicts */
@@ -10923,9 +10842,9 @@ static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
-static calomu_status cm_model_import_call(calomu *c, const char *path,
-                                          const calomu_architecture *base, const double *mean,
-                                          const double *deviation, calomu_model **model)
+calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
+                                  const double *mean, const double *deviation,
+                                  calomu_model **model)
 {
     cm_st st = { 0 };
     calomu_architecture a = *base;
@@ -10957,14 +10876,6 @@ static calomu_status cm_model_import_call(calomu *c, const char *path,
     cm_release(c, part);
     cm_st_free(c, &st);
     return cm_model_finish(c, s, m, model);
-}
-
-calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
-                                  const double *mean, const double *deviation,
-                                  calomu_model **model)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_model_import_call(c, path, base, mean, deviation, model));
 }
 
 /* ---------------------------------------------------------------- inference
@@ -11462,9 +11373,8 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     return s;
 }
 
-static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
-                                     const calomu_event *events, size_t n, double *out,
-                                     double *members)
+calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
+                             const calomu_event *events, size_t n, double *out, double *members)
 {
     size_t width = (size_t)model->info.members * sizeof *members;
     cm_prediction p;
@@ -11490,13 +11400,6 @@ static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const
     cm_release(c, p.out);
     cm_release(c, p.weight);
     return s;
-}
-
-calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
-                             const calomu_event *events, size_t n, double *out, double *members)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_predict_call(c, model, data, events, n, out, members));
 }
 
 /* ============================================================================================
@@ -11819,9 +11722,8 @@ static calomu_status cm_debias_line(calomu *c, const calomu_eval_options *o, con
     return CALOMU_OK;
 }
 
-static calomu_status cm_debias_fit_call(calomu *c, const calomu_eval_options *options,
-                                        const double *truth, const double *prediction, size_t n,
-                                        calomu_line *line)
+calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, const double *truth,
+                                const double *prediction, size_t n, calomu_line *line)
 {
     const calomu_eval_options o = options ? *options : calomu_eval_options_default();
     cm_groups g;
@@ -11838,13 +11740,6 @@ static calomu_status cm_debias_fit_call(calomu *c, const calomu_eval_options *op
     cm_release(c, memory);
     cm_groups_free(c, &g);
     return s;
-}
-
-calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, const double *truth,
-                                const double *prediction, size_t n, calomu_line *line)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_debias_fit_call(c, options, truth, prediction, n, line));
 }
 
 static CM_NOINLINE double cm_debias(const calomu_line *line, double prediction)
@@ -11951,10 +11846,10 @@ static calomu_status cm_resolution_groups(calomu *c, const calomu_eval_options *
     return CALOMU_OK;
 }
 
-static calomu_status cm_resolution_call(calomu *c, const calomu_eval_options *options,
-                                        const calomu_line *line, const double *truth,
-                                        const double *prediction, size_t n, calomu_bin *bins,
-                                        int max_bins, int *n_bins, calomu_summary *summary)
+calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
+                                const calomu_line *line, const double *truth,
+                                const double *prediction, size_t n, calomu_bin *bins,
+                                int max_bins, int *n_bins, calomu_summary *summary)
 {
     const calomu_eval_options o = options ? *options : calomu_eval_options_default();
     cm_groups g;
@@ -11975,16 +11870,6 @@ static calomu_status cm_resolution_call(calomu *c, const calomu_eval_options *op
     }
     cm_groups_free(c, &g);
     return s;
-}
-
-calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
-                                const calomu_line *line, const double *truth,
-                                const double *prediction, size_t n, calomu_bin *bins,
-                                int max_bins, int *n_bins, calomu_summary *summary)
-{
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_resolution_call(c, options, line, truth, prediction, n,
-                                                         bins, max_bins, n_bins, summary));
 }
 
 /* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept. */
