@@ -22,7 +22,7 @@ TESTS    = device golden_device cuda engine ops network golden files features tr
            model blocks api simulate tool
 COMMANDS = cli cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train cli_bench \
            cli_simulate cli_cuda
-SCRIPTS  = readme cli_torch aarch64 $(COMMANDS) determinism header symbols
+SCRIPTS  = readme cli_torch aarch64 bits $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a
@@ -41,6 +41,8 @@ help:
 	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
 	@echo "make scaling       cost per muon against batch, hits and cells, into testdata/scaling.svg"
 	@echo "make physics REF=DIR  calomu simulate side by side with GEANT4"
+	@echo "make matrix        compilers x flags x machines: equal bits, or told why not; with INSTALL=1"
+	@echo "                   gets compilers and emulators first"
 	@echo "make mutants       planted one-line bugs: each must make a test fail"
 	@echo "make sanitize tsan valgrind   the tests under the sanitizers of addresses and undefined"
 	@echo "                   behaviour; a subset under that of threads; short runs under valgrind"
@@ -122,6 +124,9 @@ bench bench-check: $(if $(filter cuda%,$(DEVICE)),cuda,all)
 scaling: all
 	@sh tools/scaling.sh
 
+matrix: all
+	@B=$(B) CC="$(CC)" sh tests/matrix.sh $(if $(INSTALL),--install)
+
 mutants:
 	@CC="$(CC)" sh tests/mutants.sh $(MUTANTS)
 
@@ -150,5 +155,5 @@ clean-programs clean:
 
 include cuda/cuda.mk
 
-.PHONY: all help test demo physics bench bench-check scaling mutants sanitize tsan valgrind testdata \
+.PHONY: all help test demo physics bench bench-check scaling matrix mutants sanitize tsan valgrind testdata \
         clean clean-programs cuda test-cuda

@@ -14,9 +14,10 @@
      C channels, S sites, z, x, y axes of the calorimeter (y fastest).
 
    Bits.  The same input gives the same bits on every machine.  So products that are added are
-   always fused by hand (cm_fma), nothing transcendental comes from libm, and every sum has one
-   order that depends on neither threads nor batch splits.  Compile without -ffast-math, best with
-   -ffp-contract=off; calomu_build_info says if a build breaks the promise.  */
+   always fused by hand (cm_fma, cm_fmad), nothing transcendental comes from libm, and every sum has
+   one order that depends on neither threads nor batch splits.  The compiler is told to compute what
+   is written (end of calomu.h), what it has made is looked at when a context is opened (cm_fault),
+   and every call and thread sets the modes of the processor that it needs (cm_enter).  */
 #ifdef __cplusplus
 #error "calomu.c is C, not C++: compile it with a C compiler and link it; calomu.h is both"
 #else
@@ -43,11 +44,13 @@
 #define CM_LOCAL static
 #endif
 #endif
+#define CALOMU_EQUAL_BITS
 #include "calomu.h"
 #if CALOMU_VERSION != 100
 #error "calomu.c and calomu.h are of different versions"
 #endif
 #include <errno.h>
+#include <fenv.h>
 #include <float.h>
 #include <limits.h>
 #include <math.h>
@@ -87,8 +90,11 @@ struct calomu {
     size_t kept_size;
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
+    const char *fault;               /* of the build, for which calls are refused; or NULL */
+    calomu_modes host;               /* the caller's, while a call computes, */
+    int entered;                     /*   and how many calls are under way, one within another */
     char message[512];
-    char build[256];
+    char build[512];
 };
 
 static void *cm_default_allocate(void *user, size_t size)
@@ -191,22 +197,86 @@ static const char *cm_isa_name(calomu_isa isa)
 #define CM_NOINLINE
 #endif
 
-/* With e = 2^-27, (1 + e)(1 - e) - 1 is -2^-54 when fused and 0 when rounded twice; and
-   (1 + 2^-53) - 1 is 0 unless sums are reassociated or held in wider registers. */
-static CM_NOINLINE double cm_product_sum(double a, double b, double c) { return a * b + c; }
-static CM_NOINLINE double cm_sum_difference(double a, double b) { return (a + b) - a; }
-static CM_NOINLINE double cm_half(double a) { return a * 0.5; }
-
-static const char *cm_broken_promise(void)
+/* Rounding to nearest, even where it is halfway, and no flushing of small numbers to zero.  The
+   operands are volatile, or the compiler computes for a mode that it takes for granted.  fegetround
+   knows of x87, where strtod looks on x86. */
+static CM_NOINLINE int cm_modes_right(void)
 {
-    const double e = 1.0 / 134217728;
-    if (cm_product_sum(1 + e, 1 - e, -1) != 0)
-        return "; WARNING: this build fuses products on its own, add -ffp-contract=off";
-    if (cm_sum_difference(1, DBL_EPSILON / 4) != 0)
-        return "; WARNING: this build reassociates sums, remove -ffast-math";
-    if (cm_half(DBL_MIN) == 0)
-        return "; WARNING: this process flushes small numbers to zero (-ffast-math somewhere)";
-    return "";
+    volatile double one = 1, least = DBL_MIN, half = 0.5, ulp = DBL_EPSILON;
+    volatile double down = one + ulp * half, up = one + ulp * 0.75, small = least * half;
+    return down == 1 && up > 1 && small > 0 && fegetround() == FE_TONEAREST;
+}
+
+/* C99 gives FE_DFL_ENV rounding to nearest and no traps; that it stops flushing too is the habit of
+   every libc of today, and looked at.  The calls are opaque and all that computes is in functions
+   of its own behind them, so that no operation can move across. */
+int calomu_modes_set(calomu_modes *m)
+{
+    typedef char fits[sizeof(fenv_t) <= sizeof m->host ? 1 : -1];
+    fenv_t host;
+    m->changed = 0;
+    if (cm_modes_right()) return 1;
+    if (sizeof(fits) != 1 || fegetenv(&host) != 0) return 0;
+    memcpy(m->host, &host, sizeof host);
+    m->changed = fesetenv(FE_DFL_ENV) == 0;
+    if (m->changed && cm_modes_right()) return 1;
+    calomu_modes_restore(m);
+    return 0;
+}
+
+void calomu_modes_restore(const calomu_modes *m)
+{
+    fenv_t host;
+    if (!m->changed) return;
+    memcpy(&host, m->host, sizeof host);
+    (void)fesetenv(&host);
+}
+
+static const char cm_modes_fault[] = "this thread has another rounding mode than to nearest, or "
+    "flushes small numbers to zero, and here that cannot be changed";
+
+/* Begins a call that computes: calomu_X(c, ...) is cm_X_call(c, ...) between cm_enter and cm_leave.
+   0: it cannot, with the reason in the message.  A call may use another, with the same context. */
+static CM_NOINLINE int cm_enter(calomu *c)
+{
+    if (c->fault) {
+        cm_fail(c, CALOMU_EUSAGE, "%s", c->fault);
+        return 0;
+    }
+    if (c->entered == 0 && !calomu_modes_set(&c->host)) {
+        cm_fail(c, CALOMU_EUSAGE, "%s", cm_modes_fault);
+        return 0;
+    }
+    c->entered++;
+    return 1;
+}
+
+static CM_NOINLINE calomu_status cm_leave(calomu *c, calomu_status s)
+{
+    if (--c->entered == 0) calomu_modes_restore(&c->host);
+    return s;
+}
+
+static const char *cm_kernels_fault(calomu_isa isa);         /* 7.2 */
+
+/* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
+   sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
+   -0 + 0 is 0. */
+static CM_NOINLINE const char *cm_fault(calomu_isa isa)
+{
+    volatile double one = 1, tiny = DBL_EPSILON / 4, five = 5, zero = 0, minus = -zero;
+    volatile float none = calomu_absent();
+    double a = one, b = tiny, third = five / 3.0;
+    if ((a + b) - a != 0)
+        return "this build reassociates sums, or holds them in wider registers: compile calomu.c "
+               "without -funsafe-math-optimizations; for x87 with -msse2 -mfpmath=sse";
+    if (third != 0x1.aaaaaaaaaaaabp+0)
+        return "this build multiplies by reciprocals: compile calomu.c without -freciprocal-math";
+    if (!isnan(none) || none == none)
+        return "this build takes NaN for a number: compile calomu.c without -ffinite-math-only";
+    if (1 / (minus + 0.0) < 0)
+        return "this build takes -0 for 0: compile calomu.c without -fno-signed-zeros";
+    return cm_kernels_fault(isa);
 }
 
 int calomu_threads_available(void)
@@ -227,8 +297,11 @@ static long cm_process(void)
 #endif
 }
 
+/* Looks at the build with the modes that it will have, and describes it. */
 static void cm_describe_build(calomu *c)
 {
+    calomu_modes host;
+    int right = calomu_modes_set(&host);
 #if defined(__clang__)
     const char *compiler = "clang " __clang_version__;
 #elif defined(__GNUC__)
@@ -241,10 +314,14 @@ static void cm_describe_build(calomu *c)
 #else
     const char *openmp = "no OpenMP";
 #endif
-    (void)snprintf(c->build, sizeof c->build, "calomu %d.%d.%d, %s, %s, %s, %d thread%s%s",
+    c->fault = right ? cm_fault(c->isa) : cm_modes_fault;
+    calomu_modes_restore(&host);
+    (void)snprintf(c->build, sizeof c->build, "calomu %d.%d.%d, %s, %s, %s, %d thread%s%s%s%s",
                    CALOMU_VERSION / 10000, CALOMU_VERSION / 100 % 100, CALOMU_VERSION % 100,
                    compiler, openmp, cm_isa_name(c->isa), c->threads, c->threads > 1 ? "s" : "",
-                   cm_broken_promise());
+                   host.changed ? "; note: this thread has another rounding mode than to nearest, "
+                   "or flushes small numbers to zero: every call sets that right, and back" : "",
+                   c->fault ? "; WARNING: " : "", c->fault ? c->fault : "");
 }
 
 /* Before anything that starts threads.  A child of fork has none of its parent's, but libgomp (12)
@@ -316,6 +393,7 @@ calomu *cm_clone(calomu *c)
     own->place = NULL;
     own->kept = NULL;
     own->kept_size = 0;
+    own->entered = 0;
     own->message[0] = 0;
     return own;
 }
@@ -353,7 +431,7 @@ const char *calomu_status_text(calomu_status status)
 
 /* A host may have set a locale with another decimal point; snprintf and strtod follow it.  Here
    the only characters that %g gives besides the point are digits, sign and e. */
-char *calomu_number(char text[32], double x, int digits)
+static CM_NOINLINE char *cm_number_text(char text[32], double x, int digits)
 {
     char local[64];
     size_t i, n = 0;
@@ -373,6 +451,15 @@ char *calomu_number(char text[32], double x, int digits)
         }
     }
     text[n] = 0;
+    return text;
+}
+
+char *calomu_number(char text[32], double x, int digits)
+{
+    calomu_modes host;
+    (void)calomu_modes_set(&host);   /* libc rounds as the modes say, in text too */
+    (void)cm_number_text(text, x, digits);
+    calomu_modes_restore(&host);
     return text;
 }
 
@@ -400,7 +487,7 @@ static size_t cm_number_length(const char *s, long *point)
     return i;
 }
 
-const char *calomu_parse(const char *text, double *x)
+static CM_NOINLINE const char *cm_parse(const char *text, double *x)
 {
     char local[128], probe[16], *out = local;
     long point;
@@ -422,6 +509,15 @@ const char *calomu_parse(const char *text, double *x)
     if (!isfinite(value)) return NULL;
     *x = value;
     return text + n;
+}
+
+const char *calomu_parse(const char *text, double *x)
+{
+    calomu_modes host;
+    (void)calomu_modes_set(&host);
+    text = cm_parse(text, x);
+    calomu_modes_restore(&host);
+    return text;
 }
 
 /* ============================================================================================
@@ -464,21 +560,233 @@ static double cm_uniform(const uint32_t w[2])
 #define CM_INLINE static inline
 #endif
 
-#ifdef __GNUC__                      /* always one instruction where the target has it */
-#define CM_FMAF __builtin_fmaf
-#define CM_FMA __builtin_fma
+/* ---- products and sums that are rounded once
+
+   Where the target has an instruction for them, the compiler's builtin is that instruction.  Where
+   it may not, libm is no help: mingw's fma is not exact, glibc's takes 140 ns where the machine has
+   no instruction.  These take 3 and 9 ns. */
+#if defined(__GNUC__) && ((defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)) || defined(__FMA__) \
+    || defined(__aarch64__) || defined(__VSX__) || defined(__s390x__) \
+    || (defined(__riscv_flen) && __riscv_flen >= 64))
+#define CM_FUSED 1
 #else
-#define CM_FMAF fmaf
-#define CM_FMA fma
+#define CM_FUSED 0
+#endif
+#ifdef __GNUC__
+#define CM_HARD_FMA __builtin_fma
+#define CM_HARD_FMAF __builtin_fmaf
+#else                                /* never called: CM_FUSED is 0 */
+#define CM_HARD_FMA fma
+#define CM_HARD_FMAF fmaf
 #endif
 
-/* The network's arithmetic: cm_fma(a, b, c) = a*b + c rounded once. */
-CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c)
+static uint64_t cm_double_bits(double x)
 {
-    return sizeof(cm_real) == sizeof(float)
-        ? (cm_real)CM_FMAF((float)a, (float)b, (float)c)
-        : (cm_real)CM_FMA((double)a, (double)b, (double)c);
+    uint64_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
 }
+
+static double cm_double_from_bits(uint64_t u)
+{
+    double x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* The product is exact in double.  t is the sum and e what its rounding lost (D. E. Knuth's
+   TwoSum); of the two doubles around the exact sum the odd one is taken, which rounds to float as
+   the exact sum does: 53 >= 24 + 2 bits (S. Boldo, G. Melquiond, IEEE Trans. Comput. 57 (2008)
+   462).  Neither range nor infinities harm: no double here over- or underflows, and a NaN in e
+   compares as false. */
+CM_INLINE float cm_exact_fmaf(float a, float b, float c)
+{
+    double p = (double)a * (double)b, t = p + (double)c, q = t - p;
+    double e = (p - (t - q)) + ((double)c - q);
+    uint64_t u = cm_double_bits(t);
+    if ((e > 0 || e < 0) && !(u & 1)) t = cm_double_from_bits((e > 0) == (t > 0) ? u + 1 : u - 1);
+    return (float)t;
+}
+
+float cm_soft_fmaf(float a, float b, float c) { return cm_exact_fmaf(a, b, c); }
+
+/* A finite number but 0: (-1)^negative high:low 2^power; bit 62 or 61 of high is its first. */
+typedef struct cm_wide {
+    uint64_t high, low;
+    int power, negative;
+} cm_wide;
+
+static int cm_leading_zeros(uint64_t u)          /* u is not 0 */
+{
+#ifdef __GNUC__
+    return __builtin_clzll(u);
+#else
+    int n = 0, step;
+    for (step = 32; step > 0; step /= 2)
+        if (!(u >> (64 - step))) {
+            u <<= step;
+            n += step;
+        }
+    return n;
+#endif
+}
+
+/* |x| = significand 2^power, bit 52 its first; x is finite and not 0. */
+static uint64_t cm_significand(double x, int *power)
+{
+    uint64_t u = cm_double_bits(x), m = u & 0xfffffffffffffu;
+    int e = (int)(u >> 52 & 2047), n;
+    if (e == 0) {
+        n = cm_leading_zeros(m) - 11;
+        *power = -1074 - n;
+        return m << n;
+    }
+    *power = e - 1075;
+    return m | 1llu << 52;
+}
+
+/* 53 x 53 bits of the factors, from four products of 32 x 32. */
+static cm_wide cm_wide_product(double a, double b)
+{
+    int power_a, power_b;
+    uint64_t m = cm_significand(a, &power_a), n = cm_significand(b, &power_b);
+    uint64_t m0 = m & 0xffffffffu, m1 = m >> 32, n0 = n & 0xffffffffu, n1 = n >> 32;
+    uint64_t middle = m1 * n0 + m0 * n1, low = m0 * n0 + (middle << 32);
+    uint64_t high = m1 * n1 + (middle >> 32) + (low < m0 * n0);
+    cm_wide w;
+    w.high = high << 21 | low >> 43;
+    w.low = low << 21;
+    w.power = power_a + power_b - 21;
+    w.negative = (int)((cm_double_bits(a) ^ cm_double_bits(b)) >> 63);
+    return w;
+}
+
+static cm_wide cm_wide_of(double c)
+{
+    cm_wide w;
+    w.high = cm_significand(c, &w.power) << 9;
+    w.low = 0;
+    w.power -= 73;
+    w.negative = (int)(cm_double_bits(c) >> 63);
+    return w;
+}
+
+/* By n bits to the right; what is lost leaves a 1 in the last bit. */
+static void cm_wide_shift(cm_wide *w, int n)
+{
+    uint64_t lost;
+    w->power += n;
+    if (n >= 64) {
+        lost = n >= 128 ? w->high : n > 64 ? w->high << (128 - n) : 0;
+        lost |= w->low;
+        w->low = n >= 128 ? 0 : w->high >> (n - 64);
+        w->high = 0;
+    } else {
+        lost = w->low << (64 - n);
+        w->low = w->low >> n | w->high << (64 - n);
+        w->high >>= n;
+    }
+    w->low |= lost != 0;
+}
+
+/* Of the same power; high:low may be any number then. */
+static cm_wide cm_wide_add(cm_wide a, cm_wide b)
+{
+    if (a.negative == b.negative) {
+        a.low += b.low;
+        a.high += b.high + (a.low < b.low);
+        return a;
+    }
+    if (a.high < b.high || (a.high == b.high && a.low < b.low)) {
+        cm_wide swap = a;
+        a = b;
+        b = swap;
+    }
+    a.high -= b.high + (a.low < b.low);
+    a.low -= b.low;
+    return a;
+}
+
+/* To nearest, halfway to even.  Below the normal numbers bits go before the rounding; a carry out
+   of the significand makes the next power of 2, or infinity, by itself. */
+static double cm_wide_round(cm_wide w)
+{
+    uint64_t m, u;
+    int n;
+    if (w.high == 0) {
+        w.high = w.low;
+        w.low = 0;
+        w.power -= 64;
+    }
+    if (w.high == 0) return 0;
+    n = cm_leading_zeros(w.high);
+    m = n ? w.high << n | w.low >> (64 - n) : w.high;
+    m |= (n ? w.low << n : w.low) != 0;
+    n = w.power - n + 127 + 1023;    /* the exponent, biased */
+    if (n < 1) {
+        m = n < -62 ? 1 : m >> (1 - n) | ((m << (63 + n)) != 0);
+        n = 1;
+        u = m >> 11;
+    } else {
+        u = n > 2046 ? 2047llu << 52 : ((uint64_t)(n - 1) << 52) + (m >> 11);
+    }
+    m &= n > 2046 ? 0 : 2047;
+    u += m > 1024 || (m == 1024 && (u & 1));
+    return cm_double_from_bits(u | (uint64_t)w.negative << 63);
+}
+
+/* In integers.  With an a or b that is 0 or not finite the product is exact; with c = 0 the sum would
+   turn a product that rounds to -0 into 0; with an infinite c it must not overflow first.  Bits are
+   lost in the shift only where the powers are 22 or more apart, so that the first bits of the sum
+   stay; there is room for a carry. */
+double cm_soft_fma(double a, double b, double c)
+{
+    cm_wide w, v;
+    if (a == 0 || b == 0 || !isfinite(a) || !isfinite(b)) return a * b + c;
+    if (c == 0) return a * b;
+    if (!isfinite(c)) return c;
+    w = cm_wide_product(a, b);
+    v = cm_wide_of(c);
+    if (w.power < v.power) cm_wide_shift(&w, v.power - w.power);
+    if (v.power < w.power) cm_wide_shift(&v, w.power - v.power);
+    return cm_wide_round(cm_wide_add(w, v));
+}
+
+#if !CM_FUSED && defined(__x86_64__) && defined(__GNUC__)
+__attribute__((target("fma"))) static double cm_x86_fma(double a, double b, double c)
+{
+    return __builtin_fma(a, b, c);
+}
+#endif
+
+/* In double, for all but the kernels. */
+CM_INLINE double cm_fmad(double a, double b, double c)
+{
+#if CM_FUSED
+    return CM_HARD_FMA(a, b, c);
+#else
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (__builtin_cpu_supports("fma")) return cm_x86_fma(a, b, c);
+#endif
+    return cm_soft_fma(a, b, c);
+#endif
+}
+
+/* The network's arithmetic.  fused: there is an instruction for it. */
+CM_INLINE float cm_fusef(float a, float b, float c, const int fused)
+{
+    return fused ? CM_HARD_FMAF(a, b, c) : cm_exact_fmaf(a, b, c);
+}
+
+CM_INLINE cm_real cm_fuse(cm_real a, cm_real b, cm_real c, const int fused)
+{
+    if (sizeof(cm_real) == sizeof(float))
+        return (cm_real)cm_fusef((float)a, (float)b, (float)c, fused);
+    return (cm_real)(fused ? CM_HARD_FMA((double)a, (double)b, (double)c)
+                           : cm_fmad((double)a, (double)b, (double)c));
+}
+
+CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c) { return cm_fuse(a, b, c, CM_FUSED); }
 
 /* sigmoid(v) = 1/(1 + exp(-v)).  exp(-v) = 2^(n + f), n the nearest integer; 2^f = 1 + f q(f) with
    the q of degree 5 whose largest relative error over |f| <= 1/2 is least (3e-9).  log2(e) is off
@@ -487,35 +795,35 @@ CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c)
    CM_SIGMOID_MOST, so that 2^n and the result stay normal numbers. */
 #define CM_SIGMOID_MOST (sizeof(cm_real) == sizeof(float) ? 87 : 708)
 
-CM_INLINE float cm_sigmoid_float(float v)
+CM_INLINE float cm_sigmoid_float(float v, const int fused)
 {
     union { uint32_t u; float f; } scale;
     float n, f, q;
-    scale.f = CM_FMAF(v, -1.44269502f, 12582912.0f);
+    scale.f = cm_fusef(v, -1.44269502f, 12582912.0f, fused);
     n = scale.f - 12582912.0f;
-    f = CM_FMAF(v, -1.44269502f, -n);
+    f = cm_fusef(v, -1.44269502f, -n, fused);
     q = 0x1.416b6p-13f;
-    q = CM_FMAF(q, f, 0x1.5f082ep-10f);
-    q = CM_FMAF(q, f, 0x1.3b2de0p-7f);
-    q = CM_FMAF(q, f, 0x1.c6af7cp-5f);
-    q = CM_FMAF(q, f, 0x1.ebfbdcp-3f);
-    q = CM_FMAF(q, f, 0x1.62e430p-1f);
-    q = CM_FMAF(q, f, 1.0f);
+    q = cm_fusef(q, f, 0x1.5f082ep-10f, fused);
+    q = cm_fusef(q, f, 0x1.3b2de0p-7f, fused);
+    q = cm_fusef(q, f, 0x1.c6af7cp-5f, fused);
+    q = cm_fusef(q, f, 0x1.ebfbdcp-3f, fused);
+    q = cm_fusef(q, f, 0x1.62e430p-1f, fused);
+    q = cm_fusef(q, f, 1.0f, fused);
     scale.u = (scale.u << 23) + (127u << 23);
-    return 1 / CM_FMAF(q, scale.f, 1.0f);
+    return 1 / cm_fusef(q, scale.f, 1.0f, fused);
 }
 
 /* Of a clamped lane; the double build is for tests and may be slow. */
-CM_INLINE cm_real cm_sigmoid_lane(cm_real v)
+CM_INLINE cm_real cm_sigmoid_lane(cm_real v, const int fused)
 {
-    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_sigmoid_float((float)v)
+    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_sigmoid_float((float)v, fused)
                                             : (cm_real)(1 / (1 + cm_exp_double(-(double)v)));
 }
 
 cm_real cm_sigmoid_value(cm_real v)
 {
     v = v < -CM_SIGMOID_MOST ? -CM_SIGMOID_MOST : v;
-    return cm_sigmoid_lane(v > CM_SIGMOID_MOST ? CM_SIGMOID_MOST : v);
+    return cm_sigmoid_lane(v > CM_SIGMOID_MOST ? CM_SIGMOID_MOST : v, CM_FUSED);
 }
 
 /* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: Taylor series of exp(r) to r^13 (next
@@ -529,12 +837,12 @@ double cm_exp_double(double x)
     if (isnan(x)) return x;
     x = x < -708 ? -708 : x;
     x = x > 709 ? 709 : x;
-    n = fma(x, 1.4426950408889634, 6755399441055744.0) - 6755399441055744.0;
-    r = fma(n, -0x1.62e42fee00000p-1, x);
-    r = fma(n, -0x1.a39ef35793c76p-33, r);
+    n = cm_fmad(x, 1.4426950408889634, 6755399441055744.0) - 6755399441055744.0;
+    r = cm_fmad(n, -0x1.62e42fee00000p-1, x);
+    r = cm_fmad(n, -0x1.a39ef35793c76p-33, r);
     for (k = 13; k > 0; k--) {       /* p = 1/k! + r*(1/(k+1)! + ...) */
         term /= k;
-        p = fma(p, r, 1 / term);
+        p = cm_fmad(p, r, 1 / term);
     }
     scale.u = (uint64_t)((int64_t)n + 1023) << 52;
     return p * scale.f;
@@ -552,24 +860,24 @@ double cm_log_double(double x)
     }
     s = (m - 1) / (m + 1);
     q = s * s;
-    for (k = 23; k >= 1; k -= 2) p = fma(p, q, 1.0 / k);
-    return fma(n, 0x1.62e42fee00000p-1, fma(n, 0x1.a39ef35793c76p-33, 2 * s * p));
+    for (k = 23; k >= 1; k -= 2) p = cm_fmad(p, q, 1.0 / k);
+    return cm_fmad(n, 0x1.62e42fee00000p-1, cm_fmad(n, 0x1.a39ef35793c76p-33, 2 * s * p));
 }
 
 /* cos(x) for |x| up to about 1e5: x = k pi/2 + r, then a Taylor series of cos or sin of r. */
 double cm_cos_double(double x)
 {
-    double k = floor(fma(x, 0.63661977236758134, 0.5)), r, q, p;
+    double k = floor(cm_fmad(x, 0.63661977236758134, 0.5)), r, q, p;
     int quadrant, i;
-    r = fma(k, -0x1.921fb54442d18p+0, x);
-    r = fma(k, -0x1.1a62633145c07p-54, r);
+    r = cm_fmad(k, -0x1.921fb54442d18p+0, x);
+    r = cm_fmad(k, -0x1.1a62633145c07p-54, r);
     q = r * r;
     quadrant = (int)(k - 4 * floor(k / 4));
     p = 1;
     if (quadrant % 2 == 0) {         /* cos r = 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
-        for (i = 20; i > 0; i -= 2) p = fma(-q / (i * (i - 1)), p, 1);
+        for (i = 20; i > 0; i -= 2) p = cm_fmad(-q / (i * (i - 1)), p, 1);
     } else {                         /* sin r = r (1 - r^2/6 (1 - r^2/20 (1 - ...))) */
-        for (i = 20; i > 0; i -= 2) p = fma(-q / (i * (i + 1)), p, 1);
+        for (i = 20; i > 0; i -= 2) p = cm_fmad(-q / (i * (i + 1)), p, 1);
         p *= r;
     }
     return quadrant == 0 || quadrant == 3 ? p : -p;
@@ -657,12 +965,17 @@ static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *
                        calomu_number(other, b->field, 15));
 }
 
-calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a,
-                                      const calomu_geometry *b)
+static calomu_status cm_geometry_compare_call(calomu *c, const calomu_geometry *a,
+                                              const calomu_geometry *b)
 {
     char text[160];
     cm_geometry_differ(a, b, text);
     return text[0] ? cm_fail(c, CALOMU_EFORMAT, "%s", text) : CALOMU_OK;
+}
+
+calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a, const calomu_geometry *b)
+{
+    return cm_enter(c) ? cm_leave(c, cm_geometry_compare_call(c, a, b)) : CALOMU_EUSAGE;
 }
 
 static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
@@ -724,20 +1037,6 @@ static uint32_t cm_bits(float x)
 static float cm_from_bits(uint32_t u)
 {
     float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
-static uint64_t cm_double_bits(double x)
-{
-    uint64_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-static double cm_double_from_bits(uint64_t u)
-{
-    double x;
     memcpy(&x, &u, sizeof x);
     return x;
 }
@@ -1724,7 +2023,7 @@ calomu_status calomu_writer_add(calomu_writer *w, const calomu_event *event)
 {
     calomu_status s;
     if (w->status) return cm_fail(w->c, w->status, "%s", w->message);
-    s = cm_writer_add(w, event);
+    s = cm_enter(w->c) ? cm_leave(w->c, cm_writer_add(w, event)) : CALOMU_EUSAGE;
     if (s) {
         w->status = s;
         memcpy(w->message, w->c->message, sizeof w->message);
@@ -1880,8 +2179,9 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
 
 /* The same checks as for a writer: who trains from memory gets the same errors as who trains from
    a file, and nothing behind this point need check again. */
-calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
-                                      const calomu_event *events, size_t n, calomu_data **data)
+static calomu_status cm_data_from_memory_call(calomu *c, const calomu_data_info *info,
+                                              const calomu_event *events, size_t n,
+                                              calomu_data **data)
 {
     calomu_status s = cm_check_info(c, info);
     uint64_t hits = 0;
@@ -1911,6 +2211,13 @@ calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
     d->event = events;
     *data = d;
     return CALOMU_OK;
+}
+
+calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
+                                      const calomu_event *events, size_t n, calomu_data **data)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_data_from_memory_call(c, info, events, n, data));
 }
 
 const calomu_data_info *calomu_data_describe(const calomu_data *data) { return &data->info; }
@@ -2080,8 +2387,8 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
 
 /* One block of memory holds events, features and losses, and the packed bytes, another the hits,
    which grow while events are unpacked; so pointers to hits are set at the end. */
-calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
-                               const uint64_t *numbers, size_t n, calomu_events *out)
+static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint64_t first,
+                                       const uint64_t *numbers, size_t n, calomu_events *out)
 {
     size_t used = 0, i, at, n_extra = cm_extra(&data->info);
     calomu_event *event;
@@ -2114,6 +2421,13 @@ calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t firs
     out->event = event;
     out->n = n;
     return CALOMU_OK;
+}
+
+calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t first,
+                               const uint64_t *numbers, size_t n, calomu_events *out)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_data_read_call(c, data, first, numbers, n, out));
 }
 
 /* The true energy of one event without the rest of it, whose checksum is not looked at: NaN where
@@ -3570,8 +3884,10 @@ static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calo
     return cm_feature_round(c, v, out);
 }
 
-calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_event *event,
-                              const calomu_feature_options *options, float out[CALOMU_FEATURES])
+static calomu_status cm_features_call(calomu *c, const calomu_geometry *g,
+                                      const calomu_event *event,
+                                      const calomu_feature_options *options,
+                                      float out[CALOMU_FEATURES])
 {
     calomu_feature_options o = options ? *options : calomu_feature_options_default();
     calomu_status status = calomu_geometry_check(c, g);
@@ -3583,6 +3899,12 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
     status = cm_features(c, g, event, &o, s, out);
     cm_feature_scratch_free(c, s);
     return status;
+}
+
+calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_event *event,
+                              const calomu_feature_options *options, float out[CALOMU_FEATURES])
+{
+    return cm_enter(c) ? cm_leave(c, cm_features_call(c, g, event, options, out)) : CALOMU_EUSAGE;
 }
 
 /* ============================================================================================
@@ -3605,13 +3927,36 @@ enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at lea
 
 #define CM_EACH_LANE(l) for (l = 0; l < CM_LANES; l++)
 
-/* Loops over independent units of work; which thread takes which does not matter to any bit. */
+/* Loops over independent units of work; which thread takes which does not matter to any bit.  The
+   threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those of
+   the thread that made them when it did). */
 #ifdef _OPENMP
 #define CM_PRAGMA(x) _Pragma(#x)
-#define CM_PARALLEL_FOR(threads) \
-    CM_PRAGMA(omp parallel for num_threads(threads) schedule(dynamic) if (threads > 1))
+#define CM_PARALLEL_FOR(threads) CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(dynamic) nowait)
 #define CM_PARALLEL_FOR_STATIC(threads) \
-    CM_PRAGMA(omp parallel for num_threads(threads) schedule(static) if (threads > 1))
+    CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(static) nowait)
+#define CM_PARALLEL(threads) \
+    CM_PRAGMA(omp parallel num_threads(threads) if (threads > 1)) \
+    for (cm_shift shift = cm_shift_begin(); shift.on; cm_shift_end(&shift))
+typedef struct cm_shift {            /* the work of a thread in a parallel loop */
+    calomu_modes host;
+    int on;
+} cm_shift;
+
+static cm_shift cm_shift_begin(void)
+{
+    cm_shift s;
+    (void)calomu_modes_set(&s.host);  /* the caller's thread could (cm_enter), so can this one */
+    s.on = 1;
+    return s;
+}
+
+static void cm_shift_end(cm_shift *s)
+{
+    calomu_modes_restore(&s->host);
+    s->on = 0;
+}
+
 #define CM_CRITICAL CM_PRAGMA(omp critical(calomu_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
 #else
@@ -4248,6 +4593,7 @@ struct cm_kernels {
     cm_move_fn *move;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
+    const char *(*fault)(void);      /* cm_fault of this copy; NULL: none */
 };
 
 /* Cells k = p, p + stride, ... of an axis, and how many cells of the p before are packed first. */
@@ -4265,7 +4611,8 @@ static inline int cm_class_first(int kernel, int stride, int p)
    plane[output] [C], backward e*plane[output] to w[cell].  The outputs of one kx are neighbours,
    and so are their cells, packed by falling ky. */
 CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane,
-                               int forward, const int kernel, const int stride, const int C)
+                               int forward, const int kernel, const int stride, const int C,
+                               const int fused)
 {
     const unsigned nx = (unsigned)j->nx, ny = (unsigned)j->ny, pad = (unsigned)j->pad;
     const unsigned step = (unsigned)stride;
@@ -4293,9 +4640,9 @@ CM_INLINE void cm_sparse_visit(const cm_sparse_job *j, cm_real *restrict w, cm_r
             cm_real *b = plane + ((x - m) * j->wide + (int)(iy / step) - cells + 1) * C;
             for (q = 0; q < cells; q++, a += C, b += C)
                 if (forward)
-                    for (c = 0; c < C; c++) b[c] = cm_fma(e, a[c], b[c]);
+                    for (c = 0; c < C; c++) b[c] = cm_fuse(e, a[c], b[c], fused);
                 else
-                    for (c = 0; c < C; c++) a[c] = cm_fma(e, b[c], a[c]);
+                    for (c = 0; c < C; c++) a[c] = cm_fuse(e, b[c], a[c], fused);
         }
     }
 }
@@ -4328,14 +4675,14 @@ typedef cm_vec cm_vec_at __attribute__((aligned(sizeof(cm_real)), may_alias));  
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c)
 {
     int l;
-    for (l = 0; l < CM_VECTOR; l++) c[l] = cm_fma(a[l], b[l], c[l]);
+    for (l = 0; l < CM_VECTOR; l++) c[l] = cm_fuse(a[l], b[l], c[l], CM_FUSE);
     return c;
 }
 #else
 typedef cm_real cm_vec, cm_vec_at;
 #define CM_VECTOR 1
 #define CM_LANE(v, l) (v)
-CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fma(a, b, c); }
+CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fuse(a, b, c, CM_FUSE); }
 #endif
 /* Bounds, each a loop of its own: gcc makes one masked move of it.  NaN stays. */
 CM_INLINE cm_vec cm_vmax(cm_vec v, cm_real least)
@@ -4357,7 +4704,7 @@ CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
 {
     int l;
     v = cm_vmin(cm_vmax(v, -CM_SIGMOID_MOST), CM_SIGMOID_MOST);
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = cm_sigmoid_lane(CM_LANE(v, l));
+    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = cm_sigmoid_lane(CM_LANE(v, l), CM_FUSE);
     return v;
 }
 
@@ -4373,7 +4720,11 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
 #define CM_EACH_VECTOR(h) for (h = 0; h < CM_LANES; h += CM_VECTOR)
 #define CM_LOAD(p) ((cm_vec)*(const cm_vec_at *)(const void *)(p))
 #define CM_STORE(p, v) (*(cm_vec_at *)(void *)(p) = (v))
+#ifdef __GNUC__
 #define CM_AHEAD(p) __builtin_prefetch((p))
+#else
+#define CM_AHEAD(p) ((void)0)
+#endif
 
 /* Row of a convolution, A neighbouring outputs of C channels in registers:
    y[s][c] = (bias ? bias[c] : add ? y[s][c] : 0)
@@ -4685,7 +5036,7 @@ static void CM_KERNEL(join)(CM_JOIN_PARAMS)
         CM_EACH_LANE(l) y[l] = scale * e[l];
         y += CM_LANES;
         for (c = 0; c < C * CM_LANES; c += CM_LANES)
-            CM_EACH_LANE(l) y[c + l] = cm_fma(gate[c + l], path[c + l], shortcut[c + l]);
+            CM_EACH_LANE(l) y[c + l] = cm_fuse(gate[c + l], path[c + l], shortcut[c + l], CM_FUSE);
         y += C * CM_LANES;
         path += C * CM_LANES;
         shortcut += C * CM_LANES;
@@ -4741,12 +5092,12 @@ static void CM_KERNEL(spread)(CM_SPREAD_PARAMS)
 static void CM_KERNEL(sparse)(CM_SPARSE_PARAMS)
 {
     if (j->kernel == 4 && j->stride == 2 && j->C == 8) {     /* the paper's first convolution */
-        if (forward) cm_sparse_visit(j, w, plane, 1, 4, 2, 8);
-        else cm_sparse_visit(j, w, plane, 0, 4, 2, 8);
+        if (forward) cm_sparse_visit(j, w, plane, 1, 4, 2, 8, CM_FUSE);
+        else cm_sparse_visit(j, w, plane, 0, 4, 2, 8, CM_FUSE);
     } else if (j->kernel == 2 && j->stride == 2 && j->C == 1 && forward) {   /* its sums */
-        cm_sparse_visit(j, w, plane, 1, 2, 2, 1);
+        cm_sparse_visit(j, w, plane, 1, 2, 2, 1, CM_FUSE);
     } else {
-        cm_sparse_visit(j, w, plane, forward, j->kernel, j->stride, j->C);
+        cm_sparse_visit(j, w, plane, forward, j->kernel, j->stride, j->C, CM_FUSE);
     }
 }
 
@@ -4911,13 +5262,54 @@ static void CM_KERNEL(wino_out)(CM_WINO_OUT_PARAMS)
     }
 }
 
+/* What the compiler has made of this copy, in vectors and in doubles.  The operands come from
+   volatile objects, or it computes the probe itself, by other rules than its code has (gcc 12 does
+   not fuse there, clang 14 does where the machine cannot).  (1 + e)^2 - (1 + 2e) is 0 rounded twice
+   and e^2 fused; 97 x 172961 is 2^24 + 1, so the last sum is above half a step, if only in the
+   60th bit. */
+static const char *CM_KERNEL(fault)(void)
+{
+    const int single = sizeof(cm_real) == sizeof(float);
+    volatile cm_real one = 1, e = single ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
+    volatile cm_real least = single ? (cm_real)FLT_MIN : (cm_real)DBL_MIN;
+    volatile double wide = 1, step = 0x1p-27;
+    double x = wide + step, y = wide + 2 * step;
+    cm_real a[CM_LANES], b[CM_LANES], c[CM_LANES], s[CM_LANES], f[CM_LANES];
+    cm_real most = one + (single ? (cm_real)FLT_EPSILON : (cm_real)DBL_EPSILON);
+    int l, fuses = x * x - y != 0, flushes = 0, exact = 1;
+    CM_EACH_LANE(l) {
+        a[l] = one + e;
+        c[l] = -one - 2 * e;
+        b[l] = one / 2;
+        s[l] = least;
+    }
+    CM_EACH_VECTOR(l) {
+        CM_STORE(f + l, CM_LOAD(a + l) * CM_LOAD(a + l) + CM_LOAD(c + l));
+        CM_STORE(s + l, CM_LOAD(s + l) * CM_LOAD(b + l));
+    }
+    CM_EACH_LANE(l) {
+        fuses |= f[l] != 0;
+        flushes |= !(s[l] > 0);
+        a[l] = one * (single ? 97 : 321);
+        b[l] = one * (single ? 172961 * (cm_real)0x1p-24 : (cm_real)(28059810762433 * 0x1p-53));
+        c[l] = one * (single ? (cm_real)0x1p-60 : (cm_real)0x1p-120);
+    }
+    CM_EACH_VECTOR(l) CM_STORE(f + l, cm_vfma(CM_LOAD(a + l), CM_LOAD(b + l), CM_LOAD(c + l)));
+    CM_EACH_LANE(l) exact &= f[l] == most;
+    if (fuses) return "this build fuses products on its own: compile calomu.c with "
+                      "-ffp-contract=off";
+    if (flushes) return "this build flushes small numbers to zero in vectors: compile calomu.c for "
+                        "a machine that keeps them";
+    return exact ? NULL : "this build's fma rounds twice: compile calomu.c with another compiler";
+}
+
 static const cm_kernels CM_KERNEL(kernels) = {
     CM_MOST_CONV, CM_MOST_IN, CM_MOST_OUT,
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
     CM_KERNEL(lanesum), CM_KERNEL(move),
-    CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
+    CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out), CM_KERNEL(fault)
 };
 
 #undef cm_vec
@@ -4936,6 +5328,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #undef CM_CONV_CASE
 #undef CM_WGRAD_CASE
 #undef CM_ISA
+#undef CM_FUSE
 #undef CM_VECTOR_BYTES
 #undef CM_TILE
 #undef CM_MOST_CONV
@@ -4944,7 +5337,12 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #else
 
 #define CM_ISA plain
+#define CM_FUSE CM_FUSED
+#if defined(__ARM_NEON) && !defined(__aarch64__)
+#define CM_VECTOR_BYTES ((int)sizeof(cm_real))   /* vectors of 32-bit ARM flush small numbers */
+#else
 #define CM_VECTOR_BYTES 16
+#endif
 #ifdef __aarch64__                   /* NEON: 32 registers, fused products */
 #define CM_TILE 27
 #define CM_MOST_CONV 12
@@ -4960,6 +5358,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CM_ISA avx2
+#define CM_FUSE 1
 #define CM_VECTOR_BYTES 32
 #define CM_TILE 12
 #define CM_MOST_CONV 6
@@ -4977,6 +5376,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #endif
 
 #define CM_ISA avx512
+#define CM_FUSE 1
 #define CM_VECTOR_BYTES 64
 #define CM_TILE 27
 #define CM_MOST_CONV 12
@@ -5003,6 +5403,13 @@ static const cm_kernels *cm_kernels_of(calomu_isa isa)
 #endif
     (void)isa;
     return &cm_kernels_plain;
+}
+
+/* The plain copy is compiled as all the rest is. */
+static const char *cm_kernels_fault(calomu_isa isa)
+{
+    const char *fault = cm_kernels_plain.fault();
+    return fault ? fault : cm_kernels_of(isa)->fault();
 }
 
 static int cm_larger(int a, int b) { return a > b ? a : b; }
@@ -5241,10 +5648,10 @@ static void cm_norm_update(cm_graph *g, cm_tensor *x, const cm_norm *n, int swis
     if (!sum || cm_dry(g)) return;
     for (c = 0; c < x->nc; c++) {
         double s = n->sums[c], q = n->squares[c];
-        n->sums[c] = (cm_real)fma(m, cm_lanes_sum(x, sum, 2, 0, c) - s, s);
-        n->squares[c] = (cm_real)fma(m, cm_lanes_sum(x, sum, 2, 1, c) - q, q);
+        n->sums[c] = (cm_real)cm_fmad(m, cm_lanes_sum(x, sum, 2, 0, c) - s, s);
+        n->squares[c] = (cm_real)cm_fmad(m, cm_lanes_sum(x, sum, 2, 1, c) - q, q);
     }
-    *n->count = (cm_real)fma(m, count - (double)*n->count, (double)*n->count);
+    *n->count = (cm_real)cm_fmad(m, count - (double)*n->count, (double)*n->count);
     *n->batch += (cm_real)x->muons;
 }
 
@@ -5261,13 +5668,14 @@ static void cm_norm_transform(const cm_norm *n, int nc, double *saved)
     int c;
     for (c = 0; c < nc; c++) {
         double count = (double)*n->count, mean = n->sums[c] / count;
-        double var = fma(-mean, mean, n->squares[c] / count);
+        double var = cm_fmad(-mean, mean, n->squares[c] / count);
         double floor_ = *n->batch < 20 ? 0.01 : 0, r;
         int clamped = var < floor_;
         if (clamped) var = floor_;
         r = 1 / sqrt(var + CM_NORM_EPS);
         saved[CM_NORM_A * nc + c] = (double)n->weight.x[c] * r;
-        saved[CM_NORM_B * nc + c] = fma(-mean, (double)n->weight.x[c] * r, (double)n->bias.x[c]);
+        saved[CM_NORM_B * nc + c] = cm_fmad(-mean, (double)n->weight.x[c] * r,
+                                            (double)n->bias.x[c]);
         saved[CM_NORM_MEAN * nc + c] = mean;
         saved[CM_NORM_R * nc + c] = r;
         saved[CM_NORM_CLAMPED * nc + c] = clamped;
@@ -5347,7 +5755,7 @@ static void cm_norm_sums(cm_record *r)
         double w = (double)r->norm.weight.x[c], rr = r->saved[CM_NORM_R * nc + c];
         double mu = r->saved[CM_NORM_MEAN * nc + c];
         double dvar = r->saved[CM_NORM_CLAMPED * nc + c] != 0 ? 0 : -0.5 * w * rr * rr * rr * g1;
-        double dmean = fma(-2 * mu, dvar, -w * rr * g0);
+        double dmean = cm_fmad(-2 * mu, dvar, -w * rr * g0);
         if (r->norm.bias.dx) r->norm.bias.dx[c] += (cm_real)g0;
         if (r->norm.weight.dx) r->norm.weight.dx[c] += (cm_real)(rr * g1);
         e[c] = (cm_real)(2 * m * dvar / count);
@@ -6517,7 +6925,7 @@ static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm
                 for (k = 0; k < r->out->groups; k++)
                     du += (double)partial[((size_t)((k * CM_WINO_F + f) * 9 + t) * (size_t)in
                                            + (size_t)a) * (size_t)out + (size_t)b];
-                for (kx = 0; kx < 3; kx++) s[kx] = fma(cm_wino_g[f][kx], du, s[kx]);
+                for (kx = 0; kx < 3; kx++) s[kx] = cm_fmad(cm_wino_g[f][kx], du, s[kx]);
             }
             for (kx = 0; kx < 3; kx++) dw[kx * 3] += (cm_real)s[kx];
         }
@@ -8834,7 +9242,8 @@ static int cm_loss_bin(const calomu_train_options *o, double truth)
     double step = (o->bin_high - o->bin_low) / o->bins;
     int j;
     for (j = 0; j < o->bins; j++)
-        if (truth >= fma(j, step, o->bin_low) && truth < fma(j + 1, step, o->bin_low)) return j;
+        if (truth >= cm_fmad(j, step, o->bin_low)
+            && truth < cm_fmad(j + 1, step, o->bin_low)) return j;
     return -1;
 }
 
@@ -8880,7 +9289,7 @@ static void cm_loss_update(const calomu_train_options *o, const double *truth, c
         if (m == 0) continue;
         value = cm_loss_kth(o, truth, pred, n, j, (int)rint(o->quantile * (m - 1)));
         thresholds[j] = thresholds[j] < 0 ? value
-                                          : fma(0.1, value - thresholds[j], thresholds[j]);
+                                          : cm_fmad(0.1, value - thresholds[j], thresholds[j]);
     }
 }
 
@@ -8896,10 +9305,10 @@ double cm_loss(const calomu_train_options *o, const double *truth, const double 
         int j = cm_loss_bin(o, truth[i]);
         if (j >= 0 && thresholds[j] >= 0 && loss > thresholds[j]) {
             double root = sqrt(thresholds[j]);   /* Eq. (2): t + 2 sqrt(t) (|y - p| - sqrt t) */
-            loss = fma(2 * root, fabs(d) - root, thresholds[j]);
+            loss = cm_fmad(2 * root, fabs(d) - root, thresholds[j]);
             slope = d > 0 ? 2 * root : -2 * root;
         }
-        total = fma(f, loss, total);
+        total = cm_fmad(f, loss, total);
         if (dp) dp[i] = f * slope / n;
     }
     return total / n;
@@ -8936,8 +9345,8 @@ void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, do
     cm_adam_rates(lr, beta1, step, &rate, &root);
     for (i = 0; i < n; i++) {
         double d = (double)dw[i];
-        m[i] = (cm_real)fma(beta1, (double)m[i], (1 - beta1) * d);
-        v[i] = (cm_real)fma(beta2, (double)v[i], (1 - beta2) * d * d);
+        m[i] = (cm_real)cm_fmad(beta1, (double)m[i], (1 - beta1) * d);
+        v[i] = (cm_real)cm_fmad(beta2, (double)v[i], (1 - beta2) * d * d);
         w[i] = (cm_real)((double)w[i] - rate * (double)m[i] / (sqrt((double)v[i]) / root + eps));
     }
 }
@@ -9192,7 +9601,7 @@ static const double cm_beta_high = 0.95, cm_beta_low = 0.85;
 static double cm_cosine(double start, double end, uint64_t t, uint64_t T)
 {
     double half = (1 + cm_cos_double(3.14159265358979324 * ((double)t / (double)T))) / 2;
-    return fma(start - end, half, end);
+    return cm_fmad(start - end, half, end);
 }
 
 /* "LR max/100 -> max and beta1 0.95 -> 0.85 over 2 epochs, then max -> max/10 and 0.85 -> 0.95
@@ -9456,7 +9865,7 @@ static calomu_status cm_features_take(calomu *c, const calomu_data_info *info,
     for (i = 0; i < CALOMU_FEATURES; i++) {
         row[i] = e->features[i];
         if (info->features == CALOMU_FEATURES_STANDARDISED)
-            row[i] = (float)fma((double)e->features[i], info->deviation[i], info->mean[i]);
+            row[i] = (float)cm_fmad((double)e->features[i], info->deviation[i], info->mean[i]);
         if (!isfinite(row[i]))
             return cm_fail(c, CALOMU_EFORMAT, "feature %d (%s) of event %llu is not finite", i,
                            calomu_feature_name(i), (unsigned long long)number);
@@ -9672,7 +10081,7 @@ static void cm_standardise(calomu_trainer *t)
                     if (pass == 0)
                         mean += x;
                     else
-                        square = fma(x - mean, x - mean, square);
+                        square = cm_fmad(x - mean, x - mean, square);
                 }
             }
             if (pass == 0) mean /= n;
@@ -10147,9 +10556,9 @@ static calomu_status cm_trainer_outline(calomu *c, const calomu_data *data,
     return s;
 }
 
-calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
-                                    const calomu_train_options *options, double *low,
-                                    double *high)
+static calomu_status cm_train_energies_call(calomu *c, const calomu_data *data,
+                                            const calomu_train_options *options, double *low,
+                                            double *high)
 {
     calomu_trainer *t = NULL;
     cm_energies e;
@@ -10164,6 +10573,13 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
     cm_release(c, e.at[0]);
     calomu_trainer_free(t);
     return s;
+}
+
+calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
+                                    const calomu_train_options *options, double *low, double *high)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_train_energies_call(c, data, options, low, high));
 }
 
 /* ---------------------------------------------------------------- one batch through the network */
@@ -10348,9 +10764,10 @@ static void cm_start_take(calomu_trainer *t, const calomu_model *start)
     memcpy(t->deviation, start->info.deviation, sizeof t->deviation);
 }
 
-calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
-                                    const calomu_architecture *architecture,
-                                    const calomu_train_options *options, calomu_trainer **trainer)
+static calomu_status cm_trainer_create_call(calomu *c, const calomu_data *data,
+                                            const calomu_architecture *architecture,
+                                            const calomu_train_options *options,
+                                            calomu_trainer **trainer)
 {
     calomu_trainer *t = NULL;
     calomu_status s;
@@ -10384,6 +10801,15 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
     else
         calomu_trainer_free(t);
     return s;
+}
+
+calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
+                                    const calomu_architecture *architecture,
+                                    const calomu_train_options *options, calomu_trainer **trainer)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_trainer_create_call(c, data, architecture, options,
+                                                             trainer));
 }
 
 /* ---------------------------------------------------------------- steps */
@@ -10856,7 +11282,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_report *report)
+static calomu_status cm_trainer_step_call(calomu *c, calomu_trainer *t, calomu_train_report *report)
 {
     calomu_status s;
     if (t->state.plan.finished) {
@@ -10880,8 +11306,13 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
     return s;
 }
 
-calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs,
-                                    int32_t stop_after)
+calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_report *report)
+{
+    return cm_enter(c) ? cm_leave(c, cm_trainer_step_call(c, t, report)) : CALOMU_EUSAGE;
+}
+
+static calomu_status cm_trainer_extend_call(calomu *c, calomu_trainer *t, int32_t epochs,
+                                            int32_t stop_after)
 {
     calomu_train_options o = t->options;
     calomu_status s = cm_remote_fetch(c, t);
@@ -10903,6 +11334,13 @@ calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs
     }
     if (t->remote) cm_remote_put(t);
     return CALOMU_OK;
+}
+
+calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs,
+                                    int32_t stop_after)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_trainer_extend_call(c, t, epochs, stop_after));
 }
 
 /* ---------------------------------------------------------------- checkpoints
@@ -11238,7 +11676,7 @@ static calomu_status cm_checkpoint_write(calomu *c, const char *path, const cm_p
     return cm_parts_write(c, path, part, n, meta, n_entries);
 }
 
-calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path)
+static calomu_status cm_trainer_save_call(calomu *c, const calomu_trainer *t, const char *path)
 {
     calomu_trainer copy = *t;        /* the list of parts serves reading too */
     cm_entry entry[CM_ENTRIES];
@@ -11251,6 +11689,11 @@ calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char
     s = cm_checkpoint_write(c, path, part, n, entry, cm_checkpoint_entries(t, entry));
     cm_release(c, part);
     return s;
+}
+
+calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char *path)
+{
+    return cm_enter(c) ? cm_leave(c, cm_trainer_save_call(c, t, path)) : CALOMU_EUSAGE;
 }
 
 /* The architecture of a checkpoint or model, checked. */
@@ -11401,9 +11844,10 @@ static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trai
     return CALOMU_OK;
 }
 
-calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_train_options *options,
-                                         calomu_architecture *architecture,
-                                         calomu_train_report *last)
+static calomu_status cm_checkpoint_describe_call(calomu *c, const char *path,
+                                                 calomu_train_options *options,
+                                                 calomu_architecture *architecture,
+                                                 calomu_train_report *last)
 {
     calomu_trainer *t = NULL;
     calomu_status s = cm_checkpoint_read(c, path, &t);
@@ -11419,6 +11863,15 @@ calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_tra
     }
     calomu_trainer_free(t);
     return CALOMU_OK;
+}
+
+calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_train_options *options,
+                                         calomu_architecture *architecture,
+                                         calomu_train_report *last)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_checkpoint_describe_call(c, path, options, architecture,
+                                                                  last));
 }
 
 static calomu_status cm_resume_sets(calomu *c, const char *path, const calomu_data *data,
@@ -11461,9 +11914,9 @@ static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_
     return s;
 }
 
-calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
-                                         const calomu_data *validation, const char *path,
-                                         calomu_trainer **trainer)
+static calomu_status cm_trainer_resume_with_call(calomu *c, const calomu_data *data,
+                                                 const calomu_data *validation, const char *path,
+                                                 calomu_trainer **trainer)
 {
     calomu_trainer *t = NULL;
     int same = 0;
@@ -11486,10 +11939,26 @@ calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
     return s;
 }
 
+calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
+                                         const calomu_data *validation, const char *path,
+                                         calomu_trainer **trainer)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_trainer_resume_with_call(c, data, validation, path,
+                                                                  trainer));
+}
+
+static calomu_status cm_trainer_resume_call(calomu *c, const calomu_data *data, const char *path,
+                                            calomu_trainer **trainer)
+{
+    return calomu_trainer_resume_with(c, data, NULL, path, trainer);
+}
+
 calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
                                     calomu_trainer **trainer)
 {
-    return calomu_trainer_resume_with(c, data, NULL, path, trainer);
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_trainer_resume_call(c, data, path, trainer));
 }
 
 /* ---------------------------------------------------------------- the result */
@@ -11513,7 +11982,7 @@ static calomu_training cm_training_of(const calomu_trainer *t)
     return r;
 }
 
-calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
+static calomu_status cm_trainer_model_call(calomu *c, const calomu_trainer *t, calomu_model **model)
 {
     calomu_model *m = NULL;
     cm_net *net;
@@ -11531,6 +12000,11 @@ calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_mo
     m->loss[0] = t->state.plan.best_loss;
     m->training[0] = cm_training_of(t);
     return cm_model_finish(c, CALOMU_OK, m, model);
+}
+
+calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_model **model)
+{
+    return cm_enter(c) ? cm_leave(c, cm_trainer_model_call(c, t, model)) : CALOMU_EUSAGE;
 }
 
 /* ============================================================================================
@@ -11726,7 +12200,7 @@ static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
         for (k = 0; k < n; k++) {
             int j = cm_feature_of_input(n, k);
             double v = (double)w[o * in + k] / from->deviation[j];
-            b[o] = (cm_real)fma(v, to->mean[j] - from->mean[j], (double)b[o]);
+            b[o] = (cm_real)cm_fmad(v, to->mean[j] - from->mean[j], (double)b[o]);
             w[o * in + k] = (cm_real)(v * to->deviation[j]);
         }
 }
@@ -11763,8 +12237,8 @@ static void cm_join_add(const calomu_model *m, int to, const calomu_model *from)
     }
 }
 
-calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
-                                calomu_model **ensemble)
+static calomu_status cm_model_join_call(calomu *c, calomu_model *const *models, int n,
+                                        calomu_model **ensemble)
 {
     calomu_model *m = NULL;
     int i, members = 0, at = 0;
@@ -11778,6 +12252,12 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
         at += models[i]->info.members;
     }
     return cm_model_finish(c, CALOMU_OK, m, ensemble);
+}
+
+calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
+                                calomu_model **ensemble)
+{
+    return cm_enter(c) ? cm_leave(c, cm_model_join_call(c, models, n, ensemble)) : CALOMU_EUSAGE;
 }
 
 /* ---------------------------------------------------------------- model files
@@ -11904,7 +12384,7 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
     return n + cm_model_record_entries(m, e + n);
 }
 
-calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
+static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
 {
     enum { EACH = CM_OPTIONS + CM_COUNT(cm_training_fields) + 2 };
     size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
@@ -11932,6 +12412,11 @@ calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char
     cm_release(c, e);
     cm_release(c, meta);
     return s;
+}
+
+calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char *path)
+{
+    return cm_enter(c) ? cm_leave(c, cm_model_save_call(c, model, path)) : CALOMU_EUSAGE;
 }
 
 /* Names, shapes and types of all members, before there is memory for values.  The energy sums have
@@ -12139,7 +12624,7 @@ static calomu_status cm_model_finish_file(calomu *c, calomu_status s, const char
     return s;
 }
 
-calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model)
+static calomu_status cm_model_load_call(calomu *c, const char *path, calomu_model **model)
 {
     cm_st st = { 0 };
     calomu_model_info info;
@@ -12153,6 +12638,11 @@ calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **mode
     if (s == CALOMU_OK) s = cm_model_records(c, path, &st, m);
     cm_st_free(c, &st);
     return cm_model_finish_file(c, s, path, m, model);
+}
+
+calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **model)
+{
+    return cm_enter(c) ? cm_leave(c, cm_model_load_call(c, path, model)) : CALOMU_EUSAGE;
 }
 
 /* ---------------------------------------------------------------- has a training ended?
@@ -12176,10 +12666,10 @@ static calomu_trainer *cm_ended_trainer(calomu *c, const calomu_model *m)
     return t;
 }
 
-calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
-                                   const calomu_data *validation, const char *path,
-                                   calomu_train_options *options,
-                                   calomu_architecture *architecture, int *members)
+static calomu_status cm_trainer_ended_call(calomu *c, const calomu_data *data,
+                                           const calomu_data *validation, const char *path,
+                                           calomu_train_options *options,
+                                           calomu_architecture *architecture, int *members)
 {
     calomu_model *m = NULL;
     calomu_trainer *t = NULL;
@@ -12204,6 +12694,16 @@ calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
     calomu_model_free(m);
     calomu_trainer_free(t);
     return s;
+}
+
+calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
+                                   const calomu_data *validation, const char *path,
+                                   calomu_train_options *options, calomu_architecture *architecture,
+                                   int *members)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_trainer_ended_call(c, data, validation, path, options,
+                                                            architecture, members));
 }
 
 /* ---------------------------------------------------------------- weights from other programs
@@ -12480,9 +12980,9 @@ static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *s
     return cm_model_finish_file(c, s, path, m, model);
 }
 
-calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
-                                  const double *mean, const double *deviation,
-                                  calomu_model **model)
+static calomu_status cm_model_import_call(calomu *c, const char *path,
+                                          const calomu_architecture *base, const double *mean,
+                                          const double *deviation, calomu_model **model)
 {
     cm_st st = { 0 };
     calomu_model_info info;
@@ -12504,8 +13004,15 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
     return s;
 }
 
-calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu_model *like,
-                                       calomu_model **model)
+calomu_status calomu_model_import(calomu *c, const char *path, const calomu_architecture *base,
+                                  const double *mean, const double *deviation, calomu_model **model)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_model_import_call(c, path, base, mean, deviation, model));
+}
+
+static calomu_status cm_model_import_like_call(calomu *c, const char *path,
+                                               const calomu_model *like, calomu_model **model)
 {
     cm_st st = { 0 };
     calomu_status s = cm_import_read(c, path, &st);
@@ -12518,6 +13025,13 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
     if (s == CALOMU_OK) s = cm_import_model(c, path, &st, &like->info, 1, like, model);
     cm_st_free(c, &st);
     return s;
+}
+
+calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu_model *like,
+                                       calomu_model **model)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_model_import_like_call(c, path, like, model));
 }
 
 /* ---------------------------------------------------------------- inference
@@ -12674,7 +13188,7 @@ static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t
             return cm_fail(own, CALOMU_ENOTFINITE, "muon %zu: the prediction is not finite:"
                            " its hits or features are far outside anything physical",
                            first + (size_t)i);
-        sum[i] = fma(p->weight[member], pred[i], member ? sum[i] : 0);
+        sum[i] = cm_fmad(p->weight[member], pred[i], member ? sum[i] : 0);
         if (p->members) p->members[at] = pred[i];
     }
     return CALOMU_OK;
@@ -13012,8 +13526,9 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     return s;
 }
 
-calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
-                             const calomu_event *events, size_t n, double *out, double *members)
+static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
+                                     const calomu_event *events, size_t n, double *out,
+                                     double *members)
 {
     size_t width = (size_t)model->info.members * sizeof *members;
     cm_prediction p;
@@ -13040,6 +13555,13 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
     cm_release(c, p.out);
     cm_release(c, p.weight);
     return s;
+}
+
+calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
+                             const calomu_event *events, size_t n, double *out, double *members)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_predict_call(c, model, data, events, n, out, members));
 }
 
 /* ============================================================================================
@@ -13146,8 +13668,8 @@ static double cm_quantile(const double *x, size_t n, double q)
     double step;
     if (i + 1 >= n) return x[n - 1];
     step = x[i + 1] / 2 - x[i] / 2;
-    if (t < 0.5) return 2 * fma(step, t, x[i] / 2);
-    return 2 * fma(step, t - 1, x[i + 1] / 2);
+    if (t < 0.5) return 2 * cm_fmad(step, t, x[i] / 2);
+    return 2 * cm_fmad(step, t - 1, x[i + 1] / 2);
 }
 
 /* ---------------------------------------------------------------- muons by true energy */
@@ -13221,7 +13743,7 @@ static calomu_status cm_groups_bins(calomu *c, cm_groups *g, const calomu_eval_o
     g->bins = bins;
     g->edge = cm_allocate(c, (size_t)bins + 1, sizeof *g->edge);
     if (!g->edge) return CALOMU_EMEMORY;
-    for (b = 0; b < bins; b++) g->edge[b] = fma(width, b, o->low);
+    for (b = 0; b < bins; b++) g->edge[b] = cm_fmad(width, b, o->low);
     g->edge[bins] = o->high;
     return CALOMU_OK;
 }
@@ -13256,7 +13778,7 @@ static double cm_mean_spread(const double *x, size_t n, double *spread)
     shift = sum / (double)n;
     for (i = 0; i < n; i++) {
         const double d = x[i] - x[0] - shift;
-        squares = fma(d, d, squares);
+        squares = cm_fmad(d, d, squares);
     }
     *spread = sqrt(squares / (double)n);
     return x[0] + shift;
@@ -13300,18 +13822,18 @@ static void cm_line_fit(const double *x, const double *y, const double *error, i
     for (i = 0; i < n; i++) {
         const double r = best / error[i], v = r * r;
         w += v;
-        wx = fma(v, x[i], wx);
-        wy = fma(v, y[i], wy);
+        wx = cm_fmad(v, x[i], wx);
+        wy = cm_fmad(v, y[i], wy);
     }
     mean_x = wx / w;
     mean_y = wy / w;
     for (i = 0; i < n; i++) {
         const double r = best / error[i], d = x[i] - mean_x;
-        sxx = fma(r * r * d, d, sxx);
-        sxy = fma(r * r * d, y[i] - mean_y, sxy);
+        sxx = cm_fmad(r * r * d, d, sxx);
+        sxy = cm_fmad(r * r * d, y[i] - mean_y, sxy);
     }
     line->slope = sxy / sxx;
-    line->intercept = fma(-line->slope, mean_x, mean_y);
+    line->intercept = cm_fmad(-line->slope, mean_x, mean_y);
     line->slope_error = best / sqrt(sxx);
     line->intercept_error = best * sqrt(1 / w + mean_x * mean_x / sxx);
 }
@@ -13366,8 +13888,9 @@ static calomu_status cm_debias_line(calomu *c, const calomu_eval_options *o, con
     return CALOMU_OK;
 }
 
-calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, const double *truth,
-                                const double *prediction, size_t n, calomu_line *line)
+static calomu_status cm_debias_fit_call(calomu *c, const calomu_eval_options *options,
+                                        const double *truth, const double *prediction, size_t n,
+                                        calomu_line *line)
 {
     const calomu_eval_options o = options ? *options : calomu_eval_options_default();
     cm_groups g;
@@ -13386,9 +13909,25 @@ calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, c
     return s;
 }
 
-double calomu_debias(const calomu_line *line, double prediction)
+calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, const double *truth,
+                                const double *prediction, size_t n, calomu_line *line)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_debias_fit_call(c, options, truth, prediction, n, line));
+}
+
+static CM_NOINLINE double cm_debias(const calomu_line *line, double prediction)
 {
     return (prediction - line->intercept) / line->slope;
+}
+
+double calomu_debias(const calomu_line *line, double prediction)
+{
+    calomu_modes host;
+    (void)calomu_modes_set(&host);
+    prediction = cm_debias(line, prediction);
+    calomu_modes_restore(&host);
+    return prediction;
 }
 
 /* ---------------------------------------------------------------- resolution (Sec. 4.2) */
@@ -13399,7 +13938,7 @@ static double cm_length(double a, double b)
     const double large = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
     const double small = fabs(a) > fabs(b) ? fabs(b) : fabs(a);
     const double r = large > 0 && isfinite(large) ? small / large : 0;
-    return large * sqrt(fma(r, r, 1));
+    return large * sqrt(cm_fmad(r, r, 1));
 }
 
 /* 1/sqrt(1/a^2 + 1/b^2), the resolution of the weighted average.  Written with the better of the
@@ -13409,7 +13948,7 @@ static double cm_combine(double a, double b)
 {
     const double large = a > b ? a : b, small = a > b ? b : a;
     const double r = large > 0 ? small / large : 0;
-    return small / sqrt(fma(r, r, 1));
+    return small / sqrt(cm_fmad(r, r, 1));
 }
 
 /* Eq. (4) for the n > 1 muons of one bin, in sorted arrays.  c68 is HALF the width of the central
@@ -13494,10 +14033,10 @@ static calomu_status cm_resolution_groups(calomu *c, const calomu_eval_options *
     return CALOMU_OK;
 }
 
-calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
-                                const calomu_line *line, const double *truth,
-                                const double *prediction, size_t n, calomu_bin *bins,
-                                int max_bins, int *n_bins, calomu_summary *summary)
+static calomu_status cm_resolution_call(calomu *c, const calomu_eval_options *options,
+                                        const calomu_line *line, const double *truth,
+                                        const double *prediction, size_t n, calomu_bin *bins,
+                                        int max_bins, int *n_bins, calomu_summary *summary)
 {
     const calomu_eval_options o = options ? *options : calomu_eval_options_default();
     cm_groups g;
@@ -13518,6 +14057,16 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
     }
     cm_groups_free(c, &g);
     return s;
+}
+
+calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
+                                const calomu_line *line, const double *truth,
+                                const double *prediction, size_t n, calomu_bin *bins, int max_bins,
+                                int *n_bins, calomu_summary *summary)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_resolution_call(c, options, line, truth, prediction, n,
+                                                         bins, max_bins, n_bins, summary));
 }
 
 /* ---------------------------------------------------------------- errors by resampling
@@ -13908,11 +14457,12 @@ static calomu_status cm_resample_groups(calomu *c, cm_resample *r, const double 
     return cm_resample_sort(c, r);
 }
 
-calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *options,
-                                       const double *fit_truth, const double *fit_prediction,
-                                       size_t n_fit, const double *truth, const double *prediction,
-                                       size_t n, calomu_bin *bins, int n_bins,
-                                       calomu_summary *summary)
+static calomu_status cm_resolution_errors_call(calomu *c, const calomu_eval_options *options,
+                                               const double *fit_truth,
+                                               const double *fit_prediction, size_t n_fit,
+                                               const double *truth, const double *prediction,
+                                               size_t n, calomu_bin *bins, int n_bins,
+                                               calomu_summary *summary)
 {
     const calomu_eval_options o = options ? *options : calomu_eval_options_default();
     cm_resample r;
@@ -13933,6 +14483,19 @@ calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *opt
     if (s == CALOMU_OK) s = cm_resample_errors(c, &r, bins, summary);
     cm_resample_free(c, &r);
     return s;
+}
+
+calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *options,
+                                       const double *fit_truth, const double *fit_prediction,
+                                       size_t n_fit, const double *truth, const double *prediction,
+                                       size_t n, calomu_bin *bins, int n_bins,
+                                       calomu_summary *summary)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_resolution_errors_call(c, options, fit_truth,
+                                                                fit_prediction, n_fit, truth,
+                                                                prediction, n, bins, n_bins,
+                                                                summary));
 }
 
 /* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept. */

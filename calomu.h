@@ -33,6 +33,10 @@
 
    Build it:  cc -O2 program.c calomu.c -lm        (with -fopenmp to use several threads)
 
+   Any compiler of C99 and any of its usual flags will do.  Those that give up the rules of IEEE 754
+   (-ffast-math, -Ofast and their parts; x87 registers) are an error of compilation that says what
+   to do, or every call that computes is refused with EUSAGE and the reason.
+
    Conventions.  Energies are GeV, lengths mm, the magnetic field T.  Every function that can fail
    returns a calomu_status; the text of the failure is calomu_message(context).  Outputs go by
    pointer and are not touched on failure unless said.  The library never prints, exits, reads the
@@ -42,7 +46,9 @@
    log: gcc's OpenMP never comes back there from a call with several.  A context that the child
    opens itself must have one thread if the parent has computed with more.  Results are the same to
    the last bit for any number of threads, any split of a batch at inference, any instruction set,
-   and on a GPU (cuda/calomu_cuda.h).  */
+   compiler and machine, and on a GPU (cuda/calomu_cuda.h).  Whatever the caller's rounding mode,
+   every call rounds to nearest, keeps small numbers and traps nothing, and then puts the caller's
+   modes back (calomu_modes).  */
 #ifndef CALOMU_H
 #define CALOMU_H
 
@@ -118,8 +124,9 @@ void calomu_close(calomu *c);                          /* NULL is allowed */
 const char *calomu_message(const calomu *c);           /* of the last failure; never NULL */
 const char *calomu_status_text(calomu_status status);  /* a few words; never NULL */
 int calomu_threads_available(void);                    /* cores OpenMP would use; 1 without it */
-/* One line for a person: version, compiler, OpenMP, instruction set in use, and a warning if this
-   build breaks the promise of equal bits (fused or reassociated arithmetic: -ffast-math ...). */
+/* One line for a person: version, compiler, OpenMP, instruction set in use; a warning if this build
+   computes by other rules than IEEE 754 (then every call that computes is refused with the same
+   text); a note if this thread's modes were others when the context was made. */
 const char *calomu_build_info(const calomu *c);
 
 /* ---------------------------------------------------------------- geometry and events (Sec. 2) */
@@ -551,6 +558,17 @@ const char *calomu_parse(const char *text, double *x);
    counter) gives the same four words on any machine, in any thread, in any order. */
 void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
+/* The modes of the processor that equal bits need: rounding to nearest, numbers below the normal
+   ones kept, no traps.  Every function of this header sets them for its own work, in each of its
+   threads; these two are for what a program computes beside it, as simulate.c does.  Set them
+   before, restore them behind; one is cheap (20 ns) where they are right already. */
+typedef struct calomu_modes {
+    int changed;                     /* 1: they were others, which `host` holds */
+    uint64_t host[8];
+} calomu_modes;
+int calomu_modes_set(calomu_modes *host);    /* of this thread; 0: they cannot be set, none is */
+void calomu_modes_restore(const calomu_modes *host);
+
 /* ---------------------------------------------------------------- internals: no stable interface
 
    For tests/, cuda/ and the benchmark of single operations only: they, and the calomu.c that is
@@ -929,7 +947,9 @@ CM_LOCAL calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model 
                                        calomu_model **model);
 
 /* Our own functions, the same bits on every machine: right to 3 ulp, the sigmoid in float to
-   1.3e-7 + 1.3e-8 |v| of itself. */
+   1.3e-7 + 1.3e-8 |v| of itself.  a*b + c rounded once, without an instruction for it. */
+CM_LOCAL double cm_soft_fma(double a, double b, double c);
+CM_LOCAL float cm_soft_fmaf(float a, float b, float c);
 CM_LOCAL cm_real cm_sigmoid_value(cm_real v);
 CM_LOCAL double cm_exp_double(double x);
 CM_LOCAL double cm_log_double(double x);
@@ -995,6 +1015,51 @@ CM_LOCAL void cm_log(calomu *c, const char *format, ...) CM_PRINTF(2, 3);
 #endif
 
 #endif /* CALOMU_H */
+
+/* For files that define CALOMU_EQUAL_BITS before this header, as calomu.c does: compilers are told
+   to compute what is written.  Without it gcc fuses products with sums (where the machine can),
+   which gives other bits.  What a pragma does not undo is an error here, or else found when the
+   program runs (calomu_build_info). */
+#if defined(CALOMU_EQUAL_BITS) && !defined(CALOMU_EQUAL_BITS_SET)
+#define CALOMU_EQUAL_BITS_SET
+#include <float.h>
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ > 0)
+#error "calomu: compile this file without -ffast-math, -Ofast and -ffinite-math-only (they take \
+NaN for a number); the rest of a program may keep them"
+#endif
+#if FLT_RADIX != 2 || FLT_MANT_DIG != 24 || DBL_MANT_DIG != 53 || DBL_MAX_EXP != 1024
+#error "calomu: float and double must be those of IEEE 754, of 32 and 64 bits"
+#endif
+/* Fails with -fsingle-precision-constant, which takes 0.1 for 0.1f: compile without. */
+typedef char calomu_constants_are_double[sizeof 1.0 == sizeof(double) ? 1 : -1];
+#if defined(__clang__)
+#if __clang_major__ >= 12
+#pragma clang diagnostic push
+#pragma clang diagnostic ignored "-Wignored-pragmas"     /* of machines that do not know it */
+#pragma float_control(precise, on)
+#pragma clang diagnostic pop
+#endif
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off", "no-unsafe-math-optimizations", "no-associative-math", \
+                     "no-reciprocal-math", "signed-zeros")
+#else
+#pragma STDC FP_CONTRACT OFF
+#endif
+/* Wider registers: x87 (2) gives way to SSE2; s390x with -std=c99 takes double for float (1). */
+#if defined(__i386__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SSE2_MATH__)
+#pragma GCC target("sse2,fpmath=sse")
+#elif defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD == 1 && defined(__GNUC__) && __GNUC__ >= 12
+#pragma GCC optimize("excess-precision=fast")
+#elif defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16 \
+    && FLT_EVAL_METHOD != 32
+#if defined(__i386__) || defined(__x86_64__)
+#error "calomu: x87 registers are wider than double: add -msse2 -mfpmath=sse"
+#else
+#error "calomu: float must be computed in float: add -fexcess-precision=fast or -std=gnu99"
+#endif
+#endif
+#endif
 
 /* MIT License
 

@@ -2,6 +2,7 @@
 
    usage: test_engine [TESTDATA [TMP [SEED]]] */
 #include "test_net.h"
+#include <fenv.h>
 #include <locale.h>
 
 /* ---------------------------------------------------------------- random numbers */
@@ -23,6 +24,171 @@ static void check_random(void)
         for (k = 0; k < 4; k++)
             CHECK(out[k] == known[i].out[k], "vector %zu, word %zu: %08x, expected %08x", i, k,
                   (unsigned)out[k], (unsigned)known[i].out[k]);
+    }
+}
+
+/* ---------------------------------------------------------------- fused products without them */
+
+/* a, b, c and a*b + c rounded once, by Python's fractions: cancellation, halfway cases and just
+   beside them, the largest and smallest numbers, zeros with signs. */
+static void check_fused_known(void)
+{
+    static const double known[][4] = {
+        { 0x1.0000000000001p+0, 0x1.0000000000001p+0, -0x1.0000000000002p+0, 0x1p-104 },
+        { 321, 0x1.9852f0d8ec1p-9, 0x1p-120, 0x1.0000000000001p+0 },
+        { 321, 0x1.9852f0d8ec1p-9, -0x1p-120, 1 },
+        { 0x1.fffffffffffffp+1023, 2, -0x1.fffffffffffffp+1023, 0x1.fffffffffffffp+1023 },
+        { 0x1.fffffffffffffp+1023, 0x1.0000000000001p+0, -0x1p+970, HUGE_VAL },
+        { 0x1p+1023, 2, -0x1p+970, HUGE_VAL },
+        { 0x1p+1023, 2, -0x1.0000000000001p+970, 0x1.fffffffffffffp+1023 },
+        { 0x1p-537, 0x1p-538, 0, 0 },
+        { 0x1p-537, -0x1.8p-538, 0, -0x1p-1074 },
+        { 0x1p-1074, 0x1p-1074, 0x1p-1074, 0x1p-1074 },
+        { 0x1p-1074, -0x1p-1074, 0x1p-1074, 0x1p-1074 },
+        { 0x1p-1074, 0x1p-1074, 1, 1 },
+        { 0x1p-538, 0x1.0000000000001p-537, -0x1p-1074, -0x0p+0 },
+        { 0x1.8p-537, 0x1p-537, 0x1p-1022, 0x1.0000000000002p-1022 },
+        { 0x1.fffffffffffffp-1, 0x1p-1022, 0, 0x1p-1022 },
+        { 0x1.fffffffffffffp-1, 0x1p-1022, 0x1p-1074, 0x1p-1022 },
+        { 0x1.0000000000001p-511, 0x1.fffffffffffffp-512, -0x1p-1022, 0 },
+        { 0x1.0000000000001p+500, 0x1.0000000000001p+500, -0x1.0000000000002p+1000, 0x1p+896 },
+        { 0x1.0000000000001p+500, 0x1.0000000000001p+500, 0x1p-1074, 0x1.0000000000002p+1000 },
+        { 0x1.123456789abcdp+10, 0x1.fedcba9876543p-7, -0x1.1197afcf9a2c5p+4,
+          0x1.517cb435c51d9p-13 },
+        { 1, 0x1p-53, 1, 1 },
+        { -1, 0x1p-53, 1, 0x1.fffffffffffffp-1 },
+        { 1, 0x1.8p-53, 1, 0x1.0000000000001p+0 },
+        { 1, 0x1p-54, 0x1.0000000000001p+0, 0x1.0000000000001p+0 },
+        { 0x1.0000000000001p-53, 1, 1, 0x1.0000000000001p+0 },
+        { 3, 0x1.5555555555555p-2, -1, -0x1p-54 },
+        { 0x8000000000000p-1074, 0x1p-52, 0x1p-1074, 0x2p-1074 },
+        { 0x8000000000000p-1074, 0x1.8p-52, 0x1p-1074, 0x2p-1074 }
+    };
+    static const float single[][4] = {
+        { 97, 0x1.51d08p-7f, 0x1p-60f, 0x1.000002p+0f },
+        { 97, 0x1.51d08p-7f, -0x1p-60f, 1 },
+        { 0x1.000002p+0f, 0x1.000002p+0f, -0x1.000004p+0f, 0x1p-46f },
+        { 0x1.fffffep+127f, 2, -0x1.fffffep+127f, 0x1.fffffep+127f },
+        { 0x1p+127f, 2, -0x1p+103f, HUGE_VALF },
+        { 0x1p+127f, 2, -0x1.000002p+103f, 0x1.fffffep+127f },
+        { 0x1p-75f, 0x1p-75f, 0, 0 },
+        { 0x1p-75f, -0x1.8p-75f, 0, -0x1p-149f },
+        { 0x1p-149f, 0x1p-149f, 0x1p-149f, 0x1p-149f },
+        { 0x1p-149f, -0x1p-149f, 0x1p-149f, 0x1p-149f },
+        { 0x1.8p-75f, 0x1p-74f, 0x1p-126f, 0x1.000004p-126f },
+        { 0x1.fffffep-1f, 0x1p-126f, 0, 0x1p-126f },
+        { 0x1.fffffep-1f, 0x1p-126f, 0x1p-149f, 0x1p-126f },
+        { 1, 0x1p-24f, 1, 1 },
+        { 0x1.000002p-24f, 1, 1, 0x1.000002p+0f },
+        { -1, 0x1p-24f, 1, 0x1.fffffep-1f },
+        { 0x1.fffffep+0f, 0x1.fffffep+0f, 0x1p-149f, 0x1.fffffcp+1f },
+        { 0x1.000002p+60f, 0x1.000002p+60f, 0x1p-149f, 0x1.000004p+120f }
+    };
+    size_t i;
+    for (i = 0; i < sizeof known / sizeof *known; i++) {
+        double x = cm_soft_fma(known[i][0], known[i][1], known[i][2]);
+        CHECK(memcmp(&x, &known[i][3], sizeof x) == 0, "%a * %a + %a: %a, expected %a",
+              known[i][0], known[i][1], known[i][2], x, known[i][3]);
+    }
+    for (i = 0; i < sizeof single / sizeof *single; i++) {
+        float x = cm_soft_fmaf(single[i][0], single[i][1], single[i][2]);
+        CHECK(memcmp(&x, &single[i][3], sizeof x) == 0, "%a * %a + %a: %a, expected %a",
+              (double)single[i][0], (double)single[i][1], (double)single[i][2], (double)x,
+              (double)single[i][3]);
+    }
+}
+
+/* A number with an exponent and a significand of interest. */
+static double fused_operand(test_random *r)
+{
+    uint64_t m = test_bits(r) >> 12, e = (uint64_t)test_int(r, 963, 1083), u;
+    double x;
+    switch (test_int(r, 0, 7)) {
+    case 0: e = (uint64_t)test_int(r, 0, 2047); break;   /* infinities and NaN too */
+    case 1: e = 0; break;
+    case 2: e = 2046; break;
+    }
+    switch (test_int(r, 0, 5)) {
+    case 0: m = 0; break;
+    case 1: m = 0xfffffffffffffu; break;
+    case 2: m &= 15; break;
+    case 3: m &= 0xffffffff00000000u; break;
+    }
+    u = (test_bits(r) & (uint64_t)1 << 63) | e << 52 | m;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+/* Against libm's, which is right where it is right on the first of the known ones (not mingw's).
+   c cancels the product in a quarter of all cases, and is half a step of it in another. */
+static void check_fused(test_random *r)
+{
+    volatile double factor = 28059810762433 * 0x1p-53;
+    int i, wrong = 0, wrong_single = 0;
+    check_fused_known();
+    if (fma(321, factor, 0x1p-120) != 1 + 0x1p-52) {
+        SKIP("this libm's fma rounds twice: nothing to compare with");
+        return;
+    }
+    for (i = 0; i < 400000; i++) {
+        double a = fused_operand(r), b = fused_operand(r), c = fused_operand(r), x, y;
+        float p = (float)a, q = (float)b, s = (float)c, u, v;
+        if (i % 4 == 0) c = -a * b;
+        if (i % 4 == 1) c = ldexp(a * b, test_int(r, -1, 1) * 53);
+        if (i % 4 == 0) s = -p * q;
+        if (i % 4 == 1) s = ldexpf(p * q, test_int(r, -1, 1) * 24);
+        x = cm_soft_fma(a, b, c);
+        y = fma(a, b, c);
+        u = cm_soft_fmaf(p, q, s);
+        v = fmaf(p, q, s);
+        wrong += memcmp(&x, &y, sizeof x) != 0 && !(isnan(x) && isnan(y));
+        wrong_single += memcmp(&u, &v, sizeof u) != 0 && !(isnan(u) && isnan(v));
+    }
+    CHECK(wrong == 0, "%d of %d products and sums in double", wrong, i);
+    CHECK(wrong_single == 0, "%d of %d products and sums in float", wrong_single, i);
+}
+
+/* ---------------------------------------------------------------- modes of the processor */
+
+/* Whatever the caller's modes: numbers go to text and back as ever, and the modes stay. */
+static void check_modes(void)
+{
+    static const int mode[] = {
+#ifdef FE_UPWARD
+        FE_UPWARD,
+#endif
+#ifdef FE_DOWNWARD
+        FE_DOWNWARD,
+#endif
+#ifdef FE_TOWARDZERO
+        FE_TOWARDZERO,
+#endif
+        FE_TONEAREST
+    };
+    size_t i;
+    for (i = 0; i < sizeof mode / sizeof *mode; i++) {
+        calomu_modes host;
+        calomu_line line = { 0, 3, 0, 0, 0, 0 };
+        char text[32];
+        double x = 0, third;
+        int set, now, kept;
+        if (fesetround(mode[i]) != 0) continue;
+        (void)calomu_number(text, 2.0 / 65536 / 3, 3);
+        (void)calomu_parse("0.1", &x);
+        third = calomu_debias(&line, 5);
+        kept = fegetround() == mode[i];
+        set = calomu_modes_set(&host);
+        now = fegetround();
+        calomu_modes_restore(&host);
+        kept &= fegetround() == mode[i];
+        (void)fesetround(FE_TONEAREST);
+        CHECK(strcmp(text, "1.02e-05") == 0, "mode %d: text %s", mode[i], text);
+        CHECK(x == 0.1, "mode %d: 0.1 is read as %.17g", mode[i], x);
+        CHECK(third == 0x1.aaaaaaaaaaaabp+0, "mode %d: 5/3 is %a", mode[i], third);
+        CHECK(set && now == FE_TONEAREST, "mode %d stays when nearest is asked for", mode[i]);
+        CHECK(host.changed == (mode[i] != FE_TONEAREST), "mode %d: changed %d", mode[i],
+              host.changed);
+        CHECK(kept, "mode %d is lost", mode[i]);
     }
 }
 
@@ -507,6 +673,8 @@ int main(int argc, char **argv)
     test_begin(argc, argv);
     printf("test_engine: seed %llu\n", (unsigned long long)seed);
     check_random();
+    check_fused(&r);
+    check_modes();
     check_functions(&r);
     check_numbers(&r);
     check_locale(&r);

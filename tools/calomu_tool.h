@@ -41,6 +41,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define CALOMU_EQUAL_BITS            /* the tools compute too */
 #include "../calomu.h"
 
 #ifdef __GNUC__

@@ -11,6 +11,7 @@
    samples), medians of counts below 20 within 1; the mean log ratio of the medians over the
    energies within 2% or 3 standard errors; Kolmogorov-Smirnov not significant at 1% for 90% of the
    pairs.  */
+#define CALOMU_EQUAL_BITS
 #include "calomu.h"
 
 #include <math.h>

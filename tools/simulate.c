@@ -24,9 +24,13 @@
    ("engine M"), except that those of 0.1 MeV to 1 GeV are replaced at once by a rotated, scaled
    shower out of a library that engine M has filled at the start ("engine L").
 
-   Bits: + - * / sqrt and our own exp, log, sine only.  */
+   Bits: + - * / sqrt and our own exp, log, sine only, as they are written (CALOMU_EQUAL_BITS) and
+   with the modes of the processor that calomu_modes_set sets, in every function of the interface and
+   in every thread.  */
+#define CALOMU_EQUAL_BITS
 #include "simulate.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,6 +43,12 @@
    ============================================================================================ */
 
 #define SIM_PI 3.14159265358979324
+
+#ifdef __GNUC__                      /* what computes must not move before calomu_modes_set */
+#define SIM_NOINLINE __attribute__((noinline))
+#else
+#define SIM_NOINLINE
+#endif
 
 static uint64_t sim_bits(double x)
 {
@@ -941,7 +951,12 @@ static void sim_electron_table(sim *s)
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 8) num_threads(s->memory.threads)
 #endif
-        for (i = 0; i < SIM_NODES; i++) sim_electron_entry(s, k, sim_node_energy(i), &n[i]);
+        for (i = 0; i < SIM_NODES; i++) {
+            calomu_modes host;
+            (void)calomu_modes_set(&host);
+            sim_electron_entry(s, k, sim_node_energy(i), &n[i]);
+            calomu_modes_restore(&host);
+        }
         n[0].range = sim_node_energy(0) / n[0].dedx;
         for (i = 1; i < SIM_NODES; i++) {
             sum = 0.5 * (1 / n[i - 1].dedx + 1 / n[i].dedx);
@@ -1495,9 +1510,10 @@ static calomu_status sim_library_stage(sim *s, int first, int last, double top)
 #pragma omp parallel num_threads(s->memory.threads) reduction(| : failed)
 #endif
     {
+        calomu_modes host;
+        int modes = calomu_modes_set(&host), k, i;
         sim_worker *w = sim_library_worker(s);
-        int k, i;
-        failed |= !w;
+        failed |= !w || !modes;
         if (w) w->library_top = top;
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic, 1)
@@ -1507,6 +1523,7 @@ static calomu_status sim_library_stage(sim *s, int first, int last, double top)
                 failed |= sim_library_shower(s, w, k % 2, last - k / 2, i) != CALOMU_OK;
         if (w) sim_voxels_free(s, w->voxels);
         sim_release(s, w);
+        calomu_modes_restore(&host);
     }
     return failed ? CALOMU_EMEMORY : CALOMU_OK;
 }
@@ -1965,7 +1982,12 @@ static void sim_muon_table(sim *s)
 #ifdef _OPENMP
 #pragma omp parallel for schedule(dynamic, 1) num_threads(s->memory.threads)
 #endif
-    for (i = 0; i < SIM_MU_NODES; i++) sim_muon_entry(s, i);
+    for (i = 0; i < SIM_MU_NODES; i++) {
+        calomu_modes host;
+        (void)calomu_modes_set(&host);
+        sim_muon_entry(s, i);
+        calomu_modes_restore(&host);
+    }
 }
 
 /* ---- transport */
@@ -2155,6 +2177,20 @@ sim_options sim_options_default(void)
 
 static const char sim_no_memory[] = "no memory";
 
+/* What the compiler has made of this file, as cm_fault in calomu.c. */
+static const char *sim_build_fault(void)
+{
+    volatile double one = 1, e = 1.0 / 134217728, tiny = DBL_EPSILON / 4, five = 5, zero = 0;
+    volatile double minus = -zero;
+    double a = one + e, b = one + 2 * e, c = one, d = tiny, third = five / 3.0;
+    if (a * a - b != 0)
+        return "this build fuses products on its own: compile simulate.c with -ffp-contract=off";
+    if ((c + d) - c != 0 || third != 0x1.aaaaaaaaaaaabp+0 || 1 / (minus + 0.0) < 0)
+        return "this build computes by other rules than IEEE 754: compile simulate.c without "
+               "-funsafe-math-optimizations and its parts; for x87 with -msse2 -mfpmath=sse";
+    return NULL;
+}
+
 /* The context of the engine knows what a geometry is. */
 static const char *sim_options_fault(const sim_options *o)
 {
@@ -2187,14 +2223,15 @@ static void sim_set_block(sim *s)
     }
 }
 
-calomu_status sim_new(const calomu_options *memory, const sim_options *options, sim **out,
-                      const char **why)
+static calomu_status sim_make(const calomu_options *memory, const sim_options *options, sim **out,
+                              const char **why)
 {
     static const calomu_options none = { 0 };
-    const char *fault = sim_options_fault(options);
+    const char *fault = sim_build_fault();
     calomu_status status = CALOMU_OK;
     sim *s;
     *out = NULL;
+    if (!fault) fault = sim_options_fault(options);
     if (why) *why = fault ? fault : sim_no_memory;
     if (fault) return fault == sim_no_memory ? CALOMU_EMEMORY : CALOMU_EUSAGE;
     if (!memory) memory = &none;
@@ -2212,6 +2249,19 @@ calomu_status sim_new(const calomu_options *memory, const sim_options *options, 
     if (options->library) status = sim_library_make(s);
     if (status == CALOMU_OK) *out = s;
     else sim_free(s);
+    return status;
+}
+
+calomu_status sim_new(const calomu_options *memory, const sim_options *options, sim **out,
+                      const char **why)
+{
+    calomu_modes host;
+    calomu_status status = CALOMU_EUSAGE;
+    *out = NULL;
+    if (why) *why = "this thread has another rounding mode than to nearest, or flushes small "
+                    "numbers to zero, and here that cannot be changed";
+    if (calomu_modes_set(&host)) status = sim_make(memory, options, out, why);
+    calomu_modes_restore(&host);
     return status;
 }
 
@@ -2259,7 +2309,8 @@ void sim_worker_free(sim_worker *w)
     sim_release(w->s, w);
 }
 
-sim_muon sim_draw(const sim *s, uint64_t number, double low, double high, int charge)
+static SIM_NOINLINE sim_muon sim_draw_muon(const sim *s, uint64_t number, double low, double high,
+                                           int charge)
 {
     const calomu_geometry *g = &s->options.geometry;
     sim_random r;
@@ -2273,6 +2324,16 @@ sim_muon sim_draw(const sim *s, uint64_t number, double low, double high, int ch
     y = (sim_uniform(&r) - 0.5) / 3 + 0.5;
     m.x = (double)(float)(g->origin[1] + x * g->nx * g->pitch[1]);
     m.y = (double)(float)(g->origin[2] + y * g->ny * g->pitch[2]);
+    return m;
+}
+
+sim_muon sim_draw(const sim *s, uint64_t number, double low, double high, int charge)
+{
+    calomu_modes host;
+    sim_muon m;
+    (void)calomu_modes_set(&host);
+    m = sim_draw_muon(s, number, low, high, charge);
+    calomu_modes_restore(&host);
     return m;
 }
 
@@ -2323,8 +2384,9 @@ static sim_flight sim_muon_start(const sim *s, const sim_muon *m)
     return f;
 }
 
-calomu_status sim_run(sim_worker *w, uint64_t number, const sim_muon *muon, calomu_event *event,
-                      sim_loss *loss)
+static SIM_NOINLINE calomu_status sim_run_muon(sim_worker *w, uint64_t number,
+                                               const sim_muon *muon, calomu_event *event,
+                                               sim_loss *loss)
 {
     sim_flight f;
     double lost;
@@ -2342,8 +2404,19 @@ calomu_status sim_run(sim_worker *w, uint64_t number, const sim_muon *muon, calo
     return CALOMU_OK;
 }
 
-calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double energy, double x,
-                         double y, double z, calomu_event *event, sim_loss *loss)
+calomu_status sim_run(sim_worker *w, uint64_t number, const sim_muon *muon, calomu_event *event,
+                      sim_loss *loss)
+{
+    calomu_modes host;
+    calomu_status status = CALOMU_EUSAGE;
+    if (calomu_modes_set(&host)) status = sim_run_muon(w, number, muon, event, loss);
+    calomu_modes_restore(&host);
+    return status;
+}
+
+static SIM_NOINLINE calomu_status sim_run_shower(sim_worker *w, uint64_t number, sim_kind kind,
+                                                 double energy, double x, double y, double z,
+                                                 calomu_event *event, sim_loss *loss)
 {
     const calomu_geometry *g = &w->s->options.geometry;
     sim_vector at, to = { 0, 0, 1 };
@@ -2357,4 +2430,15 @@ calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double e
     event->energy = (float)energy;
     sim_collect(w, event, loss, energy * 1e3);
     return CALOMU_OK;
+}
+
+calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double energy, double x,
+                         double y, double z, calomu_event *event, sim_loss *loss)
+{
+    calomu_modes host;
+    calomu_status status = CALOMU_EUSAGE;
+    if (calomu_modes_set(&host))
+        status = sim_run_shower(w, number, kind, energy, x, y, z, event, loss);
+    calomu_modes_restore(&host);
+    return status;
 }

@@ -15,8 +15,9 @@
        sim_free(s);
 
    An event is a function of (SIM_VERSION, options, event number, muon) alone: the same bits for any
-   number of threads and whatever was simulated before.  Compile with -ffp-contract=off and without
-   -ffast-math to have the same bits on every machine.  No globals; never prints.  */
+   number of threads, whatever was simulated before, whatever the caller's rounding mode, and for any
+   compiler and machine; flags that give up IEEE 754 (-ffast-math, ...) are an error of compilation
+   or of sim_new, with what to do.  No globals; never prints.  */
 #ifndef CALOMU_SIMULATE_H
 #define CALOMU_SIMULATE_H
 
@@ -58,7 +59,7 @@ sim_options sim_options_default(void);       /* the paper's calorimeter, everyth
 
 /* Builds tables and library, 1 s on one core, with memory->threads threads; memory: allocator and
    threads, NULL for the defaults.  *why (if why is not NULL): text of a failure.  EUSAGE: options
-   make no sense; EMEMORY. */
+   or this build make no sense; EMEMORY. */
 calomu_status sim_new(const calomu_options *memory, const sim_options *options, sim **s,
                       const char **why);
 void sim_free(sim *s);                       /* NULL is allowed */
@@ -83,7 +84,8 @@ typedef enum sim_kind { SIM_PHOTON, SIM_ELECTRON, SIM_POSITRON } sim_kind;
 calomu_status sim_shower(sim_worker *w, uint64_t number, sim_kind kind, double energy, double x,
                          double y, double z, calomu_event *event, sim_loss *loss);
 
-/* Our own arithmetic, the same bits on every machine: for what else goes into simulated events. */
+/* Our own arithmetic, the same bits on every machine: for what else goes into simulated events.  In
+   the modes that the caller has: see calomu_modes_set. */
 double sim_exp(double x);
 double sim_log(double x);                    /* x > 0 and normal */
 void sim_turn(double t, double *cosine, double *sine);       /* of 2 pi t, t in [0, 1) */
