@@ -11510,7 +11510,8 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
 
    What is drawn is how often each muon counts: muons lie sorted, and so does every draw.  Nothing
    depends on the order of the rows or, as a resampling has its own stream and they are added up in
-   their order, on the number of threads.  Cost: about 30 ns per muon and resampling. */
+   their order, on the number of threads.  Cost: 13 ns per muon and resampling at fixed points, up to
+   30 in bins. */
 
 enum { CM_RESAMPLE_AT_ONCE = 32 };   /* resamplings kept until they are added up */
 
