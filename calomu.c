@@ -11509,9 +11509,9 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
    whose quantiles are one or two of them.
 
    What is drawn is how often each muon counts: muons lie sorted, and so does every draw.  Nothing
-   depends on the order of the rows, but for rounding where muons of the debiasing are in no bin.  A
-   resampling has its own stream, and they are added up in their order: the number of threads changes
-   nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins. */
+   depends on the order of the rows, but for rounding where muons of the debiasing are in no bin.
+   A resampling has its own stream, and they are added up in their order: the number of threads
+   changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins. */
 
 enum { CM_RESAMPLE_AT_ONCE = 32 };   /* resamplings kept until they are added up */
 
