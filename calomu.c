@@ -14079,8 +14079,9 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
    whose quantiles are one or two of them.
 
    What is drawn is how often each muon counts: muons lie sorted, and so does every draw.  Nothing
-   depends on the order of the rows or, as a resampling has its own stream and they are added up in
-   their order, on the number of threads.  Cost: about 30 ns per muon and resampling. */
+   depends on the order of the rows, but for rounding where muons of the debiasing are in no bin.
+   A resampling has its own stream, and they are added up in their order: the number of threads
+   changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins. */
 
 enum { CM_RESAMPLE_AT_ONCE = 32 };   /* resamplings kept until they are added up */
 
@@ -14335,35 +14336,23 @@ static void cm_resample_once(const cm_resample *r, cm_redraw *t, int32_t number,
     row[2 * b + 1] = sum.worst;
 }
 
-/* Values of the muons as they are, which resamplings lie around, in the order of a row. */
-static void cm_resample_centre(const cm_resample *r, const calomu_summary *summary, double *row)
-{
-    int b;
-    for (b = 0; b < r->g.bins; b++) {
-        row[2 * b] = r->bins[b].calorimeter;
-        row[2 * b + 1] = r->bins[b].combined;
-    }
-    row[2 * b] = summary->mi;
-    row[2 * b + 1] = summary->worst;
-}
-
-/* Standard deviations of all resamplings into error[width].  rows: room for CM_RESAMPLE_AT_ONCE
-   of them and two more. */
+/* Standard deviations of all resamplings into error[width], from sums about the first of them.
+   rows: room for CM_RESAMPLE_AT_ONCE and two more. */
 static void cm_resample_all(const cm_resample *r, cm_redraw *t, int threads, double *rows,
-                            const calomu_summary *summary, double *error)
+                            double *error)
 {
     const int width = 2 * r->g.bins + 2;
     const int32_t all = r->o->errors;
     double *centre = rows + (size_t)width * CM_RESAMPLE_AT_ONCE, *sum = centre + width;
     int32_t first, n;
     int i, k;
-    cm_resample_centre(r, summary, centre);
     for (k = 0; k < width; k++) sum[k] = error[k] = 0;
     for (first = 0; first < all; first += n) {
         n = all - first < CM_RESAMPLE_AT_ONCE ? all - first : CM_RESAMPLE_AT_ONCE;
         CM_PARALLEL_FOR(threads)
         for (i = 0; i < n; i++)
             cm_resample_once(r, &t[cm_thread()], first + i, rows + (size_t)i * (size_t)width);
+        if (first == 0) memcpy(centre, rows, (size_t)width * sizeof *centre);
         for (i = 0; i < n; i++) {
             for (k = 0; k < width; k++) {
                 const double d = rows[(size_t)i * (size_t)width + (size_t)k] - centre[k];
@@ -14429,7 +14418,7 @@ static calomu_status cm_resample_errors(calomu *c, const cm_resample *r, calomu_
     if (s == CALOMU_OK) s = cm_redraws_new(c, r, most, t, threads);
     if (s == CALOMU_OK) {
         error = rows + width * (CM_RESAMPLE_AT_ONCE + 2);
-        cm_resample_all(r, t, threads, rows, summary, error);
+        cm_resample_all(r, t, threads, rows, error);
         for (b = 0; b < r->g.bins; b++) {
             bins[b].calorimeter_error = error[2 * b];
             bins[b].combined_error = error[2 * b + 1];

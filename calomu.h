@@ -513,9 +513,8 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
    are the muons of calomu_debias_fit, whose line is fitted again in each resampling; the same
    pointers as truth and prediction where it was fitted to these; NULL and 0 for none.  Absent
    (isnan) where a bin has fewer than 2 muons, and all of them where the line of some resampling
-   cannot be inverted.  Equal bits for any number of threads and any order of the muons; the
-   context's threads share the work.  They do not hold what another training would change.
-   EUSAGE: bins of other muons or options; EMEMORY. */
+   cannot be inverted.  Equal bits for any number of threads; the context's share the work.  They do
+   not hold what another training would change.  EUSAGE: bins of other muons or options. */
 calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *options,
                                        const double *fit_truth, const double *fit_prediction,
                                        size_t n_fit, const double *truth, const double *prediction,
