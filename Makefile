@@ -20,7 +20,7 @@ SHARED   = $(B)/tools/options.o $(B)/tools/progress.o $(B)/tools/signals.o
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate
 COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
-SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
+SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a

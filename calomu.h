@@ -877,7 +877,6 @@ typedef struct cm_st {               /* a whole file in memory */
     void *memory;
 } cm_st;
 calomu_status cm_st_read(calomu *c, const char *path, cm_st *st);
-calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st);  /* changed is no error */
 calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st); /* atomically; adds a */
 void cm_st_free(calomu *c, cm_st *st);                   /*   checksum to the metadata */
 /* In a file that was read; NULL: absent. */
