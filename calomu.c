@@ -2381,7 +2381,8 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
     if (!out->owner_) out->owner_ = cm_clone(c);
     if (!out->owner_) return CALOMU_EMEMORY;
     if (longest > SIZE_MAX / 4) return cm_fail(c, CALOMU_EMEMORY, "no memory for one event");
-    s = cm_need(out->owner_, &out->memory_[0], &out->size_[0], 0, n * each + (size_t)longest);
+    s = cm_need(out->owner_, &out->memory_[0], &out->size_[0], 0,
+                n * each + (size_t)longest + 1);         /* not NULL for no events either */
     return s ? cm_fail(c, s, "%s", calomu_message(out->owner_)) : CALOMU_OK;
 }
 
@@ -2973,7 +2974,8 @@ static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, c
     return s ? s : cm_st_verify(c, path, st, j.end, f->size - 8 - length);
 }
 
-calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
+/* A file of ours whose checksum is wrong is no error yet. */
+static calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
 {
     cm_file f;
     calomu_status s;

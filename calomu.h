@@ -980,8 +980,6 @@ typedef struct cm_st {               /* a whole file in memory */
     void *memory;
 } cm_st;
 CM_LOCAL calomu_status cm_st_read(calomu *c, const char *path, cm_st *st);
-CM_LOCAL calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st);
-                                     /* a file of ours that was changed is no error */
 /* Atomically; adds a checksum to the metadata. */
 CM_LOCAL calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st);
 CM_LOCAL void cm_st_free(calomu *c, cm_st *st);

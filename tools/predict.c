@@ -186,6 +186,15 @@ static calomu_status predict_run(predict_job *j, const tool_usage *usage)
     return predict_write(j);
 }
 
+static void predict_free(predict_job *j)
+{
+    free(j->prediction);
+    free(j->member);
+    calomu_data_close(j->data);
+    calomu_model_free(j->model);
+    calomu_close(j->c);
+}
+
 static const char predict_notes[] =
     "Columns: event, true_energy (GeV, empty where absent), pred (GeV, not debiased),\n"
     "for an ensemble pred0, pred1 ... of its members, with --fit debiased (GeV, by\n"
@@ -241,10 +250,6 @@ int verb_predict(int argc, char **argv)
     if (code != CALOMU_OK) return code;
     tool_signals_catch();
     code = (int)predict_run(&j, &usage);
-    free(j.prediction);
-    free(j.member);
-    calomu_data_close(j.data);
-    calomu_model_free(j.model);
-    calomu_close(j.c);
+    predict_free(&j);
     return code;
 }
