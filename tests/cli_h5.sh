@@ -924,7 +924,8 @@ for file in link link_truth external virtual; do
     check "way out: $file: read" 0 "10 muons" "$IMPORT" plain.h5 --out a.cmu
     same "way out: $file: the same muons" a.cmu cut_geant4.cmu
 done
-if "$PYTHON" "$PLAIN" bad_link.h5 ./bad_link.h5 2>err; then fail "way out: onto itself"; else pass; fi
+if "$PYTHON" "$PLAIN" bad_link.h5 ./bad_link.h5 2>err; then fail "way out: onto itself"
+else pass; fi
 mkdir elsewhere
 cp bad_link.h5 bad_external.h5 bad_virtual.h5 elsewhere
 for file in link external virtual; do
