@@ -60,6 +60,15 @@ for bad in 1,2 50,32,32,40,3.75 0,1,1,1,1,1 1.5,1,1,1,1,1 1,1,1,0,1,1 1,1,1,-1,1
     check "geometry $bad" 2 "--geometry $bad: " "$PROGRAM" import "$@" --geometry $bad
 done
 
+# Ranges of options are those of the library: what the parser takes is not refused later.
+for range in "blocks 65 64" "growth 0.1 0.2" "growth 8.5 8" "body 4097 4096" "batch 1048577 1048576" \
+    "folds 1048577 1048576" "lr 1e301 1e+300" "weight-centre 1e13 1e+12" "weight-low 1e13 1e+12"; do
+    set -- $range
+    check "--$1 $2" 2 "--$1 $2: must be" "$PROGRAM" train --data none.cmu --out o --$1 $2
+    check "--$1 $3" 4 "none.cmu" "$PROGRAM" train --data none.cmu --out o --$1 $3
+done
+absent "no model" o
+
 # ------------------------------------------------------------------ import and export
 
 cat >hits.csv <<END

@@ -843,16 +843,37 @@ wait
 check "closed there" 0 "10 muons" "$IMPORT" open.h5 --out a.cmu
 same "closed there: the same muons" a.cmu cut_geant4.cmu
 
-# flock that fails as on shared file systems: 37 no locks, 95 not supported; 11 is a lock of another
+# flock that fails as on shared file systems: 37 no locks, 95 not supported; 11 is another's lock.
+# Reading that fails behind a byte, as of a disk or a server that goes away.
 cat >nolock.c <<'END'
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 int flock(int fd, int how);
+ssize_t pread(int fd, void *to, size_t n, off_t at);
+ssize_t pread64(int fd, void *to, size_t n, off_t at);
+
+ssize_t pread(int fd, void *to, size_t n, off_t at)
+{
+    struct iovec part = { to, n };
+    const char *error = getenv("NOREAD");
+    if (error && at + (off_t)n > 9000) {
+        errno = atoi(error);
+        return -1;
+    }
+    return preadv(fd, &part, 1, at);
+}
+
+ssize_t pread64(int fd, void *to, size_t n, off_t at) { return pread(fd, to, n, at); }
+
 int flock(int fd, int how)
 {
+    const char *error = getenv("NOLOCK");
     (void)fd;
     (void)how;
-    errno = atoi(getenv("NOLOCK"));
+    if (!error) return 0;
+    errno = atoi(error);
     return -1;
 }
 END
@@ -864,6 +885,12 @@ if [ "$(uname)" = Linux ] && ! nm "$IMPORT" | grep -q __asan_init &&
         same "no locks here ($error): the same muons" a.cmu cut_geant4.cmu
         if [ "$(grep -c 'without a lock' err)" -eq 1 ]; then pass; else fail "said once"; fi
     done
+    check "a disk that fails" 4 "errno = 5, error message = 'Input/output error'" \
+        env NOREAD=5 LD_PRELOAD="$TMP/nolock.so" "$IMPORT" cut_geant4.h5 --out c.cmu
+    holds "a disk that fails" err "reading failed"
+    absent "a disk that fails: no file" c.cmu
+    check "no memory to read" 5 "no memory" \
+        env NOREAD=12 LD_PRELOAD="$TMP/nolock.so" "$IMPORT" cut_geant4.h5 --out c.cmu
     check "a lock of another" 4 "another program has it open for writing" \
         env NOLOCK=11 LD_PRELOAD="$TMP/nolock.so" "$IMPORT" cut_geant4.h5 --out c.cmu
 else
@@ -897,6 +924,8 @@ for file in link link_truth external virtual; do
     check "way out: $file: read" 0 "10 muons" "$IMPORT" plain.h5 --out a.cmu
     same "way out: $file: the same muons" a.cmu cut_geant4.cmu
 done
+if "$PYTHON" "$PLAIN" bad_link.h5 ./bad_link.h5 2>err; then fail "way out: onto itself"
+else pass; fi
 mkdir elsewhere
 cp bad_link.h5 bad_external.h5 bad_virtual.h5 elsewhere
 for file in link external virtual; do

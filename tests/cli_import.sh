@@ -173,7 +173,7 @@ printf 'id,E,px,py,q\n0,1000,1,1,1\n1,50,,,\n2,60,,,\n' >t.csv
 check "truth with other names" 0 "3 muons" take plain.csv got.cmu --truth t.csv \
     --truth-columns event=id,energy=E,x=px,y=py,charge=q
 printf 'event,energy\n0,1000\n1,50\n2,60\n' >less.csv
-check "truth without columns" 3 "'x'; --truth-columns x=NAME says which it is, - that there is none" \
+check "truth without columns" 3 "'x'; --truth-columns x=NAME says which it is, - that there is" \
     take plain.csv bad.cmu --truth less.csv
 check "truth without columns, said" 0 "3 muons" take plain.csv got.cmu --truth less.csv \
     --truth-columns x=-,y=-,charge=-

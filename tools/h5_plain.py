@@ -85,6 +85,8 @@ def copy(source, target, path, above):
 def main():
     if len(sys.argv) != 3:
         sys.exit(__doc__)
+    if os.path.exists(sys.argv[2]) and os.path.samefile(sys.argv[1], sys.argv[2]):
+        sys.exit('h5_plain: %s is both read and written' % sys.argv[1])
     part = sys.argv[2] + '.part'
     try:
         with h5py.File(sys.argv[1], 'r') as source:

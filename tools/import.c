@@ -188,12 +188,12 @@ static calomu_status import_run(import_job *job)
 }
 
 static const char import_notes[] =
-    "Tables may have commas, semicolons, tabs or blanks between fields, quotes around them,\n"
-    "further columns, and names in a comment (numpy.savetxt, GEANT4's csv); NA and NaN are\n"
-    "unknown, as an empty field is.  TRUTH.csv and LOSSES.csv name each event once, in any order\n"
-    "and with gaps; muons come by rising event.  Without --truth the largest event of the hits is\n"
-    "the last, and truth is unknown.  With --sum energies of a cell are added before --negative\n"
-    "is applied.";
+    "Tables may have commas, semicolons, tabs or blanks between fields, quotes around\n"
+    "them, further columns, and names in a comment (numpy.savetxt, GEANT4's csv); NA\n"
+    "and NaN are unknown, as an empty field is.  TRUTH.csv and LOSSES.csv name each\n"
+    "event once, in any order and with gaps; muons come by rising event.  Without\n"
+    "--truth the largest event of the hits is the last, and truth is unknown.  With\n"
+    "--sum energies of a cell are added before --negative is applied.";
 
 int verb_import(int argc, char **argv)
 {

@@ -373,6 +373,13 @@ static const char *words(reader *r)
     return r->words;
 }
 
+/* errno in the library's words "..., errno = 11, ..."; 0: not there. */
+static int words_errno(const reader *r)
+{
+    const char *at = strstr(r->words, "errno = ");
+    return at ? atoi(at + 8) : 0;
+}
+
 /* What to do about them. */
 static const char *advice(reader *r)
 {
@@ -392,6 +399,30 @@ static const char *advice(reader *r)
         (void)snprintf(r->advice, sizeof r->advice, "the file is truncated: its writer was killed, "
                        "or copying ended early");
     return r->advice;
+}
+
+/* Stops for what the library could not do, just now, with `thing`: damage, unless it says that
+   reading failed or memory lacks. */
+static void stop_library(reader *r, const char *thing, const char *what)
+#ifdef __GNUC__
+    __attribute__((noreturn))
+#endif
+    ;
+static void stop_library(reader *r, const char *thing, const char *what)
+{
+    calomu_status status = CALOMU_EFORMAT;
+    const char *help;
+    (void)words(r);
+    help = advice(r);
+    if (words_errno(r) == ENOMEM || strstr(r->words, "allocation failed")) {
+        status = CALOMU_EMEMORY;
+        help = "no memory";
+    } else if (words_errno(r) != 0) {
+        status = CALOMU_EIO;
+        help = "reading failed";
+    }
+    stop(r, status, "%s: %s%s%s (libhdf5: %s): %s", r->path,
+         *thing && *thing != '/' ? "/" : "", thing, what, r->words, help);
 }
 
 /* A file is read by itself: no link leads into another file, whoever wrote it. */
@@ -656,11 +687,7 @@ static size_t set_look(reader *r, hid_t file, const char *name, const char *memb
         || H5Pset_chunk_cache(list, 12421, (size_t)CHUNK_MOST, 1.0) < 0)
         stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
     d->id = H5Dopen2(file, name, list);
-    if (d->id < 0) {
-        (void)words(r);
-        stop(r, CALOMU_EFORMAT, "%s: /%s is no dataset, or cannot be opened (libhdf5: %s): %s",
-             r->path, d->name, r->words, advice(r));
-    }
+    if (d->id < 0) stop_library(r, name, " is no dataset, or cannot be opened");
     type = H5Dget_type(d->id);
     check_sources(r, file, d->id, d->name, 0);
     space = H5Dget_space(d->id);
@@ -762,6 +789,7 @@ static void view_load(view *v, uint64_t i)
 {
     hsize_t n;
     hid_t file = H5Dget_space(v->d.id), memory;
+    char shape[128], what[200];
     if (i >= v->length) stop_at(v->r, &v->d, "too short: the file is inconsistent");
     v->first = i - i % v->window;
     v->here = v->length - v->first < v->window ? v->length - v->first : v->window;
@@ -773,9 +801,9 @@ static void view_load(view *v, uint64_t i)
     if (file < 0 || memory < 0
         || H5Sselect_hyperslab(file, H5S_SELECT_SET, v->start, NULL, v->count, NULL) < 0
         || H5Dread(v->d.id, v->memory_type, memory, file, H5P_DEFAULT, v->bytes) < 0) {
-        (void)words(v->r);
-        stop_at(v->r, &v->d, "cannot be read from %llu on (libhdf5: %s): %s",
-                (unsigned long long)v->first, v->r->words, advice(v->r));
+        (void)snprintf(what, sizeof what, " %s: cannot be read from %llu on",
+                       shape_text(&v->d, shape), (unsigned long long)v->first);
+        stop_library(v->r, v->d.name, what);
     }
     (void)H5Sclose(file);
     (void)H5Sclose(memory);
@@ -843,11 +871,7 @@ static char *text_read(reader *r, hid_t id, int attribute)
 static hid_t plain_open(reader *r, hid_t file, const char *name)
 {
     hid_t id = H5Dopen2(file, name, H5P_DEFAULT), plist;
-    if (id < 0) {
-        (void)words(r);
-        stop(r, CALOMU_EFORMAT, "%s: /%s is no text, or cannot be opened (libhdf5: %s): %s",
-             r->path, name, r->words, advice(r));
-    }
+    if (id < 0) stop_library(r, name, " is no text, or cannot be opened");
     plist = H5Dget_create_plist(id);
     if (plist < 0 || H5Pget_layout(plist) == H5D_VIRTUAL || H5Pget_external_count(plist) > 0)
         stop(r, CALOMU_EFORMAT, "%s: /%s is stored elsewhere; " OTHER_FILE, r->path, name);
@@ -1825,8 +1849,9 @@ static void table_truth(reader *r, source *s)
     if (!table_find(r, s, 1, &t)) {
         memset(&l, 0, sizeof l);
         (void)H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l);
-        if (!r->delivering) note(r, "%s: no table /truth: absent in the data file; it holds: %s (--truth names a "
-             "table)", r->path, l.text);
+        if (!r->delivering)
+            note(r, "%s: no table /truth: absent in the data file; it holds: %s (--truth names a "
+                 "table)", r->path, l.text);
         return;
     }
     (void)snprintf(s->rows_name[1], sizeof s->rows_name[1], "/%s", t.path);
@@ -1924,40 +1949,25 @@ static void table_deliver(reader *r, source *s, uint64_t low, uint64_t high)
 
 /* ---- any */
 
-/* errno in the library's words "..., errno = 11, ..."; 0: not there. */
-static int words_errno(const reader *r)
-{
-    const char *at = strstr(r->words, "errno = ");
-    return at ? atoi(at + 8) : 0;
-}
-
 /* Opens a file.  The library locks it, against programs that write it; where a file system has no
    locks (many shared ones), it is read without: that it did not change is looked at in the end. */
 static hid_t file_open(reader *r, const char *path)
 {
     hid_t list = H5Pcreate(H5P_FILE_ACCESS), file = H5Fopen(path, H5F_ACC_RDONLY, list);
     int error;
-    if (file < 0) {
-        (void)words(r);
+    if (file < 0 && strstr(words(r), "lock")) {
         error = words_errno(r);
-        if (strstr(r->words, "lock")
-            && (error == EAGAIN || error == EACCES || error == EWOULDBLOCK))
+        if (error == EAGAIN || error == EACCES || error == EWOULDBLOCK)
             stop(r, CALOMU_EIO, "%s: another program has it open for writing (libhdf5: %s): let it "
                  "close the file first (h5py: f.close(), in notebooks too)", path, r->words);
 #if H5_VERSION_GE(1, 10, 7)
-        if (strstr(r->words, "lock") && H5Pset_file_locking(list, 0, 1) >= 0) {
-            char why[160];
-            (void)snprintf(why, sizeof why, "%s", r->words);
-            file = H5Fopen(path, H5F_ACC_RDONLY, list);
-            if (file < 0) (void)words(r);
-            else if (!r->delivering) note(r, "%s: read without a lock (libhdf5: %s)", path, why);
-        }
+        if (H5Pset_file_locking(list, 0, 1) >= 0) file = H5Fopen(path, H5F_ACC_RDONLY, list);
+        if (file >= 0 && !r->delivering)
+            note(r, "%s: read without a lock (libhdf5: %s)", path, r->words);
 #endif
     }
+    if (file < 0) stop_library(r, "", "cannot be opened");
     (void)H5Pclose(list);
-    if (file < 0)
-        stop(r, CALOMU_EFORMAT, "%s: cannot be opened (libhdf5: %s): %s", path, r->words,
-             advice(r));
     return file;
 }
 
@@ -1969,11 +1979,8 @@ static void source_layout(reader *r, source *s)
     if (s->layout == LAYOUT_AUTO && (r->job->table[0] || r->job->table[1]))
         s->layout = LAYOUT_TABLE;
     if (s->layout == LAYOUT_AUTO) {
-        if (H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l) < 0) {
-            (void)words(r);
-            stop(r, CALOMU_EFORMAT, "%s: its contents cannot be listed (libhdf5: %s): %s", r->path,
-                 r->words, advice(r));
-        }
+        if (H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l) < 0)
+            stop_library(r, "", "its contents cannot be listed");
         s->layout = l.layout;
     }
     if (s->layout == LAYOUT_AUTO)
@@ -2302,19 +2309,22 @@ static calomu_status keeper_run(const order *job)
 
 static const char notes[] =
     "Layouts (tools/import.md has shapes, types and code that writes them):\n"
-    "  table     a row per hit in /hits: event,iz,ix,iy,energy; a row per muon in /truth:\n"
-    "            event,energy,x,y,charge; as records (h5py, PyTables, R), as groups of columns,\n"
-    "            by pandas, or as ntuples of GEANT4 (/default_ntuples/hits and truth)\n"
-    "  geant4    event_offset (muons+1,), cell and energy (hits,), e_true, x, y, charge (muons,)\n"
-    "  perfile   E (muons,1,nz,nx,ny), y (muons,), the JSON text meta\n"
-    "  foldfile  fold_i/inputs (muons,28), targets (muons,1), matrix_inputs (6,hits) with the rows\n"
-    "            energy, muon, 0, z, x, y; the JSON texts cont_feats, matrix_feats in meta_data\n"
-    "Attributes of the root group: energy_unit, and shape, pitch_mm, origin_mm, field_T (table,\n"
-    "geant4).  Several files of the same geometry become one data file, in the order given.  The\n"
-    "energy unit is that of the hits; true energies are in GeV, lengths in mm always.  Numbers of\n"
-    "muons count from 0.\n\n"
-    "Exit codes: 0 done, 2 usage, 3 bad or inconsistent file, 4 reading or writing failed,\n"
-    "5 no memory.";
+    "  table     a row per hit in /hits: event,iz,ix,iy,energy; a row per muon in\n"
+    "            /truth: event,energy,x,y,charge; as records (h5py, PyTables, R), as\n"
+    "            groups of columns, by pandas, or as ntuples of GEANT4 in\n"
+    "            /default_ntuples\n"
+    "  geant4    event_offset (muons+1,); cell, energy (hits,); e_true, x, y, charge\n"
+    "            (muons,)\n"
+    "  perfile   E (muons,1,nz,nx,ny); y (muons,); the JSON text meta\n"
+    "  foldfile  fold_i/inputs (muons,28), targets (muons,1), matrix_inputs (6,hits)\n"
+    "            with the rows energy, muon, 0, z, x, y; the JSON texts cont_feats,\n"
+    "            matrix_feats in meta_data\n"
+    "Attributes of the root group: energy_unit; shape, pitch_mm, origin_mm, field_T\n"
+    "(table, geant4).  Several files of the same geometry become one data file, in\n"
+    "the order given.  The energy unit is that of the hits; true energies are in GeV,\n"
+    "lengths in mm always.  Numbers of muons count from 0.\n\n"
+    "Exit codes: 0 done, 2 usage, 3 bad or inconsistent file, 4 reading or writing\n"
+    "failed, 5 no memory.";
 
 /* Names of columns are looked at here once, so that the child finds them right. */
 static calomu_status import_columns(const order *job)
