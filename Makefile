@@ -19,7 +19,7 @@ VERBS    = main messages options progress files threads csv signals info import 
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate tool
-COMMANDS = cli cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
+COMMANDS = cli cli_output cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
 SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
