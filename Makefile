@@ -20,8 +20,8 @@ VERBS    = main messages options progress files threads csv rows signals topics 
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate tool rows
-COMMANDS = cli cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train cli_bench \
-           cli_simulate cli_cuda
+COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
+           cli_bench cli_simulate cli_cuda
 SCRIPTS  = readme cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 

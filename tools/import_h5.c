@@ -2274,8 +2274,10 @@ static calomu_status keeper_run(const order *job)
     status = calomu_open(&k.c, NULL);
     if (status != CALOMU_OK) return tool_fail(status, "cannot start: no memory");
     if (pipe(ends) != 0 || (k.child = fork()) < 0) {
+        status = errno == EAGAIN || errno == ENOMEM ? CALOMU_EMEMORY : CALOMU_EIO;
+        (void)tool_fail(status, "cannot start a process: %s", strerror(errno));
         calomu_close(k.c);
-        return tool_fail(CALOMU_EIO, "cannot start a process: %s", strerror(errno));
+        return status;
     }
     if (k.child == 0) {
         (void)close(ends[0]);
