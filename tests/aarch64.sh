@@ -22,7 +22,7 @@ hash() { cksum <"$1" | cut -d ' ' -f 1; }
 
 # One warning is an error here as everywhere; static, so that qemu needs no system.  The tools take
 # no time there, but would take it here.
-strict="-std=c99 -ffp-contract=off -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
+strict="-std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
     -Wstrict-prototypes -Wundef -Wcast-qual -Werror"
 if "$CC" $strict -O2 -DCALOMU_INTERNALS -c -o engine.o "$SOURCE/calomu.c" 2>err &&
     "$CC" $strict -O0 -static -o calomu.arm -I"$SOURCE" engine.o \

@@ -74,7 +74,7 @@ done
 
 # ---------------------------------------------------------------- the engine without OpenMP, -O0
 
-check "calomu.c, -O0, no OpenMP" 0 "" "${CC:-cc}" -std=c99 -O0 -ffp-contract=off -Wall -Wextra \
+check "calomu.c, -O0, no OpenMP" 0 "" "${CC:-cc}" -std=c99 -O0 -Wall -Wextra \
     -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Wundef -Wcast-qual -Werror \
     -c calomu.c -o plain.o
 check "the program on it" 0 "" "${CC:-cc}" program.c plain.o -o plain -lm
@@ -121,7 +121,7 @@ fi
 holds "the muon is there" host.c "sim_run("
 printf '#include "simulate.h"\n#include "simulate.h"\nextern int none;\n' >alone.c
 cp alone.c alone.cc
-all="-std=c99 -pedantic -O2 -ffp-contract=off $(echo "$strict" | sed s/-fsyntax-only//) $c_only"
+all="-std=c99 -pedantic -O2 $(echo "$strict" | sed s/-fsyntax-only//) $c_only"
 for cc in gcc clang; do
     command -v $cc >/dev/null || continue
     check "simulate.h alone, $cc" 0 "" $cc -std=c99 $strict $c_only alone.c

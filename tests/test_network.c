@@ -477,7 +477,7 @@ static void check_runs(calomu *c, test_random *r)
         free(pred);
         test_muons_free(&b);
     }
-    a.blocks = 1;                    /* plain C calls libm's fma: keep this small */
+    a.blocks = 1;                    /* plain C is slow: keep this small */
     a.growth = 1.1;
     a.geometry.nz = 5; a.geometry.nx = 4; a.geometry.ny = 3;
     {
