@@ -47,8 +47,9 @@
    opens itself must have one thread if the parent has computed with more.  Results are the same to
    the last bit for any number of threads, any split of a batch at inference, any instruction set,
    compiler and machine, and on a GPU (cuda/calomu_cuda.h).  Whatever the caller's rounding mode,
-   every call rounds to nearest, keeps small numbers and traps nothing, and then puts the caller's
-   modes back (calomu_modes).  */
+   and where it flushes small numbers to zero, every call that computes rounds to nearest and keeps
+   them, and then puts the caller's modes back (calomu_modes).  The caller's functions (allocate,
+   release, log) run in between.  */
 #ifndef CALOMU_H
 #define CALOMU_H
 
@@ -560,9 +561,9 @@ const char *calomu_parse(const char *text, double *x);
 void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
 /* The modes of the processor that equal bits need: rounding to nearest, numbers below the normal
-   ones kept, no traps.  Every function of this header sets them for its own work, in each of its
-   threads; these two are for what a program computes beside it, as simulate.c does.  Set them
-   before, restore them behind; one is cheap (20 ns) where they are right already. */
+   ones kept.  Every function of this header that computes sets them for its own work, in each of
+   its threads; these two are for what a program computes beside it, as simulate.c does.  Both are
+   cheap (20 ns) where the modes are right already; where not, traps are off in between, too. */
 typedef struct calomu_modes {
     int changed;                     /* 1: they were others, which `host` holds */
     uint64_t host[8];
