@@ -265,15 +265,16 @@ static const char *cm_kernels_fault(calomu_isa isa);         /* 7.2 */
 static CM_NOINLINE const char *cm_fault(calomu_isa isa)
 {
     volatile double one = 1, tiny = DBL_EPSILON / 4, five = 5, zero = 0, minus = -zero;
-    volatile float none = calomu_absent();
+    volatile float none = calomu_absent(), all = HUGE_VALF;
     double a = one, b = tiny, third = five / 3.0;
     if ((a + b) - a != 0)
         return "this build reassociates sums, or holds them in wider registers: compile calomu.c "
                "without -funsafe-math-optimizations; for x87 with -msse2 -mfpmath=sse";
     if (third != 0x1.aaaaaaaaaaaabp+0)
         return "this build multiplies by reciprocals: compile calomu.c without -freciprocal-math";
-    if (!isnan(none) || none == none)
-        return "this build takes NaN for a number: compile calomu.c without -ffinite-math-only";
+    if (!isnan(none) || none == none || isfinite(none) || isfinite(all) || !isinf(all))
+        return "this build takes NaN and infinities for numbers: compile calomu.c without "
+               "-ffinite-math-only";
     if (1 / (minus + 0.0) < 0)
         return "this build takes -0 for 0: compile calomu.c without -fno-signed-zeros";
     return cm_kernels_fault(isa);

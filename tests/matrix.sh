@@ -183,9 +183,10 @@ for cc in gcc clang; do
     each error $cc "$wrong"
 done
 each equal gcc "-O2 -fopenmp|-O2 -fno-builtin|-O2 -march=native -ffp-contract=fast"
+each equal gcc "-O2 -ffast-math -fno-finite-math-only"
 each error gcc "-O2 -mfpmath=387|-O2 -mfpmath=both|-O2 -fsingle-precision-constant"
 each equal clang "-O2 -fno-honor-nans|-O2 -ffp-model=strict"
-each refused clang "-O2 -march=native -ffp-contract=fast"
+each refused clang "-O2 -march=native -ffp-contract=fast|-O2 -ffast-math -fno-finite-math-only"
 each error clang "-O2 -ffp-model=fast"
 cell "$here" equal tcc ""
 cell "$here, musl" equal musl-gcc "" -O2 -static
@@ -209,6 +210,7 @@ elsewhere i686-linux-gnu i386 -O2 "-O2 -std=c99" "-O2 -msse2 -mfpmath=sse" "-O3 
 for m in up down zero; do
     mode=$m
     cell aarch64-linux-gnu equal aarch64-linux-gnu-gcc qemu-aarch64 -static -O2
+    cell "$here, musl" equal musl-gcc "" -O2 -static
 done
 mode=
 wine=$(command -v wine64 || command -v wine || echo /usr/lib/wine/wine64)
