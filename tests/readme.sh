@@ -31,6 +31,7 @@ train) drop=" --epochs --cycle-epochs --batch --folds --member --device "
 predict) drop=" --device " ;;
 simulate) case " $* " in *" --n 1000000 "*) drop=" --n "; small="--n 24" ;; esac ;;
 evaluate) case " $* " in *" --points "*) ;; *) drop=" --bins --fit-bins "; small="--bins 4 --fit-bins 6" ;; esac ;;
+model-import) [ "$2" != back.safetensors ] || cp model.safetensors back.safetensors ;;
 bench) exec "$PROGRAM" bench --help ;;
 esac
 n=$#
@@ -79,9 +80,17 @@ export PATH
 awk -F, -v OFS=, 'NR > 1 { $5 *= 1000 } 1' gev.csv >HITS.csv         # MeV
 cp testdata/cut_geant4.h5 FILE.h5
 cp testdata/valid.cmu other.cmu
-cp testdata/model.safetensors torch_state.safetensors
+cp testdata/valid.cmu few.cmu
+for name in torch_state member0 member1; do
+    cp testdata/model.safetensors $name.safetensors
+done
 "$PROGRAM" predict --model testdata/model.safetensors --data other.cmu --out validation.csv 2>err ||
     fail "validation.csv"
+
+"$PROGRAM" info testdata/model.safetensors | awk 'BEGIN { print "feature,mean,std" }
+    $1 == "standardisation" { on = 1; next }
+    on && NF == 3 { print $1 "," $2 "," $3 }' >standard.csv
+[ "$(wc -l <standard.csv)" -eq 29 ] && pass || fail "standard.csv" "$(head -n 3 standard.csv)"
 
 # ---------------------------------------------------------------- the commands
 
