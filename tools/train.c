@@ -1263,7 +1263,7 @@ static size_t train_course_options(train_job *j, tool_option *to)
           .help = "epochs without improvement that end the training", .low = 1,
           .high = 1000000 },
         { .name = "lr", .type = TOOL_DOUBLE, .target = &o->lr, .value = "X",
-          .help = "maximum of the learning rate", .preset = "by the number of updates",
+          .help = "maximum of the learning rate", .preset = "by the number of updates; with --start a tenth of that",
           .low = 1e-12, .high = 1e30 },
         { .name = "seed", .type = TOOL_U64, .target = &o->seed, .value = "N",
           .help = "seed of weights and shuffles" },
