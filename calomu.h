@@ -342,7 +342,8 @@ typedef struct calomu_train_options {        /* start from calomu_train_options_
     int32_t member;                  /* k: monitors fold k+1 */
     int32_t epochs, cycle_epochs;    /* 50, 20 */
     int32_t patience, stop_after;    /* 2, 10: epochs without improvement */
-    double lr;                       /* maximum of the 1cycle; 0: min(5e-3, 3e-5*65280/updates) */
+    double lr;                       /* maximum of the 1cycle; 0: min(5e-3, 3e-5*65280/updates), */
+                                     /*   with `start` a tenth of it */
     uint64_t seed;
     double bin_low, bin_high;        /* loss bins: 50, 8000 GeV */
     int32_t bins;                    /* 5 */

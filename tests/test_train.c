@@ -1571,7 +1571,9 @@ static void test_start(calomu *c, const calomu_architecture *a)
     o = small_options();             /* resumed, without the model at hand */
     o.start = m;
     o.folds = 3;
+    o.lr = 0;
     t = start(c, half, a, &o);
+    CHECK_NEAR(calomu_trainer_options(t)->lr, 5e-4, 1e-18);
     run_to(c, t, CALOMU_TRAIN_EPOCH);
     CHECK_OK(c, calomu_trainer_save(c, t, path));
     run_to(c, t, CALOMU_TRAIN_DONE);

@@ -1086,7 +1086,8 @@ static calomu_status train_already(const train_job *j, int *already)
     agree = train_agree(j, &o, &a, &file);
     if (agree != CALOMU_OK) return agree;
     if (s != CALOMU_OK) return tool_report(j->c, s);
-    tool_notice("%s is the result of this training, which has ended: nothing to do", j->out);
+    tool_notice("%s is the result of this training, which has ended: nothing to do (without --resume"
+                " it starts anew)", j->out);
     *already = 1;
     return CALOMU_OK;
 }
@@ -1139,6 +1140,15 @@ static calomu_status train_try_output(train_job *j)
     return CALOMU_OK;
 }
 
+/* The log's name until the model is in place. */
+static calomu_status train_claim_new(const char *log)
+{
+    char *new = train_text("%s.new", log);
+    calomu_status s = new ? tool_claim(TOOL_DERIVED, "the new log", new) : CALOMU_EMEMORY;
+    free(new);
+    return s;
+}
+
 /* The files of member k, or of a single network (-1), whose names are made up here.  The locks of
    member 0 stand for those of all members. */
 static calomu_status train_claim_member(const train_job *j, int member)
@@ -1147,6 +1157,7 @@ static calomu_status train_claim_member(const train_job *j, int member)
     char *log = train_log_path(j, member), *model = NULL, *plots = NULL;
     calomu_status s = log ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK && (member >= 0 || !j->log)) s = tool_claim(file, "the log", log);
+    if (s == CALOMU_OK) s = train_claim_new(log);
     if (s == CALOMU_OK && member >= 0) {
         model = train_text("%s.member%d", j->out, member);
         s = model ? tool_claim(TOOL_DERIVED, "the member", model) : CALOMU_EMEMORY;
@@ -1258,7 +1269,8 @@ static size_t train_course_options(train_job *j, tool_option *to)
           .help = "epochs without improvement that end the training", .low = 1,
           .high = 1000000 },
         { .name = "lr", .type = TOOL_DOUBLE, .target = &o->lr, .value = "X",
-          .help = "maximum of the learning rate", .preset = "by the number of updates",
+          .help = "maximum of the learning rate",
+          .preset = "by the number of updates; with --start a tenth of that",
           .low = 1e-12, .high = 1e300 },
         { .name = "seed", .type = TOOL_U64, .target = &o->seed, .value = "N",
           .help = "seed of weights and shuffles" },
