@@ -65,7 +65,8 @@ static void test_names(void)
     static const char *const cases[][2] = {
         { "plain name.cmu", "plain name.cmu" }, { "a\033[31mb", "a\\x1b[31mb" },
         { "a\nb\tc\r\177", "a\\x0ab\\x09c\\x0d\\x7f" },
-        { "M\303\274on \342\202\254 \360\237\230\200", "M\303\274on \342\202\254 \360\237\230\200" },
+        { "M\303\274on \342\202\254", "M\303\274on \342\202\254" },
+        { "\360\237\230\200", "\360\237\230\200" },
         { "\302\233" "31m", "\\xc2\\x9b31m" }, { "\233" "31m", "\\x9b31m" },
         { "\302\240", "\302\240" }, { "\351t\351", "\351t\351" }, { "", "" },
         { "\303", "\303" }, { "\302", "\302" }, { "\342\202", "\342\\x82" }
@@ -111,7 +112,8 @@ static void test_clashes(void)
 static void test_judgement(void)
 {
     static const struct { int host, boot, pid, kernel; double age; tool_state state; } cases[] = {
-        { 1, 1, 1, 0, 0, TOOL_HELD }, { 1, 1, 1, 0, 1e6, TOOL_HELD }, { 0, 0, 1, 0, 1e6, TOOL_HELD },
+        { 1, 1, 1, 0, 0, TOOL_HELD }, { 1, 1, 1, 0, 1e6, TOOL_HELD },
+        { 0, 0, 1, 0, 1e6, TOOL_HELD },
         { 1, 1, 1, 1, 0, TOOL_LEFT }, { 1, 0, 1, 1, 5, TOOL_HELD }, { 0, 1, 1, 1, 5, TOOL_HELD },
         { 0, 1, 1, 1, 89, TOOL_HELD }, { 0, 1, 1, 1, 91, TOOL_FREE }, { 1, 0, 1, 1, 91, TOOL_FREE },
         { 1, 1, 1, -1, 5, TOOL_HELD }, { 1, 1, 1, -1, 91, TOOL_LEFT },
@@ -214,6 +216,21 @@ static void test_locks_of_others(void)
     CHECK(there(".far.calomu-lock"), "a stranger's file was removed");
     put(lock, "");
     CHECK(claim_again(at("far")) == CALOMU_OK, "a lock without text");
+}
+
+/* A signal that ends the program leaves nothing. */
+static void test_ended(void)
+{
+    char name[64];
+    pid_t pid;
+    int how;
+    holder_begin(at("ended"), &pid);
+    (void)snprintf(name, sizeof name, ".ended.%ld.0.tmp", (long)pid);
+    put(at(name), "half");
+    (void)kill(pid, SIGTERM);
+    CHECK(waitpid(pid, &how, 0) == pid && WIFSIGNALED(how) && WTERMSIG(how) == SIGTERM, "%d", how);
+    CHECK(!there(".ended.calomu-lock"), "the lock stays");
+    CHECK(!there(name), "a half-written file stays");
 }
 
 /* Of many that come at once, one gets it. */
@@ -383,6 +400,7 @@ int main(int argc, char **argv)
     test_judgement();
     test_locks();
     test_locks_of_others();
+    test_ended();
     test_many_at_once();
     test_fence();
     test_signals();
