@@ -37,7 +37,8 @@ absent "no lock after a normal end" .ok.st.calomu-lock .ok.cmu.calomu-lock .ok.c
 fresh()
 {
     rm -rf ./in* sub
-    cp ok.cmu in.cmu; cp ok.st in.st; cp ok.csv in.csv; cp h.csv in.h.csv; cp ok.st.log.csv in.log.csv
+    cp ok.cmu in.cmu; cp ok.st in.st; cp ok.csv in.csv; cp h.csv in.h.csv
+    cp ok.st.log.csv in.log.csv
     cp in.csv in_prediction.csv; cp in.log.csv in_history.csv
     mkdir sub
     for f in in.cmu in.st in.csv in.h.csv in.log.csv; do
@@ -111,11 +112,11 @@ check "two tables" 2 "is the same file as --hits x.csv" "$PROGRAM" export ok.cmu
     --truth ./x.csv
 check "two tables by a link" 2 "is the same file as" "$PROGRAM" export ok.cmu --hits sub/x.csv \
     --truth sub/here/sub/x.csv
-check "table and figure" 2 "is the same file as" "$PROGRAM" evaluate ok.csv --csv p_ratio.gp --plots p
+check "table and figure" 2 "is the same file as" "$PROGRAM" evaluate ok.csv --csv p_ratio.gp \
+    --plots p
 absent "nothing is written" x.csv sub/x.csv p_ratio.csv
 piped "two on standard output" 2 "is the same file as" \
-    '"$PROGRAM" export ok.cmu --hits - --truth /dev/stdout | cat; "$PROGRAM" export ok.cmu --hits - \
-    --truth /dev/stdout >x.csv'
+    '"$PROGRAM" export ok.cmu --hits - --truth /dev/stdout >x.csv'
 fresh
 piped "standard output into an input" 2 "is the same file as" \
     '"$PROGRAM" export in.cmu --truth - >>in.cmu'
@@ -128,10 +129,10 @@ check "perturb in place" 0 "" "$PROGRAM" perturb in.cmu --noise 0.01 --out ./in.
 check "in place: a whole file" 0 "are verified" "$PROGRAM" info in.cmu
 check "nowhere, twice" 0 "" "$PROGRAM" export ok.cmu --hits /dev/null --truth /dev/null
 
-# No option that names a file is left out: what follows its .value, up to the next option, has .file.
+# No option that names a file is left out: its line, or those up to the next, have .file.
 awk 'function look() {
-        if (text ~ /value *= *"[A-Za-z]*(FILE|\.csv|\.cmu|\.safetensors|\.h5)/ && text !~ /\.file = /)
-            print from ": " text
+        if (text ~ /value *= *"[A-Za-z]*(FILE|\.csv|\.cmu|\.safetensors|\.h5)/ \
+            && text !~ /\.file = /) print from ": " text
         text = "" }
     FNR == 1 || /\{ \.name = / { look() }
     /\.type = TOOL_STRING/ { from = FILENAME ":" FNR; text = " " }
@@ -201,6 +202,14 @@ kill -USR2 "$job"
 wait
 [ "$(cat code)" -eq 85 ] && pass || fail "nohup, then USR2" "$(cat code)"
 rm -f j.st*
+"$PROGRAM" evaluate pipe.csv --csv e.csv >/dev/null 2>&1 &
+job=$!
+until_there .e.csv.calomu-lock
+kill $job
+wait $job
+code=$?
+[ $code -eq 143 ] && pass || fail "TERM ends evaluate" "$code"
+absent "TERM: nothing is left" .e.csv.calomu-lock
 piped "a limit of file sizes" 4 "File too large" \
     'ulimit -f 8; "$PROGRAM" export ok.cmu --hits big.csv'
 absent "a limit of file sizes: nothing is left" big.csv .big.csv.*
@@ -229,7 +238,8 @@ fi
 
 # ---------------------------------------------------------------- calls that fail
 
-if [ -n "$SANITIZED" ] || ! $CC -shared -fPIC -w -o faults.so "$HERE/faults.c" -ldl 2>/dev/null; then
+if [ -n "$SANITIZED" ] ||
+    ! $CC -shared -fPIC -w -o faults.so "$HERE/faults.c" -ldl 2>/dev/null; then
     skip "failing calls: a sanitizer, or no preloading here"
     cli_end
     exit
@@ -275,13 +285,16 @@ if [ -x "$H5" ]; then
     fails o 4 100 "$H5" "$DATA/cut_geant4.h5" --no-charge --out f/h.cmu
     unset FAULT_FROM
 fi
-fault() { LD_PRELOAD=$PWD/faults.so FAULT=$1 FAULT_AT=$2 "$PROGRAM" features plain.cmu --threads "$3" \
-    --out "$4"; }
+fault()
+{
+    LD_PRELOAD=$PWD/faults.so FAULT=$1 FAULT_AT=$2 "$PROGRAM" features plain.cmu --threads "$3" \
+        --out "$4"
+}
 check "no threads" 5 "the system gives 1 of 2 threads" fault t 0 2 x.cmu
 piped "fsync of a redirected file" 4 "Input/output error" 'LD_PRELOAD=$PWD/faults.so FAULT=f \
     FAULT_AT=0 "$PROGRAM" export ok.cmu --truth /dev/stdout >o.csv'
-piped "fsync of standard output" 4 "Input/output error" 'LD_PRELOAD=$PWD/faults.so FAULT=f FAULT_AT=0 \
-    "$PROGRAM" export ok.cmu --truth - >o.csv'
+piped "fsync of standard output" 4 "Input/output error" 'LD_PRELOAD=$PWD/faults.so FAULT=f \
+    FAULT_AT=0 "$PROGRAM" export ok.cmu --truth - >o.csv'
 piped "a pipe cannot be flushed" 0 "" '"$PROGRAM" export ok.cmu --truth /dev/stdout | cat >o.csv'
 rm -f x.cmu
 (fault k 1 1 x.cmu) >/dev/null 2>&1

@@ -14,9 +14,10 @@
    differ in theirs.  A holder that slept for longer, and wakes up when another has taken over, ends
    before it writes anything.
 
-   The text of a dead process of this host tells its number, which is in the names of its temporary
-   files, .NAME.PID.K.tmp (calomu_output): these are removed.  No others are: a process of the same
-   number on another host may be at work.  */
+   A signal that ends the program takes locks and half-written files away, but for SIGKILL and a
+   crash.  The text of a dead process of this host tells its number, which is in the names of its
+   temporary files, .NAME.PID.K.tmp (calomu_output): these are removed.  No others are: a process of
+   the same number on another host may be at work.  */
 #include "calomu_tool.h"
 
 #include <errno.h>
@@ -54,6 +55,7 @@ typedef struct tool_claimed {
     char *role, *path;
     tool_place at;
     char *lock;                      /* NULL: none */
+    char *half;                      /* where calomu_output begins it; NULL: nowhere */
     int fd;                          /* of the lock */
 } tool_claimed;
 
@@ -243,19 +245,25 @@ static tool_state tool_judge(const tool_holder *h, int kernel, double age)
 
 /* ---------------------------------------------------------------- sweeping */
 
+/* The name that calomu_output gives the file until it is complete. */
+static void tool_half_name(char path[TOOL_PATH + 64], const tool_place *p, long pid, int k)
+{
+    const char *name = tool_name(p->path);
+    (void)snprintf(path, TOOL_PATH + 64, "%.*s.%.200s.%ld.%d.tmp", (int)(name - p->path), p->path,
+                   name, pid, k);
+}
+
 /* Removes .NAME.PID.K.tmp of dead processes.  A number that is in use again is passed by, but not
    our own: nothing has been written yet. */
 static void tool_sweep(const tool_place *p)
 {
-    const char *name = tool_name(p->path);
     char path[TOOL_PATH + 64];
     int i, k;
     for (i = 0; i < tool_n_dead; i++) {
         long pid = tool_dead[i];
         if (pid != tool_own.pid && (kill((pid_t)pid, 0) == 0 || errno != ESRCH)) continue;
-        for (k = 0; k < 100000; k++) {   /* names as in calomu_output */
-            (void)snprintf(path, sizeof path, "%.*s.%.200s.%ld.%d.tmp", (int)(name - p->path),
-                           p->path, name, pid, k);
+        for (k = 0; k < 100000; k++) {
+            tool_half_name(path, p, pid, k);
             if (unlink(path) != 0) break;
         }
     }
@@ -271,27 +279,42 @@ static void tool_bury(long pid)
 
 /* ---------------------------------------------------------------- heartbeat */
 
-/* In a signal's handler: only calls that are allowed there. */
+/* The next three run in signals' handlers: only calls that are allowed there. */
+static int tool_taken_over(const tool_claimed *c)
+{
+    char text[TOOL_TEXT];
+    size_t n = strlen(tool_own.text);
+    ssize_t got = pread(c->fd, text, sizeof text, 0);
+    return got > 0 && ((size_t)got != n || memcmp(text, tool_own.text, n) != 0);
+}
+
 static void tool_beat(int number)
 {
     static const char lost[] = "calomu: this run was stopped for so long that another has taken"
                                " over its output: it ends here and writes nothing\n";
     const tool_claimed *c;
-    char text[TOOL_TEXT];
     int error = errno;
-    size_t n = strlen(tool_own.text);
     (void)number;
     for (c = tool_claims; c; c = c->next) {
-        ssize_t got;
         if (!c->lock) continue;
-        got = pread(c->fd, text, sizeof text, 0);
-        if (got > 0 && ((size_t)got != n || memcmp(text, tool_own.text, n) != 0)) {
+        if (tool_taken_over(c)) {
             if (write(2, lost, sizeof lost - 1) < 0) _exit(CALOMU_EIO);
             _exit(CALOMU_EIO);
         }
         (void)futimens(c->fd, NULL);
     }
     errno = error;
+}
+
+/* For verbs that do not look at tool_stop: the usual end, and nothing is left. */
+static void tool_leave(int number)
+{
+    const tool_claimed *c;
+    for (c = tool_own.pid == (long)getpid() ? tool_claims : NULL; c; c = c->next) {
+        if (c->half) (void)unlink(c->half);
+        if (c->lock && !tool_taken_over(c)) (void)unlink(c->lock);
+    }
+    (void)raise(number);             /* SA_RESETHAND: now it ends the program */
 }
 
 static void tool_start_beating(void)
@@ -307,6 +330,7 @@ static void tool_start_beating(void)
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGALRM);
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+    tool_signals_end(tool_leave);
     every.it_value.tv_sec = every.it_interval.tv_sec = TOOL_BEAT;
     every.it_value.tv_usec = every.it_interval.tv_usec = 0;
     (void)setitimer(ITIMER_REAL, &every, NULL);
@@ -462,9 +486,7 @@ static calomu_status tool_lock(tool_claimed *c)
 
 static void tool_unlock(tool_claimed *c)
 {
-    tool_holder h;
-    if (c->lock && tool_same_file(c->fd, c->lock)
-        && (tool_read_holder(c->fd, &h) < 0 || strcmp(h.text, tool_own.text) == 0))
+    if (c->lock && tool_same_file(c->fd, c->lock) && !tool_taken_over(c))
         (void)unlink(c->lock);       /* before the kernel's lock goes with the descriptor */
     if (c->fd >= 0) (void)close(c->fd);
     c->fd = -1;
@@ -476,6 +498,7 @@ static void tool_forget(tool_claimed *c)
 {
     free(c->role);
     free(c->path);
+    free(c->half);
     free(c);
 }
 
@@ -523,6 +546,16 @@ static calomu_status tool_first_claim(void)
     return tool_claim_streams();
 }
 
+static calomu_status tool_name_half(tool_claimed *c)
+{
+    char path[TOOL_PATH + 64];
+    tool_half_name(path, &c->at, tool_own.pid, 0);
+    c->half = malloc(strlen(path) + 1);
+    if (!c->half) return tool_fail(CALOMU_EMEMORY, "%s: no memory", c->path);
+    strcpy(c->half, path);
+    return CALOMU_OK;
+}
+
 calomu_status tool_claim(tool_file file, const char *role, const char *path)
 {
     calomu_status s = tool_first_claim();
@@ -537,8 +570,10 @@ calomu_status tool_claim(tool_file file, const char *role, const char *path)
                             *o->path ? " " : "", o->path);
     if (s == CALOMU_OK && (file == TOOL_WRITES || file == TOOL_REPLACES)) s = tool_lock(c);
     if (s == CALOMU_OK && file == TOOL_DERIVED) tool_sweep(&c->at);
+    if (s == CALOMU_OK && (file == TOOL_DERIVED || c->lock)) s = tool_name_half(c);
     if (s != CALOMU_OK) {
-        tool_forget(c);              /* a descriptor, if any, is closed with the program */
+        if (c->lock) tool_unlock(c);
+        tool_forget(c);              /* another's lock, if open, is closed with the program */
         return s;
     }
     if (c->lock) tool_start_beating();
