@@ -376,7 +376,7 @@ cut -d, -f4 e.csv | sed 1d >a
 cut -d, -f3 ref.csv | sed 1d >b
 same "member 0 of the ensemble" a b
 # Single predictions pass through 0: compared by their norm.
-paste -d, e.csv one.csv | awk -F, 'NR > 1 { d += ($5 - $8) ^ 2; x += $8 ^ 2 }
+paste -d, e.csv one.csv | awk -F, 'NR > 1 { d += ($5 - $9) ^ 2; x += $9 ^ 2 }
     END { exit !(x > 0 && d <= 1e-10 * x) }' \
     && pass || fail "member 1 of the ensemble" "$(paste -d, e.csv one.csv | head -n 3)"
 
