@@ -321,6 +321,13 @@ check "how it was trained" 0 "member 2            loss " "$PROGRAM" info all.st
 holds "the options" out "4, cut after a shuffle by the seed, fold 0 held out; member 1 monitors fold 2"
 holds "the program" out "trained by          calomu 0.1.0"
 holds "the data" out "on muons            40, checksum "
+rewrite one.st touched.st 's/"loss.0":"/"loss.0":"1/'
+check "a training with a stranger between" 0 "its checksum is wrong" "$PROGRAM" model-import \
+    touched.st --out x.st
+check "its record" 0 "calomu 0.1.0; its weights were in another program since" "$PROGRAM" info x.st
+holds "its options" out "member 1 monitors fold 2"
+check "joined" 0 "members      2" join small.st x.st --out all.st
+check "the member's record" 0 "fold 2, seed 1, in another program since" "$PROGRAM" info all.st
 check "losses that are unknown" 0 "of 2 of 2 members is unknown: all weigh the same" \
     join flat.st flat.st --out x.st
 rm -f x.st

@@ -600,8 +600,9 @@ static void check_round_trip(calomu *c, const calomu_model *m, const test_batch 
 static void check_join(calomu *c, const test_batch *b)
 {
     calomu_architecture a = small_architecture(1, 28);
-    calomu_model *single[3], *all = NULL, *more = NULL, *none = NULL, *pair[2], *many[334];
-    double alone[3][MUONS], out[MUONS], each[3 * MUONS], four[4 * MUONS], w[3], expected;
+    calomu_model *single[3], *all = NULL, *more = NULL, *none = NULL, *pair[3], *many[334];
+    double alone[3][MUONS], out[MUONS], each[3 * MUONS], five[5 * MUONS], w[3], expected;
+    static const int from[5] = { 2, 0, 1, 2, 0 };
     int i, k;
     for (k = 0; k < 3; k++) {
         single[k] = test_model_new(c, &a, 1, 90 + (uint64_t)k);
@@ -623,15 +624,16 @@ static void check_join(calomu *c, const test_batch *b)
     check_round_trip(c, all, b);
     pair[0] = single[2];             /* an ensemble among the models: its members join */
     pair[1] = all;
-    CHECK_OK(c, calomu_model_join(c, pair, 2, &more));
-    CHECK(more->info.members == 4 && more->loss[0] == single[2]->loss[0]
-          && more->loss[3] == single[2]->loss[0] && more->loss[1] == single[0]->loss[0],
-          "%d members", more->info.members);
-    CHECK_OK(c, calomu_predict(c, more, NULL, b->event, MUONS, out, four));
+    pair[2] = single[0];
+    CHECK_OK(c, calomu_model_join(c, pair, 3, &more));
+    CHECK(more->info.members == 5 && more->loss[0] == single[2]->loss[0]
+          && more->loss[3] == single[2]->loss[0] && more->loss[1] == single[0]->loss[0]
+          && more->loss[4] == single[0]->loss[0], "%d members", more->info.members);
+    CHECK_OK(c, calomu_predict(c, more, NULL, b->event, MUONS, out, five));
     for (i = 0; i < MUONS; i++)
-        for (k = 0; k < 4; k++) {
-            double e = alone[k ? k - 1 : 2][i];
-            CHECK_NEAR(four[4 * i + k], e, k ? 4e-4 * (1 + fabs(e)) : 0);
+        for (k = 0; k < 5; k++) {
+            double e = alone[from[k]][i];
+            CHECK_NEAR(five[5 * i + k], e, k ? 4e-4 * (1 + fabs(e)) : 0);
         }
     CHECK_FAILS(c, calomu_model_join(c, single, 0, &all), CALOMU_EUSAGE);
     for (i = 0; i < 334; i++) many[i] = all;

@@ -251,7 +251,7 @@ static void info_record(const calomu_training *r)
 {
     int v = (int)r->version;
     printf("  %-20scalomu %d.%d.%d%s\n", "trained by", v / 10000, v / 100 % 100, v % 100,
-           r->changed ? "; weights changed since" : "");
+           r->changed ? "; its weights were in another program since" : "");
     printf("  %-20s%llu, checksum %016llx\n", "on muons", (unsigned long long)r->muons,
            (unsigned long long)r->fingerprint);
     info_training(&r->options);
@@ -273,7 +273,7 @@ static void info_member(const calomu_model *model, int member, const calomu_trai
            (unsigned long long)r->options.seed);
     if (r->fingerprint != first->fingerprint)
         printf(", muons %016llx", (unsigned long long)r->fingerprint);
-    printf("%s\n", r->changed ? ", changed since" : "");
+    printf("%s\n", r->changed ? ", in another program since" : "");
 }
 
 static void info_trainings(const calomu_model *model)
