@@ -18,8 +18,9 @@ VERBS    = main messages options progress files threads csv rows signals info im
            train predict evaluate plot model_import bench simulate simulate_verb electronics perturb
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
-           model blocks api simulate rows
-COMMANDS = cli cli_import cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate cli_cuda
+           model blocks api simulate rows tool
+COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_model cli_train cli_bench cli_simulate \
+           cli_cuda
 SCRIPTS  = cli_torch aarch64 $(COMMANDS) determinism header symbols
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -75,6 +76,7 @@ $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/calomu.o
 
 $(B)/test_simulate: tools/simulate.c tools/simulate.h
 $(B)/test_rows: tools/rows.c tools/rows.h tools/calomu_tool.h
+$(B)/test_tool: $(patsubst %,tools/%.c,messages files signals threads) tools/calomu_tool.h
 
 # The CUDA kernels as C; fused products must be instructions, or they take minutes.
 $(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(B)/tools

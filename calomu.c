@@ -770,13 +770,21 @@ static calomu_status cm_need(calomu *c, void **memory, size_t *size, size_t keep
     return CALOMU_OK;
 }
 
+/* ---- what the system refuses */
+
+/* The kernel has no memory: the same for the caller as if malloc had none. */
+static calomu_status cm_system_status(int error)
+{
+    return error == ENOMEM ? CALOMU_EMEMORY : CALOMU_EIO;
+}
+
 /* ---- output that appears under its name only when complete
 
    Bytes go to a temporary neighbour, .NAME.PID.K.tmp in the same folder, which is flushed to the
    disk and renamed when everything is written.  Its name is taken with O_EXCL, so what a killed
-   run left behind is passed by and never written to.  Links are followed first: renaming replaces
-   the file behind the link, not the link.  What exists and is no regular file is written
-   directly. */
+   run left behind is passed by and never written to (nor removed: the program calomu does that,
+   which knows whose it is).  Links are followed first: renaming replaces the file behind the link,
+   not the link.  What exists and is no regular file is written directly. */
 
 enum { CM_PATH = 4096, CM_OUTPUT_BUFFER = 1 << 16 };
 
@@ -800,32 +808,13 @@ struct calomu_output {
    tried, and the system's reason.  An error number of 0 (a library that sets none) becomes EIO. */
 static calomu_status cm_output_fail(calomu_output *o, const char *doing, int error)
 {
-    o->status = cm_fail(o->c, CALOMU_EIO, "%s: %s: %s", o->path, doing,
+    o->status = cm_fail(o->c, cm_system_status(error), "%s: %s: %s", o->path, doing,
                         strerror(error ? error : EIO));
     memcpy(o->message, o->c->message, sizeof o->message);
     return o->status;
 }
 
 #if CM_POSIX
-
-/* Replaces o->target by what it links to.  At most 40 links are followed, as by Linux. */
-static int cm_output_follow(calomu_output *o)
-{
-    char link[CM_PATH];
-    size_t folder;
-    ssize_t n;
-    int hops;
-    for (hops = 0; hops < 40; hops++) {
-        char *slash = strrchr(o->target, '/');
-        n = readlink(o->target, link, sizeof link);
-        if (n < 0) return 0;         /* no link, or not there: what opens it will tell */
-        folder = link[0] == '/' || !slash ? 0 : (size_t)(slash - o->target) + 1;
-        if (n == 0 || folder + (size_t)n >= sizeof o->target) return ENAMETOOLONG;
-        memcpy(o->target + folder, link, (size_t)n);
-        o->target[folder + (size_t)n] = 0;
-    }
-    return ELOOP;
-}
 
 /* The number in /dev/stdout, /dev/fd/N and so on, or -1.  Opening these names anew would start at
    the beginning of a file that the shell has opened for appending; a duplicate does not. */
@@ -843,6 +832,26 @@ static int cm_output_descriptor(const char *path)
         fd = fd * 10 + (*digits - '0');
     }
     return fd;
+}
+
+/* Replaces o->target by what it links to.  At most 40 links are followed, as by Linux. */
+static int cm_output_follow(calomu_output *o)
+{
+    char link[CM_PATH];
+    size_t folder;
+    ssize_t n;
+    int hops;
+    for (hops = 0; hops < 40; hops++) {
+        char *slash = strrchr(o->target, '/');
+        if (cm_output_descriptor(o->target) >= 0) return 0;
+        n = readlink(o->target, link, sizeof link);
+        if (n < 0) return 0;         /* no link, or not there: what opens it will tell */
+        folder = link[0] == '/' || !slash ? 0 : (size_t)(slash - o->target) + 1;
+        if (n == 0 || folder + (size_t)n >= sizeof o->target) return ENAMETOOLONG;
+        memcpy(o->target + folder, link, (size_t)n);
+        o->target[folder + (size_t)n] = 0;
+    }
+    return ELOOP;
 }
 
 /* A new file beside the target.  A name that is taken, whoever took it, is passed by. */
@@ -873,14 +882,14 @@ static int cm_output_neighbour(calomu_output *o)
 static calomu_status cm_output_begin(calomu_output *o)
 {
     struct stat st;
-    int there, error, fd = cm_output_descriptor(o->path);
+    int there, error = cm_output_follow(o), fd;
     o->fd = -1;
+    if (error) return cm_output_fail(o, "cannot create", error);
+    fd = cm_output_descriptor(o->target);
     if (fd >= 0) {
         o->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
         return o->fd < 0 ? cm_output_fail(o, "cannot write", errno) : CALOMU_OK;
     }
-    error = cm_output_follow(o);
-    if (error) return cm_output_fail(o, "cannot create", error);
     there = stat(o->target, &st) == 0;
     if (!there && errno != ENOENT) return cm_output_fail(o, "cannot create", errno);
     if (there && !S_ISREG(st.st_mode)) {
@@ -912,16 +921,24 @@ static int cm_output_send(calomu_output *o, const unsigned char *p, size_t n)
     return 0;
 }
 
-/* Makes the new name itself survive a power cut.  Some file systems cannot do it: no error. */
-static void cm_output_sync_folder(calomu_output *o)
+/* Down to the disk; 0 or an error number.  Pipes, devices and some file systems' folders cannot be
+   flushed, and say so with EINVAL or ENOTSUP. */
+static int cm_output_sync(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
+}
+
+/* Makes the new name itself survive a power cut.  Where a folder cannot be opened: no error. */
+static int cm_output_sync_folder(calomu_output *o)
 {
     char *slash = strrchr(o->target, '/');
-    int fd;
+    int fd, error;
     if (slash) slash[slash == o->target] = 0;
     fd = open(slash ? o->target : ".", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return;
-    (void)fsync(fd);
+    if (fd < 0) return 0;
+    error = cm_output_sync(fd);
     (void)close(fd);
+    return error;
 }
 
 /* Flush, close, rename, in this order: a crash of the machine leaves the old file or the new one,
@@ -929,16 +946,14 @@ static void cm_output_sync_folder(calomu_output *o)
    every close and abandon calls, removes the temporary file. */
 static int cm_output_end(calomu_output *o)
 {
-    int fd = o->fd;
-    /* pipes and devices cannot be flushed to a disk, and say so with EINVAL or ENOTSUP */
-    if (fsync(fd) != 0 && o->temporary[0] && errno != EINVAL && errno != ENOTSUP) return errno;
+    int fd = o->fd, error = cm_output_sync(fd);
+    if (error) return error;
     o->fd = -1;
     if (close(fd) != 0 && errno != EINTR) return errno;
     if (!o->temporary[0]) return 0;
     if (rename(o->temporary, o->target) != 0) return errno;
     o->temporary[0] = 0;
-    cm_output_sync_folder(o);
-    return 0;
+    return cm_output_sync_folder(o);
 }
 
 /* Harmless after cm_output_end: then there is nothing left to close or remove. */
@@ -1073,7 +1088,8 @@ typedef struct cm_file {
 
 static calomu_status cm_file_fail(calomu *c, const char *path, const char *doing, int error)
 {
-    return cm_fail(c, CALOMU_EIO, "%s: %s: %s", path, doing, strerror(error ? error : EIO));
+    return cm_fail(c, cm_system_status(error), "%s: %s: %s", path, doing,
+                   strerror(error ? error : EIO));
 }
 
 #if CM_POSIX

@@ -447,7 +447,9 @@ calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_tra
                                          calomu_train_report *last);
 
 /* A file that appears under its name only when complete; a target that exists and is no regular
-   file (/dev/stdout, a pipe) is written directly. */
+   file (/dev/stdout, a pipe) is written directly.  EIO: also what the disk refuses at the flush.  A
+   process that is killed leaves .NAME.PID.K.tmp, which the library never removes.  It takes no lock:
+   of two writers of one name the last to close wins. */
 typedef struct calomu_output calomu_output;
 calomu_status calomu_output_open(calomu *c, const char *path, calomu_output **output);
 calomu_status calomu_output_write(calomu_output *output, const void *bytes, size_t n);

@@ -1452,7 +1452,7 @@ static calomu_status bench_run(bench *b)
             : strstr(b->row[i].name, "_newest") ? "no --newest is given" : "";
     }
     bench_leave(b, "two_threads", "there is one thread");
-    printf("%s\nmuons: %s\n\n", calomu_build_info(b->c), b->data_path);
+    printf("%s\nmuons: %s\n\n", calomu_build_info(b->c), tool_shown(b->data_path));
     if (b->scaling_path) return bench_scaling(b);
     if (profile) s = bench_profile_run(b);
     else s = bench_on_device(b) ? bench_device(b) : bench_all(b);

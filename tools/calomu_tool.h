@@ -227,6 +227,8 @@ void tool_signals_ignore(void);      /* a closed pipe and a limit of file sizes:
 /* From here on INT, TERM, HUP, USR1, USR2 and XCPU set tool_stop, unless the parent ignores them;
    a second INT or TERM kills. */
 void tool_signals_catch(void);
+/* Calls handler, once, where such a signal would end the program. */
+void tool_signals_end(void (*handler)(int));
 void tool_signals_default(void);     /* in a child: they end it, as before */
 /* For verbs that keep no state: after cleaning up, ends the program by the signal that came. */
 void tool_signals_obey(void);

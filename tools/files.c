@@ -14,9 +14,10 @@
    differ in theirs.  A holder that slept for longer, and wakes up when another has taken over, ends
    before it writes anything.
 
-   The text of a dead process of this host tells its number, which is in the names of its temporary
-   files, .NAME.PID.K.tmp (calomu_output): these are removed.  No others are: a process of the same
-   number on another host may be at work.  */
+   A signal that ends the program takes locks and half-written files away, but for SIGKILL and a
+   crash.  The text of a dead process of this host tells its number, which is in the names of its
+   temporary files, .NAME.PID.K.tmp (calomu_output): these are removed.  No others are: a process of
+   the same number on another host may be at work.  */
 #include "calomu_tool.h"
 
 #include <errno.h>
@@ -54,6 +55,7 @@ typedef struct tool_claimed {
     char *role, *path;
     tool_place at;
     char *lock;                      /* NULL: none */
+    char *half;                      /* where calomu_output begins it; NULL: nowhere */
     int fd;                          /* of the lock */
 } tool_claimed;
 
@@ -189,14 +191,15 @@ static int tool_word(const char *text, const char *word, char *to, size_t size)
     return 0;
 }
 
-/* 1: a lock of ours, or without a text yet; 0: another file. */
+/* 1: a lock of calomu, or one without a text yet; 0: another file; -1: it cannot be read. */
 static int tool_read_holder(int fd, tool_holder *h)
 {
     char number[32];
     ssize_t n = pread(fd, h->text, sizeof h->text - 1, 0);
     h->pid = 0;
-    h->text[n > 0 ? n : 0] = 0;      /* a power cut may have left zeros: no text either */
-    if (!h->text[0]) return n >= 0;
+    if (n < 0) return -1;
+    h->text[n] = 0;
+    if (!h->text[0]) return 1;       /* a power cut may have left zeros: no text either */
     if (!tool_word(h->text, "program", h->program, sizeof h->program)
         || !tool_word(h->text, "host", h->host, sizeof h->host)
         || !tool_word(h->text, "boot", h->boot, sizeof h->boot)
@@ -223,12 +226,17 @@ static double tool_age(int fd)
     return now - (double)s.st_mtime;
 }
 
+static int tool_is_here(const tool_holder *h)
+{
+    return strcmp(h->host, tool_own.host) == 0 && strcmp(h->boot, tool_own.boot) == 0;
+}
+
 typedef enum tool_state { TOOL_FREE, TOOL_LEFT, TOOL_HELD, TOOL_WAIT } tool_state;
 
 /* kernel: whether its lock is ours (1), another's (0), or not to be had on this system (-1). */
 static tool_state tool_judge(const tool_holder *h, int kernel, double age)
 {
-    int here = strcmp(h->host, tool_own.host) == 0 && strcmp(h->boot, tool_own.boot) == 0;
+    int here = tool_is_here(h);
     if (kernel == 0) return h->pid ? TOOL_HELD : TOOL_WAIT;
     if (!h->pid) return age < TOOL_YOUNG ? TOOL_WAIT : TOOL_FREE;
     if (here && (kernel == 1 || (kill((pid_t)h->pid, 0) != 0 && errno == ESRCH))) return TOOL_LEFT;
@@ -237,19 +245,25 @@ static tool_state tool_judge(const tool_holder *h, int kernel, double age)
 
 /* ---------------------------------------------------------------- sweeping */
 
+/* The name that calomu_output gives the file until it is complete. */
+static void tool_half_name(char path[TOOL_PATH + 64], const tool_place *p, long pid, int k)
+{
+    const char *name = tool_name(p->path);
+    (void)snprintf(path, TOOL_PATH + 64, "%.*s.%.200s.%ld.%d.tmp", (int)(name - p->path), p->path,
+                   name, pid, k);
+}
+
 /* Removes .NAME.PID.K.tmp of dead processes.  A number that is in use again is passed by, but not
    our own: nothing has been written yet. */
 static void tool_sweep(const tool_place *p)
 {
-    const char *name = tool_name(p->path);
     char path[TOOL_PATH + 64];
     int i, k;
     for (i = 0; i < tool_n_dead; i++) {
         long pid = tool_dead[i];
         if (pid != tool_own.pid && (kill((pid_t)pid, 0) == 0 || errno != ESRCH)) continue;
-        for (k = 0; k < 100000; k++) {   /* names as in calomu_output */
-            (void)snprintf(path, sizeof path, "%.*s.%.200s.%ld.%d.tmp", (int)(name - p->path),
-                           p->path, name, pid, k);
+        for (k = 0; k < 100000; k++) {
+            tool_half_name(path, p, pid, k);
             if (unlink(path) != 0) break;
         }
     }
@@ -265,27 +279,42 @@ static void tool_bury(long pid)
 
 /* ---------------------------------------------------------------- heartbeat */
 
-/* In a signal's handler: only calls that are allowed there. */
+/* The next three run in signals' handlers: only calls that are allowed there. */
+static int tool_taken_over(const tool_claimed *c)
+{
+    char text[TOOL_TEXT];
+    size_t n = strlen(tool_own.text);
+    ssize_t got = pread(c->fd, text, sizeof text, 0);
+    return got > 0 && ((size_t)got != n || memcmp(text, tool_own.text, n) != 0);
+}
+
 static void tool_beat(int number)
 {
     static const char lost[] = "calomu: this run was stopped for so long that another has taken"
                                " over its output: it ends here and writes nothing\n";
     const tool_claimed *c;
-    char text[TOOL_TEXT];
     int error = errno;
-    size_t n = strlen(tool_own.text);
     (void)number;
     for (c = tool_claims; c; c = c->next) {
-        ssize_t got;
         if (!c->lock) continue;
-        got = pread(c->fd, text, sizeof text, 0);
-        if (got > 0 && ((size_t)got != n || memcmp(text, tool_own.text, n) != 0)) {
+        if (tool_taken_over(c)) {
             if (write(2, lost, sizeof lost - 1) < 0) _exit(CALOMU_EIO);
             _exit(CALOMU_EIO);
         }
         (void)futimens(c->fd, NULL);
     }
     errno = error;
+}
+
+/* For verbs that do not look at tool_stop: the usual end, and nothing is left. */
+static void tool_leave(int number)
+{
+    const tool_claimed *c;
+    for (c = tool_own.pid == (long)getpid() ? tool_claims : NULL; c; c = c->next) {
+        if (c->half) (void)unlink(c->half);
+        if (c->lock && !tool_taken_over(c)) (void)unlink(c->lock);
+    }
+    (void)raise(number);             /* SA_RESETHAND: now it ends the program */
 }
 
 static void tool_start_beating(void)
@@ -301,6 +330,7 @@ static void tool_start_beating(void)
     (void)sigemptyset(&set);
     (void)sigaddset(&set, SIGALRM);
     (void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+    tool_signals_end(tool_leave);
     every.it_value.tv_sec = every.it_interval.tv_sec = TOOL_BEAT;
     every.it_value.tv_usec = every.it_interval.tv_usec = 0;
     (void)setitimer(ITIMER_REAL, &every, NULL);
@@ -322,8 +352,7 @@ static void tool_list_claim(tool_claimed *c)
 
 static calomu_status tool_held(const tool_claimed *c, const tool_holder *h, double age)
 {
-    int here = strcmp(h->host, tool_own.host) == 0 && strcmp(h->boot, tool_own.boot) == 0;
-    if (here)
+    if (tool_is_here(h))
         return tool_fail(CALOMU_EIO, "%s: another run is writing it: process %ld (%s), since %s",
                          c->path, h->pid, h->program, h->since);
     return tool_fail(CALOMU_EIO, "%s: another run is writing it: process %ld on %s (%s), since"
@@ -381,7 +410,7 @@ static calomu_status tool_try_lock(tool_claimed *c, const char *path, tool_state
 {
     tool_holder h;
     calomu_status s = CALOMU_OK;
-    int made = 1, kernel;
+    int made = 1, kernel, good;
     double age;
     *state = TOOL_FREE;
     c->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
@@ -401,11 +430,13 @@ static calomu_status tool_try_lock(tool_claimed *c, const char *path, tool_state
         *state = TOOL_WAIT;
         return CALOMU_OK;
     }
-    if (!tool_read_holder(c->fd, &h))
-        return tool_fail(CALOMU_EIO, "%s: %s is in the place of its lock, but is none of calomu:"
-                         " move it away", c->path, path);
+    if (made && kernel) return tool_take(c, path);
+    good = tool_read_holder(c->fd, &h);
+    if (good <= 0)
+        return tool_fail(CALOMU_EIO, "%s: %s is in the place of its lock, but %s", c->path, path,
+                         good ? strerror(errno) : "is none of calomu: move it away");
     age = tool_age(c->fd);
-    *state = made && !h.pid && kernel ? TOOL_FREE : tool_judge(&h, kernel, age);
+    *state = tool_judge(&h, kernel, age);
     if (*state == TOOL_HELD) return tool_held(c, &h, age);
     if (*state == TOOL_WAIT) return CALOMU_OK;
     if (*state == TOOL_LEFT) tool_bury(h.pid);
@@ -455,9 +486,7 @@ static calomu_status tool_lock(tool_claimed *c)
 
 static void tool_unlock(tool_claimed *c)
 {
-    tool_holder h;
-    if (c->lock && tool_same_file(c->fd, c->lock) && tool_read_holder(c->fd, &h)
-        && strcmp(h.text, tool_own.text) == 0)
+    if (c->lock && tool_same_file(c->fd, c->lock) && !tool_taken_over(c))
         (void)unlink(c->lock);       /* before the kernel's lock goes with the descriptor */
     if (c->fd >= 0) (void)close(c->fd);
     c->fd = -1;
@@ -469,6 +498,7 @@ static void tool_forget(tool_claimed *c)
 {
     free(c->role);
     free(c->path);
+    free(c->half);
     free(c);
 }
 
@@ -516,6 +546,16 @@ static calomu_status tool_first_claim(void)
     return tool_claim_streams();
 }
 
+static calomu_status tool_name_half(tool_claimed *c)
+{
+    char path[TOOL_PATH + 64];
+    tool_half_name(path, &c->at, tool_own.pid, 0);
+    c->half = malloc(strlen(path) + 1);
+    if (!c->half) return tool_fail(CALOMU_EMEMORY, "%s: no memory", c->path);
+    strcpy(c->half, path);
+    return CALOMU_OK;
+}
+
 calomu_status tool_claim(tool_file file, const char *role, const char *path)
 {
     calomu_status s = tool_first_claim();
@@ -530,8 +570,10 @@ calomu_status tool_claim(tool_file file, const char *role, const char *path)
                             *o->path ? " " : "", o->path);
     if (s == CALOMU_OK && (file == TOOL_WRITES || file == TOOL_REPLACES)) s = tool_lock(c);
     if (s == CALOMU_OK && file == TOOL_DERIVED) tool_sweep(&c->at);
+    if (s == CALOMU_OK && (file == TOOL_DERIVED || c->lock)) s = tool_name_half(c);
     if (s != CALOMU_OK) {
-        tool_forget(c);              /* a descriptor, if any, is closed with the program */
+        if (c->lock) tool_unlock(c);
+        tool_forget(c);              /* another's lock, if open, is closed with the program */
         return s;
     }
     if (c->lock) tool_start_beating();

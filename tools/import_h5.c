@@ -401,8 +401,8 @@ static const char *advice(reader *r)
     return r->advice;
 }
 
-/* Stops for what the library could not do, just now, with `thing`: damage, unless it says that
-   reading failed or memory lacks. */
+/* Stops for what the library could not do, just now, with `thing`.  It is damage, or a newer file:
+   where reading failed or memory lacks, on_failure has stopped already. */
 static void stop_library(reader *r, const char *thing, const char *what)
 #ifdef __GNUC__
     __attribute__((noreturn))
@@ -410,18 +410,10 @@ static void stop_library(reader *r, const char *thing, const char *what)
     ;
 static void stop_library(reader *r, const char *thing, const char *what)
 {
-    calomu_status status = CALOMU_EFORMAT;
     const char *help;
     (void)words(r);
     help = advice(r);
-    if (words_errno(r) == ENOMEM || strstr(r->words, "allocation failed")) {
-        status = CALOMU_EMEMORY;
-        help = "no memory";
-    } else if (words_errno(r) != 0) {
-        status = CALOMU_EIO;
-        help = "reading failed";
-    }
-    stop(r, status, "%s: %s%s%s (libhdf5: %s): %s", r->path,
+    stop(r, CALOMU_EFORMAT, "%s: %s%s%s (libhdf5: %s): %s", r->path,
          *thing && *thing != '/' ? "/" : "", thing, what, r->words, help);
 }
 
@@ -1286,9 +1278,10 @@ static herr_t fold_add(hid_t group, const char *name, const H5L_info_t *info, vo
     (void)info;
     if (fold_number(name) < 0) return 0;
     if (s->n_folds == list->room) {
+        if (s->n_folds >= FOLDS_MOST) return -1;
         list->room = 2 * list->room + 64;
-        bigger = s->n_folds < FOLDS_MOST
-                     ? realloc(s->folds, (size_t)list->room * sizeof *bigger) : NULL;
+        bigger = realloc(s->folds, (size_t)list->room * sizeof *bigger);
+        if (!bigger) list->room = -1;
         if (!bigger) return -1;
         s->folds = bigger;
     }
@@ -1303,7 +1296,8 @@ static void fold_find(reader *r, source *s)
     fold_list list = { s, 0 };
     int i, kept = 0;
     if (H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, fold_add, &list) < 0)
-        stop(r, CALOMU_EFORMAT, "%s: its groups cannot be listed: damaged", r->path);
+        stop(r, list.room < 0 ? CALOMU_EMEMORY : CALOMU_EFORMAT, "%s: its groups cannot be listed:"
+             " %s", r->path, list.room < 0 ? "no memory" : "damaged");
     if (s->n_folds == 0) stop(r, CALOMU_EFORMAT, "%s: no group fold_0, fold_1, ... in it", r->path);
     qsort(s->folds, (size_t)s->n_folds, sizeof *s->folds, fold_order);
     for (i = 1; i < s->n_folds; i++)
@@ -2096,6 +2090,31 @@ static void reader_run(reader *r)
     if (fflush(r->pipe) != 0) _exit(CALOMU_EIO);
 }
 
+static herr_t look_for_errno(unsigned n, const H5E_error2_t *e, void *user)
+{
+    const char *number = e->desc ? strstr(e->desc, "errno = ") : NULL;
+    int *error = user;
+    (void)n;
+    if (number && !*error) *error = (int)strtol(number + 8, NULL, 10);
+    if (e->maj_num == H5E_RESOURCE && (e->min_num == H5E_NOSPACE || e->min_num == H5E_CANTALLOC))
+        *error = ENOMEM;
+    return 0;
+}
+
+/* libhdf5 calls it when a function of its has failed.  A disk that cannot be read and memory that
+   is not there must not pass for damage, whatever the function is that failed for them. */
+static herr_t on_failure(hid_t stack, void *user)
+{
+    reader *r = user;
+    int error = 0;
+    (void)H5Ewalk2(stack, H5E_WALK_UPWARD, look_for_errno, &error);
+    if (error == ENOMEM)
+        stop(r, CALOMU_EMEMORY, "%s: no memory to read it", r->path);
+    if (error == EIO || error == ESTALE || error == ETIMEDOUT)
+        stop(r, CALOMU_EIO, "%s: cannot read: %s", r->path, strerror(error));
+    return 0;
+}
+
 /* The child: everything below runs in a process of its own and ends with it. */
 static void reader_start(const order *job, int fd)
 {
@@ -2108,8 +2127,9 @@ static void reader_start(const order *job, int fd)
     tool_signals_default();
     alive();
     /* No filters from plugin folders: what a file names is not to decide which code is loaded. */
-    if (H5open() < 0 || H5Eset_auto2(H5E_DEFAULT, NULL, NULL) < 0 || H5PLset_loading_state(0) < 0
-        || H5Zregister(&lzf_class) < 0)
+    r.path = job->path[0];
+    if (H5open() < 0 || H5Eset_auto2(H5E_DEFAULT, on_failure, &r) < 0
+        || H5PLset_loading_state(0) < 0 || H5Zregister(&lzf_class) < 0)
         stop(&r, CALOMU_EMEMORY, "the HDF5 library cannot start");
     reader_run(&r);
     _exit(0);
@@ -2220,11 +2240,12 @@ static calomu_status keeper_loop(keeper *k)
 /* Ends the child, and says what became of it if it has not said so itself. */
 static calomu_status keeper_wait(keeper *k, calomu_status status)
 {
-    int how = 0;
+    int how = 0, broken = ferror(k->pipe);
     (void)fclose(k->pipe);
-    if (status != CALOMU_OK || tool_stop) (void)kill(k->child, SIGKILL);
+    if (broken || status != CALOMU_OK || tool_stop) (void)kill(k->child, SIGKILL);
     while (waitpid(k->child, &how, 0) < 0 && errno == EINTR) continue;
     if (status != CALOMU_OK || k->ended || tool_stop) return status;
+    if (broken) return tool_fail(CALOMU_EIO, "cannot read from the process that reads");
     if (WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL)
         return tool_fail(CALOMU_EMEMORY, "the process that reads was killed; is there no memory?");
     if (WIFSIGNALED(how) && WTERMSIG(how) == SIGPROF)
@@ -2245,8 +2266,10 @@ static calomu_status keeper_run(const order *job)
     status = calomu_open(&k.c, NULL);
     if (status != CALOMU_OK) return tool_fail(status, "cannot start: no memory");
     if (pipe(ends) != 0 || (k.child = fork()) < 0) {
+        status = errno == EAGAIN || errno == ENOMEM ? CALOMU_EMEMORY : CALOMU_EIO;
+        (void)tool_fail(status, "cannot start a process: %s", strerror(errno));
         calomu_close(k.c);
-        return tool_fail(CALOMU_EIO, "cannot start a process: %s", strerror(errno));
+        return status;
     }
     if (k.child == 0) {
         (void)close(ends[0]);

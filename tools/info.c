@@ -156,7 +156,7 @@ static void info_print_data(const char *path, const calomu_data_info *info, cons
         info_number("mean energy sum", t->deposited / (double)info->n_events, 6, "GeV per muon");
     }
     info_print_features(info);
-    printf("%s: header, index and all %llu muons are verified\n", path,
+    printf("%s: header, index and all %llu muons are verified\n", tool_shown(path),
            (unsigned long long)info->n_events);
 }
 
@@ -194,7 +194,7 @@ static calomu_status info_data(calomu *c, const char *path)
     totals.energy = totals.x = totals.y = totals.hits = totals.cell = none;
     status = info_read_all(c, data, &totals);
     if (status == CALOMU_OK) {
-        printf("%s: data\n", path);
+        printf("%s: data\n", tool_shown(path));
         info_print_data(path, calomu_data_describe(data), &totals);
     } else {
         (void)tool_report(c, status);
@@ -231,7 +231,7 @@ static calomu_status info_model(calomu *c, const char *path)
     calomu_status status = calomu_model_load(c, path, &model);
     if (status != CALOMU_OK) return tool_report(c, status);
     info = calomu_model_describe(model);
-    printf("%s: model\n", path);
+    printf("%s: model\n", tool_shown(path));
     info_architecture(&info->architecture);
     info_whole("parameters", info->parameters, info->members > 1 ? "per member" : "");
     info_whole("members", (uint64_t)info->members, "");
@@ -239,7 +239,7 @@ static calomu_status info_model(calomu *c, const char *path)
         info_number("validation loss", calomu_model_loss(model, i), 9, "");
     if (!info->architecture.standardised_unknown)
         info_standardisation(info->mean, info->deviation, info->architecture.n_features);
-    printf("%s: metadata and all tensors are verified\n", path);
+    printf("%s: metadata and all tensors are verified\n", tool_shown(path));
     calomu_model_free(model);
     return CALOMU_OK;
 }
@@ -275,7 +275,7 @@ static calomu_status info_checkpoint(calomu *c, const char *path)
     memset(&last, 0, sizeof last);
     status = calomu_checkpoint_describe(c, path, &options, &architecture, &last);
     if (status != CALOMU_OK) return tool_report(c, status);
-    printf("%s: checkpoint of a training\n", path);
+    printf("%s: checkpoint of a training\n", tool_shown(path));
     info_architecture(&architecture);
     info_training(&options);
     info_whole("epoch", (uint64_t)last.epoch, "");
@@ -287,7 +287,7 @@ static calomu_status info_checkpoint(calomu *c, const char *path)
     for (i = 0; i < last.n_thresholds && i < 16; i++)
         info_number("threshold", last.thresholds[i] < 0 ? (double)calomu_absent()
                                                         : last.thresholds[i], 9, "GeV^2");
-    printf("%s: metadata and all tensors are verified\n", path);
+    printf("%s: metadata and all tensors are verified\n", tool_shown(path));
     return CALOMU_OK;
 }
 

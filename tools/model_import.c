@@ -68,7 +68,7 @@ static void import_print(const calomu_model *model, const char *path, const char
 {
     const calomu_model_info *info = calomu_model_describe(model);
     const calomu_architecture *a = &info->architecture;
-    printf("model        %s\n", path);
+    printf("model        %s\n", tool_shown(path));
     printf("inputs       %s\n", import_menu(a));
     if (a->head) {
         printf("head         %d blocks per resolution, growth %g\n", (int)a->blocks, a->growth);
@@ -81,7 +81,8 @@ static void import_print(const calomu_model *model, const char *path, const char
     if (!a->n_features) return;
     printf("features     convention %s, clusters grow above %g GeV\n",
            calomu_convention_name(a->feature_options.convention), (double)a->feature_options.grow);
-    printf("standardised %s\n", standard ? standard : "mean 0, deviation 1 (not given)");
+    printf("standardised %s\n", standard ? tool_shown(standard)
+                                         : "mean 0, deviation 1 (not given)");
 }
 
 static calomu_status import_run(calomu *c, const char *in, const char *out, const char *standard,

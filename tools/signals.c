@@ -51,6 +51,19 @@ void tool_signals_catch(void)
             (void)sigaction(tool_wishes[i], &action, NULL);
 }
 
+void tool_signals_end(void (*handler)(int))
+{
+    struct sigaction action, old;
+    int i;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    action.sa_flags = (int)((unsigned)SA_RESETHAND | (unsigned)SA_NODEFER);
+    (void)sigemptyset(&action.sa_mask);
+    for (i = 0; i < TOOL_WISHES; i++)
+        if (sigaction(tool_wishes[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+            (void)sigaction(tool_wishes[i], &action, NULL);
+}
+
 void tool_signals_default(void)
 {
     struct sigaction old;

@@ -2153,12 +2153,16 @@ sim_options sim_options_default(void)
     return o;
 }
 
+static const char sim_no_memory[] = "no memory";
+
 /* The context of the engine knows what a geometry is. */
 static const char *sim_options_fault(const sim_options *o)
 {
     calomu *c = NULL;
     const calomu_geometry *g = &o->geometry;
-    int good = calomu_open(&c, NULL) == CALOMU_OK && calomu_geometry_check(c, g) == CALOMU_OK;
+    int good;
+    if (calomu_open(&c, NULL) != CALOMU_OK) return sim_no_memory;
+    good = calomu_geometry_check(c, g) == CALOMU_OK;
     calomu_close(c);
     if (!good) return "the geometry makes no sense";
     if (!(o->active > 0 && o->active <= 1)) return "the active share of a layer must be in (0, 1]";
@@ -2191,8 +2195,8 @@ calomu_status sim_new(const calomu_options *memory, const sim_options *options, 
     calomu_status status = CALOMU_OK;
     sim *s;
     *out = NULL;
-    if (why) *why = fault ? fault : "no memory";
-    if (fault) return CALOMU_EUSAGE;
+    if (why) *why = fault ? fault : sim_no_memory;
+    if (fault) return fault == sim_no_memory ? CALOMU_EMEMORY : CALOMU_EUSAGE;
     if (!memory) memory = &none;
     s = sim_allocate_from(memory, sizeof *s);
     if (!s) return CALOMU_EMEMORY;

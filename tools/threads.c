@@ -23,8 +23,8 @@ static void tool_two_numbers(const char *path, double *a, double *b)
     (void)fclose(file);
 }
 
-/* Processors that a control group grants, each of its folder's files: version 2 has "quota period"
-   in one ("max period": no limit), version 1 has one in each of two (-1: no limit).  INFINITY: all. */
+/* Processors that a control group grants: version 2 has "quota period" in one file ("max period":
+   no limit), version 1 has one in each of two (-1: no limit).  INFINITY: all. */
 static double tool_grant(const char *folder)
 {
     char path[4096 + 64];

@@ -150,7 +150,7 @@ static void train_say_resume(const train_job *j, const char *why)
     for (i = 0; i < j->argc; i++) end = train_quote(end, j->argv[i]);
     if (!j->resume) end = train_quote(end, "--resume");
     *end = 0;
-    fprintf(stderr, "calomu: %s; go on with: calomu%s\n", why, text);
+    tool_notice("%s; go on with: calomu%s", why, text);
     free(text);
 }
 
@@ -577,7 +577,7 @@ static void train_summary(const train_run *r, const calomu_model *model)
 {
     const train_log *l = &r->log;
     uint64_t muons = r->updates * (uint64_t)r->options.batch;
-    printf("model            %s\n", r->out);
+    printf("model            %s\n", tool_shown(r->out));
     printf("parameters       %" PRIu64 "\n", calomu_model_describe(model)->parameters);
     printf("epochs           %d, %" PRIu64 " updates of %d muons\n", (int)r->last.epoch,
            r->last.updates, (int)r->options.batch);
@@ -592,7 +592,7 @@ static void train_summary(const train_run *r, const calomu_model *model)
     if (muons)
         printf("training time    %.3f ms per muon and update\n",
                1000 * r->update_seconds / (double)muons);
-    printf("log              %s\n", l->path);
+    printf("log              %s\n", tool_shown(l->path));
 }
 
 /* Saves the best state; the checkpoint stays, whatever happens. */
@@ -731,7 +731,7 @@ static calomu_status train_join(const train_job *j, calomu_model **models)
     if (s == CALOMU_OK) s = calomu_model_save(j->c, ensemble, j->out);
     calomu_model_free(ensemble);
     if (s != CALOMU_OK) return tool_report(j->c, s);
-    printf("ensemble         %s\nmembers          %d\n", j->out, (int)j->members);
+    printf("ensemble         %s\nmembers          %d\n", tool_shown(j->out), (int)j->members);
     for (k = 0; k < j->members; k++)
         printf("member %-9d validation loss %.6g\n", k, calomu_model_loss(models[k], 0));
     return CALOMU_OK;
