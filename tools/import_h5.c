@@ -401,8 +401,8 @@ static const char *advice(reader *r)
     return r->advice;
 }
 
-/* Stops for what the library could not do, just now, with `thing`: damage, unless it says that
-   reading failed or memory lacks. */
+/* Stops for what the library could not do, just now, with `thing`.  It is damage, or a newer file:
+   where reading failed or memory lacks, on_failure has stopped already. */
 static void stop_library(reader *r, const char *thing, const char *what)
 #ifdef __GNUC__
     __attribute__((noreturn))
@@ -410,18 +410,10 @@ static void stop_library(reader *r, const char *thing, const char *what)
     ;
 static void stop_library(reader *r, const char *thing, const char *what)
 {
-    calomu_status status = CALOMU_EFORMAT;
     const char *help;
     (void)words(r);
     help = advice(r);
-    if (words_errno(r) == ENOMEM || strstr(r->words, "allocation failed")) {
-        status = CALOMU_EMEMORY;
-        help = "no memory";
-    } else if (words_errno(r) != 0) {
-        status = CALOMU_EIO;
-        help = "reading failed";
-    }
-    stop(r, status, "%s: %s%s%s (libhdf5: %s): %s", r->path,
+    stop(r, CALOMU_EFORMAT, "%s: %s%s%s (libhdf5: %s): %s", r->path,
          *thing && *thing != '/' ? "/" : "", thing, what, r->words, help);
 }
 
