@@ -736,10 +736,10 @@ static double cm_wide_round(cm_wide w)
     return cm_double_from_bits(u | (uint64_t)w.negative << 63);
 }
 
-/* In integers.  With an a or b that is 0 or not finite the product is exact; with c = 0 the sum would
-   turn a product that rounds to -0 into 0; with an infinite c it must not overflow first.  Bits are
-   lost in the shift only where the powers are 22 or more apart, so that the first bits of the sum
-   stay; there is room for a carry. */
+/* In integers.  With an a or b that is 0 or not finite the product is exact; with c = 0 the sum
+   would turn a product that rounds to -0 into 0; with an infinite c it must not overflow first.
+   Bits are lost in the shift only where the powers are 22 or more apart, so that the first bits of
+   the sum stay; there is room for a carry. */
 double cm_soft_fma(double a, double b, double c)
 {
     cm_wide w, v;
@@ -2933,8 +2933,8 @@ static calomu_status cm_st_other(calomu *c, const char *path, const unsigned cha
 {
     if (!memcmp(first, "PK\3\4", 4) || (first[0] == 0x80 && first[1] >= 2 && first[1] <= 5))
         return cm_fail(c, CALOMU_EFORMAT, "%s: is a zip or pickle file, as torch.save writes: in "
-                       "Python, safetensors.torch.save_file(network.state_dict(), PATH) writes what "
-                       "is read here", path);
+                       "Python, safetensors.torch.save_file(network.state_dict(), PATH) writes"
+                       " what is read here", path);
     if (!memcmp(first, cm_hdf5_magic, 8))
         return cm_fail(c, CALOMU_EFORMAT, "%s: is an HDF5 file: muons are taken in with "
                        "calomu-import-h5, networks as safetensors", path);
@@ -12271,8 +12271,8 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
    Safetensors.  Metadata: "calomu" = "model", "version", "members", the architecture as in a
    checkpoint, "mean" and "deviation" (28 numbers of 17 digits, a blank between), "loss.K" of
    member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint
-   and "training.NAME" of cm_training_fields, in an ensemble those of its first member; "K.train.NAME"
-   and "K.training.NAME" where member K differs ("K.training.version" = "": unknown of it).
+   and "training.NAME" of cm_training_fields, in an ensemble those of its first member;
+   "K.train.NAME" and "K.training.NAME" where member K differs ("K.training.version" = "": unknown).
    Tensors: the names of the table, in an ensemble with "K." in front. */
 
 enum { CM_MODEL_VERSION = 1, CM_NUMBERS = CALOMU_FEATURES * 26 };
@@ -12821,7 +12821,7 @@ static int cm_import_layer(const char *name)
     return strcmp(name + n + member, "body.0.weight") == 0 ? (int)n : -1;
 }
 
-/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, >= 0 if there is one. */
+/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, or -1. */
 static const char *cm_import_first(const cm_st *st, int *n)
 {
     static const char last[] = ".body.0.weight";

@@ -542,8 +542,8 @@ calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_tra
 
 /* A file that appears under its name only when complete; a target that exists and is no regular
    file (/dev/stdout, a pipe) is written directly.  EIO: also what the disk refuses at the flush.  A
-   process that is killed leaves .NAME.PID.K.tmp, which the library never removes.  It takes no lock:
-   of two writers of one name the last to close wins. */
+   process that is killed leaves .NAME.PID.K.tmp, which the library never removes.  It takes no
+   lock: of two writers of one name the last to close wins. */
 typedef struct calomu_output calomu_output;
 calomu_status calomu_output_open(calomu *c, const char *path, calomu_output **output);
 calomu_status calomu_output_write(calomu_output *output, const void *bytes, size_t n);
@@ -854,8 +854,8 @@ CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *
                                 /* concat(scale * channel 0 of e, shortcut + gate*path), one pass */
 /* Runs the records in reverse; the gradient of the result must be set by the caller before
    (cm_gradient).  Afterwards only inputs (cm_input) and weights hold values and gradients: the
-   memory of every result has been used again.  In inference too, results that the plan of the network
-   (section 9) has dropped are gone; its final output stays. */
+   memory of every result has been used again.  In inference too, results that the plan of the
+   network (section 9) has dropped are gone; its final output stays. */
 CM_LOCAL void cm_backward(cm_graph *g);
 CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
                                      /* t->dx, allocated and zeroed if not there */

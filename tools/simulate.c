@@ -25,8 +25,8 @@
    shower out of a library that engine M has filled at the start ("engine L").
 
    Bits: + - * / sqrt and our own exp, log, sine only, as they are written (CALOMU_EQUAL_BITS) and
-   with the modes of the processor that calomu_modes_set sets, in every function of the interface and
-   in every thread.  */
+   with the modes of the processor that calomu_modes_set sets, in every function of the interface
+   and in every thread.  */
 #define CALOMU_EQUAL_BITS
 #include "simulate.h"
 

@@ -1086,8 +1086,8 @@ static calomu_status train_already(const train_job *j, int *already)
     agree = train_agree(j, &o, &a, &file);
     if (agree != CALOMU_OK) return agree;
     if (s != CALOMU_OK) return tool_report(j->c, s);
-    tool_notice("%s is the result of this training, which has ended: nothing to do (without --resume"
-                " it starts anew)", j->out);
+    tool_notice("%s is the result of this training, which has ended: nothing to do (without"
+                " --resume it starts anew)", j->out);
     *already = 1;
     return CALOMU_OK;
 }
