@@ -8131,7 +8131,7 @@ static int cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b
     cm_layer *l = &s->layer[s->n];
     memset(l, 0, sizeof *l);
     (void)snprintf(l->name, sizeof l->name, "%s%s", *name ? s->block : "", name);
-    l->kind = kind;
+    l->kind = (unsigned char)kind;
     l->in[0] = a;
     l->in[1] = b;
     l->in[2] = c;
@@ -8179,7 +8179,7 @@ static int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init
     int i = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
     s->layer[i].nc = out;
     s->layer[i].bias = 1;
-    s->layer[i].init = init;
+    s->layer[i].init = (unsigned char)init;
     return i;
 }
 
