@@ -20,8 +20,7 @@
    and every call and thread sets the modes of the processor that it needs (cm_enter).  */
 #ifdef __cplusplus
 #error "calomu.c is C, not C++: compile it with a C compiler and link it; calomu.h is both"
-#else
-#ifndef CM_ISA                       /* defined: this file includes itself, see 7.2 */
+#elif !defined(CM_ISA)               /* defined: this file includes itself, see 7.2 */
 #if defined(__unix__) || defined(__APPLE__)
 #define CM_POSIX 1
 #ifndef _POSIX_C_SOURCE
@@ -257,7 +256,7 @@ static CM_NOINLINE calomu_status cm_leave(calomu *c, calomu_status s)
     return s;
 }
 
-static const char *cm_kernels_fault(calomu_isa isa);         /* 7.2 */
+static const char *(*const cm_kernels_fault[4])(void);       /* of each set, or NULL: 7.2 */
 
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
@@ -277,7 +276,9 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
                "-ffinite-math-only";
     if (1 / (minus + 0.0) < 0)
         return "this build takes -0 for 0: compile calomu.c without -fno-signed-zeros";
-    return cm_kernels_fault(isa);
+    if (cm_kernels_fault[CALOMU_ISA_PLAIN] && cm_kernels_fault[CALOMU_ISA_PLAIN]())
+        return cm_kernels_fault[CALOMU_ISA_PLAIN]();     /* it is compiled as all the rest is */
+    return cm_kernels_fault[isa] ? cm_kernels_fault[isa]() : NULL;
 }
 
 int calomu_threads_available(void)
@@ -4596,7 +4597,6 @@ struct cm_kernels {
     cm_move_fn *move;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
-    const char *(*fault)(void);      /* cm_fault of this copy; NULL: none */
 };
 
 /* Cells k = p, p + stride, ... of an axis, and how many cells of the p before are packed first. */
@@ -5312,7 +5312,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
     CM_KERNEL(lanesum), CM_KERNEL(move),
-    CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out), CM_KERNEL(fault)
+    CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
 #undef cm_vec
@@ -5337,7 +5337,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
 #undef CM_MOST_CONV
 #undef CM_MOST_IN
 #undef CM_MOST_OUT
-#else
+#elif !defined(__cplusplus)
 
 #define CM_ISA plain
 #define CM_FUSE CM_FUSED
@@ -5408,12 +5408,12 @@ static const cm_kernels *cm_kernels_of(calomu_isa isa)
     return &cm_kernels_plain;
 }
 
-/* The plain copy is compiled as all the rest is. */
-static const char *cm_kernels_fault(calomu_isa isa)
-{
-    const char *fault = cm_kernels_plain.fault();
-    return fault ? fault : cm_kernels_of(isa)->fault();
-}
+static const char *(*const cm_kernels_fault[4])(void) = {
+    NULL, cm_fault_plain,
+#if defined(__x86_64__) && defined(__GNUC__)
+    cm_fault_avx2, cm_fault_avx512
+#endif
+};
 
 static int cm_larger(int a, int b) { return a > b ? a : b; }
 static int cm_smaller(int a, int b) { return a < b ? a : b; }
@@ -14516,4 +14516,3 @@ int calomu_is_points(calomu *c, const double *truth, size_t n)
 }
 
 #endif /* CM_ISA */
-#endif /* __cplusplus */
