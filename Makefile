@@ -156,5 +156,5 @@ clean-programs clean:
 
 include cuda/cuda.mk
 
-.PHONY: all help test demo physics bench bench-check scaling matrix mutants sanitize tsan valgrind testdata \
-        clean clean-programs cuda test-cuda
+.PHONY: all help test demo physics bench bench-check scaling matrix mutants sanitize tsan valgrind \
+        testdata clean clean-programs cuda test-cuda
