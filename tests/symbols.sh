@@ -34,7 +34,7 @@ if nm "$object" | grep -q '__asan\|__tsan\|__ubsan'; then
 fi
 # OpenMP keeps the locks of critical sections under names of ours behind a prefix.
 exported=$(nm -g "$object" | awk '$2 ~ /^[A-TV-Z]$/ { sub(/^[.]gomp_critical_user_/, "", $3)
-                                                      if ($3 != "calomu_failures") print $3 }')
+                                                      if ($3 !~ /^calomu_failures(.var)?$/) print $3 }')
 needed=$(nm -u "$object" | awk '{ print $2 }')
 declared=$(sed -n '/^#ifdef CALOMU_INTERNALS/q;p' "$here/calomu.h" | sed 's,/\*.*\*/,,' |
            awk '/^ \* |^   / { next } { print }' | grep -o 'calomu_[a-z0-9_]*(' | tr -d '(' | sort -u)
