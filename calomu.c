@@ -4509,12 +4509,16 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
    A kernel works on a row: n neighbouring sites of C channels of L lanes.  It knows nothing of
    groups, halos or threads. */
 
+/* UNROLL_LANES: clang looks for the lane of a vector by comparisons where it is no constant. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define CM_UNROLL _Pragma("GCC unroll 32")
+#define CM_UNROLL_LANES
 #elif defined(__clang__)
 #define CM_UNROLL _Pragma("unroll")
+#define CM_UNROLL_LANES CM_UNROLL
 #else
 #define CM_UNROLL
+#define CM_UNROLL_LANES
 #endif
 
 typedef struct cm_tap {              /* cells of a convolution kernel that are neighbours in y */
@@ -4694,6 +4698,7 @@ typedef cm_vec cm_vec_at __attribute__((aligned(sizeof(cm_real)), may_alias));  
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c)
 {
     int l;
+    CM_UNROLL_LANES
     for (l = 0; l < CM_VECTOR; l++) c[l] = cm_fuse(a[l], b[l], c[l], CM_FUSE);
     return c;
 }
@@ -4703,6 +4708,10 @@ typedef cm_real cm_vec, cm_vec_at;
 #define CM_LANE(v, l) (v)
 CM_INLINE cm_vec cm_vfma(cm_vec a, cm_vec b, cm_vec c) { return cm_fuse(a, b, c, CM_FUSE); }
 #endif
+#define CM_EACH_VECTOR(h) for (h = 0; h < CM_LANES; h += CM_VECTOR)
+#define CM_LOAD(p) ((cm_vec)*(const cm_vec_at *)(const void *)(p))
+#define CM_STORE(p, v) (*(cm_vec_at *)(void *)(p) = (v))
+
 /* Bounds, each a loop of its own: gcc makes one masked move of it.  NaN stays. */
 CM_INLINE cm_vec cm_vmax(cm_vec v, cm_real least)
 {
@@ -4721,10 +4730,11 @@ CM_INLINE cm_vec cm_vmin(cm_vec v, cm_real most)
 /* Swish, and its derivative s + v s (1 - s), s = sigmoid(v) = 1/(1 + exp(-v)). */
 CM_INLINE cm_vec cm_vsigmoid(cm_vec v)
 {
+    cm_real s[CM_VECTOR];            /* clang makes vectors of arrays, not of lanes in a loop */
     int l;
-    v = cm_vmin(cm_vmax(v, -CM_SIGMOID_MOST), CM_SIGMOID_MOST);
-    for (l = 0; l < CM_VECTOR; l++) CM_LANE(v, l) = cm_sigmoid_lane(CM_LANE(v, l), CM_FUSE);
-    return v;
+    CM_STORE(s, cm_vmin(cm_vmax(v, -CM_SIGMOID_MOST), CM_SIGMOID_MOST));
+    for (l = 0; l < CM_VECTOR; l++) s[l] = cm_sigmoid_lane(s[l], CM_FUSE);
+    return CM_LOAD(s);
 }
 
 CM_INLINE cm_vec cm_vswish(cm_vec v) { return v * cm_vsigmoid(v); }
@@ -4736,9 +4746,6 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
     return cm_vfma(v * s, zero + 1 - s, s);
 }
 
-#define CM_EACH_VECTOR(h) for (h = 0; h < CM_LANES; h += CM_VECTOR)
-#define CM_LOAD(p) ((cm_vec)*(const cm_vec_at *)(const void *)(p))
-#define CM_STORE(p, v) (*(cm_vec_at *)(void *)(p) = (v))
 #ifdef __GNUC__
 #define CM_AHEAD(p) __builtin_prefetch((p))
 #else
