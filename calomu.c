@@ -11995,6 +11995,10 @@ static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_
     uint64_t fingerprint = t->state.fingerprint, hits = t->state.hits;
     calomu_status s = cm_resume_sets(c, path, data, validation, t);
     if (s != CALOMU_OK) return s;
+    if (calomu_geometry_compare(c, &calomu_data_describe(data)->geometry, &t->arch.geometry)) {
+        (void)cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the network's");
+        return cm_fail_in(c, CALOMU_EFORMAT, path);
+    }
     memcpy(mean, t->mean, sizeof mean);
     memcpy(deviation, t->deviation, sizeof deviation);
     s = cm_trainer_cut(c, t);
@@ -12664,6 +12668,19 @@ static calomu_status cm_fields_told(calomu *c, const char *path, const cm_st *st
     return CALOMU_OK;
 }
 
+/* What a training cannot have been like: calomu_trainer_ended relies on it. */
+static calomu_status cm_record_check(calomu *c, const char *path, const calomu_training *r)
+{
+    char where[400];
+    calomu_status s;
+    (void)snprintf(where, sizeof where, "%.300s: training option ", path);
+    s = cm_train_check(c, CALOMU_EFORMAT, where, &r->options);
+    if (s != CALOMU_OK) return s;
+    (void)snprintf(where, sizeof where, "%.300s: training.", path);
+    return cm_fields_check(c, CALOMU_EFORMAT, where, r, cm_training_fields,
+                           CM_COUNT(cm_training_fields));
+}
+
 /* How the members came about: what they share, then what each has of its own. */
 static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *st,
                                       calomu_model *m)
@@ -12695,6 +12712,7 @@ static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *
         if (s == CALOMU_OK)
             s = cm_fields_told(c, path, st, key, r, cm_training_fields,
                                CM_COUNT(cm_training_fields));
+        if (s == CALOMU_OK) s = cm_record_check(c, path, r);
     }
     return s;
 }
