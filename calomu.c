@@ -66,7 +66,7 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#ifdef __GLIBC__
+#if defined(__GLIBC__) && !defined(__USE_GNU)
 int fegetexcept(void);               /* of fenv.h, hidden without _GNU_SOURCE */
 #endif
 
