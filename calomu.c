@@ -65,6 +65,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if defined(__GLIBC__) && !defined(__USE_GNU)
+int fegetexcept(void);               /* of fenv.h, hidden without _GNU_SOURCE */
+#endif
 
 /* ============================================================================================
    1 Context: errors, allocator, numbers as text
@@ -126,21 +129,43 @@ static void cm_fail_at(calomu *c, size_t number)
     memcpy(c->message, text, sizeof text);
 }
 
+/* The caller's functions run in the modes that equal bits need, and may leave others behind. */
+static void cm_modes_again(const calomu_modes *before)
+{
+    calomu_modes now;
+    (void)calomu_modes_set(&now);
+    calomu_modes_restore(before);
+}
+
 void cm_log(calomu *c, const char *format, ...)
 {
+    calomu_modes before;
     char line[512];
     va_list args;
     if (!c->log) return;
     va_start(args, format);
     (void)vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    (void)calomu_modes_set(&before);
     c->log(c->user, line);
+    cm_modes_again(&before);
+}
+
+static void *cm_ask(calomu *c, size_t bytes)
+{
+    calomu_modes before;
+    void *memory;
+    if (c->allocate == cm_default_allocate) return malloc(bytes);
+    (void)calomu_modes_set(&before);
+    memory = c->allocate(c->user, bytes);
+    cm_modes_again(&before);
+    return memory;
 }
 
 /* Memory as it comes, for an arena: clearing it would touch every page. */
 static void *cm_allocate_raw(calomu *c, size_t bytes)
 {
-    void *memory = c->allocate(c->user, bytes);
+    void *memory = cm_ask(c, bytes);
     if (!memory) cm_fail(c, CALOMU_EMEMORY, "no memory for %zu bytes", bytes);
     return memory;
 }
@@ -156,7 +181,7 @@ void *cm_allocate(calomu *c, size_t count, size_t size)
         return NULL;
     }
     bytes = count * size < 64 ? 64 : count * size;
-    memory = c->allocate(c->user, bytes);
+    memory = cm_ask(c, bytes);
     if (!memory) {
         cm_fail(c, CALOMU_EMEMORY, "no memory for %zu bytes", bytes);
         return NULL;
@@ -166,7 +191,14 @@ void *cm_allocate(calomu *c, size_t count, size_t size)
 
 void cm_release(calomu *c, void *memory)
 {
-    if (memory) c->release(c->user, memory);
+    calomu_modes before;
+    if (!memory || c->release == cm_default_release) {
+        free(memory);
+        return;
+    }
+    (void)calomu_modes_set(&before);
+    c->release(c->user, memory);
+    cm_modes_again(&before);
 }
 
 /* What an instruction set needs, and what this machine has. */
@@ -196,13 +228,30 @@ static const char *cm_isa_name(calomu_isa isa)
 #define CM_NOINLINE
 #endif
 
-/* Rounding to nearest, even where it is halfway, and no flushing of small numbers to zero.  The
-   operands are volatile, or the compiler computes for a mode that it takes for granted.  fegetround
-   knows of x87, where strtod looks on x86. */
+/* 1: an exception of the processor may end the program (feenableexcept, as programs of physics
+   like it).  Then nothing may be computed: 1/3 is inexact, a NaN that is compared is invalid. */
+static int cm_traps(void)
+{
+#if defined(__GNUC__) && defined(__SSE__)
+    if (~__builtin_ia32_stmxcsr() & 0x1f80) return 1;
+#endif
+#ifdef __GLIBC__
+    return fegetexcept() != 0;
+#else
+    return 0;
+#endif
+}
+
+/* Rounding to nearest, even where it is halfway, no flushing of small numbers to zero, no traps.
+   The operands are volatile, or the compiler computes for a mode that it takes for granted.
+   fegetround knows of x87, where strtod looks on x86. */
 static CM_NOINLINE int cm_modes_right(void)
 {
-    volatile double one = 1, least = DBL_MIN, half = 0.5, ulp = DBL_EPSILON;
-    volatile double down = one + ulp * half, up = one + ulp * 0.75, small = least * half;
+    volatile double one = 1, least = DBL_MIN, half = 0.5, ulp = DBL_EPSILON, down, up, small;
+    if (cm_traps()) return 0;
+    down = one + ulp * half;
+    up = one + ulp * 0.75;
+    small = least * half;
     return down == 1 && up > 1 && small > 0 && fegetround() == FE_TONEAREST;
 }
 
@@ -231,23 +280,33 @@ void calomu_modes_restore(const calomu_modes *m)
     (void)fesetenv(&host);
 }
 
-static const char cm_modes_fault[] = "this thread has another rounding mode than to nearest, or "
-    "flushes small numbers to zero, and here that cannot be changed";
+static const char cm_modes_fault[] = "this thread has another rounding mode than to nearest, "
+    "flushes small numbers to zero, or traps exceptions, and here that cannot be changed";
+
+static void cm_after_fork(calomu *c);
 
 /* Begins a call that computes: calomu_X(c, ...) is cm_X_call(c, ...) between cm_enter and cm_leave.
    0: it cannot, with the reason in the message.  A call may use another, with the same context. */
 static CM_NOINLINE int cm_enter(calomu *c)
 {
+    calomu_modes now;
     if (c->fault) {
         cm_fail(c, CALOMU_EUSAGE, "%s", c->fault);
         return 0;
     }
-    if (c->entered == 0 && !calomu_modes_set(&c->host)) {
+    if (!calomu_modes_set(c->entered == 0 ? &c->host : &now)) {
         cm_fail(c, CALOMU_EUSAGE, "%s", cm_modes_fault);
         return 0;
     }
-    c->entered++;
+    if (c->entered++ == 0) cm_after_fork(c);
     return 1;
+}
+
+/* Begins a call that looks at numbers, but computes nothing that could come out otherwise: a trap
+   on a NaN must not end the program, and the build does not matter. */
+static CM_NOINLINE void cm_look(calomu *c)
+{
+    if (c->entered++ == 0) (void)calomu_modes_set(&c->host);
 }
 
 static CM_NOINLINE calomu_status cm_leave(calomu *c, calomu_status s)
@@ -338,12 +397,13 @@ static void cm_describe_build(calomu *c)
                    CALOMU_VERSION / 10000, CALOMU_VERSION / 100 % 100, CALOMU_VERSION % 100,
                    compiler, openmp, cm_isa_name(c->isa), c->threads, c->threads > 1 ? "s" : "",
                    host.changed ? "; note: this thread has another rounding mode than to nearest, "
-                   "or flushes small numbers to zero: every call sets that right, and back" : "",
+                   "flushes small numbers to zero, or traps exceptions: every call sets that right,"
+                   " and back" : "",
                    c->fault ? "; WARNING: " : "", c->fault ? c->fault : "");
 }
 
-/* Before anything that starts threads.  A child of fork has none of its parent's, but libgomp (12)
-   waits for them for ever; the child goes on with one, which gives the same bits. */
+/* Before anything that may start threads.  A child of fork has none of its parent's, but libgomp
+   (12) waits for them for ever; the child goes on with one, which gives the same bits. */
 static void cm_after_fork(calomu *c)
 {
     if (c->threads == 1 || c->process == cm_process()) return;
@@ -356,6 +416,7 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 {
     static const calomu_options defaults = { 0 };
     const calomu_options *o = options ? options : &defaults;
+    calomu_modes host;
     calomu *c;
     calomu_isa isa = o->isa;
     if (!out) return CALOMU_EUSAGE;
@@ -370,7 +431,9 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
         while (!cm_isa_here(isa)) isa = (calomu_isa)(isa - 1);
     }
     if (!cm_isa_here(isa)) return CALOMU_EUSAGE;
+    (void)calomu_modes_set(&host);
     c = (o->allocate ? o->allocate : cm_default_allocate)(o->user, sizeof *c);
+    cm_modes_again(&host);
     if (!c) return CALOMU_EMEMORY;
     memset(c, 0, sizeof *c);
     c->allocate = o->allocate ? o->allocate : cm_default_allocate;
@@ -399,8 +462,8 @@ void calomu_close(calomu *c)
 {
     if (!c) return;
     cm_place_free(c, c->place);
-    if (c->kept) c->release(c->user, c->kept);
-    c->release(c->user, c);
+    cm_release(c, c->kept);
+    cm_release(c, c);
 }
 
 calomu *cm_clone(calomu *c)
@@ -920,7 +983,7 @@ calomu_geometry calomu_geometry_default(void)
     return g;
 }
 
-calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g)
+static calomu_status cm_geometry_check(calomu *c, const calomu_geometry *g)
 {
     int i;
     if (g->nz < 1 || g->nx < 1 || g->ny < 1)
@@ -941,6 +1004,12 @@ calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g)
     if (!(fabs(g->field) <= 1e6))
         return cm_fail(c, CALOMU_EUSAGE, "geometry: the field must be finite (T)");
     return CALOMU_OK;
+}
+
+calomu_status calomu_geometry_check(calomu *c, const calomu_geometry *g)
+{
+    cm_look(c);
+    return cm_leave(c, cm_geometry_check(c, g));
 }
 
 /* The larger of two lengths whose signs do not matter. */
@@ -2007,8 +2076,8 @@ static void cm_writer_free(calomu_writer *w)
     cm_release(w->c, w);
 }
 
-calomu_status calomu_writer_open(calomu *c, const char *path, const calomu_data_info *info,
-                                 calomu_writer **writer)
+static calomu_status cm_writer_open(calomu *c, const char *path, const calomu_data_info *info,
+                                    calomu_writer **writer)
 {
     unsigned char header[CM_HEADER];
     calomu_writer *w;
@@ -2033,6 +2102,13 @@ calomu_status calomu_writer_open(calomu *c, const char *path, const calomu_data_
     }
     *writer = w;
     return CALOMU_OK;
+}
+
+calomu_status calomu_writer_open(calomu *c, const char *path, const calomu_data_info *info,
+                                 calomu_writer **writer)
+{
+    cm_look(c);
+    return cm_leave(c, cm_writer_open(c, path, info, writer));
 }
 
 /* A file that lacks an event would be silently wrong, so the first failure is final: the text is
@@ -2170,7 +2246,7 @@ static calomu_status cm_data_index(calomu *c, calomu_data *d, uint64_t sum)
 /* Costs as much as the index is long, whatever the events hold; each event is verified when it is
    read.  calomu_data_close takes objects that are complete up to any point, so one exit is enough
    once the private context is there. */
-calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
+static calomu_status cm_data_open(calomu *c, const char *path, calomu_data **data)
 {
     calomu_data *d = cm_allocate(c, 1, sizeof *d);
     uint64_t sum = 0;
@@ -2193,6 +2269,12 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
     if (s) calomu_data_close(d);
     else *data = d;
     return s;
+}
+
+calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
+{
+    cm_look(c);
+    return cm_leave(c, cm_data_open(c, path, data));
 }
 
 /* The same checks as for a writer: who trains from memory gets the same errors as who trains from
@@ -9464,7 +9546,7 @@ calomu_train_options calomu_train_options_default(void)
     return o;
 }
 
-void calomu_train_options_range(calomu_train_options *o, double low, double high)
+static CM_NOINLINE void cm_train_range(calomu_train_options *o, double low, double high)
 {
     const calomu_train_options d = calomu_train_options_default();
     double from = d.bin_low, wide = d.bin_high - d.bin_low, to = high - low;
@@ -9476,6 +9558,14 @@ void calomu_train_options_range(calomu_train_options *o, double low, double high
     o->weight_high = d.weight_high * to / wide;
     o->range_low = low + (d.range_low - from) * to / wide;
     o->range_high = low + (d.range_high - from) * to / wide;
+}
+
+void calomu_train_options_range(calomu_train_options *options, double low, double high)
+{
+    calomu_modes host;
+    (void)calomu_modes_set(&host);
+    cm_train_range(options, low, high);
+    calomu_modes_restore(&host);
 }
 
 /* Value of a field as a double, for range checks: 64-bit integers lose low bits, which no range
@@ -10801,7 +10891,6 @@ static calomu_status cm_trainer_create_call(calomu *c, const calomu_data *data,
     calomu_trainer *t = NULL;
     calomu_status s;
     int i;
-    cm_after_fork(c);
     s = cm_train_check(c, CALOMU_EUSAGE, "training option ", options);
     if (s == CALOMU_OK) s = cm_architecture_check(c, architecture);
     if (s == CALOMU_OK) s = cm_device_check(c);
@@ -11319,7 +11408,6 @@ static calomu_status cm_trainer_step_call(calomu *c, calomu_trainer *t, calomu_t
         report->kind = CALOMU_TRAIN_DONE;
         return CALOMU_OK;
     }
-    cm_after_fork(c);
     s = cm_trainer_arena(c, t);
     if (s != CALOMU_OK) return s;
     if (t->state.update < t->per_epoch) {
@@ -11933,6 +12021,10 @@ static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_
     uint64_t fingerprint = t->state.fingerprint, hits = t->state.hits;
     calomu_status s = cm_resume_sets(c, path, data, validation, t);
     if (s != CALOMU_OK) return s;
+    if (calomu_geometry_compare(c, &calomu_data_describe(data)->geometry, &t->arch.geometry)) {
+        (void)cm_fail_in(c, CALOMU_EFORMAT, "the data's calorimeter is not the network's");
+        return cm_fail_in(c, CALOMU_EFORMAT, path);
+    }
     memcpy(mean, t->mean, sizeof mean);
     memcpy(deviation, t->deviation, sizeof deviation);
     s = cm_trainer_cut(c, t);
@@ -11950,7 +12042,6 @@ static calomu_status cm_trainer_resume_with_call(calomu *c, const calomu_data *d
     calomu_trainer *t = NULL;
     int same = 0;
     calomu_status s = cm_device_check(c);
-    cm_after_fork(c);
     if (s == CALOMU_OK) s = cm_checkpoint_read(c, path, &t);
     if (s != CALOMU_OK) return s;
     s = cm_resume_attach(c, path, data, validation, t, &same);
@@ -12603,6 +12694,19 @@ static calomu_status cm_fields_told(calomu *c, const char *path, const cm_st *st
     return CALOMU_OK;
 }
 
+/* What a training cannot have been like: calomu_trainer_ended relies on it. */
+static calomu_status cm_record_check(calomu *c, const char *path, const calomu_training *r)
+{
+    char where[400];
+    calomu_status s;
+    (void)snprintf(where, sizeof where, "%.300s: training option ", path);
+    s = cm_train_check(c, CALOMU_EFORMAT, where, &r->options);
+    if (s != CALOMU_OK) return s;
+    (void)snprintf(where, sizeof where, "%.300s: training.", path);
+    return cm_fields_check(c, CALOMU_EFORMAT, where, r, cm_training_fields,
+                           CM_COUNT(cm_training_fields));
+}
+
 /* How the members came about: what they share, then what each has of its own. */
 static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *st,
                                       calomu_model *m)
@@ -12634,6 +12738,7 @@ static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *
         if (s == CALOMU_OK)
             s = cm_fields_told(c, path, st, key, r, cm_training_fields,
                                CM_COUNT(cm_training_fields));
+        if (s == CALOMU_OK) s = cm_record_check(c, path, r);
     }
     return s;
 }
@@ -13567,7 +13672,6 @@ static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
-    cm_after_fork(c);
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);

@@ -47,9 +47,10 @@
    opens itself must have one thread if the parent has computed with more.  Results are the same to
    the last bit for any number of threads, any split of a batch at inference, any instruction set,
    compiler and machine, and on a GPU (cuda/calomu_cuda.h).  Whatever the caller's rounding mode,
-   and where it flushes small numbers to zero, every call that computes rounds to nearest and keeps
-   them, and then puts the caller's modes back (calomu_modes).  The caller's functions (allocate,
-   release, log) run in between.  */
+   and where it flushes small numbers to zero or traps exceptions (feenableexcept), every call that
+   computes rounds to nearest, keeps and traps nothing, and then puts the caller's modes back
+   (calomu_modes).  The caller's functions (allocate, release, log) run in between; modes that they
+   change hold for themselves alone.  They return: no longjmp, no C++ exception.  */
 #ifndef CALOMU_H
 #define CALOMU_H
 
@@ -127,7 +128,7 @@ const char *calomu_status_text(calomu_status status);  /* a few words; never NUL
 int calomu_threads_available(void);                    /* cores OpenMP would use; 1 without it */
 /* One line for a person: version, compiler, OpenMP, instruction set in use; a warning if this build
    computes by other rules than IEEE 754 (then every call that computes is refused with the same
-   text); a note if this thread's modes were others when the context was made. */
+   text); a note if this thread's modes (calomu_modes) were others when the context was made. */
 const char *calomu_build_info(const calomu *c);
 
 /* ---------------------------------------------------------------- geometry and events (Sec. 2) */
@@ -562,9 +563,9 @@ const char *calomu_parse(const char *text, double *x);
 void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4]);
 
 /* The modes of the processor that equal bits need: rounding to nearest, numbers below the normal
-   ones kept.  Every function of this header that computes sets them for its own work, in each of
-   its threads; these two are for what a program computes beside it, as simulate.c does.  Both are
-   cheap (20 ns) where the modes are right already; where not, traps are off in between, too. */
+   ones kept, no traps.  Every function of this header that computes sets them for its own work, in
+   each of its threads; these two are for what a program computes beside it, as simulate.c does.
+   Both are cheap (30 ns) where the modes are right already. */
 typedef struct calomu_modes {
     int changed;                     /* 1: they were others, which `host` holds */
     uint64_t host[8];

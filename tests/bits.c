@@ -2,8 +2,10 @@
    compiler, flags and machine, or one line "refused: ..."
 
    usage: bits TESTDATA TMP [MODE]
-   MODE is the caller's rounding mode: up, down, zero; flush, small numbers become zero; or workers,
-   the threads of OpenMP round up, not the caller.  Public interface only, like a host's program. */
+   MODE is the caller's rounding mode: up, down, zero; flush, small numbers become zero; traps, an
+   exception ends the program; workers, the threads of OpenMP round up, not the caller; or
+   callbacks, the caller's functions leave the processor rounding up.  Public interface only, like a
+   host's program. */
 #include "calomu.h"
 #include "simulate.h"
 #include <fenv.h>
@@ -185,10 +187,14 @@ static void run_evaluation(calomu *c, lines *l)
     calomu_line line;
     calomu_bin bin[64];
     calomu_summary sum;
+    calomu_train_options range = calomu_train_options_default();
     char text[32];
     uint32_t w[4];
     double x = 0;
     int i, n = 0;
+    calomu_train_options_range(&range, 13, 511);
+    add_double(&l->evaluation, range.weight_centre);
+    add_double(&l->evaluation, range.range_low);
     for (i = 0; i < N; i++) {
         calomu_random(5, 1, (uint64_t)i, w);
         truth[i] = 100 + w[0] % 3900;
@@ -196,7 +202,9 @@ static void run_evaluation(calomu *c, lines *l)
     }
     must(c, calomu_debias_fit(c, &o, truth, p, N, &line), "debiasing");
     must(c, calomu_resolution(c, &o, &line, truth, p, N, bin, 64, &n, &sum), "resolution");
+    must(c, calomu_resolution_errors(c, &o, truth, p, N, truth, p, N, bin, n, &sum), "errors");
     for (i = 0; i < n; i++) add_double(&l->evaluation, bin[i].combined);
+    for (i = 0; i < n; i++) add_double(&l->evaluation, bin[i].combined_error);
     add_double(&l->evaluation, sum.mi);
     add_double(&l->evaluation, calomu_debias(&line, 1234.5));
     for (i = 0; i < 200; i++) {
@@ -207,10 +215,9 @@ static void run_evaluation(calomu *c, lines *l)
     }
 }
 
-static bits_hash run_simulation(int threads)
+static bits_hash run_simulation(calomu_options memory)
 {
     static const double energy[] = { 1, 30, 700, 5000 };
-    calomu_options memory = { 0 };
     sim_options o = sim_options_default();
     sim *s = NULL;
     sim_worker *w = NULL;
@@ -218,7 +225,6 @@ static bits_hash run_simulation(int threads)
     bits_hash h = { 0xcbf29ce484222325u };
     int i;
     size_t k;
-    memory.threads = threads;
     if (sim_new(&memory, &o, &s, &why) != CALOMU_OK) {
         printf("refused: %s\n", why);
         exit(0);
@@ -283,11 +289,40 @@ static void run_nan(calomu *c, const sample *s)
 
 #if defined(__SSE__) && defined(__GNUC__)
 #define BITS_FLUSH __builtin_ia32_ldmxcsr(0x9fc0)        /* FTZ and DAZ */
+#define BITS_TRAPS __builtin_ia32_ldmxcsr(0x1900)        /* invalid, division by zero, overflow */
 #elif defined(__aarch64__) && defined(__GNUC__)
 #define BITS_FLUSH __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24))
 #endif
 
-static int set_mode(const char *mode)
+static void round_up(void)
+{
+#ifdef FE_UPWARD
+    (void)fesetround(FE_UPWARD);
+#endif
+}
+
+static void *take(void *user, size_t size)
+{
+    (void)user;
+    round_up();
+    return malloc(size);
+}
+
+static void give(void *user, void *memory)
+{
+    (void)user;
+    round_up();
+    free(memory);
+}
+
+static void heard(void *user, const char *line)
+{
+    (void)user;
+    (void)line;
+    round_up();
+}
+
+static int set_mode(const char *mode, calomu_options *o)
 {
 #ifdef FE_UPWARD
     if (!strcmp(mode, "up")) return fesetround(FE_UPWARD);
@@ -304,6 +339,18 @@ static int set_mode(const char *mode)
         return 0;
     }
 #endif
+#ifdef BITS_TRAPS
+    if (!strcmp(mode, "traps")) {
+        BITS_TRAPS;
+        return 0;
+    }
+#endif
+    if (!strcmp(mode, "callbacks")) {
+        o->allocate = take;
+        o->release = give;
+        o->log = heard;
+        return 0;
+    }
 #if defined(_OPENMP) && defined(FE_UPWARD)
     if (!strcmp(mode, "workers")) {
         int bad = 0;
@@ -336,7 +383,7 @@ int main(int argc, char **argv)
     data_folder = argv[1];
     folder = argv[2];
     make_sample(&s);                 /* of exact numbers */
-    if (argc > 3 && set_mode(argv[3]) != 0) stop("mode", argv[3]);
+    if (argc > 3 && set_mode(argv[3], &o) != 0) stop("mode", argv[3]);
     mode = mode_now();
     o.threads = 2;
     for (isa = 1; isa <= 3; isa++) {
@@ -358,7 +405,7 @@ int main(int argc, char **argv)
            "group %016llx\nevaluation %016llx\n", (unsigned long long)h[0], (unsigned long long)h[1],
            (unsigned long long)h[2], (unsigned long long)h[3], (unsigned long long)h[4],
            (unsigned long long)h[5], (unsigned long long)h[6]);
-    printf("simulation %016llx\n", (unsigned long long)run_simulation(2).value);
+    printf("simulation %016llx\n", (unsigned long long)run_simulation(o).value);
     if (mode_now() != mode) stop("modes", "the caller's are lost");
     return 0;
 }

@@ -280,12 +280,44 @@ static void check_files(calomu *c, const sample *s, const calomu_model *m, const
     calomu_data_close(d);
 }
 
+/* The same bits of the errors of resolutions in the parent, which starts its threads for them, and
+   in a child of fork, where these are not. */
+static void errors_in_child(calomu *c)
+{
+    enum { N = 2000 };
+    static double truth[N], p[N];
+    calomu_eval_options o = calomu_eval_options_default();
+    calomu_bin bin[64], again[64];
+    calomu_summary sum;
+    int i, n = 0, code = 0;
+    pid_t child;
+    for (i = 0; i < N; i++) {
+        truth[i] = 100 + i * 1.95;
+        p[i] = truth[i] * (0.9 + i % 21 * 0.01);
+    }
+    CHECK_OK(c, calomu_resolution(c, &o, NULL, truth, p, N, bin, 64, &n, &sum));
+    memcpy(again, bin, sizeof bin);
+    CHECK_OK(c, calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, p, N, bin, n, &sum));
+    (void)fflush(NULL);
+    child = fork();
+    if (child == 0) {
+        (void)alarm(60);
+        code = calomu_resolution_errors(c, &o, NULL, NULL, 0, truth, p, N, again, n, &sum)
+            != CALOMU_OK;
+        for (i = 0; i < n; i++) code |= again[i].combined_error != bin[i].combined_error ? 2 : 0;
+        _exit(code);
+    }
+    CHECK(child > 0 && waitpid(child, &code, 0) == child && code == 0,
+          "errors of resolutions in a child of fork: wait status %#x", (unsigned)code);
+}
+
 /* A worker of a host that has computed with several threads before it forked. */
 static void check_fork(calomu *c, const sample *s, const calomu_model *m, const double *expected)
 {
     double out[MUONS];
     int code = 0;
     pid_t child;
+    errors_in_child(c);
     (void)fflush(NULL);
     child = fork();
     if (child == 0) {

@@ -169,6 +169,7 @@ static void check_modes(void)
     for (i = 0; i < sizeof mode / sizeof *mode; i++) {
         calomu_modes host;
         calomu_line line = { 0, 3, 0, 0, 0, 0 };
+        calomu_train_options o = calomu_train_options_default();
         char text[32];
         double x = 0, third;
         int set, now, kept;
@@ -176,6 +177,7 @@ static void check_modes(void)
         (void)calomu_number(text, 2.0 / 65536 / 3, 3);
         (void)calomu_parse("0.1", &x);
         third = calomu_debias(&line, 5);
+        calomu_train_options_range(&o, 0, 1);
         kept = fegetround() == mode[i];
         set = calomu_modes_set(&host);
         now = fegetround();
@@ -185,11 +187,85 @@ static void check_modes(void)
         CHECK(strcmp(text, "1.02e-05") == 0, "mode %d: text %s", mode[i], text);
         CHECK(x == 0.1, "mode %d: 0.1 is read as %.17g", mode[i], x);
         CHECK(third == 0x1.aaaaaaaaaaaabp+0, "mode %d: 5/3 is %a", mode[i], third);
+        CHECK(o.weight_low == 300.0 / 7950, "mode %d: 300/7950 is %a", mode[i], o.weight_low);
         CHECK(set && now == FE_TONEAREST, "mode %d stays when nearest is asked for", mode[i]);
         CHECK(host.changed == (mode[i] != FE_TONEAREST), "mode %d: changed %d", mode[i],
               host.changed);
         CHECK(kept, "mode %d is lost", mode[i]);
     }
+}
+
+#ifdef FE_UPWARD
+static void *take_upward(void *user, size_t size)
+{
+    (void)user;
+    (void)fesetround(FE_UPWARD);
+    return malloc(size);
+}
+
+static void give_upward(void *user, void *memory)
+{
+    (void)user;
+    (void)fesetround(FE_UPWARD);
+    free(memory);
+}
+
+static void hear_upward(void *user, const char *line)
+{
+    (void)user;
+    (void)line;
+    (void)fesetround(FE_UPWARD);
+}
+
+/* What the caller's functions leave behind is not what is computed in, nor what the caller gets. */
+static void check_modes_left(void)
+{
+    calomu_options o = { 0 };
+    calomu *c = NULL;
+    void *memory;
+    int now[4];
+    o.allocate = take_upward;
+    o.release = give_upward;
+    o.log = hear_upward;
+    if (!CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context")) return;
+    now[0] = fegetround();
+    memory = cm_allocate(c, 1, 100);
+    now[1] = fegetround();
+    cm_log(c, "%d", 1);
+    now[2] = fegetround();
+    cm_release(c, memory);
+    calomu_close(c);
+    now[3] = fegetround();
+    (void)fesetround(FE_TONEAREST);
+    CHECK(now[0] == FE_TONEAREST && now[1] == FE_TONEAREST && now[2] == FE_TONEAREST
+          && now[3] == FE_TONEAREST, "modes behind open, allocate, log, release: %d %d %d %d",
+          now[0], now[1], now[2], now[3]);
+}
+#else
+static void check_modes_left(void) {}
+#endif
+
+/* A host whose exceptions end the program: opening a context divides by zero, "0.1" is inexact. */
+static void check_traps(void)
+{
+#if defined(__SSE__) && defined(__GNUC__)
+    calomu *c = NULL;
+    unsigned mode = __builtin_ia32_stmxcsr(), kept;
+    calomu_geometry g = calomu_geometry_default(), bad = g;
+    calomu_status s, t = CALOMU_OK;
+    double x = 0;
+    bad.pitch[0] = CALOMU_ABSENT;
+    __builtin_ia32_ldmxcsr(0);
+    s = calomu_open(&c, NULL);
+    if (s == CALOMU_OK) t = calomu_geometry_check(c, &bad);
+    (void)calomu_parse("0.1", &x);
+    kept = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr(mode);
+    CHECK(s == CALOMU_OK && t == CALOMU_EUSAGE && x == 0.1, "with traps: %d, %d, %g", (int)s,
+          (int)t, x);
+    CHECK(kept == 0, "traps and flags are lost: %#x", kept);
+    calomu_close(c);
+#endif
 }
 
 /* ---------------------------------------------------------------- sigmoid, exp, log, cos */
@@ -675,6 +751,8 @@ int main(int argc, char **argv)
     check_random();
     check_fused(&r);
     check_modes();
+    check_modes_left();
+    check_traps();
     check_functions(&r);
     check_numbers(&r);
     check_locale(&r);

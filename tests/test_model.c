@@ -1369,6 +1369,7 @@ static void check_python(void)
     test_batch b = small_muons(&a.geometry, 7);
     double out[MUONS];
     m->training[0].known = m->training[0].version = 1;
+    m->training[0].options = calomu_train_options_default();
     m->training[0].options.seed = 31;
     CHECK_OK(c, calomu_predict(c, m, NULL, b.event, MUONS, out, NULL));
     check_prefixes(c, m, &b, out);

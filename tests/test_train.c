@@ -1682,6 +1682,40 @@ static void test_more_patience(calomu *c)
     calomu_data_close(data);
 }
 
+/* A model whose record of its training says what no training has been like, with a checksum that is
+   right: nothing is computed from it. */
+static void test_hostile_record(calomu *c, const calomu_data *data, const char *good)
+{
+    static const char *const bad[][2] = {
+        { "train.folds", "0" }, { "train.folds", "1" }, { "train.folds", "2147483647" },
+        { "train.batch", "0" }, { "train.holdout", "1000000" }, { "train.member", "2147483647" },
+        { "train.bins", "17" }, { "train.unique", "5" }, { "train.quantile", "2" },
+        { "train.bin_low", "9000" }, { "training.finished", "2" },
+        { "training.muons", "18446744073709551615" }
+    };
+    const char *path = scratch("train_hostile.st");
+    calomu_architecture there;
+    calomu_train_options had;
+    calomu_model *m = NULL;
+    size_t k;
+    int i, members;
+    for (k = 0; k < sizeof bad / sizeof *bad; k++) {
+        char value[32];
+        cm_st st;
+        if (!CHECK_OK(c, cm_st_read(c, good, &st))) return;
+        (void)snprintf(value, sizeof value, "%s", bad[k][1]);
+        for (i = 0; i < st.n_meta && strcmp(st.meta[i].key, bad[k][0]) != 0; i++) continue;
+        CHECK(i < st.n_meta, "no %s in a model", bad[k][0]);
+        if (i < st.n_meta) st.meta[i].value = value;
+        CHECK_OK(c, cm_st_write(c, path, &st));
+        cm_st_free(c, &st);
+        CHECK_FAILS(c, calomu_trainer_ended(c, data, NULL, path, &had, &there, &members),
+                    CALOMU_EFORMAT);
+        CHECK(strstr(calomu_message(c), "train_hostile.st"), "%s", calomu_message(c));
+        CHECK_FAILS(c, calomu_model_load(c, path, &m), CALOMU_EFORMAT);
+    }
+}
+
 /* Whether the model tells of the training that has ended, on these muons. */
 static void test_ended(calomu *c)
 {
@@ -1707,6 +1741,7 @@ static void test_ended(calomu *c)
     }
     CHECK(had.batch == 20 && had.shuffle == 1 && had.seed == 5 && there.body == a.body,
           "other options");
+    test_hostile_record(c, data, path);
     CHECK_FAILS(c, calomu_trainer_ended(c, data, data, path, &had, &there, &members),
                 CALOMU_EUSAGE);
     for (k = 0; k < 3; k++) {

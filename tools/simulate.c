@@ -390,18 +390,37 @@ struct sim_worker {
     calomu_hit *hits;                /* of the last event: room for all cells */
 };
 
+/* The caller's functions run in the modes that we compute in, and may leave others behind. */
+static void sim_modes_again(const calomu_modes *before)
+{
+    calomu_modes now;
+    (void)calomu_modes_set(&now);
+    calomu_modes_restore(before);
+}
+
 static void *sim_allocate_from(const calomu_options *m, size_t size)
 {
-    return m->allocate ? m->allocate(m->user, size) : malloc(size);
+    calomu_modes before;
+    void *memory;
+    if (!m->allocate) return malloc(size);
+    (void)calomu_modes_set(&before);
+    memory = m->allocate(m->user, size);
+    sim_modes_again(&before);
+    return memory;
 }
 
 static void *sim_allocate(const sim *s, size_t size) { return sim_allocate_from(&s->memory, size); }
 
 static void sim_release(const sim *s, void *memory)
 {
-    if (!memory) return;
-    if (s->memory.allocate) s->memory.release(s->memory.user, memory);
-    else free(memory);
+    calomu_modes before;
+    if (!memory || !s->memory.allocate) {
+        free(memory);
+        return;
+    }
+    (void)calomu_modes_set(&before);
+    s->memory.release(s->memory.user, memory);
+    sim_modes_again(&before);
 }
 
 /* ============================================================================================
@@ -2258,8 +2277,8 @@ calomu_status sim_new(const calomu_options *memory, const sim_options *options, 
     calomu_modes host;
     calomu_status status = CALOMU_EUSAGE;
     *out = NULL;
-    if (why) *why = "this thread has another rounding mode than to nearest, or flushes small "
-                    "numbers to zero, and here that cannot be changed";
+    if (why) *why = "this thread has another rounding mode than to nearest, flushes small "
+                    "numbers to zero, or traps exceptions, and here that cannot be changed";
     if (calomu_modes_set(&host)) status = sim_make(memory, options, out, why);
     calomu_modes_restore(&host);
     return status;
