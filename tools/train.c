@@ -1145,8 +1145,10 @@ static calomu_status train_claim_member(const train_job *j, int member)
 {
     tool_file file = member > 0 ? TOOL_DERIVED : TOOL_WRITES;
     char *log = train_log_path(j, member), *model = NULL, *plots = NULL;
-    calomu_status s = log ? CALOMU_OK : CALOMU_EMEMORY;
+    char *fresh = log ? train_text("%s.new", log) : NULL;
+    calomu_status s = fresh ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK && (member >= 0 || !j->log)) s = tool_claim(file, "the log", log);
+    if (s == CALOMU_OK) s = tool_claim(TOOL_DERIVED, "the new log", fresh);
     if (s == CALOMU_OK && member >= 0) {
         model = train_text("%s.member%d", j->out, member);
         s = model ? tool_claim(TOOL_DERIVED, "the member", model) : CALOMU_EMEMORY;
@@ -1156,6 +1158,7 @@ static calomu_status train_claim_member(const train_job *j, int member)
         s = plots ? plot_claim(file, plots, "history") : CALOMU_EMEMORY;
     }
     free(log);
+    free(fresh);
     free(model);
     free(plots);
     return s;
