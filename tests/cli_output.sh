@@ -107,7 +107,8 @@ clash()
         [ $log = n.log ] && option="--log n.log"
         [ $log = n.st.member1.log.csv ] && option="--members 2"
         cp ok.cmu $log.new; echo old >$log
-        refused "the new log's name" $log.new "$PROGRAM" train --data $log.new --out n.st $net $option
+        refused "the new log's name" $log.new "$PROGRAM" train --data $log.new --out n.st $net \
+            $option
     done
     rm -f n.*
     cp ok.cmu n_history.gp

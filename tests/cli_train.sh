@@ -347,6 +347,10 @@ for n in 1 2 4; do
     [ -s more.st.checkpoint ] && pass || fail "--keep-checkpoint" "$(ls more.st*)"
     [ $n -eq 1 ] || check "fewer epochs" 2 "--epochs: 1 here but $n in the checkpoint" "$PROGRAM" \
         train --data data.cmu --out more.st --resume --epochs 1
+    cp more.st.checkpoint kept
+    check "a kept checkpoint that has ended" 0 "more.st.checkpoint stays" "$PROGRAM" train \
+        --data data.cmu --out more.st --resume --threads 1
+    same "a kept checkpoint is not lost" kept more.st.checkpoint
     check "9 epochs after $n" 0 "" "$PROGRAM" train --data data.cmu --out more.st --resume \
         --epochs 9 --threads 1
     same "9 epochs after $n" whole.st more.st

@@ -104,7 +104,8 @@ static void evaluate_range(const evaluate_set *set, const calomu_eval_options *o
     part = 1 - fmax(part, 0) / (o->high - o->low);
     if (part >= 0.1)
         tool_notice("%s: no muon has a true energy in %.3g%% of %g to %g GeV; they have %g to %g"
-                    " GeV: give another --range", set->path, 100 * part, o->low, o->high, low, high);
+                    " GeV: give another --range", set->path, 100 * part, o->low, o->high, low,
+                    high);
 }
 
 static void evaluate_free(evaluate_set *set)

@@ -62,6 +62,7 @@ typedef struct train_run {           /* one network */
     calomu_train_report last;
     double epoch_start, saved, update_seconds;
     uint64_t updates;                /* of this process */
+    int stepped;                     /* 1: there was something left to do */
     tool_progress progress;
     uint64_t base;                   /* muons that the progress does not count */
     int shown;                       /* 1: progress has begun */
@@ -688,6 +689,7 @@ static calomu_status train_loop(train_run *r)
         s = calomu_trainer_step(r->job->c, r->trainer, &r->last);
         if (s != CALOMU_OK) return tool_report(r->job->c, s);
         if (r->last.kind == CALOMU_TRAIN_DONE) return CALOMU_OK;
+        r->stepped = 1;
         if (r->last.kind == CALOMU_TRAIN_UPDATE) {
             r->update_seconds += tool_seconds() - start;
             r->updates++;
@@ -814,6 +816,11 @@ static calomu_status train_one(train_job *j, int member, int resume)
     if (r.out && r.log.path) s = train_drive(&r, resume);
     if (r.log.fd >= 0 && close(r.log.fd) != 0 && s == CALOMU_OK) s = train_log_fail(&r.log);
     if (s == CALOMU_OK && j->plots) s = train_plot(&r, member);
+    if (s == CALOMU_OK && resume && !r.stepped && member < 0 && !j->keep) {
+        tool_notice("this training had ended: %s stays, for a longer one (--resume with --epochs"
+                    " above %d)", j->checkpoint_path, (int)r.options.epochs);
+        j->keep = 1;
+    }
     calomu_trainer_free(r.trainer);
     free(r.log.path);
     free(r.log.final);
@@ -1076,8 +1083,9 @@ static calomu_status train_already(const train_job *j, int *already)
         return CALOMU_OK;
     }
     if (members != (j->members ? j->members : 1))
-        return tool_misuse("--members: %s is %d network%s; leave out --resume to train it anew",
-                           j->out, members, members > 1 ? "s" : "");
+        return tool_misuse("--members: %s is %d network%s; leave out --resume to train it anew,"
+                           " or train --member K apart and model-join them", j->out, members,
+                           members > 1 ? "s" : "");
     if (train_longer(j, &o))
         return tool_misuse("%s: this training has ended after at most %d epochs and left no"
                            " checkpoint to go on from (--keep-checkpoint keeps it); --start %s"
