@@ -141,9 +141,12 @@ rm -f m.log.csv
 # ---------------------------------------------------------------- outputs
 
 check "no folder" 4 "nowhere/m" train nowhere/m
+check "no folder for plots" 4 "nowhere/p_history.csv" train m --plots nowhere/p.png
+absent "found before the training" m m.checkpoint m.log.csv
 if [ -c /dev/full ]; then
     check "disk full for the log" 4 "/dev/full" train m --log /dev/full
     check "disk full for the checkpoint" 4 "/dev/full" train m --checkpoint /dev/full
+    absent "no log without a training" m.log.csv
     check "disk full for the model" 4 "/dev/full" train /dev/full --log l.csv --checkpoint c
     holds "the checkpoint stays" err "go on with: calomu train"
     [ -s c ] && pass || fail "the checkpoint stays" "no file c"

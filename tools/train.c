@@ -640,7 +640,10 @@ static calomu_status train_start(train_run *r)
         tool_notice("the muons are shuffled by seed %" PRIu64 " before they are cut into folds",
                     r->options.seed);
     s = train_log_open(&r->log, &r->options, NULL, 0);
-    return s == CALOMU_OK ? train_save(r) : s;
+    if (s != CALOMU_OK) return s;
+    s = train_save(r);
+    if (s != CALOMU_OK) train_remove(r->log.path);       /* it has no line yet */
+    return s;
 }
 
 /* The total is an upper bound: training may stop early. */
@@ -1195,6 +1198,7 @@ static calomu_status train_job_run(train_job *j)
     if (!resume || j->members) s = train_architecture(j);
     if (s == CALOMU_OK && !resume) s = train_energies(j);
     if (s == CALOMU_OK) s = train_try_output(j);
+    if (s == CALOMU_OK && j->plots) s = plot_try(j->c, j->plots, "history");
     if (s != CALOMU_OK) return s;
     tool_signals_catch();
     s = j->members ? train_members(j, resume) : train_one(j, -1, resume);
