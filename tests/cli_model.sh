@@ -345,7 +345,9 @@ holds "the same one twice" err "members 0 and 2 are of the same data, seed and f
 check "its predictions" 0 "" predict all.st data.cmu q.csv
 equal "its columns" "$(line q.csv 1)" "event,true_energy,pred,pred0,pred1,pred2,hits"
 check "how it was trained" 0 "member 2            loss " "$PROGRAM" info all.st
-holds "the options" out "4, cut after a shuffle by the seed, fold 0 held out; member 1 monitors fold 2"
+holds "the options" out "4, cut after a shuffle by the seed, fold 0 held out"
+holds "the options" out "member 1 monitors fold 2; all-fold training"
+awk 'length > 79 { exit 1 }' out && pass || fail "info within 80 columns" "$(awk 'length > 79' out)"
 holds "the program" out "trained by          calomu 0.1.0"
 holds "the data" out "on muons            40, checksum "
 check "losses that are unknown" 0 "of 2 of 2 members is unknown: all weigh the same" \
