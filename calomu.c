@@ -12900,6 +12900,16 @@ static void cm_import_types(calomu *c, const char *path, const cm_st *st)
     }
 }
 
+/* Metadata of ours of which another program left a part, or changed it: the way out. */
+static calomu_status cm_import_partly(calomu *c, calomu_status s)
+{
+    char said[512];                  /* as the message itself */
+    if (s != CALOMU_EFORMAT) return s;
+    (void)snprintf(said, sizeof said, "%s", calomu_message(c));
+    return cm_fail(c, s, "%s: calomu's metadata of this file are not whole; --like MODEL (of calomu)"
+                   " takes all but the weights from another", said);
+}
+
 /* What the weights are of, from the file's own metadata or from names and shapes. */
 static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st,
                                     const calomu_architecture *base, calomu_model_info *info)
@@ -12913,7 +12923,7 @@ static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st
             a->feature_options = base->feature_options;
             a->standardised_unknown = base->standardised_unknown;
         }
-        return s;
+        return cm_import_partly(c, s);
     }
     *a = base ? *base : calomu_architecture_default();
     info->members = cm_import_members(st);
@@ -12991,7 +13001,7 @@ static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *s
         memcpy(m->loss, like->loss, (size_t)members * sizeof *m->loss);
         memcpy(m->training, like->training, (size_t)members * sizeof *m->training);
     } else if (s == CALOMU_OK && cm_st_kind(st)) {
-        s = cm_model_records(c, path, st, m);
+        s = cm_import_partly(c, cm_model_records(c, path, st, m));
     }
     for (k = 0; s == CALOMU_OK && k < members && (like || st->changed); k++)
         m->training[k].changed = 1;

@@ -182,6 +182,13 @@ for added in '"format":"pt"' '"meaning":"x","note":"1.version"'; do
 done
 rewrite "$real" renamed.st 's/"loss.0":/"lost.0":/'
 check "a key of ours renamed" 3 "its checksum is wrong" "$PROGRAM" info renamed.st
+check "the way out" 3 "--like MODEL" "$PROGRAM" model-import renamed.st --out x.st
+check "the way out works" 0 "" back renamed.st
+check "the way out works: the same" 0 "" values back.st back.csv
+same "the way out works: the same" real.csv back.csv
+rewrite "$real" renamed.st 's/"mean":/"meany":/'
+check "no mean" 3 "--like MODEL" "$PROGRAM" model-import renamed.st --out x.st
+check "no mean, like another" 0 "" back renamed.st
 rewrite "$real" renamed.st 's/"__metadata__":{/&"train.note":"x",/'
 check "a key of ours added" 3 "its checksum is wrong" "$PROGRAM" info renamed.st
 rm order.st bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st \
