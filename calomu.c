@@ -12906,8 +12906,8 @@ static calomu_status cm_import_partly(calomu *c, calomu_status s)
     char said[512];                  /* as the message itself */
     if (s != CALOMU_EFORMAT) return s;
     (void)snprintf(said, sizeof said, "%s", calomu_message(c));
-    return cm_fail(c, s, "%s: calomu's metadata of this file are not whole; --like MODEL (of calomu)"
-                   " takes all but the weights from another", said);
+    return cm_fail(c, s, "%s: calomu's metadata of this file are not whole; --like MODEL (of"
+                   " calomu) takes all but the weights from another", said);
 }
 
 /* What the weights are of, from the file's own metadata or from names and shapes. */

@@ -516,7 +516,8 @@ calomu_status tool_csv_next(tool_csv *csv, double *value, int *more)
     if (!csv->first) status = tool_csv_learn(csv, line);
     if (status != CALOMU_OK) return status;
     n = tool_csv_cut(line, csv->mark, field);
-    if (n != csv->fields + csv->row_names) return tool_csv_misfit(csv, n, n > 0 ? field[n - 1] : "");
+    if (n != csv->fields + csv->row_names)
+        return tool_csv_misfit(csv, n, n > 0 ? field[n - 1] : "");
     for (i = 0; i < csv->n; i++) {
         csv->text[i] = "";
         value[i] = (double)calomu_absent();
