@@ -2921,9 +2921,25 @@ static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
     return cm_checksum(sum, t->data, (size_t)cm_st_bytes(t));
 }
 
-/* The checksum over all tensors in order of name and all metadata in order of key, except
-   "checksum" itself: programs that reorder a file without changing it keep it valid.  Both tables
-   get sorted, which also shows names that come twice. */
+/* Whether an entry of the metadata is of a kind that calomu writes: what other programs add
+   ("format") is no change of a model. */
+static int cm_st_ours(const char *key)
+{
+    static const char *const begin[] = { "calomu", "version", "members", "mean", "deviation",
+                                         "loss.", "architecture.", "train.", "training.",
+                                         "state." };
+    size_t i, member = strspn(key, "0123456789");
+    if (member && key[member] == '.') key += member + 1;
+    for (i = 0; i < sizeof begin / sizeof *begin; i++) {
+        size_t n = strlen(begin[i]);
+        if (!strncmp(key, begin[i], n) && (begin[i][n - 1] == '.' || !key[n])) return 1;
+    }
+    return 0;
+}
+
+/* The checksum over all tensors in order of name and all metadata of ours in order of key, except
+   "checksum" itself: programs that reorder a file without changing it, or add to the metadata, keep
+   it valid.  Both tables get sorted, which also shows names that come twice. */
 static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
                                cm_st_tensor *tensor, size_t nt, cm_st_meta *meta, size_t nm,
                                uint64_t *sum)
@@ -2939,7 +2955,7 @@ static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
     }
     for (i = 0; i < nm; i++) {
         if (i && !cm_st_by_key(meta + i - 1, meta + i)) twice = meta[i].key;
-        if (!strcmp(meta[i].key, "checksum")) continue;
+        if (!cm_st_ours(meta[i].key)) continue;
         *sum = cm_checksum(*sum, meta[i].key, strlen(meta[i].key));
         *sum = cm_checksum(*sum, meta[i].value, strlen(meta[i].value));
     }
@@ -10593,23 +10609,23 @@ static calomu_status cm_judge_units(calomu *c, const calomu_train_options *o, co
 {
     double n = (double)k->n;
     if ((double)k->above > o->outside * n)
-        return cm_fail(c, CALOMU_EFORMAT, "the hits of %zu in %zu muons sum up to more than the"
+        return cm_fail(c, CALOMU_EFORMAT, "the hits of %zu of %zu muons sum up to more than the"
                        " true energy: are hits and true energies in GeV (import --energy-unit says"
                        " what the hits are in)? To train all the same: --outside 1", k->above,
                        k->n);
     if (k->above > 0)
-        cm_log(c, "the hits of %zu in %zu muons sum up to more than the true energy", k->above,
+        cm_log(c, "the hits of %zu of %zu muons sum up to more than the true energy", k->above,
                k->n);
     if ((double)k->faint > 0.95 * n && o->outside < 1)
-        return cm_fail(c, CALOMU_EFORMAT, "%zu in %zu muons have no cell above 0.1 GeV, where"
+        return cm_fail(c, CALOMU_EFORMAT, "%zu of %zu muons have no cell above 0.1 GeV, where"
                        " clusters begin, so most features are 0: are hits in GeV (import"
                        " --energy-unit says what they are in)? To train all the same: --outside 1",
                        k->faint, k->n);
     if ((double)k->faint > 0.2 * n)
-        cm_log(c, "%zu in %zu muons have no cell above 0.1 GeV, where clusters begin: features of"
+        cm_log(c, "%zu of %zu muons have no cell above 0.1 GeV, where clusters begin: features of"
                " clusters are 0 for them", k->faint, k->n);
     if ((double)k->below > 0.2 * n)
-        cm_log(c, "the hits of %zu in %zu muons sum up to less than 0.00005 of the true energy: are"
+        cm_log(c, "the hits of %zu of %zu muons sum up to less than 0.00005 of the true energy: are"
                " both in GeV?", k->below, k->n);
     return CALOMU_OK;
 }
@@ -13015,6 +13031,16 @@ static void cm_import_types(calomu *c, const char *path, const cm_st *st)
     }
 }
 
+/* Metadata of ours of which another program left a part, or changed it: the way out. */
+static calomu_status cm_import_partly(calomu *c, calomu_status s)
+{
+    char said[512];                  /* as the message itself */
+    if (s != CALOMU_EFORMAT) return s;
+    (void)snprintf(said, sizeof said, "%s", calomu_message(c));
+    return cm_fail(c, s, "%s: calomu's metadata of this file are not whole; --like MODEL (of"
+                   " calomu) takes all but the weights from another", said);
+}
+
 /* What the weights are of, from the file's own metadata or from names and shapes. */
 static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st,
                                     const calomu_architecture *base, calomu_model_info *info)
@@ -13028,7 +13054,7 @@ static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st
             a->feature_options = base->feature_options;
             a->standardised_unknown = base->standardised_unknown;
         }
-        return s;
+        return cm_import_partly(c, s);
     }
     *a = base ? *base : calomu_architecture_default();
     info->members = cm_import_members(st);
@@ -13106,7 +13132,7 @@ static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *s
         memcpy(m->loss, like->loss, (size_t)members * sizeof *m->loss);
         memcpy(m->training, like->training, (size_t)members * sizeof *m->training);
     } else if (s == CALOMU_OK && cm_st_kind(st)) {
-        s = cm_model_records(c, path, st, m);
+        s = cm_import_partly(c, cm_model_records(c, path, st, m));
     }
     for (k = 0; s == CALOMU_OK && k < members && (like || st->changed); k++)
         m->training[k].changed = 1;

@@ -248,7 +248,7 @@ bad_hits "event behind the truth" "bad.csv:2: event 4 is not in truth.csv, which
 bad_hits "negative event" "'event' is -1, but must be" "${H}-1,0,0,0,1\n"
 bad_hits "empty line inside" "bad.csv:3: the line is empty" "${H}0,0,0,0,1\n\n0,0,0,1,1\n"
 bad_hits "NUL" "bad.csv:2: the line has a NUL byte" "${H}0,0,0,0,1\000,\n"
-bad_hits "lone CR" "bad.csv:1: the header has no column" 'event,iz,ix,iy,energy\r0,0,0,0,1\r'
+bad_hits "lone CR" "bad.csv:1: lines end with carriage returns" 'event,iz,ix,iy,energy\r0,0,0,0,1\r'
 head -c 100000 /dev/zero | tr '\0' 1 >long.csv
 check "hits: line without end" 3 "long.csv:1: the line is longer than 65536 bytes" \
     import long.csv truth.csv bad.cmu

@@ -48,6 +48,20 @@ check "below zero, simulate" 2 "from 1 to 10000 GeV" "$PROGRAM" simulate --n 1 -
 check "one energy" 0 "" "$PROGRAM" simulate --no-library --n 1 --energy 20 --out c.cmu
 absent "nothing left" x.st x.cmu
 
+# ---- muons of other energies than the range: said, with a way out that is silent
+awk -F, -v OFS=, 'NR > 1 { $2 /= 10; $3 /= 10 } 1' broad.csv >low.csv
+check "a range that is mostly empty" 0 \
+    "low.csv: no muon has a true energy in 94.6% of 100 to 4000 GeV; they have 10 to 309.85 GeV" \
+    "$PROGRAM" evaluate low.csv --fit-bins 300
+check "its own range" 0 "" "$PROGRAM" evaluate low.csv --range 10,310
+grep -q "another --range" err && fail "its own range" "$(cat err)" || pass
+check "only the muons to evaluate" 0 "low.csv: no muon has" "$PROGRAM" evaluate low.csv \
+    --fit broad.csv --range 100,3000
+[ "$(grep -c "no muon has" err)" -eq 1 ] && pass || fail "said of one file" "$(cat err)"
+awk -F, -v OFS=, 'NR > 1 { $2 /= 1000 } 1' broad.csv >tev.csv
+check "TeV" 3 "no muon has a true energy in 100% of" "$PROGRAM" evaluate tev.csv
+check "plot says it" 0 "low.csv: no muon has" "$PROGRAM" plot --predictions low.csv --out a
+
 # ---- the table: errors, and at most 79 columns whatever the numbers are
 check "errors" 0 "+-: standard deviation over 200 resamplings" "$PROGRAM" evaluate broad.csv \
     --csv table.csv

@@ -184,6 +184,29 @@ for bad in energy energy= =E en=E energy=E,; do
     check "--hits-columns $bad" 2 "--hits-columns" take plain.csv bad.cmu --hits-columns "$bad"
 done
 
+# Other line ends, empty lines, a separator too many; cells that are not the paper's.
+tr '\n' '\r' <plain.csv >returns.csv
+not_read "carriage returns" returns.csv "returns.csv:1: lines end with carriage returns alone"
+awk -v ORS='\r' 'BEGIN { for (i = 0; i < 9000; i++) print i ",1,2,3,4" }' >returns.csv
+not_read "a long file of carriage returns" returns.csv "returns.csv:1: lines end with carriage"
+{ printf '\n\n'; cat plain.csv; } >lead.csv
+equal "empty lines in front" lead.csv
+printf '\n\n' >lead.csv
+not_read "nothing but empty lines" lead.csv "the file is empty"
+sed '1!s/$/,/' plain.csv >behind.csv
+not_read "a comma behind each row" behind.csv "the last is empty: name it in the header too"
+sed '3s/16,16/32,16/' plain.csv >cells.csv
+not_read "a cell too far" cells.csv "0 to 31: do numbers begin with 1 here? --geometry gives other"
+sed '3s/16,16/63,16/' plain.csv >cells.csv
+not_read "many cells too far" cells.csv "'ix' is 63, but must be from 0 to 31: --geometry gives other"
+awk 'BEGIN { print "event,iz,ix,iy,energy"
+    for (i = 0; i < 1000; i++) print int(i / 20) "," i % 20 ",7,8,1" }' >corner.csv
+check "the paper's cells by mistake" 0 \
+    "the hits end with iz 19, ix 7, iy 8, of the 50 x 32 x 32 cells of the paper: --geometry" \
+    take corner.csv got.cmu
+check "asked for" 0 "" take corner.csv got.cmu --geometry 50,32,32,40.64,3.75,3.75
+grep -q "cells of the paper" err && fail "asked for" "$(cat err)" || pass
+
 # What is no table.
 gzip -c plain.csv >plain.csv.gz
 not_read "gzip" plain.csv.gz "plain.csv.gz: no table: it is packed with gzip"

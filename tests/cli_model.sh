@@ -173,7 +173,26 @@ check "like nothing" 4 "nothing.st" "$PROGRAM" model-import bare28.st --out x.st
 check "like another network" 3 "body.0.bias is [80], not [2]" "$PROGRAM" model-import bare28.st \
     --out x.st --like m.st
 absent "a failure leaves no model" x.st
-rm order.st bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st
+# what other programs add to the metadata is no damage; a key of ours that is renamed is
+for added in '"format":"pt"' '"meaning":"x","note":"1.version"'; do
+    rewrite "$real" added.st 's/"__metadata__":{/&'"$added,/"
+    check "with $added" 0 "are verified" "$PROGRAM" info added.st
+    check "with $added: the same" 0 "" values added.st back.csv
+    same "with $added: the same" real.csv back.csv
+done
+rewrite "$real" renamed.st 's/"loss.0":/"lost.0":/'
+check "a key of ours renamed" 3 "its checksum is wrong" "$PROGRAM" info renamed.st
+check "the way out" 3 "--like MODEL" "$PROGRAM" model-import renamed.st --out x.st
+check "the way out works" 0 "" back renamed.st
+check "the way out works: the same" 0 "" values back.st back.csv
+same "the way out works: the same" real.csv back.csv
+rewrite "$real" renamed.st 's/"mean":/"meany":/'
+check "no mean" 3 "--like MODEL" "$PROGRAM" model-import renamed.st --out x.st
+check "no mean, like another" 0 "" back renamed.st
+rewrite "$real" renamed.st 's/"__metadata__":{/&"train.note":"x",/'
+check "a key of ours added" 3 "its checksum is wrong" "$PROGRAM" info renamed.st
+rm order.st bare28.st wrapped.st half-wrapped.st net.st foreign.st touched.st back.st none.st \
+    added.st renamed.st
 
 # ---------------------------------------------------------------- predict
 
@@ -267,6 +286,18 @@ awk -F, 'NR > 1 { low = $4 < $5 ? $4 : $5; high = $4 < $5 ? $5 : $4
     if ($3 < low || $3 > high || low == high) exit 1 }' q.csv && pass \
     || fail "the mean lies between the members" "$(cat q.csv)"
 check "said with both files" 3 "wide.cmu with small.st" predict small.st wide.cmu q.csv
+# a unit that is wrong: with true energies and without them
+for factor in 1000 0.001; do
+    awk -F, -v OFS=, -v k=$factor 'NR > 1 { $5 *= k } 1' hits.csv >scaled.csv
+    check "hits x $factor" 0 "" make_true scaled.csv "$geometry" scaled.cmu truth.csv
+    check "hits x $factor, blind" 0 "" make scaled.csv "$geometry" scaledblind.cmu
+    text="of 40 muons sum up to more than the true energy"
+    [ $factor = 1000 ] || text="40 of 40 muons have no cell above 0.1 GeV"
+    check "predict: hits x $factor" 0 "$text" predict small.st scaled.cmu q.csv
+    check "predict: hits x $factor, blind" 0 "$text" predict small.st scaledblind.cmu q.csv
+    check "the right unit" 0 "" predict small.st data.cmu q.csv
+    grep -q "worthless" err && fail "the right unit" "$(cat err)" || pass
+done
 check "no muons" 0 "none.cmu has no muons" predict small.st none.cmu q.csv
 equal "header only" "$(cat q.csv)" "event,true_energy,pred,hits"
 
@@ -296,6 +327,9 @@ equal "columns of an ensemble" "$(line q.csv 1)" "event,true_energy,pred,pred0,p
 awk -F, 'NR > 1 { n++; d = $4 - ($3 - 10) / 0.9; if (!(d <= 1e-5 * (1 + $4 * $4) && -d <= 1e-5 * \
     (1 + $4 * $4))) bad++ } END { exit !n || bad }' fitted.csv && pass \
     || fail "debiased energies" "$(head -n 4 fitted.csv)"
+awk -F, -v OFS=, 'NR > 1 { $2 /= 10 } 1' points.known.csv >low.csv
+check "fit on muons of other energies" 0 "in 91% of 100 to 4000 GeV; they have 50 to 450 GeV" \
+    predict small.st known.cmu q.csv --fit low.csv
 check "nothing to fit" 3 "none.csv" predict small.st known.cmu q.csv --fit none.csv
 check "fit on falling predictions" 3 "falling.csv: debiasing" predict small.st known.cmu q.csv \
     --fit falling.csv --range 0,5000 --fit-bins 5
@@ -318,7 +352,9 @@ holds "the same one twice" err "members 0 and 2 are of the same data, seed and f
 check "its predictions" 0 "" predict all.st data.cmu q.csv
 equal "its columns" "$(line q.csv 1)" "event,true_energy,pred,pred0,pred1,pred2,hits"
 check "how it was trained" 0 "member 2            loss " "$PROGRAM" info all.st
-holds "the options" out "4, cut after a shuffle by the seed, fold 0 held out; member 1 monitors fold 2"
+holds "the options" out "4, cut after a shuffle by the seed, fold 0 held out"
+holds "the options" out "member 1 monitors fold 2; all-fold training"
+awk 'length > 79 { exit 1 }' out && pass || fail "info within 80 columns" "$(awk 'length > 79' out)"
 holds "the program" out "trained by          calomu 0.1.0"
 holds "the data" out "on muons            40, checksum "
 rewrite one.st touched.st 's/"loss.0":"/"loss.0":"1/'

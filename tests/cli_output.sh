@@ -103,6 +103,15 @@ clash()
     cp ok.cmu n.st.member0.log.csv
     refused "a member's log" n.st.member0.log.csv "$PROGRAM" train --members 2 \
         --data n.st.member0.log.csv --out n.st $net
+    for log in n.st.log.csv n.log n.st.member1.log.csv; do
+        option=
+        [ $log = n.log ] && option="--log n.log"
+        [ $log = n.st.member1.log.csv ] && option="--members 2"
+        cp ok.cmu $log.new; echo old >$log
+        refused "the new log's name" $log.new "$PROGRAM" train --data $log.new --out n.st $net \
+            $option
+    done
+    rm -f n.*
     cp ok.cmu n_history.gp
     refused "a figure of the training" n_history.gp "$PROGRAM" train --data n_history.gp \
         --out n.st $net --plots n

@@ -141,9 +141,12 @@ rm -f m.log.csv
 # ---------------------------------------------------------------- outputs
 
 check "no folder" 4 "nowhere/m" train nowhere/m
+check "no folder for plots" 4 "nowhere/p_history.csv" train m --plots nowhere/p.png
+absent "found before the training" m m.checkpoint m.log.csv
 if [ -c /dev/full ]; then
     check "disk full for the log" 4 "/dev/full" train m --log /dev/full
     check "disk full for the checkpoint" 4 "/dev/full" train m --checkpoint /dev/full
+    absent "no log without a training" m.log.csv
     check "disk full for the model" 4 "/dev/full" train /dev/full --log l.csv --checkpoint c
     holds "the checkpoint stays" err "go on with: calomu train"
     [ -s c ] && pass || fail "the checkpoint stays" "no file c"
@@ -348,6 +351,10 @@ for n in 1 2 4; do
     [ -s more.st.checkpoint ] && pass || fail "--keep-checkpoint" "$(ls more.st*)"
     [ $n -eq 1 ] || check "fewer epochs" 2 "--epochs: 1 here but $n in the checkpoint" "$PROGRAM" \
         train --data data.cmu --out more.st --resume --epochs 1
+    cp more.st.checkpoint kept
+    check "a kept checkpoint that has ended" 0 "more.st.checkpoint stays" "$PROGRAM" train \
+        --data data.cmu --out more.st --resume --threads 1
+    same "a kept checkpoint is not lost" kept more.st.checkpoint
     check "9 epochs after $n" 0 "" "$PROGRAM" train --data data.cmu --out more.st --resume \
         --epochs 9 --threads 1
     same "9 epochs after $n" whole.st more.st

@@ -1189,7 +1189,8 @@ static void add_tensor(cm_st *st, const char *name, cm_dtype dtype, int rank, ui
 static void small_model(cm_st *st, cm_st_tensor *tensor, cm_st_meta *meta)
 {
     static const unsigned char bytes[64] = "The bytes of tensors; what they mean is not at stake";
-    static char text[5][40] = { "calomu", "model", "odd \"\\\n\x01/\xc3\xa9", "\t", "empty" };
+    static char text[5][40] = { "calomu", "model", "train.odd \"\\\n\x01/\xc3\xa9", "\t",
+                                "loss.empty" };
     memset(st, 0, sizeof *st);
     st->tensor = tensor;
     st->meta = meta;
@@ -1204,7 +1205,7 @@ static void small_model(cm_st *st, cm_st_tensor *tensor, cm_st_meta *meta)
     meta[1].key = text[2];
     meta[1].value = text[3];
     meta[2].key = text[4];
-    meta[2].value = text[4] + 5;
+    meta[2].value = text[4] + 10;
     st->n_meta = 3;
 }
 

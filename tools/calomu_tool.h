@@ -289,6 +289,7 @@ calomu_status tool_columns_rename(tool_column *columns, const tool_column *usual
       .help = "columns of " table " that have other names; - for one that is not there" }
 /* One row into value[n], in the order of `columns`; *more 0 at the end. */
 calomu_status tool_csv_next(tool_csv *csv, double *value, int *more);
+const char *tool_csv_name(const tool_csv *csv, int column);     /* in this file */
 const char *tool_csv_text(const tool_csv *csv, int column);     /* of this row; "" if missing */
 size_t tool_csv_first(const tool_csv *csv);  /* line of the first row, once it is read */
 /* Reports `PATH:LINE: text` and returns the status. */

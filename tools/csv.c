@@ -79,6 +79,12 @@ static calomu_status tool_csv_fill(tool_csv *csv)
     return CALOMU_OK;
 }
 
+static calomu_status tool_csv_returns(const tool_csv *csv)
+{
+    return tool_csv_fail(csv, CALOMU_EFORMAT, "lines end with carriage returns alone; in a shell, "
+                         "tr '\\r' '\\n' makes them newlines");
+}
+
 /* The next line without its end, NUL-terminated, in the buffer; *line NULL: there is none. */
 static calomu_status tool_csv_line_text(tool_csv *csv, char **line, size_t *length)
 {
@@ -97,6 +103,7 @@ static calomu_status tool_csv_line_text(tool_csv *csv, char **line, size_t *leng
         if (status != CALOMU_OK) return status;
     }
     if (newline) n = (size_t)(newline - start);
+    if (n > TOOL_CSV_LINE && memchr(start, '\r', n)) return tool_csv_returns(csv);
     if (n > TOOL_CSV_LINE)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "the line is longer than %d bytes",
                              (int)TOOL_CSV_LINE);
@@ -350,8 +357,11 @@ static calomu_status tool_csv_header(tool_csv *csv)
     size_t length = 0;
     int named = 0;
     calomu_status status = tool_csv_line_text(csv, &line, &length);
+    while (status == CALOMU_OK && line && length == 0)
+        status = tool_csv_line_text(csv, &line, &length);
     if (status != CALOMU_OK) return status;
     if (!line) return tool_csv_fail(csv, CALOMU_EFORMAT, "the file is empty; a header is needed");
+    if (strchr(line, '\r')) return tool_csv_returns(csv);
     /* Spreadsheets put a byte order mark before UTF-8 text, and say the separator. */
     if (length >= 3 && memcmp(line, "\357\273\277", 3) == 0) line += 3;
     if (strncmp(line, "sep=", 4) == 0 && line[4] && !line[5]) {
@@ -477,15 +487,18 @@ static calomu_status tool_csv_learn(tool_csv *csv, const char *line)
     return CALOMU_OK;
 }
 
-static calomu_status tool_csv_misfit(const tool_csv *csv, int n)
+/* last: the last of n fields */
+static calomu_status tool_csv_misfit(const tool_csv *csv, int n, const char *last)
 {
+    const char *hint = "";
     if (n == TOOL_CUT_QUOTE)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "a quote has no end in this line, or is followed "
                              "by something else");
+    if (n == csv->fields + 1 && csv->line == csv->first)
+        hint = *last ? "; if the first is a row name of R: row.names = FALSE"
+                     : "; the last is empty: name it in the header too, or take it off";
     return tool_csv_fail(csv, CALOMU_EFORMAT, "the line has %d fields, but the header has %d%s",
-                         n < 0 ? TOOL_CSV_FIELDS + 1 : n, csv->fields + csv->row_names,
-                         n == csv->fields + 1 && csv->line == csv->first
-                             ? "; if the first is a row name of R: row.names = FALSE" : "");
+                         n < 0 ? TOOL_CSV_FIELDS + 1 : n, csv->fields + csv->row_names, hint);
 }
 
 calomu_status tool_csv_next(tool_csv *csv, double *value, int *more)
@@ -503,7 +516,8 @@ calomu_status tool_csv_next(tool_csv *csv, double *value, int *more)
     if (!csv->first) status = tool_csv_learn(csv, line);
     if (status != CALOMU_OK) return status;
     n = tool_csv_cut(line, csv->mark, field);
-    if (n != csv->fields + csv->row_names) return tool_csv_misfit(csv, n);
+    if (n != csv->fields + csv->row_names)
+        return tool_csv_misfit(csv, n, n > 0 ? field[n - 1] : "");
     for (i = 0; i < csv->n; i++) {
         csv->text[i] = "";
         value[i] = (double)calomu_absent();
@@ -541,9 +555,8 @@ calomu_status tool_csv_whole(const tool_csv *csv, int column, double value, uint
     const char *name = csv->column[column].name, *text = csv->text[column];
     /* Above 2^53 a double may already be another number than the text. */
     if (!(value >= (double)low && value <= (double)high && value <= 9007199254740992.0))
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, but must be from %llu to %llu%s",
-                             name, text, (unsigned long long)low, (unsigned long long)high,
-                             value == (double)high + 1 ? "; do numbers begin with 1 here?" : "");
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, but must be from %llu to %llu",
+                             name, text, (unsigned long long)low, (unsigned long long)high);
     *out = (uint64_t)value;
     if (tool_csv_rounded(csv, text))
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s: rounded to %s, so that it may be "
@@ -651,6 +664,8 @@ void tool_csv_close(tool_csv *csv)
     free(csv->header);
     free(csv);
 }
+
+const char *tool_csv_name(const tool_csv *csv, int column) { return csv->column[column].name; }
 
 const char *tool_csv_text(const tool_csv *csv, int column)
 {

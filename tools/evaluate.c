@@ -91,6 +91,23 @@ static calomu_status evaluate_read(const char *path, const char *column, evaluat
     return CALOMU_OK;
 }
 
+/* Says how much of the range has no muons: those who forget --range see empty bins, not why. */
+static void evaluate_range(const evaluate_set *set, const calomu_eval_options *o)
+{
+    double low = INFINITY, high = 0, part;
+    size_t i;
+    for (i = 0; i < set->n; i++) {
+        if (set->truth[i] < low) low = set->truth[i];
+        if (set->truth[i] > high) high = set->truth[i];
+    }
+    part = fmin(high, o->high) - fmax(low, o->low);
+    part = 1 - fmax(part, 0) / (o->high - o->low);
+    if (part >= 0.1)
+        tool_notice("%s: no muon has a true energy in %.3g%% of %g to %g GeV; they have %g to %g"
+                    " GeV: give another --range", set->path, 100 * part, o->low, o->high, low,
+                    high);
+}
+
 static void evaluate_free(evaluate_set *set)
 {
     free(set->truth);
@@ -239,6 +256,7 @@ static calomu_status evaluate_compute(evaluate_job *j, const evaluate_set *set,
     if (room > EVALUATE_BINS) room = EVALUATE_BINS;
     j->bin = calloc(room, sizeof *j->bin);
     if (!j->bin) return tool_fail(CALOMU_EMEMORY, "no memory for %zu bins", room);
+    evaluate_range(fitted, &j->options);
     s = calomu_debias_fit(j->c, &j->options, fitted->truth, fitted->prediction, fitted->n,
                           &j->line);
     if (s != CALOMU_OK)
@@ -250,6 +268,7 @@ static calomu_status evaluate_compute(evaluate_job *j, const evaluate_set *set,
                                      fitted->n, set->truth, set->prediction, set->n, j->bin,
                                      j->n_bins, &j->summary);
     if (s != CALOMU_OK) return tool_fail(s, "%s: %s", set->path, calomu_message(j->c));
+    if (set != fitted && !j->summary.points) evaluate_range(set, &j->options);
     if (j->options.errors && !isfinite(j->summary.mi_error))
         tool_notice("no errors: in some of the %d resamplings of these muons no line that rises can"
                     " be fitted", (int)j->options.errors);
@@ -264,6 +283,7 @@ calomu_status tool_debias_line(calomu *c, const char *path, const calomu_eval_op
     memset(&set, 0, sizeof set);
     s = evaluate_read(path, "pred", &set);
     if (s == CALOMU_OK) {
+        evaluate_range(&set, options);
         s = calomu_debias_fit(c, options, set.truth, set.prediction, set.n, line);
         if (s != CALOMU_OK) s = tool_fail(s, "%s: debiasing: %s", path, calomu_message(c));
     }

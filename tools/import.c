@@ -21,6 +21,8 @@ typedef struct import_job {
     double scale;                    /* from the unit of the hits to GeV */
     tool_rows rows;
     char *renamed[TOOL_ROWS_TABLES]; /* the text of columns, cut into names */
+    int given;                       /* 1: --geometry is there */
+    uint64_t end[3];                 /* behind the last iz, ix, iy with a hit */
 } import_job;
 
 static const char *const import_option[TOOL_ROWS_TABLES] = {
@@ -46,18 +48,30 @@ static calomu_status import_say(const tool_rows *rows, calomu_status status)
 
 /* ---- hits */
 
+/* Column i, 1 to 3, of a hit: a number of one of `cells` cells. */
+static calomu_status import_cell(import_job *job, const tool_csv *csv, int i, double value,
+                                 int32_t cells, uint64_t *out)
+{
+    calomu_status status;
+    if (value >= (double)cells)
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, but must be from 0 to %d: %s"
+                             "--geometry gives other cells", tool_csv_name(csv, i),
+                             tool_csv_text(csv, i), (int)cells - 1, value > (double)cells
+                                 ? "" : "do numbers begin with 1 here? ");
+    status = tool_csv_whole(csv, i, value, 0, (uint64_t)cells - 1, out);
+    if (status == CALOMU_OK && *out >= job->end[i - 1]) job->end[i - 1] = *out + 1;
+    return status;
+}
+
 static calomu_status import_hit_row(import_job *job, const tool_csv *csv, const double value[5])
 {
     const calomu_geometry *g = &job->rows.geometry;
     const tool_rules *rules = &job->rows.rules;
     uint64_t event, iz, ix, iy;
     calomu_status status = tool_csv_whole(csv, 0, value[0], 0, IMPORT_EVENT_MOST, &event);
-    if (status == CALOMU_OK)
-        status = tool_csv_whole(csv, 1, value[1], 0, (uint64_t)g->nz - 1, &iz);
-    if (status == CALOMU_OK)
-        status = tool_csv_whole(csv, 2, value[2], 0, (uint64_t)g->nx - 1, &ix);
-    if (status == CALOMU_OK)
-        status = tool_csv_whole(csv, 3, value[3], 0, (uint64_t)g->ny - 1, &iy);
+    if (status == CALOMU_OK) status = import_cell(job, csv, 1, value[1], g->nz, &iz);
+    if (status == CALOMU_OK) status = import_cell(job, csv, 2, value[2], g->nx, &ix);
+    if (status == CALOMU_OK) status = import_cell(job, csv, 3, value[3], g->ny, &iy);
     if (status != CALOMU_OK) return status;
     if (value[4] < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'energy' is negative: %s; --negative zero makes "
@@ -146,6 +160,20 @@ static calomu_status import_write_events(calomu *c, import_job *job, calomu_writ
     return status;
 }
 
+/* Whoever forgets --geometry has muons in a corner of the default calorimeter. */
+static void import_corner(const import_job *job)
+{
+    const calomu_geometry *g = &job->rows.geometry;
+    const uint64_t cells[3] = { (uint64_t)g->nz, (uint64_t)g->nx, (uint64_t)g->ny };
+    int i, half = 0;
+    for (i = 0; i < 3; i++) half |= 2 * job->end[i] <= cells[i];
+    if (half && !job->given && job->rows.n_hits >= 1000)
+        tool_notice("the hits end with iz %llu, ix %llu, iy %llu, of the %d x %d x %d cells of the"
+                    " paper: --geometry gives others", (unsigned long long)job->end[0] - 1,
+                    (unsigned long long)job->end[1] - 1, (unsigned long long)job->end[2] - 1,
+                    (int)g->nz, (int)g->nx, (int)g->ny);
+}
+
 static calomu_status import_write(calomu *c, import_job *job)
 {
     calomu_data_info info;
@@ -166,6 +194,7 @@ static calomu_status import_write(calomu *c, import_job *job)
     status = calomu_writer_close(writer);
     if (status != CALOMU_OK) return tool_report(c, status);
     if (tool_rows_remark(&job->rows, remark)) tool_notice("%s", remark);
+    import_corner(job);
     tool_notice("%s: %zu muons, %llu hits", job->out, job->rows.n_muons, (unsigned long long)hits);
     return CALOMU_OK;
 }
@@ -242,6 +271,7 @@ int verb_import(int argc, char **argv)
     if (standard > 1)
         return (int)tool_misuse("--hits, --truth and --losses cannot both be standard input");
     job.scale = unit == 1 ? 0.001 : 1.0;
+    job.given = tool_given(&usage, "geometry");
     tool_signals_catch();
     return (int)import_run(&job);
 }

@@ -228,9 +228,10 @@ static void info_training(const calomu_train_options *o)
     char a[32], b[32];
     info_whole("batch", (uint64_t)o->batch, "muons");
     (void)snprintf(a, sizeof a, "fold %d", (int)o->member + 1);
-    printf("  %-20s%d, %s%s; member %d monitors %s; %s training\n", "folds", (int)o->folds,
+    printf("  %-20s%d, %s%s\n", "folds", (int)o->folds,
            o->shuffle ? "cut after a shuffle by the seed, " : "",
-           o->holdout ? "fold 0 held out" : "none held out", (int)o->member,
+           o->holdout ? "fold 0 held out" : "none held out");
+    printf("  %-20smember %d monitors %s; %s training\n", "", (int)o->member,
            o->separate ? "a validation set" : a, o->unique ? "unique-fold" : "all-fold");
     if (o->started) printf("  %-20sthose of another model\n", "first weights");
     info_whole("epochs", (uint64_t)o->epochs, "at most");
@@ -272,7 +273,7 @@ static void info_member(const calomu_model *model, int member, const calomu_trai
     printf(", best epoch %d, fold %d, seed %llu", (int)r->epoch, (int)r->options.member + 1,
            (unsigned long long)r->options.seed);
     if (r->fingerprint != first->fingerprint)
-        printf(", muons %016llx", (unsigned long long)r->fingerprint);
+        printf("\n  %-20son muons of checksum %016llx", "", (unsigned long long)r->fingerprint);
     printf("%s\n", r->changed ? ", in another program since" : "");
 }
 

@@ -81,6 +81,20 @@ calomu_status plot_claim(tool_file file, const char *prefix, const char *figure)
     return s;
 }
 
+calomu_status plot_try(calomu *c, const char *prefix, const char *figure)
+{
+    plot_place p;
+    calomu_output *output = NULL;
+    calomu_status s = plot_place_at(&p, c, prefix);
+    char *path = s == CALOMU_OK ? plot_path(&p, figure, "csv") : NULL;
+    if (!path) return s == CALOMU_OK ? CALOMU_EMEMORY : s;
+    s = calomu_output_open(c, path, &output);
+    free(path);
+    if (s != CALOMU_OK) return tool_report(c, s);
+    calomu_output_abandon(output);
+    return CALOMU_OK;
+}
+
 static calomu_status plot_open(const plot_place *p, const char *figure, const char *extension,
                                tool_writer **w)
 {

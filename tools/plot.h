@@ -26,6 +26,9 @@ calomu_status plot_history(calomu *c, const char *prefix, const char *log);
 /* Claims the three files of PREFIX_FIGURE ("prediction" and so on): see tool_claim. */
 calomu_status plot_claim(tool_file file, const char *prefix, const char *figure);
 
+/* Whether they can be written, as far as that is seen before: their folder is looked at. */
+calomu_status plot_try(calomu *c, const char *prefix, const char *figure);
+
 /* What `calomu evaluate` does with these files (fit may be NULL), but only its plots: for the verb
    plot.  In evaluate.c. */
 calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,

@@ -24,7 +24,8 @@ typedef struct predict_job {
     calomu_line line;
     int computed;                    /* 1: features are computed on the fly */
     int blind;                       /* 1: a muon without hits says nothing to the model */
-    uint64_t no_impact, no_hits;     /* muons without an impact point, without hits */
+    uint64_t no_impact, no_hits;     /* muons without an impact point, without hits, */
+    uint64_t above, faint;           /*   with more energy than they can have, with little */
 } predict_job;
 
 /* Says once for the whole file what calomu_predict will do about the features. */
@@ -83,6 +84,36 @@ static void predict_row(const predict_job *j, tool_writer *w, uint64_t number,
     tool_write_text(w, "\n");
 }
 
+/* As train looks at the unit of the hits: their sum against the true energy, or, where that is not
+   known, against the highest that the network was trained for; the highest hit against 0.1 GeV. */
+static void predict_unit(predict_job *j, const calomu_event *e)
+{
+    const calomu_training *t = calomu_model_training(j->model, 0);
+    double most = isnan(e->energy) ? t ? t->options.bin_high : 8000 : (double)e->energy, sum = 0;
+    float highest = 0;
+    size_t i;
+    for (i = 0; i < e->n_hits; i++) {
+        sum += (double)e->hits[i].energy;
+        if (e->hits[i].energy > highest) highest = e->hits[i].energy;
+    }
+    j->above += sum > most;
+    j->faint += e->n_hits > 0 && !(highest > 0.1f);
+}
+
+/* Says it for the whole file, with the shares at which train does. */
+static void predict_units(const predict_job *j)
+{
+    double n = (double)(j->count - j->no_hits);
+    if (n > 0 && (double)j->above > 0.2 * n)
+        tool_notice("the hits of %" PRIu64 " of %" PRIu64 " muons sum up to more than the true"
+                    " energy, or than any that the model knows: are they in GeV (import"
+                    " --energy-unit)? Else the predictions are worthless", j->above, j->count);
+    if (n > 0 && (double)j->faint > 0.95 * n)
+        tool_notice("%" PRIu64 " of %" PRIu64 " muons have no cell above 0.1 GeV: are hits in GeV"
+                    " (import --energy-unit)? Else the predictions are worthless", j->faint,
+                    j->count);
+}
+
 static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t first, size_t n,
                                    calomu_events *events)
 {
@@ -97,6 +128,7 @@ static calomu_status predict_chunk(predict_job *j, tool_writer *w, uint64_t firs
         const calomu_event *e = &events->event[i];
         if (isnan(e->x) || isnan(e->y)) j->no_impact++;
         if (e->n_hits == 0) j->no_hits++;
+        predict_unit(j, e);
         predict_row(j, w, first + i, e, i);
     }
     return tool_writer_status(w);    /* a full disk is said by tool_writer_close */
@@ -148,6 +180,7 @@ static calomu_status predict_write(predict_job *j)
     if (j->blind && j->no_hits)
         tool_notice("%" PRIu64 " of %" PRIu64 " muons have no hits (0 in the column hits): what is"
                     " predicted for them says nothing of their energy", j->no_hits, j->count);
+    predict_units(j);
     return s;
 }
 

@@ -62,6 +62,7 @@ typedef struct train_run {           /* one network */
     calomu_train_report last;
     double epoch_start, saved, update_seconds;
     uint64_t updates;                /* of this process */
+    int stepped;                     /* 1: there was something left to do */
     tool_progress progress;
     uint64_t base;                   /* muons that the progress does not count */
     int shown;                       /* 1: progress has begun */
@@ -639,7 +640,10 @@ static calomu_status train_start(train_run *r)
         tool_notice("the muons are shuffled by seed %" PRIu64 " before they are cut into folds",
                     r->options.seed);
     s = train_log_open(&r->log, &r->options, NULL, 0);
-    return s == CALOMU_OK ? train_save(r) : s;
+    if (s != CALOMU_OK) return s;
+    s = train_save(r);
+    if (s != CALOMU_OK) train_remove(r->log.path);       /* it has no line yet */
+    return s;
 }
 
 /* The total is an upper bound: training may stop early. */
@@ -688,6 +692,7 @@ static calomu_status train_loop(train_run *r)
         s = calomu_trainer_step(r->job->c, r->trainer, &r->last);
         if (s != CALOMU_OK) return tool_report(r->job->c, s);
         if (r->last.kind == CALOMU_TRAIN_DONE) return CALOMU_OK;
+        r->stepped = 1;
         if (r->last.kind == CALOMU_TRAIN_UPDATE) {
             r->update_seconds += tool_seconds() - start;
             r->updates++;
@@ -814,6 +819,11 @@ static calomu_status train_one(train_job *j, int member, int resume)
     if (r.out && r.log.path) s = train_drive(&r, resume);
     if (r.log.fd >= 0 && close(r.log.fd) != 0 && s == CALOMU_OK) s = train_log_fail(&r.log);
     if (s == CALOMU_OK && j->plots) s = train_plot(&r, member);
+    if (s == CALOMU_OK && resume && !r.stepped && member < 0 && !j->keep) {
+        tool_notice("this training had ended: %s stays, for a longer one (--resume with --epochs"
+                    " above %d)", j->checkpoint_path, (int)r.options.epochs);
+        j->keep = 1;
+    }
     calomu_trainer_free(r.trainer);
     free(r.log.path);
     free(r.log.final);
@@ -1076,8 +1086,9 @@ static calomu_status train_already(const train_job *j, int *already)
         return CALOMU_OK;
     }
     if (members != (j->members ? j->members : 1))
-        return tool_misuse("--members: %s is %d network%s; leave out --resume to train it anew",
-                           j->out, members, members > 1 ? "s" : "");
+        return tool_misuse("--members: %s is %d network%s; leave out --resume to train it anew,"
+                           " or train --member K apart and model-join them", j->out, members,
+                           members > 1 ? "s" : "");
     if (train_longer(j, &o))
         return tool_misuse("%s: this training has ended after at most %d epochs and left no"
                            " checkpoint to go on from (--keep-checkpoint keeps it); --start %s"
@@ -1140,24 +1151,16 @@ static calomu_status train_try_output(train_job *j)
     return CALOMU_OK;
 }
 
-/* The log's name until the model is in place. */
-static calomu_status train_claim_new(const char *log)
-{
-    char *new = train_text("%s.new", log);
-    calomu_status s = new ? tool_claim(TOOL_DERIVED, "the new log", new) : CALOMU_EMEMORY;
-    free(new);
-    return s;
-}
-
 /* The files of member k, or of a single network (-1), whose names are made up here.  The locks of
    member 0 stand for those of all members. */
 static calomu_status train_claim_member(const train_job *j, int member)
 {
     tool_file file = member > 0 ? TOOL_DERIVED : TOOL_WRITES;
     char *log = train_log_path(j, member), *model = NULL, *plots = NULL;
-    calomu_status s = log ? CALOMU_OK : CALOMU_EMEMORY;
+    char *fresh = log ? train_text("%s.new", log) : NULL;
+    calomu_status s = fresh ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK && (member >= 0 || !j->log)) s = tool_claim(file, "the log", log);
-    if (s == CALOMU_OK) s = train_claim_new(log);
+    if (s == CALOMU_OK) s = tool_claim(TOOL_DERIVED, "the new log", fresh);
     if (s == CALOMU_OK && member >= 0) {
         model = train_text("%s.member%d", j->out, member);
         s = model ? tool_claim(TOOL_DERIVED, "the member", model) : CALOMU_EMEMORY;
@@ -1167,6 +1170,7 @@ static calomu_status train_claim_member(const train_job *j, int member)
         s = plots ? plot_claim(file, plots, "history") : CALOMU_EMEMORY;
     }
     free(log);
+    free(fresh);
     free(model);
     free(plots);
     return s;
@@ -1195,6 +1199,7 @@ static calomu_status train_job_run(train_job *j)
     if (!resume || j->members) s = train_architecture(j);
     if (s == CALOMU_OK && !resume) s = train_energies(j);
     if (s == CALOMU_OK) s = train_try_output(j);
+    if (s == CALOMU_OK && j->plots) s = plot_try(j->c, j->plots, "history");
     if (s != CALOMU_OK) return s;
     tool_signals_catch();
     s = j->members ? train_members(j, resume) : train_one(j, -1, resume);
