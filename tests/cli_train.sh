@@ -56,12 +56,12 @@ train()
 # rows FILE: the epochs of a log, in one line
 rows() { sed 1d "$1" | cut -d, -f1 | tr '\n' ' '; }
 # start FUNCTION ARGUMENT...: in the background, so that $pid is the program itself.  The shell lets
-# its background jobs ignore INT, and what a parent ignores stays ignored.
+# its background jobs ignore INT (and nohup HUP), and what a parent ignores stays ignored.
 start()
 {
     start_run=$1
     shift
-    RUN="exec env --default-signal=INT"
+    RUN="exec env --default-signal=INT,TERM,HUP,USR1,USR2,XCPU"
     "$start_run" "$@" >out 2>err &
     pid=$!
     RUN=
