@@ -5539,15 +5539,20 @@ static const char *(*const cm_kernels_fault[4])(void) = {
 static int cm_larger(int a, int b) { return a > b ? a : b; }
 static int cm_smaller(int a, int b) { return a < b ? a : b; }
 
-/* Where Winograd's method (7.6) is used: on fewer rows it is no faster. */
 static int cm_has_wino(const cm_graph *g)
 {
     return g->fast && !(g->unit && g->unit->math == CALOMU_MATH_FAST);   /* cores: direct sums */
 }
 
+/* Where Winograd's method (7.6) is used: on fewer rows it is no faster. */
+static int cm_wino_fits(int nx, int kernel, int stride, int pad)
+{
+    return kernel == 3 && stride == 1 && pad == 1 && nx >= 4;
+}
+
 static int cm_conv_wino(const cm_graph *g, int nx, int kernel, int stride, int pad)
 {
-    return cm_has_wino(g) && kernel == 3 && stride == 1 && pad == 1 && nx >= 4;
+    return cm_has_wino(g) && cm_wino_fits(nx, kernel, stride, pad);
 }
 
 /* Blocks of a result of these sites, which becomes the size of one block. */
@@ -8498,7 +8503,6 @@ typedef struct cm_step {             /* one operation */
     int join;                        /* 1: concatenation and the addition in it */
     int swish;                       /* of a norm: CM_SWISH_BEHIND, CM_SWISH_BEFORE or 0 */
     int norm;                        /* of a convolution: the layer of the norm in it, or -1 */
-    int channel;                     /* 1: it reads channel 0 of in[0] alone */
     double scale;                    /* of the energy sum of a join */
     int sums;                        /* what is summed on the way: CM_SWISH_BEFORE, CM_MEAN */
     cm_values values;
@@ -8629,14 +8633,20 @@ static int cm_rule_join(cm_schedule *p, int i)
     return 1;
 }
 
+/* Whether layer i is read once, by a join, as what it copies. */
+static int cm_read_only_by_join(const cm_schedule *p, int i)
+{
+    return p->readers[i] == 1 && cm_is_join(p, p->reader[i])
+        && p->list->layer[p->reader[i]].in[0] == i;
+}
+
 /* Two sums of the hits in equal windows are one: a scale that is a power of two is exact, so the
    join that reads the second multiplies the first. */
 static int cm_rule_same_sums(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
     int j, power;
-    if (l->kind != CM_HITS_SUM || p->readers[i] != 1 || !cm_is_join(p, p->reader[i])
-        || p->list->layer[p->reader[i]].in[0] != i) return 0;
+    if (l->kind != CM_HITS_SUM || !cm_read_only_by_join(p, i)) return 0;
     for (j = i - 1; j >= 0; j--) {
         x = &p->list->layer[j];
         if (x->kind != CM_HITS_SUM || frexp(l->scale / x->scale, &power) != 0.5) continue;
@@ -8650,9 +8660,8 @@ static int cm_rule_same_sums(cm_schedule *p, int i)
 static int cm_rule_channel(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i];
-    if (l->kind != CM_CHANNEL || (cm_read_only_by(p, i) != CM_POOL
-                                  && (p->readers[i] != 1 || !cm_is_join(p, p->reader[i])
-                                      || p->list->layer[p->reader[i]].in[0] != i))) return 0;
+    if (l->kind != CM_CHANNEL
+        || (cm_read_only_by(p, i) != CM_POOL && !cm_read_only_by_join(p, i))) return 0;
     p->at[i] = p->at[l->in[0]];
     return 1;
 }
@@ -8668,8 +8677,7 @@ static void cm_plan_layer(cm_schedule *p, int i)
     t = &p->step[p->n - 1];
     x = l->in[0] < 0 ? NULL : &p->list->layer[l->in[0]];
     if (t->layer != i || !x) return;
-    t->channel = x->kind == CM_CHANNEL;
-    if (t->channel) t->rules |= 1u << CM_RULE_CHANNEL;
+    if (x->kind == CM_CHANNEL) t->rules |= 1u << CM_RULE_CHANNEL;
     if (t->join && x->kind == CM_HITS_SUM && p->step[t->in[0]].layer != l->in[0]) {
         t->scale = x->scale / cm_layer_of(p, &p->step[t->in[0]])->scale;
         t->rules |= 1u << CM_RULE_SAME_SUMS;
@@ -8719,8 +8727,8 @@ static int cm_halo_read(const cm_schedule *p, const cm_layer *reader, const cm_l
 {
     if (reader->kind == CM_POOL) return 1;
     if (reader->kind != CM_CONV || reader->pad == 0) return 0;
-    if (p->wino && reader->kernel == 3 && reader->stride == 1 && reader->pad == 1
-        && !reader->bias && x->nx >= 4) return 0;
+    if (p->wino && !reader->bias
+        && cm_wino_fits(x->nx, reader->kernel, reader->stride, reader->pad)) return 0;
     return cm_larger(reader->pad, reader->kernel - reader->stride - reader->pad);
 }
 
@@ -8852,25 +8860,25 @@ static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[
 
 int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320])
 {
+    static const char *const halo[] = { "", ", halo 1", ", halo 2" };
     const cm_schedule *p = &net->list->plan[2 * (training != 0) + !direct];
-    const cm_step *t = &p->step[step];
     char operation[48], reads[40] = "", where[32], rules[100] = "";
-    size_t n = 0;
+    const cm_step *t;
     const cm_layer *l;
+    size_t n = 0;
     int k;
     if (step < 0 || step >= p->n) return 0;
+    t = &p->step[step];
     l = cm_layer_of(p, t);
     cm_step_operation(p, t, operation);
     for (k = 0; k < 4; k++)
         if (t->in[k] >= 0)
             n += (size_t)snprintf(reads + n, sizeof reads - n, " %d", t->in[k]);
     if (t->values == CM_KEPT)
-        (void)snprintf(where, sizeof where, "kept to %d%s", t->until, t->halo == 1 ? ", halo 1"
-                       : t->halo == 2 ? ", halo 2" : "");
+        (void)snprintf(where, sizeof where, "kept to %d%s", t->until, halo[t->halo]);
     else
         (void)snprintf(where, sizeof where, "by %s%s",
-                       t->values == CM_BY_GROUPS ? "groups" : "rows",
-                       t->halo == 1 ? ", halo 1" : t->halo == 2 ? ", halo 2" : "");
+                       t->values == CM_BY_GROUPS ? "groups" : "rows", halo[t->halo]);
     for (n = 0, k = 0; k < CM_RULES; k++)
         if (t->rules >> k & 1)
             n += (size_t)snprintf(rules + n, sizeof rules - n, "%s%s", n ? ", " : "",
@@ -8977,14 +8985,20 @@ static calomu_status cm_net_table(calomu *c, const calomu_architecture *a, cm_ne
     return s == CALOMU_OK ? cm_net_of_list(c, a, cm_list_new(c, a), out) : s;
 }
 
-calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+/* A network that has its table so far (s: how that went): room for its values, or none of it. */
+static calomu_status cm_net_finish(calomu *c, calomu_status s, cm_net *net, cm_net **out)
 {
-    cm_net *net = NULL;
-    calomu_status s = cm_net_table(c, a, &net);
     if (s == CALOMU_OK) s = cm_net_room(c, net);
     if (s == CALOMU_OK) *out = net;
     else cm_net_free(c, net);
     return s;
+}
+
+calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
+{
+    cm_net *net = NULL;
+    calomu_status s = cm_net_table(c, a, &net);
+    return cm_net_finish(c, s, net, out);
 }
 
 /* Another network of the same list, which they share. */
@@ -8994,10 +9008,7 @@ static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
     calomu_status s;
     first->list->users++;
     s = cm_net_of_list(c, &first->arch, first->list, &net);
-    if (s == CALOMU_OK) s = cm_net_room(c, net);
-    if (s == CALOMU_OK) *out = net;
-    else cm_net_free(c, net);
-    return s;
+    return cm_net_finish(c, s, net, out);
 }
 
 cm_real *cm_net_values(const cm_net *net, const cm_param *p)
@@ -9501,6 +9512,7 @@ typedef struct cm_field {
 
 /* The ranges keep every product of two of them inside 64 bits and every list within memory that a
    machine may have; beyond that they are generous. */
+enum { CM_TRAIN_LATER = 4 };         /* the last of them: not in checkpoints of version 1 */
 static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, batch, 'i', 1, 1048576),
     CM_FIELD(calomu_train_options, folds, 'i', 2, 1048576),
@@ -9524,11 +9536,7 @@ static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, range_high, 'd', 0, 1e12),
     CM_FIELD(calomu_train_options, fit_bins, 'i', 2, 10000),
     CM_FIELD(calomu_train_options, mi_bins, 'i', 1, 10000),
-    CM_FIELD(calomu_train_options, tracker, 'd', 1e-9, 1e9)
-};
-
-/* Since version 2 of checkpoints: in version 1 they are the defaults. */
-static const cm_field cm_train_later[] = {
+    CM_FIELD(calomu_train_options, tracker, 'd', 1e-9, 1e9),
     CM_FIELD(calomu_train_options, shuffle, 'i', 0, 1),
     CM_FIELD(calomu_train_options, outside, 'd', 0, 1),
     CM_FIELD(calomu_train_options, separate, 'i', 0, 1),
@@ -9622,8 +9630,6 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
 {
     calomu_status s = cm_fields_check(c, status, where, o, cm_train_fields,
                                       CM_COUNT(cm_train_fields));
-    if (s == CALOMU_OK)
-        s = cm_fields_check(c, status, where, o, cm_train_later, CM_COUNT(cm_train_later));
     if (s != CALOMU_OK) return s;
     if (!(o->bin_low < o->bin_high))
         return cm_fail(c, status, "%sthe loss bins need bin_low < bin_high", where);
@@ -11507,6 +11513,7 @@ static const cm_field cm_arch_fields[] = {
     CM_FIELD(calomu_architecture, standardised_unknown, 'i', 0, 1)
 };
 
+enum { CM_STATE_LATER = 2 };         /* the last of them: not in checkpoints of version 1 */
 static const cm_field cm_state_fields[] = {
     CM_FIELD(cm_state, plan.epoch, 'i', 1, 1000000),
     CM_FIELD(cm_state, plan.finished, 'i', 0, 1),
@@ -11536,10 +11543,7 @@ static const cm_field cm_state_fields[] = {
     CM_FIELD(cm_state, last.validation_loss, 'd', 0, 1e308),
     CM_FIELD(cm_state, last.mi, 'n', -1e308, 1e308),
     CM_FIELD(cm_state, last.worst, 'n', -1e308, 1e308),
-    CM_FIELD(cm_state, last.improved, 'i', 0, 1)
-};
-
-static const cm_field cm_state_later[] = {
+    CM_FIELD(cm_state, last.improved, 'i', 0, 1),
     CM_FIELD(cm_state, n_validation, 'u', 0, 1e18),
     CM_FIELD(cm_state, hits, 'u', 0, 2e19)
 };
@@ -11548,9 +11552,8 @@ typedef struct cm_entry {            /* of the metadata */
     char key[56], value[40];
 } cm_entry;
 
-enum { CM_OPTIONS = CM_COUNT(cm_train_fields) + CM_COUNT(cm_train_later),
-       CM_ENTRIES = CM_OPTIONS + CM_COUNT(cm_arch_fields) + CM_COUNT(cm_state_fields)
-                    + CM_COUNT(cm_state_later) + 3 };
+enum { CM_ENTRIES = CM_COUNT(cm_train_fields) + CM_COUNT(cm_arch_fields)
+                    + CM_COUNT(cm_state_fields) + 3 };
 
 static int cm_entry_set(cm_entry *e, const char *key, const char *value)
 {
@@ -11576,12 +11579,6 @@ static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, cons
     return n;
 }
 
-static int cm_option_entries(const calomu_train_options *o, const char *prefix, cm_entry *e)
-{
-    int n = cm_entries_of(e, prefix, o, cm_train_fields, CM_COUNT(cm_train_fields));
-    return n + cm_entries_of(e + n, prefix, o, cm_train_later, CM_COUNT(cm_train_later));
-}
-
 static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
 {
     int n = 0;
@@ -11589,10 +11586,9 @@ static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
     n += cm_entry_set(e + n, "version", CM_VERSION_OF_CHECKPOINTS);
     n += cm_entry_set(e + n, "architecture.convention",
                       calomu_convention_name(t->arch.feature_options.convention));
-    n += cm_option_entries(&t->options, "train.", e + n);
+    n += cm_entries_of(e + n, "train.", &t->options, cm_train_fields, CM_COUNT(cm_train_fields));
     n += cm_entries_of(e + n, "architecture.", &t->arch, cm_arch_fields, CM_COUNT(cm_arch_fields));
     n += cm_entries_of(e + n, "state.", &t->state, cm_state_fields, CM_COUNT(cm_state_fields));
-    n += cm_entries_of(e + n, "state.", &t->state, cm_state_later, CM_COUNT(cm_state_later));
     return n;
 }
 
@@ -11848,16 +11844,6 @@ static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_
                                                     : cm_fail_in(c, CALOMU_EFORMAT, path);
 }
 
-static calomu_status cm_options_read(calomu *c, const char *path, const cm_st *st,
-                                     calomu_train_options *o, int later)
-{
-    calomu_status s;
-    *o = calomu_train_options_default();
-    s = cm_fields_read(c, path, st, "train.", o, cm_train_fields, CM_COUNT(cm_train_fields));
-    if (s != CALOMU_OK || !later) return s;
-    return cm_fields_read(c, path, st, "train.", o, cm_train_later, CM_COUNT(cm_train_later));
-}
-
 static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm_st *st,
                                            calomu_trainer *t)
 {
@@ -11871,14 +11857,13 @@ static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm
         return cm_fail(c, CALOMU_EFORMAT, "%s: checkpoint of version %.20s; this program reads"
                        " versions 1 and %s", path, version ? version : "?",
                        CM_VERSION_OF_CHECKPOINTS);
-    s = cm_options_read(c, path, st, &t->options, later);
+    t->options = calomu_train_options_default();
+    s = cm_fields_read(c, path, st, "train.", &t->options, cm_train_fields,
+                       CM_COUNT(cm_train_fields) - (later ? 0 : CM_TRAIN_LATER));
     if (s == CALOMU_OK) s = cm_architecture_read(c, path, st, &t->arch);
     if (s == CALOMU_OK)
         s = cm_fields_read(c, path, st, "state.", &t->state, cm_state_fields,
-                           CM_COUNT(cm_state_fields));
-    if (s == CALOMU_OK && later)
-        s = cm_fields_read(c, path, st, "state.", &t->state, cm_state_later,
-                           CM_COUNT(cm_state_later));
+                           CM_COUNT(cm_state_fields) - (later ? 0 : CM_STATE_LATER));
     if (s != CALOMU_OK) return s;
     (void)snprintf(where, sizeof where, "%.300s: ", path);
     return cm_train_check(c, CALOMU_EFORMAT, where, &t->options);
@@ -12084,17 +12069,10 @@ calomu_status calomu_trainer_resume_with(calomu *c, const calomu_data *data,
                                                                   trainer));
 }
 
-static calomu_status cm_trainer_resume_call(calomu *c, const calomu_data *data, const char *path,
-                                            calomu_trainer **trainer)
-{
-    return calomu_trainer_resume_with(c, data, NULL, path, trainer);
-}
-
 calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const char *path,
                                     calomu_trainer **trainer)
 {
-    return !cm_enter(c) ? CALOMU_EUSAGE
-                        : cm_leave(c, cm_trainer_resume_call(c, data, path, trainer));
+    return calomu_trainer_resume_with(c, data, NULL, path, trainer);
 }
 
 /* ---------------------------------------------------------------- the result */
@@ -12462,16 +12440,16 @@ static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
 static int cm_record_entries(const calomu_training *r, const calomu_training *common,
                              const char *own, cm_entry *e)
 {
-    cm_entry same[CM_OPTIONS + CM_COUNT(cm_training_fields)];
+    cm_entry same[CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields)];
     char prefix[48];
     int i, n = 0, kept = 0;
     (void)snprintf(prefix, sizeof prefix, "%strain.", own);
-    n += cm_option_entries(&r->options, prefix, e);
+    n += cm_entries_of(e, prefix, &r->options, cm_train_fields, CM_COUNT(cm_train_fields));
     (void)snprintf(prefix, sizeof prefix, "%straining.", own);
     n += cm_entries_of(e + n, prefix, r, cm_training_fields, CM_COUNT(cm_training_fields));
     if (!common) return n;
-    (void)cm_option_entries(&common->options, "", same);
-    (void)cm_entries_of(same + CM_OPTIONS, "", common, cm_training_fields,
+    (void)cm_entries_of(same, "", &common->options, cm_train_fields, CM_COUNT(cm_train_fields));
+    (void)cm_entries_of(same + CM_COUNT(cm_train_fields), "", common, cm_training_fields,
                         CM_COUNT(cm_training_fields));
     for (i = 0; i < n; i++)
         if (strcmp(e[i].value, same[i].value) != 0) e[kept++] = e[i];
@@ -12522,7 +12500,7 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
 
 static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
 {
-    enum { EACH = CM_OPTIONS + CM_COUNT(cm_training_fields) + 2 };
+    enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
     size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
     char names[2][12] = { "mean", "deviation" }, text[2][CM_NUMBERS];
     cm_st_meta *meta = cm_allocate(c, room, sizeof *meta);
@@ -12747,9 +12725,6 @@ static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *
         (void)snprintf(key, sizeof key, "%strain.", own);
         s = cm_fields_told(c, path, st, key, &r->options, cm_train_fields,
                            CM_COUNT(cm_train_fields));
-        if (s == CALOMU_OK)
-            s = cm_fields_told(c, path, st, key, &r->options, cm_train_later,
-                               CM_COUNT(cm_train_later));
         (void)snprintf(key, sizeof key, "%straining.", own);
         if (s == CALOMU_OK)
             s = cm_fields_told(c, path, st, key, r, cm_training_fields,
