@@ -278,11 +278,11 @@ calomu_status tool_csv_open(const char *path, const tool_column *columns, int n,
 /* The same where an option gives columns other names; messages name it. */
 calomu_status tool_csv_open_as(const char *path, const tool_column *columns, int n,
                                const char *option, tool_csv **csv);
-/* Gives columns the names of the text "energy=Edep,event=EventID" (NULL: none), which it cuts and
-   which must outlive them; `usual` has the names on the left.  A column named - becomes optional.
-   Reports misuse of the option. */
+/* The columns of `usual` under the names of the text "energy=Edep,event=EventID" (NULL: none),
+   whose left sides are names in `usual`.  A column named - becomes optional.  The new names lie in
+   *names, which is the caller's to free, after failures too.  Reports misuse of the option. */
 calomu_status tool_columns_rename(tool_column *columns, const tool_column *usual, int n,
-                                  const char *option, char *text);
+                                  const char *option, const char *text, char **names);
 #define TOOL_OPTION_COLUMNS(option, pointer_to_string, table) \
     { .name = (option), .type = TOOL_STRING, .target = (pointer_to_string), \
       .value = "NAME=COLUMN,...", \

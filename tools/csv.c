@@ -597,14 +597,17 @@ static calomu_status tool_column_rename(tool_column *columns, const tool_column 
 }
 
 calomu_status tool_columns_rename(tool_column *columns, const tool_column *usual, int n,
-                                  const char *option, char *text)
+                                  const char *option, const char *text, char **names)
 {
     calomu_status status = CALOMU_OK;
-    char *next;
-    for (; text && status == CALOMU_OK; text = next) {
-        next = strchr(text, ',');
+    char *at, *next;
+    memcpy(columns, usual, (size_t)n * sizeof *columns);
+    *names = text ? strdup(text) : NULL;
+    if (text && !*names) return tool_fail(CALOMU_EMEMORY, "no memory");
+    for (at = *names; at && status == CALOMU_OK; at = next) {
+        next = strchr(at, ',');
         if (next) *next++ = 0;
-        status = tool_column_rename(columns, usual, n, option, text);
+        status = tool_column_rename(columns, usual, n, option, at);
     }
     return status;
 }

@@ -20,24 +20,10 @@ typedef struct import_job {
     const char *out;
     double scale;                    /* from the unit of the hits to GeV */
     tool_rows rows;
-    char *renamed[TOOL_ROWS_TABLES]; /* the text of columns, cut into names */
+    char *renamed[TOOL_ROWS_TABLES]; /* where the names of `columns` lie */
     int given;                       /* 1: --geometry is there */
     uint64_t end[3];                 /* behind the last iz, ix, iy with a hit */
 } import_job;
-
-static const char *const import_option[TOOL_ROWS_TABLES] = {
-    "hits-columns", "truth-columns", "losses-columns"
-};
-static const tool_column import_columns[TOOL_ROWS_TABLES][5] = {
-    { { "event", TOOL_CELL_NUMBER, 0 }, { "iz", TOOL_CELL_NUMBER, 0 },
-      { "ix", TOOL_CELL_NUMBER, 0 }, { "iy", TOOL_CELL_NUMBER, 0 },
-      { "energy", TOOL_CELL_NUMBER, 0 } },
-    { { "event", TOOL_CELL_NUMBER, 0 }, { "energy", TOOL_CELL_MAYBE, 0 },
-      { "x", TOOL_CELL_MAYBE, 0 }, { "y", TOOL_CELL_MAYBE, 0 }, { "charge", TOOL_CELL_MAYBE, 0 } },
-    { { "event", TOOL_CELL_NUMBER, 0 }, { "lost", TOOL_CELL_MAYBE, 0 },
-      { "deposited", TOOL_CELL_MAYBE, 0 }, { "leaked", TOOL_CELL_MAYBE, 0 },
-      { "unseen", TOOL_CELL_MAYBE, 0 } }
-};
 
 static int import_standard(const char *path) { return path && strcmp(path, "-") == 0; }
 
@@ -82,15 +68,11 @@ static calomu_status import_hit_row(import_job *job, const tool_csv *csv, const 
 
 static calomu_status import_open(import_job *job, int table, tool_column column[5], tool_csv **csv)
 {
-    const char *text = job->columns[table];
-    calomu_status status;
-    memcpy(column, import_columns[table], sizeof import_columns[table]);
-    if (text && !(job->renamed[table] = strdup(text)))
-        return tool_fail(CALOMU_EMEMORY, "no memory");
-    status = tool_columns_rename(column, import_columns[table], 5, import_option[table],
-                                 job->renamed[table]);
+    const char *option = tool_rows_option[table];
+    calomu_status status = tool_columns_rename(column, tool_rows_columns[table], 5, option,
+                                               job->columns[table], &job->renamed[table]);
     if (status != CALOMU_OK) return status;
-    return tool_csv_open_as(job->path[table], column, 5, import_option[table], csv);
+    return tool_csv_open_as(job->path[table], column, 5, option, csv);
 }
 
 static calomu_status import_read_hits(import_job *job)

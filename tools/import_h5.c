@@ -69,7 +69,8 @@ typedef struct order {                 /* what the command line asks for */
     int no_charge;
     tool_rules rules;
     const char *table[2];            /* where hits and truth are; NULL: where they usually are */
-    const char *columns[2];          /* their columns' names; NULL: the usual ones */
+    const char *columns[2];          /* --hits-columns, --truth-columns; NULL: the usual names */
+    tool_column column[2][5];        /* what to look for under them */
     calomu_geometry geometry;
     int geometry_given;
 } order;
@@ -1590,14 +1591,6 @@ typedef struct table {
 } table;
 
 static const char *const table_word[2] = { "hits", "truth" };
-static const char *const table_option[2] = { "hits-columns", "truth-columns" };
-static const tool_column table_usual[2][5] = {
-    { { "event", TOOL_CELL_NUMBER, 0 }, { "iz", TOOL_CELL_NUMBER, 0 },
-      { "ix", TOOL_CELL_NUMBER, 0 }, { "iy", TOOL_CELL_NUMBER, 0 },
-      { "energy", TOOL_CELL_NUMBER, 0 } },
-    { { "event", TOOL_CELL_NUMBER, 0 }, { "energy", TOOL_CELL_MAYBE, 0 },
-      { "x", TOOL_CELL_MAYBE, 0 }, { "y", TOOL_CELL_MAYBE, 0 }, { "charge", TOOL_CELL_MAYBE, 0 } }
-};
 
 /* "PATH/NAME" into text; a path too long stops. */
 static void join(reader *r, const char *path, const char *name, char text[NAME_MOST])
@@ -1806,23 +1799,19 @@ static uint64_t table_event(view *v, uint64_t row)
 }
 
 /* Opens the columns of a table, under the names that the options give them. */
-static void table_open(reader *r, const source *s, int which, table *t, view v[5], int there[5])
+static void table_open(reader *r, source *s, int which, table *t, view v[5], int there[5])
 {
-    tool_column column[5];
-    const char *text = r->job->columns[which];
-    char *copy = text ? take(r, strlen(text) + 1, 1) : NULL;
+    const tool_column *column = r->job->column[which], *usual = tool_rows_columns[which];
     int i;
-    if (copy) memcpy(copy, text, strlen(text) + 1);
-    memcpy(column, table_usual[which], sizeof column);
-    (void)tool_columns_rename(column, table_usual[which], 5, table_option[which], copy);
+    (void)snprintf(s->rows_name[which], sizeof s->rows_name[which], "/%s", t->path);
+    s->rows.name[which] = s->rows_name[which];
     for (i = 0; i < 5; i++) {
         there[i] = !column[i].optional && table_column(r, s, t, column[i].name, &v[i]);
         if (there[i] || column[i].optional) continue;
         stop(r, CALOMU_EFORMAT, "%s: /%s has no column '%s'; --%s %s=NAME says which it is%s",
-             r->path, t->path, column[i].name, table_option[which], table_usual[which][i].name,
-             table_usual[which][i].cell == TOOL_CELL_MAYBE ? ", - that there is none" : "");
+             r->path, t->path, column[i].name, tool_rows_option[which], usual[i].name,
+             usual[i].cell == TOOL_CELL_MAYBE ? ", - that there is none" : "");
     }
-    free(copy);
 }
 
 static void table_say(reader *r, const source *s, calomu_status status)
@@ -1839,15 +1828,13 @@ static void table_truth(reader *r, source *s)
     uint64_t row, event;
     int there[5], i;
     if (!table_find(r, s, 1, &t)) {
+        if (r->delivering) return;
         memset(&l, 0, sizeof l);
         (void)H5Literate(s->file, H5_INDEX_NAME, H5_ITER_INC, NULL, listing_add, &l);
-        if (!r->delivering)
-            note(r, "%s: no table /truth: absent in the data file; it holds: %s (--truth names a "
-                 "table)", r->path, l.text);
+        note(r, "%s: no table /truth: absent in the data file; it holds: %s (--truth names a "
+             "table)", r->path, l.text);
         return;
     }
-    (void)snprintf(s->rows_name[1], sizeof s->rows_name[1], "/%s", t.path);
-    s->rows.name[TOOL_ROWS_TRUTH] = s->rows_name[1];
     table_open(r, s, 1, &t, v, there);
     for (row = 0; row < t.rows; row++) {
         event = table_event(&v[0], row);
@@ -1912,8 +1899,6 @@ static void table_survey(reader *r, source *s)
     s->rows.rules = r->job->rules;
     s->rows.geometry = s->info.geometry;
     s->rows.row_word = "row";
-    (void)snprintf(s->rows_name[0], sizeof s->rows_name[0], "/%s", t.path);
-    s->rows.name[TOOL_ROWS_HITS] = s->rows_name[0];
     table_truth(r, s);
     table_hits(r, s, &t);
     table_say(r, s, tool_rows_finish(&s->rows));
@@ -2320,19 +2305,17 @@ static const char notes[] =
     "Exit codes: 0 done, 2 usage, 3 bad or inconsistent file, 4 reading or writing\n"
     "failed, 5 no memory.";
 
-/* Names of columns are looked at here once, so that the child finds them right. */
-static calomu_status import_columns(const order *job)
+/* Finds the names of columns before there is a child, and runs. */
+static calomu_status import_run(order *job)
 {
-    tool_column column[5];
+    char *names[2] = { NULL, NULL };
     calomu_status status = CALOMU_OK;
-    char *copy;
     int i;
-    for (i = 0; i < 2 && status == CALOMU_OK; i++) {
-        copy = job->columns[i] ? strdup(job->columns[i]) : NULL;
-        memcpy(column, table_usual[i], sizeof column);
-        status = tool_columns_rename(column, table_usual[i], 5, table_option[i], copy);
-        free(copy);
-    }
+    for (i = 0; i < 2 && status == CALOMU_OK; i++)
+        status = tool_columns_rename(job->column[i], tool_rows_columns[i], 5, tool_rows_option[i],
+                                     job->columns[i], &names[i]);
+    if (status == CALOMU_OK) status = keeper_run(job);
+    for (i = 0; i < 2; i++) free(names[i]);
     return status;
 }
 
@@ -2383,8 +2366,7 @@ static int import(order *job, int argc, char **argv)
     int code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     job->geometry_given = tool_given(&usage, "geometry");
-    if (import_columns(job) != CALOMU_OK) return CALOMU_EUSAGE;
-    return (int)keeper_run(job);
+    return (int)import_run(job);
 }
 
 int main(int argc, char **argv)

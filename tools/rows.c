@@ -7,6 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+const tool_column tool_rows_columns[TOOL_ROWS_TABLES][5] = {
+    { { "event", TOOL_CELL_NUMBER, 0 }, { "iz", TOOL_CELL_NUMBER, 0 },
+      { "ix", TOOL_CELL_NUMBER, 0 }, { "iy", TOOL_CELL_NUMBER, 0 },
+      { "energy", TOOL_CELL_NUMBER, 0 } },
+    { { "event", TOOL_CELL_NUMBER, 0 }, { "energy", TOOL_CELL_MAYBE, 0 },
+      { "x", TOOL_CELL_MAYBE, 0 }, { "y", TOOL_CELL_MAYBE, 0 }, { "charge", TOOL_CELL_MAYBE, 0 } },
+    { { "event", TOOL_CELL_NUMBER, 0 }, { "lost", TOOL_CELL_MAYBE, 0 },
+      { "deposited", TOOL_CELL_MAYBE, 0 }, { "leaked", TOOL_CELL_MAYBE, 0 },
+      { "unseen", TOOL_CELL_MAYBE, 0 } }
+};
+const char *const tool_rows_option[TOOL_ROWS_TABLES] = {
+    "hits-columns", "truth-columns", "losses-columns"
+};
+
 /* ---------------------------------------------------------------- messages, memory */
 
 static calomu_status rows_say(tool_rows *r, calomu_status status, const char *format, ...)
@@ -136,10 +150,6 @@ static calomu_status rows_check_truth(tool_rows *r, const double value[4])
 
 calomu_status tool_rows_truth(tool_rows *r, int table, uint64_t event, const double value[4])
 {
-    static const char *const names[TOOL_ROWS_TABLES][4] = {
-        { "", "", "", "" }, { "energy", "x", "y", "charge" },
-        { "lost", "deposited", "leaked", "unseen" }
-    };
     calomu_status status = CALOMU_OK;
     tool_truth_row *row = rows_grow(r, table, r->truth[table], &r->room[table], r->n[table],
                                     sizeof *row);
@@ -152,8 +162,8 @@ calomu_status tool_rows_truth(tool_rows *r, int table, uint64_t event, const dou
     for (i = 0; i < 4; i++) {
         row->value[i] = CALOMU_ABSENT;
         if (isnan(value[i]) || tool_to_float(value[i], &row->value[i])) continue;
-        return rows_say_at(r, table, r->n[table], "'%s' is %g, which is too large", names[table][i],
-                           value[i]);
+        return rows_say_at(r, table, r->n[table], "'%s' is %g, which is too large",
+                           tool_rows_columns[table][i + 1].name, value[i]);
     }
     if (table == TOOL_ROWS_TRUTH) status = rows_check_truth(r, value);
     if (status == CALOMU_OK) r->n[table]++;

@@ -21,6 +21,10 @@ typedef struct tool_rules {          /* what a person may choose */
     int negative, gaps;
 } tool_rules;
 
+/* The columns of each table under their usual names, and the option that gives them others. */
+extern const tool_column tool_rows_columns[TOOL_ROWS_TABLES][5];
+extern const char *const tool_rows_option[TOOL_ROWS_TABLES];
+
 #define TOOL_OPTIONS_CELLS(rules) \
     { .name = "sum", .type = TOOL_FLAG, .target = &(rules).sum, \
       .help = "add up several rows of one cell, in their order; else they are refused" }, \
