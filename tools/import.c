@@ -52,14 +52,13 @@ static calomu_status import_cell(import_job *job, const tool_csv *csv, int i, do
 static calomu_status import_hit_row(import_job *job, const tool_csv *csv, const double value[5])
 {
     const calomu_geometry *g = &job->rows.geometry;
-    const tool_rules *rules = &job->rows.rules;
     uint64_t event, iz, ix, iy;
     calomu_status status = tool_csv_whole(csv, 0, value[0], 0, IMPORT_EVENT_MOST, &event);
     if (status == CALOMU_OK) status = import_cell(job, csv, 1, value[1], g->nz, &iz);
     if (status == CALOMU_OK) status = import_cell(job, csv, 2, value[2], g->nx, &ix);
     if (status == CALOMU_OK) status = import_cell(job, csv, 3, value[3], g->ny, &iy);
     if (status != CALOMU_OK) return status;
-    if (value[4] < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
+    if (tool_rules_refuse(&job->rows.rules, value[4]))
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'energy' is negative: %s; --negative zero makes "
                              "it 0", tool_csv_text(csv, 4));
     return import_say(&job->rows, tool_rows_hit(&job->rows, event,

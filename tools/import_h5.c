@@ -948,8 +948,7 @@ static tool_cell_row *row_room(reader *r, size_t n)
 /* Energy of a hit in GeV. */
 static double hit_energy(reader *r, const source *s, const view *v, float energy, uint64_t muon)
 {
-    const tool_rules *rules = &r->job->rules;
-    if (energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
+    if (tool_rules_refuse(&r->job->rules, energy))
         stop_at(r, &v->d, "muon %llu has a hit of energy %g; --negative zero makes it 0",
                 (unsigned long long)muon, (double)energy);
     if (!isfinite(energy))
@@ -1850,14 +1849,13 @@ static void table_truth(reader *r, source *s)
 static void table_hit(reader *r, source *s, view v[5], uint64_t row, uint64_t event)
 {
     const calomu_geometry *g = &s->info.geometry;
-    const tool_rules *rules = &r->job->rules;
     uint64_t z = table_whole(&v[1], row, g->nz - 1, "iz");
     uint64_t x = table_whole(&v[2], row, g->nx - 1, "ix");
     uint64_t y = table_whole(&v[3], row, g->ny - 1, "iy");
     double energy = number_at(&v[4], row);
     if (!isfinite(energy))
         stop_at(r, &v[4].d, "row %llu: the energy is %g", (unsigned long long)row, energy);
-    if (energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum)
+    if (tool_rules_refuse(&r->job->rules, energy))
         stop_at(r, &v[4].d, "row %llu: the energy is negative: %g; --negative zero makes it 0",
                 (unsigned long long)row, energy);
     table_say(r, s, tool_rows_hit(&s->rows, event,

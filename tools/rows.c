@@ -75,6 +75,11 @@ int tool_to_float(double x, float *out)
     return 1;
 }
 
+int tool_rules_refuse(const tool_rules *rules, double energy)
+{
+    return energy < 0 && rules->negative == TOOL_NEGATIVE_REFUSE && !rules->sum;
+}
+
 static int rows_by_cell(const void *a, const void *b)
 {
     const tool_cell_row *p = a, *q = b;
@@ -331,10 +336,9 @@ calomu_status tool_rows_finish(tool_rows *r)
     r->most = 1;
     for (i = 0; i < r->n_muons; i++) {
         n = r->start[i + 1] - r->start[i];
-        r->empty += n == 0;
+        r->empty += n == 0 && !r->event;
         if (n > r->most) r->most = n;
     }
-    if (r->truth[TOOL_ROWS_TRUTH] || r->name[TOOL_ROWS_TRUTH]) r->empty = 0;
     r->cell = calloc(r->most, sizeof *r->cell);
     r->out = calloc(r->most, sizeof *r->out);
     if (r->cell && r->out) return CALOMU_OK;

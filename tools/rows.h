@@ -34,6 +34,9 @@ extern const char *const tool_rows_option[TOOL_ROWS_TABLES];
     { .name = "gaps", .type = TOOL_CHOICE, .target = &(rules).gaps, .value = "empty|skip", \
       .help = "without truth, numbers of events that no hit has: muons without hits, or none" }
 
+/* 1 if a row of this energy is refused by itself; with sum its cell's sum is looked at. */
+int tool_rules_refuse(const tool_rules *rules, double energy);
+
 typedef struct tool_cell_row {       /* what one row adds to a cell */
     uint32_t cell;
     double energy;                   /* GeV */
