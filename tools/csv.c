@@ -224,10 +224,10 @@ static int tool_csv_is_number(const char *text)
     return end && !*end;
 }
 
-static calomu_status tool_csv_lacks(const tool_csv *csv, const tool_column *column,
-                                    const char *const *names)
+static calomu_status tool_csv_lacks(const tool_csv *csv, const tool_column *column)
 {
-    const char *wanted = column->name, *near = tool_nearest(wanted, names, (size_t)csv->fields);
+    const char *const *names = csv->name, *wanted = column->name;
+    const char *near = tool_nearest(wanted, names, (size_t)csv->fields);
     int maybe = column->cell == TOOL_CELL_MAYBE;
     char hint[160] = "";
     if (csv->fields == 0)
@@ -246,12 +246,8 @@ static calomu_status tool_csv_lacks(const tool_csv *csv, const tool_column *colu
 
 static calomu_status tool_csv_match(tool_csv *csv)
 {
-    const char *names[TOOL_CSV_FIELDS];
     int i, k, found;
-    for (i = 0; i < csv->fields; i++) {
-        names[i] = csv->name[i];
-        csv->place[i] = -1;
-    }
+    for (i = 0; i < csv->fields; i++) csv->place[i] = -1;
     for (k = 0; k < csv->n; k++) {
         found = -1;
         for (i = 0; i < csv->fields; i++) {
@@ -264,9 +260,15 @@ static calomu_status tool_csv_match(tool_csv *csv)
         if (found >= 0)
             csv->place[found] = k;
         else if (!csv->column[k].optional)
-            return tool_csv_lacks(csv, &csv->column[k], names);
+            return tool_csv_lacks(csv, &csv->column[k]);
     }
     return CALOMU_OK;
+}
+
+static calomu_status tool_csv_quote(const tool_csv *csv)
+{
+    return tool_csv_fail(csv, CALOMU_EFORMAT, "a quote has no end in this line, or is followed by "
+                         "something else");
 }
 
 /* The names in a line of text, which is kept. */
@@ -274,17 +276,13 @@ static calomu_status tool_csv_names(tool_csv *csv, const char *line)
 {
     char *field[TOOL_CSV_FIELDS];
     int i;
-    free(csv->header);
-    csv->header = malloc(strlen(line) + 1);
+    csv->header = strdup(line);
     if (!csv->header) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
-    memcpy(csv->header, line, strlen(line) + 1);
     if (!csv->mark) csv->mark = tool_csv_mark(line);
     csv->fields = tool_csv_cut(csv->header, csv->mark, field);
     if (csv->fields == TOOL_CUT_MANY)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "more than %d columns", (int)TOOL_CSV_FIELDS);
-    if (csv->fields < 0)
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "a quote has no end in this line, or is followed "
-                             "by something else");
+    if (csv->fields < 0) return tool_csv_quote(csv);
     for (i = 0; i < csv->fields; i++) csv->name[i] = field[i];
     return CALOMU_OK;
 }
@@ -337,9 +335,8 @@ static calomu_status tool_csv_comments(tool_csv *csv, char *line, int *named)
         }
         free(copy);
         for (line++; *line == ' ' || *line == '\t' || *line == '#'; line++) continue;
-        copy = malloc(strlen(line) + 1);
+        copy = strdup(line);
         if (!copy) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
-        memcpy(copy, line, strlen(line) + 1);
         status = tool_csv_peek(csv, '#', &is);
         if (status == CALOMU_OK && is) status = tool_csv_line_text(csv, &line, &length);
     }
@@ -356,9 +353,10 @@ static calomu_status tool_csv_header(tool_csv *csv)
     char *line;
     size_t length = 0;
     int named = 0;
-    calomu_status status = tool_csv_line_text(csv, &line, &length);
-    while (status == CALOMU_OK && line && length == 0)
+    calomu_status status;
+    do
         status = tool_csv_line_text(csv, &line, &length);
+    while (status == CALOMU_OK && line && length == 0);
     if (status != CALOMU_OK) return status;
     if (!line) return tool_csv_fail(csv, CALOMU_EFORMAT, "the file is empty; a header is needed");
     if (strchr(line, '\r')) return tool_csv_returns(csv);
@@ -470,12 +468,11 @@ static calomu_status tool_csv_only_empty(tool_csv *csv, const char *line)
 static calomu_status tool_csv_learn(tool_csv *csv, const char *line)
 {
     static const char marks[] = { ',', ';', '\t', ' ' };
-    char *field[TOOL_CSV_FIELDS], *copy = malloc(strlen(line) + 1);
+    char *field[TOOL_CSV_FIELDS], *copy = strdup(line);
     size_t i;
     int n, at = -1;
     if (!copy) return tool_fail(CALOMU_EMEMORY, "%s: no memory", csv->path);
     csv->first = csv->line;
-    memcpy(copy, line, strlen(line) + 1);
     n = tool_csv_cut(copy, csv->mark, field);
     csv->row_names = n == csv->fields + 1 && *line == '"';
     for (i = 0; n == 1 && csv->fields > 1 && i < sizeof marks; i++) {
@@ -491,9 +488,7 @@ static calomu_status tool_csv_learn(tool_csv *csv, const char *line)
 static calomu_status tool_csv_misfit(const tool_csv *csv, int n, const char *last)
 {
     const char *hint = "";
-    if (n == TOOL_CUT_QUOTE)
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "a quote has no end in this line, or is followed "
-                             "by something else");
+    if (n == TOOL_CUT_QUOTE) return tool_csv_quote(csv);
     if (n == csv->fields + 1 && csv->line == csv->first)
         hint = *last ? "; if the first is a row name of R: row.names = FALSE"
                      : "; the last is empty: name it in the header too, or take it off";
@@ -506,11 +501,11 @@ calomu_status tool_csv_next(tool_csv *csv, double *value, int *more)
     char *line, *field[TOOL_CSV_FIELDS];
     size_t length = 0;
     int i, n, k;
-    calomu_status status = tool_csv_line_text(csv, &line, &length);
+    calomu_status status;
     *more = 0;
-    if (status != CALOMU_OK || !line) return status;
-    while (!csv->first && line && *line == '#' && status == CALOMU_OK)
+    do
         status = tool_csv_line_text(csv, &line, &length);
+    while (status == CALOMU_OK && line && !csv->first && *line == '#');
     if (status != CALOMU_OK || !line) return status;
     if (length == 0 || *line == '#') return tool_csv_only_empty(csv, line);
     if (!csv->first) status = tool_csv_learn(csv, line);
@@ -559,10 +554,10 @@ calomu_status tool_csv_whole(const tool_csv *csv, int column, double value, uint
                              name, text, (unsigned long long)low, (unsigned long long)high);
     *out = (uint64_t)value;
     if (tool_csv_rounded(csv, text))
-        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s: rounded to %s, so that it may be "
-                             "another number; write all digits%s", name, text,
-                             "the digits shown", csv->geant4
-                                 ? " (GEANT4: an integer column, CreateNtupleIColumn)" : "");
+        return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s: rounded to the digits shown, so "
+                             "that it may be another number; write all digits%s", name, text,
+                             csv->geant4 ? " (GEANT4: an integer column, CreateNtupleIColumn)"
+                                         : "");
     if ((double)*out != value)
         return tool_csv_fail(csv, CALOMU_EFORMAT, "'%s' is %.40s, which is not a whole number",
                              name, text);
