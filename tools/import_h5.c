@@ -342,6 +342,14 @@ static const char *shape_text(const set *d, char text[128])
     return text;
 }
 
+static double set_numbers(const set *d)
+{
+    double numbers = 1;
+    int i;
+    for (i = 0; i < d->rank; i++) numbers *= (double)d->size[i];
+    return numbers;
+}
+
 static void stop_at(reader *r, const set *d, const char *format, ...) TOOL_PRINTF(3, 4)
 #ifdef __GNUC__
     __attribute__((noreturn))
@@ -374,10 +382,10 @@ static const char *words(reader *r)
     return r->words;
 }
 
-/* errno in the library's words "..., errno = 11, ..."; 0: not there. */
-static int words_errno(const reader *r)
+/* errno in words of the library, "..., errno = 11, ..."; 0: not there. */
+static int words_errno(const char *text)
 {
-    const char *at = strstr(r->words, "errno = ");
+    const char *at = strstr(text, "errno = ");
     return at ? atoi(at + 8) : 0;
 }
 
@@ -426,6 +434,15 @@ static herr_t no_other_file(const char *parent, const char *group, const char *f
     return -1;
 }
 
+/* Properties of an access, of a link or a dataset, that keep it inside the file. */
+static hid_t access_list(reader *r, hid_t kind)
+{
+    hid_t list = H5Pcreate(kind);
+    if (list < 0 || H5Pset_elink_cb(list, no_other_file, NULL) < 0)
+        stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
+    return list;
+}
+
 /* Stops for a link that leads nowhere, and says where it would have led. */
 static void stop_link(reader *r, hid_t file, const char *name, const H5L_info_t *link)
 {
@@ -451,12 +468,10 @@ static void stop_link(reader *r, hid_t file, const char *name, const H5L_info_t 
    but leads nowhere, or into another file: what is there is never taken as absent. */
 static int has(reader *r, hid_t file, const char *name)
 {
-    hid_t list = H5Pcreate(H5P_LINK_ACCESS);
+    hid_t list = access_list(r, H5P_LINK_ACCESS);
     char part[NAME_MOST];
     H5L_info_t link;
     size_t n;
-    if (list < 0 || H5Pset_elink_cb(list, no_other_file, NULL) < 0)
-        stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
     for (n = 0; name[n]; n += name[n] == '/') {
         n += strcspn(name + n, "/");
         if (n >= sizeof part) stop(r, CALOMU_EUSAGE, "%s: a name too long: %s", r->path, name);
@@ -577,12 +592,11 @@ static void check_virtual(reader *r, hid_t file, const set *d, hid_t plist, int 
     char name[NAME_MOST];
     hsize_t start[RANK_MOST], end[RANK_MOST];
     size_t i, n = 0, size;
-    double numbers = 1, shown = 0, held;
+    double numbers = set_numbers(d), shown = 0;
     hssize_t points;
     hid_t space, source;
     set s;
     int k, fits;
-    for (k = 0; k < d->rank; k++) numbers *= (double)d->size[k];
     (void)H5Pget_virtual_count(plist, &n);
     for (i = 0; i < n; i++, (void)H5Sclose(space), (void)H5Sclose(source), (void)H5Dclose(s.id)) {
         (void)H5Pget_virtual_dsetname(plist, i, name, sizeof name);
@@ -593,8 +607,7 @@ static void check_virtual(reader *r, hid_t file, const set *d, hid_t plist, int 
         points = H5Sget_select_npoints(space);
         fits = points >= 0;
         if (H5Sget_select_type(source) == H5S_SEL_ALL) {
-            for (k = 0, held = 1; k < s.rank; k++) held *= (double)s.size[k];
-            fits = fits && (double)points == held;
+            fits = fits && (double)points == set_numbers(&s);
         } else {
             fits = fits && H5Sget_simple_extent_ndims(source) == s.rank
                    && H5Sget_select_npoints(source) == points
@@ -617,13 +630,12 @@ static void check_storage(reader *r, hid_t file, set *d, size_t size, int depth)
     hid_t plist = H5Dget_create_plist(d->id);
     H5D_layout_t kind = plist < 0 ? H5D_LAYOUT_ERROR : H5Pget_layout(plist);
     hsize_t stored = kind == H5D_VIRTUAL ? 0 : H5Dget_storage_size(d->id), chunk_bytes = size;
-    double numbers = 1, most = (double)stored;
+    double most = (double)stored;
     char other[128];
     off_t at;
     hsize_t bytes;
     int i;
     for (i = 0; i < RANK_MOST; i++) d->chunk[i] = 1;
-    for (i = 0; i < d->rank; i++) numbers *= (double)d->size[i];
     if (kind == H5D_VIRTUAL) check_virtual(r, file, d, plist, depth);
     else if (kind != H5D_COMPACT && kind != H5D_CONTIGUOUS && kind != H5D_CHUNKED)
         stop_at(r, d, "stored in a way that is not known here, or damaged");
@@ -643,7 +655,7 @@ static void check_storage(reader *r, hid_t file, set *d, size_t size, int depth)
         check_filters(r, d, plist, chunk_bytes);
         most *= PACKED_MOST;
     }
-    if (kind != H5D_VIRTUAL && numbers * (double)size > most)
+    if (kind != H5D_VIRTUAL && set_numbers(d) * (double)size > most)
         stop_at(r, d, "more numbers than the file holds bytes for: damaged or never filled");
     if (kind == H5D_CHUNKED) check_chunks(r, d);
     (void)H5Pclose(plist);
@@ -669,15 +681,14 @@ static int set_type(set *d, hid_t type)
 
 static size_t set_look(reader *r, hid_t file, const char *name, const char *member, set *d)
 {
-    hid_t list = H5Pcreate(H5P_DATASET_ACCESS), type, space, part = -1;
+    hid_t list = access_list(r, H5P_DATASET_ACCESS), type, space, part = -1;
     int which;
     size_t size;
     memset(d, 0, sizeof *d);
     (void)snprintf(d->name, sizeof d->name, "%s", name + (*name == '/'));
     if (member) (void)snprintf(d->member, sizeof d->member, "%s", member);
     if (!has(r, file, name)) stop(r, CALOMU_EFORMAT, "%s: no dataset /%s in it", r->path, d->name);
-    if (list < 0 || H5Pset_elink_cb(list, no_other_file, NULL) < 0
-        || H5Pset_chunk_cache(list, 12421, (size_t)CHUNK_MOST, 1.0) < 0)
+    if (H5Pset_chunk_cache(list, 12421, (size_t)CHUNK_MOST, 1.0) < 0)
         stop(r, CALOMU_EMEMORY, "%s: HDF5 library: no memory", r->path);
     d->id = H5Dopen2(file, name, list);
     if (d->id < 0) stop_library(r, name, " is no dataset, or cannot be opened");
@@ -998,6 +1009,14 @@ static uint64_t cells(const source *s)
            * (uint64_t)s->info.geometry.ny;
 }
 
+/* The axis of a set that holds one number per row; -1: it is of another shape.  R and MATLAB write
+   a column as a row. */
+static int column_axis(const set *d)
+{
+    int axis = d->rank == 2 && d->size[0] == 1;
+    return d->rank == 1 || (d->rank == 2 && d->size[!axis] == 1) ? axis : -1;
+}
+
 /* The number of one value per muon, or absent: float32, finite. */
 static float truth_at(view *v, int there, uint64_t i)
 {
@@ -1149,8 +1168,8 @@ static int truth_open(reader *r, const source *s, const char *name, view *v)
     int axis;
     if (!has(r, s->file, name)) return 0;
     set_open(r, s->file, name, &d);
-    axis = d.rank == 2 && d.size[0] == 1;    /* R and MATLAB write a column as a row */
-    if (!(d.rank == 1 || (d.rank == 2 && d.size[!axis] == 1)) || d.size[axis] != s->muons)
+    axis = column_axis(&d);
+    if (axis < 0 || d.size[axis] != s->muons)
         stop_at(r, &d, "must be one number per muon, of %llu", (unsigned long long)s->muons);
     view_open(r, &d, axis, -1, H5T_NATIVE_FLOAT, v);
     return 1;
@@ -1758,9 +1777,8 @@ static int table_column(reader *r, const source *s, table *t, const char *name, 
     else if (t->kind == TABLE_GEANT4) geant4_column(r, s, path, v);
     else {
         set_open(r, s->file, path, &d);
-        axis = d.rank == 2 && d.size[0] == 1;
-        if (!(d.rank == 1 || (d.rank == 2 && d.size[!axis] == 1)))
-            stop_at(r, &d, "must be (rows,)");
+        axis = column_axis(&d);
+        if (axis < 0) stop_at(r, &d, "must be (rows,)");
         view_numbers(r, &d, axis, -1, v);
     }
     if (!there) return 0;
@@ -1931,7 +1949,7 @@ static hid_t file_open(reader *r, const char *path)
     hid_t list = H5Pcreate(H5P_FILE_ACCESS), file = H5Fopen(path, H5F_ACC_RDONLY, list);
     int error;
     if (file < 0 && strstr(words(r), "lock")) {
-        error = words_errno(r);
+        error = words_errno(r->words);
         if (error == EAGAIN || error == EACCES || error == EWOULDBLOCK)
             stop(r, CALOMU_EIO, "%s: another program has it open for writing (libhdf5: %s): let it "
                  "close the file first (h5py: f.close(), in notebooks too)", path, r->words);
@@ -2075,10 +2093,9 @@ static void reader_run(reader *r)
 
 static herr_t look_for_errno(unsigned n, const H5E_error2_t *e, void *user)
 {
-    const char *number = e->desc ? strstr(e->desc, "errno = ") : NULL;
     int *error = user;
     (void)n;
-    if (number && !*error) *error = (int)strtol(number + 8, NULL, 10);
+    if (e->desc && !*error) *error = words_errno(e->desc);
     if (e->maj_num == H5E_RESOURCE && (e->min_num == H5E_NOSPACE || e->min_num == H5E_CANTALLOC))
         *error = ENOMEM;
     return 0;
