@@ -169,6 +169,8 @@ done
 # ---- one word of what failed
 (echo true_energy,pred; echo 500,1; echo 500,1) >one.csv
 check "debiasing, said once" 3 "one.csv: debiasing: 0 of 39 bins" "$PROGRAM" evaluate one.csv
+check "predict says it once too" 3 "one.csv: debiasing: 0 of 39 bins" "$PROGRAM" predict \
+    --model a.st --data "$DATA/muons.cmu" --out x.csv --fit one.csv
 
 # ---- the progress line is never wider than the terminal, also after it has been resized
 PYTHON=${PYTHON:-python3}
