@@ -507,13 +507,10 @@ static calomu_status train_agree_network(const train_job *j, const calomu_archit
                                          const train_file *file)
 {
     const calomu_architecture *b = &j->architecture;
-    const int32_t head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
-    const int32_t n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
-                             : CALOMU_FEATURES;
     const int32_t convention = (int32_t)a->feature_options.convention;
     const int32_t want = (int32_t)j->convention;
     const train_field fields[] = {
-        { "inputs", 'c', &head, &a->head }, { "inputs", 'c', &n_features, &a->n_features },
+        { "inputs", 'c', &b->head, &a->head }, { "inputs", 'c', &b->n_features, &a->n_features },
         { "blocks", 'i', &b->blocks, &a->blocks }, { "body", 'i', &b->body, &a->body },
         { "growth", 'd', &b->growth, &a->growth },
         { "convention", 'c', &want, &convention },
@@ -946,7 +943,7 @@ static calomu_status train_start_from(train_job *j)
     return s;
 }
 
-/* The network's inputs; features as the file has them unless options say otherwise. */
+/* The network's geometry and features: as the file has them unless options say otherwise. */
 static calomu_status train_architecture(train_job *j)
 {
     const calomu_data_info *d = calomu_data_describe(j->data);
@@ -954,9 +951,6 @@ static calomu_status train_architecture(train_job *j)
     int unknown = d->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN;
     if (j->start_path) return train_start_from(j);
     j->architecture.geometry = d->geometry;
-    j->architecture.head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
-    j->architecture.n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
-                               : CALOMU_FEATURES;
     if (!j->architecture.n_features) return CALOMU_OK;
     j->architecture.standardised_unknown = unknown;
     if (d->features != CALOMU_FEATURES_NONE) *f = d->feature_options;
@@ -993,16 +987,13 @@ static void train_set_range(train_job *j, double low, double high)
 /* "auto" waits for the muons. */
 static calomu_status train_check_range(train_job *j)
 {
-    double low, high;
-    const char *end;
+    double end[2];
     if (!j->energy_range || strcmp(j->energy_range, "auto") == 0) return CALOMU_OK;
-    end = calomu_parse(j->energy_range, &low);
-    if (end && (*end == ',' || *end == ':')) end = calomu_parse(end + 1, &high);
-    else end = NULL;
-    if (!end || *end || !(low >= 0 && low < high && high <= 1e9))
+    if (tool_numbers(j->energy_range, TOOL_PAIR_BETWEEN, end, 2) != 2
+        || !(end[0] >= 0 && end[0] < end[1] && end[1] <= 1e9))
         return tool_misuse("--energy-range: '%s' is neither auto nor LOW,HIGH with 0 <= LOW < HIGH"
                            " (GeV)", j->energy_range);
-    train_set_range(j, low, high);
+    train_set_range(j, end[0], end[1]);
     return CALOMU_OK;
 }
 
@@ -1010,6 +1001,9 @@ static calomu_status train_check_range(train_job *j)
 static calomu_status train_check(train_job *j)
 {
     calomu_train_options *o = &j->options;
+    j->architecture.head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
+    j->architecture.n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
+                               : CALOMU_FEATURES;
     o->holdout = j->holdout;
     o->unique = j->unique;
     o->shuffle = j->shuffle;
