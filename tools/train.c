@@ -254,15 +254,21 @@ static int train_log_field(const char *line, int i, double *x)
     return end && (*end == ',' || *end == 0);
 }
 
-/* Takes in one line of an earlier run; 0: it is none of ours. */
-static int train_log_line(train_log *l, const char *line, int32_t *epoch)
+typedef struct train_line {          /* of a log, what is needed of it */
+    int32_t epoch;
+    double loss, mi, worst;
+} train_line;
+
+/* Reads one line of an earlier run; 0: it is none of ours. */
+static int train_log_line(const train_log *l, const char *line, train_line *to)
 {
-    double number, loss, mi, worst, seconds;
+    double number, seconds;
     if (!train_log_field(line, 0, &number) || !(number >= 1 && number <= 1e9)
-        || !train_log_field(line, 5, &loss) || !train_log_field(line, 6 + l->n_thresholds, &mi)
-        || !train_log_field(line, 7 + l->n_thresholds, &worst)
+        || !train_log_field(line, 5, &to->loss)
+        || !train_log_field(line, 6 + l->n_thresholds, &to->mi)
+        || !train_log_field(line, 7 + l->n_thresholds, &to->worst)
         || !train_log_field(line, 8 + l->n_thresholds, &seconds)) return 0;
-    *epoch = (int32_t)number;
+    to->epoch = (int32_t)number;
     return 1;
 }
 
@@ -292,10 +298,11 @@ static calomu_status train_log_load(const train_log *l, char **text)
 
 /* A log of the same form may be of another training: the loss of the last epoch tells, or, before
    one has ended, that there are lines of several.  Its lines must not be cut. */
-static int train_log_others(const calomu_train_report *last, int32_t completed, int32_t epoch,
-                            double loss, const char *rest)
+static int train_log_others(const calomu_train_report *last, int32_t completed,
+                            const train_line *line, const char *rest)
 {
-    if (epoch == completed) return loss < last->validation_loss || loss > last->validation_loss;
+    if (line->epoch == completed)
+        return line->loss < last->validation_loss || line->loss > last->validation_loss;
     return completed == 0 && strchr(rest, '\n') != NULL;
 }
 
@@ -306,43 +313,37 @@ static calomu_status train_log_keep(train_log *l, char *text, const char *header
                                     size_t *keep, int32_t *lines)
 {
     size_t head = strlen(header);
-    char *line = text + head, *end;
-    int32_t epoch = 0, before = 0;
-    double loss, mi, worst;
+    char *at = text + head, *end;
+    int32_t before = 0;
     *keep = 0;
     *lines = 0;
     if (strncmp(text, header, strlen(text) < head ? strlen(text) : head) != 0)
         return tool_fail(CALOMU_EFORMAT, "%s: not the log of this training (its first line is"
                          " another); give another --log", l->path);
     if (strlen(text) < head) return CALOMU_OK;
-    for (*keep = head; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+    for (*keep = head; (end = strchr(at, '\n')) != NULL; at = end + 1) {
+        train_line line;
         *end = 0;
-        if (!train_log_line(l, line, &epoch) || epoch <= before)
+        if (!train_log_line(l, at, &line) || line.epoch <= before)
             return tool_fail(CALOMU_EFORMAT, "%s:%d: not a line of a training log; give another"
                              " --log", l->path, (int)*lines + 2);
-        (void)train_log_field(line, 5, &loss);
-        if (train_log_others(last, completed, epoch, loss, end + 1))
+        if (train_log_others(last, completed, &line, end + 1))
             return tool_fail(CALOMU_EFORMAT, "%s: the log of another training (its epoch %d has"
                              " another loss); give another --log, or remove it", l->path,
-                             (int)epoch);
-        if (epoch > completed) {
-            *end = '\n';
-            break;
-        }
-        (void)train_log_field(line, 6 + l->n_thresholds, &mi);
-        (void)train_log_field(line, 7 + l->n_thresholds, &worst);
-        train_log_best(l, epoch, loss, mi, worst);
-        *end = '\n';
+                             (int)line.epoch);
+        if (line.epoch > completed) break;
+        train_log_best(l, line.epoch, line.loss, line.mi, line.worst);
         *keep = (size_t)(end - text) + 1;
         *lines += 1;
-        before = epoch;
+        before = line.epoch;
     }
     return CALOMU_OK;
 }
 
-/* Cuts the log of an earlier run to the epochs that the checkpoint has seen the end of. */
+/* Cuts the log of an earlier run to the epochs that the checkpoint has seen the end of; *fresh: it
+   has no header then. */
 static calomu_status train_log_cut(train_log *l, const char *header,
-                                   const calomu_train_report *last, int32_t completed)
+                                   const calomu_train_report *last, int32_t completed, int *fresh)
 {
     struct stat s;
     char *text = NULL;
@@ -359,8 +360,7 @@ static calomu_status train_log_cut(train_log *l, const char *header,
         tool_notice("%s: the lines of %d earlier epochs are not there", l->path,
                     (int)(completed - lines));
     free(text);
-    if (status == CALOMU_OK && keep == 0) status = train_log_append(l, 1);
-    if (status == CALOMU_OK && keep == 0) status = train_log_write(l, header);
+    *fresh = keep == 0;
     return status;
 }
 
@@ -399,19 +399,16 @@ static calomu_status train_log_open(train_log *l, const calomu_train_options *op
                                     const calomu_train_report *last, int32_t completed)
 {
     char *header;
-    calomu_status s = train_log_name(l, last == NULL);
+    int fresh = last == NULL;
+    calomu_status s = train_log_name(l, fresh);
     if (s != CALOMU_OK) return s;
     l->options = options;
     l->n_thresholds = options->bins;
     header = train_log_header(l);
     if (!header) return CALOMU_EMEMORY;
-    if (last) {
-        s = train_log_cut(l, header, last, completed);
-        if (s == CALOMU_OK && l->fd < 0) s = train_log_append(l, 0);
-    } else {
-        s = train_log_append(l, 1);
-        if (s == CALOMU_OK) s = train_log_write(l, header);
-    }
+    if (last) s = train_log_cut(l, header, last, completed, &fresh);
+    if (s == CALOMU_OK) s = train_log_append(l, fresh);
+    if (s == CALOMU_OK && fresh) s = train_log_write(l, header);
     free(header);
     return s;
 }
