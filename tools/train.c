@@ -99,6 +99,12 @@ static int train_stem(const char *path, const char *ending)
     return (int)(n > e && strcmp(path + n - e, ending) == 0 ? n - e : n);
 }
 
+/* The model of member k, until all are joined (-1: of a single network): OUT.memberK, OUT. */
+static char *train_model_path(const train_job *j, int member)
+{
+    return member < 0 ? train_text("%s", j->out) : train_text("%s.member%d", j->out, member);
+}
+
 /* The log of member k (-1: of a single network): OUT.log.csv, OUT.memberK.log.csv. */
 static char *train_log_path(const train_job *j, int member)
 {
@@ -808,7 +814,7 @@ static calomu_status train_one(train_job *j, int member, int resume)
     r.log.fd = -1;
     r.options = j->options;
     if (member >= 0) r.options.member = member;
-    r.out = member < 0 ? train_text("%s", j->out) : train_text("%s.member%d", j->out, member);
+    r.out = train_model_path(j, member);
     r.log.path = train_log_path(j, member);
     if (r.out && r.log.path) s = train_drive(&r, resume);
     if (r.log.fd >= 0 && close(r.log.fd) != 0 && s == CALOMU_OK) s = train_log_fail(&r.log);
@@ -840,7 +846,7 @@ static calomu_status train_first_member(const train_job *j, int *first)
                                           (int)j->members, j->checkpoint_path,
                                           (int)options.member);
     for (k = 0; k < options.member; k++) {
-        char *path = train_text("%s.member%d", j->out, k);
+        char *path = train_model_path(j, k);
         if (!path) return CALOMU_EMEMORY;
         s = calomu_file_identify(j->c, path, &kind);
         if (s != CALOMU_OK) s = tool_report(j->c, s);
@@ -859,7 +865,7 @@ static calomu_status train_join(const train_job *j, calomu_model **models)
     calomu_status s = CALOMU_OK;
     int k;
     for (k = 0; k < j->members; k++) {
-        char *path = train_text("%s.member%d", j->out, k);
+        char *path = train_model_path(j, k);
         if (!path) return CALOMU_EMEMORY;
         s = calomu_model_load(j->c, path, &models[k]);
         free(path);
@@ -898,7 +904,7 @@ static void train_clear(const train_job *j)
     int k;
     if (!j->keep) train_remove(j->checkpoint_path);
     for (k = 0; k < j->members; k++) {
-        char *path = train_text("%s.member%d", j->out, k);
+        char *path = train_model_path(j, k);
         if (path) train_remove(path);
         free(path);
     }
@@ -1153,7 +1159,7 @@ static calomu_status train_claim_member(const train_job *j, int member)
     if (s == CALOMU_OK && (member >= 0 || !j->log)) s = tool_claim(file, "the log", log);
     if (s == CALOMU_OK) s = tool_claim(TOOL_DERIVED, "the new log", fresh);
     if (s == CALOMU_OK && member >= 0) {
-        model = train_text("%s.member%d", j->out, member);
+        model = train_model_path(j, member);
         s = model ? tool_claim(TOOL_DERIVED, "the member", model) : CALOMU_EMEMORY;
     }
     if (s == CALOMU_OK && j->plots) {
