@@ -348,11 +348,9 @@ static calomu_status evaluate_check(const evaluate_job *j)
 
 static calomu_status evaluate_claim(const evaluate_job *j)
 {
-    static const char *const figures[4] = { "prediction", "ratio", "resolution", "history" };
     calomu_status s = CALOMU_OK;
-    int i;
-    for (i = 0; i < (j->history ? 4 : 3) && j->plots && s == CALOMU_OK; i++)
-        s = plot_claim(TOOL_WRITES, j->plots, figures[i]);
+    if (j->plots) s = plot_claim_evaluation(j->plots);
+    if (s == CALOMU_OK && j->history) s = plot_claim(TOOL_WRITES, j->plots, "history");
     return s;
 }
 

@@ -790,10 +790,9 @@ static calomu_status train_drive(train_run *r, int resume)
 static char *train_plot_prefix(const train_job *j, int member)
 {
     const char *plots = j->plots;
-    int png = train_stem(plots, ".png"), svg = train_stem(plots, ".svg");
-    int stem = png < svg ? png : svg;
+    size_t stem = plot_stem(plots);
     return member < 0 ? train_text("%s", plots)
-                      : train_text("%.*s_member%d%s", stem, plots, member, plots + stem);
+                      : train_text("%.*s_member%d%s", (int)stem, plots, member, plots + stem);
 }
 
 static calomu_status train_plot(const train_run *r, int member)
