@@ -842,8 +842,7 @@ static calomu_status train_first_member(const train_job *j, int *first)
     if (s != CALOMU_OK) return tool_report(j->c, s);
     if (options.member >= j->members)
         return tool_misuse("--members %d: the checkpoint %s is of member %d",
-                                          (int)j->members, j->checkpoint_path,
-                                          (int)options.member);
+                           (int)j->members, j->checkpoint_path, (int)options.member);
     for (k = 0; k < options.member; k++) {
         char *path = train_model_path(j, k);
         if (!path) return CALOMU_EMEMORY;
@@ -1052,8 +1051,8 @@ static calomu_status train_checkpoint(train_job *j, int *resume)
     if (s == CALOMU_OK) s = train_look(j->checkpoint_path, &there);
     if (s == CALOMU_OK && others) {
         s = tool_misuse("%s is the checkpoint of %s; %s, or remove it", other,
-                           j->members ? "a single network" : "an ensemble",
-                           j->members ? "leave out --members" : "give --members N");
+                        j->members ? "a single network" : "an ensemble",
+                        j->members ? "leave out --members" : "give --members N");
     } else if (s == CALOMU_OK && there && !j->resume) {
         s = tool_misuse("%s is there from a training that has not ended, or whose checkpoint was"
                         " kept: give --resume to go on with it, or remove it",
