@@ -169,6 +169,8 @@ done
 # ---- one word of what failed
 (echo true_energy,pred; echo 500,1; echo 500,1) >one.csv
 check "debiasing, said once" 3 "one.csv: debiasing: 0 of 39 bins" "$PROGRAM" evaluate one.csv
+check "predict says it once too" 3 "one.csv: debiasing: 0 of 39 bins" "$PROGRAM" predict \
+    --model a.st --data "$DATA/muons.cmu" --out x.csv --fit one.csv
 
 # ---- the progress line is never wider than the terminal, also after it has been resized
 PYTHON=${PYTHON:-python3}
@@ -192,8 +194,8 @@ if $PYTHON -c 'import pty, termios' 2>/dev/null; then
         COLUMNS=30 terminal "COLUMNS" "^0 simulation   0%  [0-9:]* l" 0 2 $work
         COLUMNS=none terminal "no number" "\[[#.]\{24\}\]   0%" 0 2 $work
     }
-    terminal "a training" "\] .* left  epoch [0-9]*/9999, loss [0-9.]*" 80 3 "$PROGRAM" train --out t.st \
-        --data "$DATA/muons.cmu" --inputs features --folds 4 --batch 16 --epochs 9999 \
+    terminal "a training" "\] .* left  epoch [0-9]*/9999, loss [0-9.]*" 80 3 "$PROGRAM" train \
+        --out t.st --data "$DATA/muons.cmu" --inputs features --folds 4 --batch 16 --epochs 9999 \
         --stop-after 9999
 else
     skip "no pty in $PYTHON: the progress line was not looked at"

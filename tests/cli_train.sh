@@ -392,8 +392,8 @@ check "in place" 2 "--out base.st is the same file as --start base.st" train bas
     --start base.st --lr 1e-4
 check "another network" 2 "--body: 7 here but 80 in the model base.st" train t2.st --start base.st \
     --body 7
-check "another calorimeter" 3 "pitch along z: 41 mm against 40 mm" "$PROGRAM" train --data widetruth.cmu \
-    --out t2.st --start base.st $small --threads 1
+check "another calorimeter" 3 "pitch along z: 41 mm against 40 mm" "$PROGRAM" train \
+    --data widetruth.cmu --out t2.st --start base.st $small --threads 1
 check "no model to start from" 3 "" train t2.st --start data.cmu
 check "no such model" 4 "" train t2.st --start nothing.st
 check "validation in a file" 0 "validation loss" train v.st --validation data.cmu
@@ -404,8 +404,8 @@ check "no truth in it" 3 "of the validation set has no true energy" train t2.st 
     --validation blind.cmu
 check "no such file" 4 "" train t2.st --validation nothing.cmu
 check "validation and unique folds" 2 "--unique" train t2.st --validation data.cmu --unique
-check "out is validation" 2 "is the same file as --validation data2.cmu" "$PROGRAM" train --data above.cmu \
-    --out data2.cmu --validation data2.cmu
+check "out is validation" 2 "is the same file as --validation data2.cmu" "$PROGRAM" train \
+    --data above.cmu --out data2.cmu --validation data2.cmu
 absent "nothing of them" t2.st t2.st.checkpoint
 
 # ---------------------------------------------------------------- signals

@@ -19,7 +19,8 @@
            calomu *c = NULL;
            int code = tool_parse(&usage, argc, argv);
            if (code >= 0) return code;                     // --help, or a usage error: said
-           code = (int)tool_open(&c, threads);
+           code = (int)tool_threads_start(threads);
+           if (code == CALOMU_OK) code = (int)tool_open(&c, threads);
            if (code != CALOMU_OK) return code;             // said
            ...
            if (calomu_data_open(c, in, &data) != CALOMU_OK) code = tool_report(c, status);

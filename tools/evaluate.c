@@ -108,6 +108,16 @@ static void evaluate_range(const evaluate_set *set, const calomu_eval_options *o
                     high);
 }
 
+/* The debiasing's line, fitted to these muons. */
+static calomu_status evaluate_fit(calomu *c, const evaluate_set *set,
+                                  const calomu_eval_options *options, calomu_line *line)
+{
+    calomu_status s;
+    evaluate_range(set, options);
+    s = calomu_debias_fit(c, options, set->truth, set->prediction, set->n, line);
+    return s == CALOMU_OK ? s : tool_fail(s, "%s: %s", set->path, calomu_message(c));
+}
+
 static void evaluate_free(evaluate_set *set)
 {
     free(set->truth);
@@ -256,11 +266,8 @@ static calomu_status evaluate_compute(evaluate_job *j, const evaluate_set *set,
     if (room > EVALUATE_BINS) room = EVALUATE_BINS;
     j->bin = calloc(room, sizeof *j->bin);
     if (!j->bin) return tool_fail(CALOMU_EMEMORY, "no memory for %zu bins", room);
-    evaluate_range(fitted, &j->options);
-    s = calomu_debias_fit(j->c, &j->options, fitted->truth, fitted->prediction, fitted->n,
-                          &j->line);
-    if (s != CALOMU_OK)
-        return tool_fail(s, "%s: %s", fitted->path, calomu_message(j->c));
+    s = evaluate_fit(j->c, fitted, &j->options, &j->line);
+    if (s != CALOMU_OK) return s;
     s = calomu_resolution(j->c, &j->options, &j->line, set->truth, set->prediction, set->n,
                           j->bin, (int)room, &j->n_bins, &j->summary);
     if (s == CALOMU_OK)
@@ -282,11 +289,7 @@ calomu_status tool_debias_line(calomu *c, const char *path, const calomu_eval_op
     calomu_status s;
     memset(&set, 0, sizeof set);
     s = evaluate_read(path, "pred", &set);
-    if (s == CALOMU_OK) {
-        evaluate_range(&set, options);
-        s = calomu_debias_fit(c, options, set.truth, set.prediction, set.n, line);
-        if (s != CALOMU_OK) s = tool_fail(s, "%s: debiasing: %s", path, calomu_message(c));
-    }
+    if (s == CALOMU_OK) s = evaluate_fit(c, &set, options, line);
     evaluate_free(&set);
     return s;
 }
@@ -345,11 +348,9 @@ static calomu_status evaluate_check(const evaluate_job *j)
 
 static calomu_status evaluate_claim(const evaluate_job *j)
 {
-    static const char *const figures[4] = { "prediction", "ratio", "resolution", "history" };
     calomu_status s = CALOMU_OK;
-    int i;
-    for (i = 0; i < (j->history ? 4 : 3) && j->plots && s == CALOMU_OK; i++)
-        s = plot_claim(TOOL_WRITES, j->plots, figures[i]);
+    if (j->plots) s = plot_claim_evaluation(j->plots);
+    if (s == CALOMU_OK && j->history) s = plot_claim(TOOL_WRITES, j->plots, "history");
     return s;
 }
 

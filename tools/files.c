@@ -508,14 +508,12 @@ static tool_claimed *tool_make_claim(tool_file file, const char *role, const cha
     if (!c) return NULL;
     c->file = file;
     c->fd = -1;
-    c->role = malloc(strlen(role) + 1);
-    c->path = malloc(strlen(path) + 1);
+    c->role = strdup(role);
+    c->path = strdup(path);
     if (!c->role || !c->path) {
         tool_forget(c);
         return NULL;
     }
-    strcpy(c->role, role);
-    strcpy(c->path, path);
     return c;
 }
 
@@ -550,10 +548,8 @@ static calomu_status tool_name_half(tool_claimed *c)
 {
     char path[TOOL_PATH + 64];
     tool_half_name(path, &c->at, tool_own.pid, 0);
-    c->half = malloc(strlen(path) + 1);
-    if (!c->half) return tool_fail(CALOMU_EMEMORY, "%s: no memory", c->path);
-    strcpy(c->half, path);
-    return CALOMU_OK;
+    c->half = strdup(path);
+    return c->half ? CALOMU_OK : tool_fail(CALOMU_EMEMORY, "%s: no memory", c->path);
 }
 
 calomu_status tool_claim(tool_file file, const char *role, const char *path)

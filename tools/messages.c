@@ -63,33 +63,25 @@ const char *tool_shown(const char *text)
 /* One line, whatever is in it.  Without memory for a long one it is cut. */
 static void tool_vprint(const char *verb, const char *format, va_list args)
 {
-    char brief[1024], shown[4 * sizeof brief + 1], *text = brief, *line = shown;
+    char brief[1024], shown[4 * sizeof brief + 1], *text = brief, *line = shown, *more = NULL;
     size_t size = sizeof brief;
     va_list again;
     int n;
     va_copy(again, args);
     n = vsnprintf(brief, sizeof brief, format, args);
-    if (n >= (int)sizeof brief) {
+    if (n >= (int)sizeof brief) more = malloc(5 * ((size_t)n + 1) + 1);
+    if (more) {
         size = (size_t)n + 1;
-        text = malloc(size);
-        line = malloc(4 * size + 1);
-        if (text && line) (void)vsnprintf(text, size, format, again);
+        text = more;
+        line = more + size;
+        (void)vsnprintf(text, size, format, again);
     }
     va_end(again);
-    if (text && line) {
-        tool_escape(line, 4 * size + 1, text);
-    } else {
-        free(text);
-        free(line);
-        text = brief;
-        line = shown;
-        tool_escape(shown, sizeof shown, brief);
-    }
+    tool_escape(line, 4 * size + 1, text);
     /* A bar of progress may stand on this line of the terminal. */
     fprintf(stderr, "%s%s%s%s: %s\n", isatty(2) ? "\r\033[K" : "", tool_program, *verb ? " " : "",
             verb, line);
-    if (text != brief) free(text);
-    if (line != shown) free(line);
+    free(more);
 }
 
 calomu_status tool_fail(calomu_status status, const char *format, ...)

@@ -29,10 +29,11 @@ typedef struct plot_place {
     const char *format;              /* "svg" or "png" */
 } plot_place;
 
-static int plot_ends(const char *text, size_t length, const char *end)
+size_t plot_stem(const char *prefix)
 {
-    size_t n = strlen(end);
-    return length > n && memcmp(text + length - n, end, n) == 0;
+    size_t n = strlen(prefix);
+    return n > 4 && (strcmp(prefix + n - 4, ".png") == 0 || strcmp(prefix + n - 4, ".svg") == 0)
+        ? n - 4 : n;
 }
 
 static calomu_status plot_place_at(plot_place *p, calomu *c, const char *prefix)
@@ -40,11 +41,8 @@ static calomu_status plot_place_at(plot_place *p, calomu *c, const char *prefix)
     size_t i;
     p->c = c;
     p->prefix = prefix;
-    p->length = strlen(prefix);
-    p->format = "svg";
-    if (plot_ends(prefix, p->length, ".png")) p->format = "png";
-    if (plot_ends(prefix, p->length, ".png") || plot_ends(prefix, p->length, ".svg"))
-        p->length -= 4;
+    p->length = plot_stem(prefix);
+    p->format = strcmp(prefix + p->length, ".png") == 0 ? "png" : "svg";
     for (i = 0; i < p->length; i++)
         if (prefix[0] == '-' || (unsigned char)prefix[i] < 32)
             return tool_fail(CALOMU_EUSAGE, "names of plots cannot begin with - or hold control"
@@ -66,6 +64,17 @@ static char *plot_path(const plot_place *p, const char *figure, const char *exte
     return path;
 }
 
+static calomu_status plot_open(const plot_place *p, const char *figure, const char *extension,
+                               tool_writer **w)
+{
+    char *path = plot_path(p, figure, extension);
+    calomu_status s;
+    if (!path) return CALOMU_EMEMORY;
+    s = tool_writer_open(p->c, path, w);
+    free(path);
+    return s;
+}
+
 calomu_status plot_claim(tool_file file, const char *prefix, const char *figure)
 {
     plot_place p;
@@ -81,28 +90,25 @@ calomu_status plot_claim(tool_file file, const char *prefix, const char *figure)
     return s;
 }
 
+static const char *const plot_evaluated[] = { "prediction", "ratio", "resolution" };
+enum { PLOT_EVALUATED = sizeof plot_evaluated / sizeof plot_evaluated[0] };
+
+calomu_status plot_claim_evaluation(const char *prefix)
+{
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < PLOT_EVALUATED && s == CALOMU_OK; i++)
+        s = plot_claim(TOOL_WRITES, prefix, plot_evaluated[i]);
+    return s;
+}
+
 calomu_status plot_try(calomu *c, const char *prefix, const char *figure)
 {
     plot_place p;
-    calomu_output *output = NULL;
+    tool_writer *w = NULL;
     calomu_status s = plot_place_at(&p, c, prefix);
-    char *path = s == CALOMU_OK ? plot_path(&p, figure, "csv") : NULL;
-    if (!path) return s == CALOMU_OK ? CALOMU_EMEMORY : s;
-    s = calomu_output_open(c, path, &output);
-    free(path);
-    if (s != CALOMU_OK) return tool_report(c, s);
-    calomu_output_abandon(output);
-    return CALOMU_OK;
-}
-
-static calomu_status plot_open(const plot_place *p, const char *figure, const char *extension,
-                               tool_writer **w)
-{
-    char *path = plot_path(p, figure, extension);
-    calomu_status s;
-    if (!path) return CALOMU_EMEMORY;
-    s = tool_writer_open(p->c, path, w);
-    free(path);
+    if (s == CALOMU_OK) s = plot_open(&p, figure, "csv", &w);
+    tool_writer_abandon(w);
     return s;
 }
 
@@ -638,7 +644,6 @@ calomu_status plot_evaluation(calomu *c, const char *prefix, const calomu_line *
                               const double *truth, const double *prediction, size_t n,
                               const calomu_bin *bins, int n_bins, const calomu_summary *summary)
 {
-    static const char *const figures[3] = { "prediction", "ratio", "resolution" };
     plot_place p;
     plot_muons m;
     calomu_status s = plot_place_at(&p, c, prefix);
@@ -655,7 +660,7 @@ calomu_status plot_evaluation(calomu *c, const char *prefix, const calomu_line *
     if (!m.scratch) return tool_fail(CALOMU_EMEMORY, "no memory to plot %zu muons", n);
     s = plot_evaluation_files(&p, &m);
     free(m.scratch);
-    return s == CALOMU_OK ? plot_render(&p, figures, 3) : s;
+    return s == CALOMU_OK ? plot_render(&p, plot_evaluated, PLOT_EVALUATED) : s;
 }
 
 /* ---------------------------------------------------------------- a training */
@@ -755,22 +760,23 @@ static void plot_set_range(tool_writer *w, const char *axis, double low, double 
     plot_number(w, "", high, "]\n");
 }
 
-/* A left axis; logarithmic if the values fall far, with ticks at 1, 2, 5, 10 ...: the decades alone
-   may be none. */
-static void plot_history_axis(tool_writer *w, const plot_range *values, double room)
+/* A left axis; logarithmic (then 1 is returned) if the values fall far, with ticks at 1, 2, 5,
+   10 ...: the decades alone may be none. */
+static int plot_history_axis(tool_writer *w, const plot_range *values, double room)
 {
     static const int step[3] = { 1, 2, 5 };
     const double low = values->low / room, high = values->high * room;
     double decade = 1e-12;
     int i, n = 0;
     plot_set_range(w, "yrange", low, high);
-    if (!(values->high > 5 * values->low)) return;
+    if (!(values->high > 5 * values->low)) return 0;
     tool_write_text(w, "set logscale y\nset ytics (");
     for (; decade <= high && decade < 1e13; decade *= 10)
         for (i = 0; i < 3; i++)
             if (step[i] * decade >= low && step[i] * decade <= high)
                 plot_number(w, n++ ? ", " : "", step[i] * decade, "");
     tool_write_text(w, ") nomirror\n");
+    return 1;
 }
 
 /* Losses above, with the mean improvement on the right. */
@@ -783,7 +789,7 @@ static void plot_history_losses(tool_writer *w, const plot_place *p, const plot_
         "set format x ''\nset ylabel 'Loss [GeV]'\n");
     plot_set_range(w, "xrange", fmin(0, l->epoch.low), l->epoch.high + 1);
     if (l->epoch.high < 12) tool_write_text(w, "set xtics 1\n");    /* no halves of epochs */
-    plot_history_axis(w, &l->loss, 1.1);
+    (void)plot_history_axis(w, &l->loss, 1.1);
     if (!isnan(l->mi.low)) {
         tool_write_text(w, "set y2label 'Mean improvement [points]'\nset y2tics nomirror\n");
         plot_set_range(w, "y2range", l->mi.low - 1, l->mi.high + 1);
@@ -819,9 +825,8 @@ static void plot_history_schedule(tool_writer *w, const plot_place *p, const plo
         "set y2label '\316\262\342\202\201' offset -1.5\nset y2tics 0.05 nomirror\n"
         "set yrange [*:*]\nunset logscale y\nset ytics autofreq nomirror\n");
     plot_set_range(w, "y2range", fmin(0.84, l->beta1.low), fmax(0.96, l->beta1.high));
-    plot_history_axis(w, &l->lr, 1.5);
-    /* ticks of a logarithmic axis have one digit */
-    if (l->lr.high > 5 * l->lr.low) tool_write_text(w, "set format y '%.0t\303\22710^{%T}'\n");
+    if (plot_history_axis(w, &l->lr, 1.5))   /* ticks of one digit */
+        tool_write_text(w, "set format y '%.0t\303\22710^{%T}'\n");
     tool_write_text(w, "plot ");
     plot_curve(w, p, "1:4", "pointtype 7 pointsize 0.5 linecolor rgb '" PLOT_BLUE
                "' title 'Learning rate', \\\n    ");
@@ -1053,13 +1058,10 @@ typedef struct plot_job {
 
 static calomu_status plot_job_claim(const plot_job *j)
 {
-    static const char *const figures[5] = { "prediction", "ratio", "resolution", "history",
-                                            "event" };
     calomu_status s = CALOMU_OK;
-    int i;
-    for (i = 0; i < 5 && s == CALOMU_OK; i++)
-        if (i < 3 ? j->predictions : i < 4 ? j->history : j->event)
-            s = plot_claim(TOOL_WRITES, j->out, figures[i]);
+    if (j->predictions) s = plot_claim_evaluation(j->out);
+    if (s == CALOMU_OK && j->history) s = plot_claim(TOOL_WRITES, j->out, "history");
+    if (s == CALOMU_OK && j->event) s = plot_claim(TOOL_WRITES, j->out, "event");
     return s;
 }
 

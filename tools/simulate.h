@@ -16,8 +16,8 @@
 
    An event is a function of (SIM_VERSION, options, event number, muon) alone: the same bits for any
    number of threads, whatever was simulated before, whatever the caller's rounding mode, and for
-   any compiler and machine; flags that give up IEEE 754 (-ffast-math, ...) are an error of compilation
-   or of sim_new, with what to do.  No globals; never prints.  */
+   any compiler and machine; flags that give up IEEE 754 (-ffast-math, ...) are an error of
+   compilation or of sim_new, with what to do.  No globals; never prints.  */
 #ifndef CALOMU_SIMULATE_H
 #define CALOMU_SIMULATE_H
 

@@ -99,6 +99,12 @@ static int train_stem(const char *path, const char *ending)
     return (int)(n > e && strcmp(path + n - e, ending) == 0 ? n - e : n);
 }
 
+/* The model of member k, until all are joined (-1: of a single network): OUT.memberK, OUT. */
+static char *train_model_path(const train_job *j, int member)
+{
+    return member < 0 ? train_text("%s", j->out) : train_text("%s.member%d", j->out, member);
+}
+
 /* The log of member k (-1: of a single network): OUT.log.csv, OUT.memberK.log.csv. */
 static char *train_log_path(const train_job *j, int member)
 {
@@ -254,15 +260,21 @@ static int train_log_field(const char *line, int i, double *x)
     return end && (*end == ',' || *end == 0);
 }
 
-/* Takes in one line of an earlier run; 0: it is none of ours. */
-static int train_log_line(train_log *l, const char *line, int32_t *epoch)
+typedef struct train_line {          /* of a log, what is needed of it */
+    int32_t epoch;
+    double loss, mi, worst;
+} train_line;
+
+/* Reads one line of an earlier run; 0: it is none of ours. */
+static int train_log_line(const train_log *l, const char *line, train_line *to)
 {
-    double number, loss, mi, worst, seconds;
+    double number, seconds;
     if (!train_log_field(line, 0, &number) || !(number >= 1 && number <= 1e9)
-        || !train_log_field(line, 5, &loss) || !train_log_field(line, 6 + l->n_thresholds, &mi)
-        || !train_log_field(line, 7 + l->n_thresholds, &worst)
+        || !train_log_field(line, 5, &to->loss)
+        || !train_log_field(line, 6 + l->n_thresholds, &to->mi)
+        || !train_log_field(line, 7 + l->n_thresholds, &to->worst)
         || !train_log_field(line, 8 + l->n_thresholds, &seconds)) return 0;
-    *epoch = (int32_t)number;
+    to->epoch = (int32_t)number;
     return 1;
 }
 
@@ -292,10 +304,11 @@ static calomu_status train_log_load(const train_log *l, char **text)
 
 /* A log of the same form may be of another training: the loss of the last epoch tells, or, before
    one has ended, that there are lines of several.  Its lines must not be cut. */
-static int train_log_others(const calomu_train_report *last, int32_t completed, int32_t epoch,
-                            double loss, const char *rest)
+static int train_log_others(const calomu_train_report *last, int32_t completed,
+                            const train_line *line, const char *rest)
 {
-    if (epoch == completed) return loss < last->validation_loss || loss > last->validation_loss;
+    if (line->epoch == completed)
+        return line->loss < last->validation_loss || line->loss > last->validation_loss;
     return completed == 0 && strchr(rest, '\n') != NULL;
 }
 
@@ -306,43 +319,37 @@ static calomu_status train_log_keep(train_log *l, char *text, const char *header
                                     size_t *keep, int32_t *lines)
 {
     size_t head = strlen(header);
-    char *line = text + head, *end;
-    int32_t epoch = 0, before = 0;
-    double loss, mi, worst;
+    char *at = text + head, *end;
+    int32_t before = 0;
     *keep = 0;
     *lines = 0;
     if (strncmp(text, header, strlen(text) < head ? strlen(text) : head) != 0)
         return tool_fail(CALOMU_EFORMAT, "%s: not the log of this training (its first line is"
                          " another); give another --log", l->path);
     if (strlen(text) < head) return CALOMU_OK;
-    for (*keep = head; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+    for (*keep = head; (end = strchr(at, '\n')) != NULL; at = end + 1) {
+        train_line line;
         *end = 0;
-        if (!train_log_line(l, line, &epoch) || epoch <= before)
+        if (!train_log_line(l, at, &line) || line.epoch <= before)
             return tool_fail(CALOMU_EFORMAT, "%s:%d: not a line of a training log; give another"
                              " --log", l->path, (int)*lines + 2);
-        (void)train_log_field(line, 5, &loss);
-        if (train_log_others(last, completed, epoch, loss, end + 1))
+        if (train_log_others(last, completed, &line, end + 1))
             return tool_fail(CALOMU_EFORMAT, "%s: the log of another training (its epoch %d has"
                              " another loss); give another --log, or remove it", l->path,
-                             (int)epoch);
-        if (epoch > completed) {
-            *end = '\n';
-            break;
-        }
-        (void)train_log_field(line, 6 + l->n_thresholds, &mi);
-        (void)train_log_field(line, 7 + l->n_thresholds, &worst);
-        train_log_best(l, epoch, loss, mi, worst);
-        *end = '\n';
+                             (int)line.epoch);
+        if (line.epoch > completed) break;
+        train_log_best(l, line.epoch, line.loss, line.mi, line.worst);
         *keep = (size_t)(end - text) + 1;
         *lines += 1;
-        before = epoch;
+        before = line.epoch;
     }
     return CALOMU_OK;
 }
 
-/* Cuts the log of an earlier run to the epochs that the checkpoint has seen the end of. */
+/* Cuts the log of an earlier run to the epochs that the checkpoint has seen the end of; *fresh: it
+   has no header then. */
 static calomu_status train_log_cut(train_log *l, const char *header,
-                                   const calomu_train_report *last, int32_t completed)
+                                   const calomu_train_report *last, int32_t completed, int *fresh)
 {
     struct stat s;
     char *text = NULL;
@@ -359,8 +366,7 @@ static calomu_status train_log_cut(train_log *l, const char *header,
         tool_notice("%s: the lines of %d earlier epochs are not there", l->path,
                     (int)(completed - lines));
     free(text);
-    if (status == CALOMU_OK && keep == 0) status = train_log_append(l, 1);
-    if (status == CALOMU_OK && keep == 0) status = train_log_write(l, header);
+    *fresh = keep == 0;
     return status;
 }
 
@@ -399,19 +405,16 @@ static calomu_status train_log_open(train_log *l, const calomu_train_options *op
                                     const calomu_train_report *last, int32_t completed)
 {
     char *header;
-    calomu_status s = train_log_name(l, last == NULL);
+    int fresh = last == NULL;
+    calomu_status s = train_log_name(l, fresh);
     if (s != CALOMU_OK) return s;
     l->options = options;
     l->n_thresholds = options->bins;
     header = train_log_header(l);
     if (!header) return CALOMU_EMEMORY;
-    if (last) {
-        s = train_log_cut(l, header, last, completed);
-        if (s == CALOMU_OK && l->fd < 0) s = train_log_append(l, 0);
-    } else {
-        s = train_log_append(l, 1);
-        if (s == CALOMU_OK) s = train_log_write(l, header);
-    }
+    if (last) s = train_log_cut(l, header, last, completed, &fresh);
+    if (s == CALOMU_OK) s = train_log_append(l, fresh);
+    if (s == CALOMU_OK && fresh) s = train_log_write(l, header);
     free(header);
     return s;
 }
@@ -507,13 +510,10 @@ static calomu_status train_agree_network(const train_job *j, const calomu_archit
                                          const train_file *file)
 {
     const calomu_architecture *b = &j->architecture;
-    const int32_t head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
-    const int32_t n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
-                             : CALOMU_FEATURES;
     const int32_t convention = (int32_t)a->feature_options.convention;
     const int32_t want = (int32_t)j->convention;
     const train_field fields[] = {
-        { "inputs", 'c', &head, &a->head }, { "inputs", 'c', &n_features, &a->n_features },
+        { "inputs", 'c', &b->head, &a->head }, { "inputs", 'c', &b->n_features, &a->n_features },
         { "blocks", 'i', &b->blocks, &a->blocks }, { "body", 'i', &b->body, &a->body },
         { "growth", 'd', &b->growth, &a->growth },
         { "convention", 'c', &want, &convention },
@@ -790,10 +790,9 @@ static calomu_status train_drive(train_run *r, int resume)
 static char *train_plot_prefix(const train_job *j, int member)
 {
     const char *plots = j->plots;
-    int png = train_stem(plots, ".png"), svg = train_stem(plots, ".svg");
-    int stem = png < svg ? png : svg;
+    size_t stem = plot_stem(plots);
     return member < 0 ? train_text("%s", plots)
-                      : train_text("%.*s_member%d%s", stem, plots, member, plots + stem);
+                      : train_text("%.*s_member%d%s", (int)stem, plots, member, plots + stem);
 }
 
 static calomu_status train_plot(const train_run *r, int member)
@@ -814,7 +813,7 @@ static calomu_status train_one(train_job *j, int member, int resume)
     r.log.fd = -1;
     r.options = j->options;
     if (member >= 0) r.options.member = member;
-    r.out = member < 0 ? train_text("%s", j->out) : train_text("%s.member%d", j->out, member);
+    r.out = train_model_path(j, member);
     r.log.path = train_log_path(j, member);
     if (r.out && r.log.path) s = train_drive(&r, resume);
     if (r.log.fd >= 0 && close(r.log.fd) != 0 && s == CALOMU_OK) s = train_log_fail(&r.log);
@@ -843,10 +842,9 @@ static calomu_status train_first_member(const train_job *j, int *first)
     if (s != CALOMU_OK) return tool_report(j->c, s);
     if (options.member >= j->members)
         return tool_misuse("--members %d: the checkpoint %s is of member %d",
-                                          (int)j->members, j->checkpoint_path,
-                                          (int)options.member);
+                           (int)j->members, j->checkpoint_path, (int)options.member);
     for (k = 0; k < options.member; k++) {
-        char *path = train_text("%s.member%d", j->out, k);
+        char *path = train_model_path(j, k);
         if (!path) return CALOMU_EMEMORY;
         s = calomu_file_identify(j->c, path, &kind);
         if (s != CALOMU_OK) s = tool_report(j->c, s);
@@ -865,7 +863,7 @@ static calomu_status train_join(const train_job *j, calomu_model **models)
     calomu_status s = CALOMU_OK;
     int k;
     for (k = 0; k < j->members; k++) {
-        char *path = train_text("%s.member%d", j->out, k);
+        char *path = train_model_path(j, k);
         if (!path) return CALOMU_EMEMORY;
         s = calomu_model_load(j->c, path, &models[k]);
         free(path);
@@ -904,7 +902,7 @@ static void train_clear(const train_job *j)
     int k;
     if (!j->keep) train_remove(j->checkpoint_path);
     for (k = 0; k < j->members; k++) {
-        char *path = train_text("%s.member%d", j->out, k);
+        char *path = train_model_path(j, k);
         if (path) train_remove(path);
         free(path);
     }
@@ -946,7 +944,7 @@ static calomu_status train_start_from(train_job *j)
     return s;
 }
 
-/* The network's inputs; features as the file has them unless options say otherwise. */
+/* The network's geometry and features: as the file has them unless options say otherwise. */
 static calomu_status train_architecture(train_job *j)
 {
     const calomu_data_info *d = calomu_data_describe(j->data);
@@ -954,9 +952,6 @@ static calomu_status train_architecture(train_job *j)
     int unknown = d->features == CALOMU_FEATURES_STANDARDISED_UNKNOWN;
     if (j->start_path) return train_start_from(j);
     j->architecture.geometry = d->geometry;
-    j->architecture.head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
-    j->architecture.n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
-                               : CALOMU_FEATURES;
     if (!j->architecture.n_features) return CALOMU_OK;
     j->architecture.standardised_unknown = unknown;
     if (d->features != CALOMU_FEATURES_NONE) *f = d->feature_options;
@@ -993,16 +988,13 @@ static void train_set_range(train_job *j, double low, double high)
 /* "auto" waits for the muons. */
 static calomu_status train_check_range(train_job *j)
 {
-    double low, high;
-    const char *end;
+    double end[2];
     if (!j->energy_range || strcmp(j->energy_range, "auto") == 0) return CALOMU_OK;
-    end = calomu_parse(j->energy_range, &low);
-    if (end && (*end == ',' || *end == ':')) end = calomu_parse(end + 1, &high);
-    else end = NULL;
-    if (!end || *end || !(low >= 0 && low < high && high <= 1e9))
+    if (tool_numbers(j->energy_range, TOOL_PAIR_BETWEEN, end, 2) != 2
+        || !(end[0] >= 0 && end[0] < end[1] && end[1] <= 1e9))
         return tool_misuse("--energy-range: '%s' is neither auto nor LOW,HIGH with 0 <= LOW < HIGH"
                            " (GeV)", j->energy_range);
-    train_set_range(j, low, high);
+    train_set_range(j, end[0], end[1]);
     return CALOMU_OK;
 }
 
@@ -1010,6 +1002,9 @@ static calomu_status train_check_range(train_job *j)
 static calomu_status train_check(train_job *j)
 {
     calomu_train_options *o = &j->options;
+    j->architecture.head = j->inputs == TRAIN_HYBRID || j->inputs == TRAIN_HITS;
+    j->architecture.n_features = j->inputs == TRAIN_HITS ? 0 : j->inputs == TRAIN_SUMS ? 3
+                               : CALOMU_FEATURES;
     o->holdout = j->holdout;
     o->unique = j->unique;
     o->shuffle = j->shuffle;
@@ -1056,8 +1051,8 @@ static calomu_status train_checkpoint(train_job *j, int *resume)
     if (s == CALOMU_OK) s = train_look(j->checkpoint_path, &there);
     if (s == CALOMU_OK && others) {
         s = tool_misuse("%s is the checkpoint of %s; %s, or remove it", other,
-                           j->members ? "a single network" : "an ensemble",
-                           j->members ? "leave out --members" : "give --members N");
+                        j->members ? "a single network" : "an ensemble",
+                        j->members ? "leave out --members" : "give --members N");
     } else if (s == CALOMU_OK && there && !j->resume) {
         s = tool_misuse("%s is there from a training that has not ended, or whose checkpoint was"
                         " kept: give --resume to go on with it, or remove it",
@@ -1162,7 +1157,7 @@ static calomu_status train_claim_member(const train_job *j, int member)
     if (s == CALOMU_OK && (member >= 0 || !j->log)) s = tool_claim(file, "the log", log);
     if (s == CALOMU_OK) s = tool_claim(TOOL_DERIVED, "the new log", fresh);
     if (s == CALOMU_OK && member >= 0) {
-        model = train_text("%s.member%d", j->out, member);
+        model = train_model_path(j, member);
         s = model ? tool_claim(TOOL_DERIVED, "the member", model) : CALOMU_EMEMORY;
     }
     if (s == CALOMU_OK && j->plots) {
