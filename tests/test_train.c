@@ -1185,38 +1185,20 @@ static void test_ks(calomu *c)
     check_ks(c, x, 3000, y, 2500, 9.978414008208618e-05, 1e-9);
 }
 
-static char notices[2000];           /* of a context by open_noting */
-
-static void note(void *user, const char *line)
-{
-    size_t n = strlen(notices);
-    (void)user;
-    (void)snprintf(notices + n, sizeof notices - n, "%s\n", line);
-}
-
-static calomu *open_noting(void)
-{
-    calomu_options o = { 0 };
-    calomu *c = NULL;
-    o.log = note;
-    CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context");
-    return c;
-}
-
 /* Whether training starts, and the word that must be in its notices ("": anything, "-": there is
    none), or in the message. */
 static void judged(const muons *s, const calomu_train_options *o, calomu_status status,
                    const char *word)
 {
-    calomu *c = open_noting();
+    calomu *c = test_open_noting();
     calomu_architecture a = features_only();
     calomu_data *data = open_muons(c, s);
     calomu_trainer *t = NULL;
     const char *said;
-    notices[0] = 0;
+    test_said[0] = 0;
     if (status == CALOMU_OK) CHECK_OK(c, calomu_trainer_create(c, data, &a, o, &t));
     else CHECK_FAILS(c, calomu_trainer_create(c, data, &a, o, &t), status);
-    said = status == CALOMU_OK ? notices : calomu_message(c);
+    said = status == CALOMU_OK ? test_said : calomu_message(c);
     CHECK(*word == '-' && !word[1] ? !*said : strstr(said, word) != NULL, "'%s' is not in '%s'",
           word, said);
     CHECK((t != NULL) == (status == CALOMU_OK), "a trainer came out of a failure");
