@@ -776,18 +776,25 @@ static void edit_double(edit *e, const char *name, double factor)
     t->data = e->data;
 }
 
+/* An entry of the metadata with another value, which must outlive the edit; NULL: without it. */
+static void edit_meta(edit *e, const char *key, char *value)
+{
+    cm_st *st = &e->st;
+    int i;
+    for (i = 0; i < st->n_meta && strcmp(st->meta[i].key, key); i++) continue;
+    if (!CHECK(i < st->n_meta, "no metadata %s", key)) exit(1);
+    if (value) st->meta[i].value = value;
+    else st->meta[i] = st->meta[--st->n_meta];
+}
+
 static void check_meta(calomu *c, const char *key, const char *value, int must_fail)
 {
     edit e = edit_begin(c, model_file);
     calomu_model *m = NULL;
     calomu_status s;
     char text[32];
-    int i;
     (void)snprintf(text, sizeof text, "%s", value ? value : "");
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
-    if (!CHECK(i < e.st.n_meta, "no metadata %s", key)) exit(1);
-    if (value) e.st.meta[i].value = text;
-    else e.st.meta[i] = e.st.meta[--e.st.n_meta];
+    edit_meta(&e, key, value ? text : NULL);
     edit_end(c, &e, other_file);
     s = calomu_model_load(c, other_file, &m);
     CHECK(must_fail ? s == CALOMU_EFORMAT && !m : s == CALOMU_OK || s == CALOMU_EFORMAT,
@@ -840,8 +847,7 @@ static void check_standardisation(calomu *c, const char *key, const char *value,
     int i;
     for (i = 0; i < count; i++)
         at += (size_t)snprintf(text + at, 32, "%s%s", i ? " " : "", i == 17 ? value : "1.5");
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
-    e.st.meta[i].value = text;
+    edit_meta(&e, key, text);
     edit_end(c, &e, other_file);
     refused(c, other_file, text);
 }
@@ -1402,11 +1408,7 @@ static int same_training(const calomu_training *t, const calomu_training *u)
 static void write_entry(calomu *c, const char *key, char *value)
 {
     edit e = edit_begin(c, model_file);
-    int i;
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
-    if (!CHECK(i < e.st.n_meta, "no metadata %s", key)) exit(1);
-    if (value) e.st.meta[i].value = value;
-    else e.st.meta[i] = e.st.meta[--e.st.n_meta];
+    edit_meta(&e, key, value);
     edit_end(c, &e, other_file);
 }
 
@@ -1513,9 +1515,7 @@ static void check_greed(calomu *c)
     budget k = { 0, 0, 0, 0 };
     calomu *own;
     size_t n;
-    int i;
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, "members"); i++) continue;
-    e.st.meta[i].value = members;
+    edit_meta(&e, "members", members);
     edit_end(c, &e, other_file);
     n = read_bytes(other_file, &bytes);
     free(bytes);
