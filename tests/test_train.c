@@ -57,6 +57,24 @@ static void make_muons(muons *s, calomu_feature_state state)
     }
 }
 
+/* The sample in memory of its own, to be changed. */
+static void copy_sample(muons *to)
+{
+    int i;
+    *to = sample;
+    for (i = 0; i < N; i++) {
+        to->event[i].hits = to->hit[i];
+        if (to->event[i].features) to->event[i].features = to->feature[i];
+    }
+}
+
+/* The first muon from i on that has hits. */
+static int with_hits(const muons *s, int i)
+{
+    while (s->event[i].n_hits == 0) i++;
+    return i;
+}
+
 static calomu_data *open_muons(calomu *c, const muons *s)
 {
     calomu_data *data = NULL;
@@ -609,9 +627,7 @@ static void test_untouched(calomu *c)
     calomu_model *m[3] = { NULL };
     double pred[3][FOLD];
     int i, k;
-    other = sample;
-    for (i = 0; i < N; i++)
-        if (other.event[i].features) other.event[i].features = other.feature[i];
+    copy_sample(&other);
     for (i = 0; i < FOLD; i++) {
         other.event[i].energy = 17;
         other.feature[i][3] = 1e6f;
@@ -887,17 +903,13 @@ static void test_other_data(calomu *c, const char *good)
     calomu_data_info info = sample.info;
     calomu_data *data = NULL;
     calomu_trainer *t = NULL;
-    int k;
+    int i = with_hits(&sample, FOLD), k;
     for (k = 0; k < 6; k++) {
-        int i;
-        other = sample;
-        for (i = 0; i < N; i++) other.event[i].features = other.feature[i];
-        for (i = 0; i < N; i++) other.event[i].hits = other.hit[i];
+        copy_sample(&other);
         if (k == 0) other.event[50].energy += 1;
         if (k == 1) other.feature[100][7] += 1;
         if (k == 2) other.info.geometry.pitch[1] = 3.8;
         if (k == 3) other.event[N - 4].energy = calomu_absent();
-        for (i = FOLD; k > 3 && other.event[i].n_hits == 0; i++) ;
         if (k == 4) other.hit[i][0].energy += 0.001f;    /* hits count where only features are */
         if (k == 5) other.hit[i][other.event[i].n_hits - 1].cell++;          /* trained on too */
         data = open_muons(c, &other);
@@ -1212,12 +1224,9 @@ static muons *with_energies(double factor)
 {
     static muons other;
     int i;
-    other = sample;
-    for (i = 0; i < N; i++) {
+    copy_sample(&other);
+    for (i = 0; i < N; i++)
         other.event[i].energy = (float)(factor * (double)sample.event[i].energy);
-        other.event[i].features = other.feature[i];
-        other.event[i].hits = other.hit[i];
-    }
     return &other;
 }
 
@@ -1487,7 +1496,7 @@ static void test_separate_folds(calomu *c)
     int k;
     o.validation = validation;
     for (k = 0; k < 5; k++) {
-        other = *with_energies(1);
+        copy_sample(&other);
         if (k == 0) other.event[2].energy = calomu_absent();     /* held out */
         if (k == 1) other.event[FOLD + 3].energy = calomu_absent();
         if (k == 2) other.info.geometry.pitch[0] = 41;
@@ -1639,7 +1648,6 @@ static void test_more_patience(calomu *c)
     bytes whole, b;
     o.epochs = 40;
     o.cycle_epochs = 1;
-    o.lr = 1e-9;
     o.batch = FOLD;
     o.stop_after = 12;
     o.lr = 2;
@@ -1730,8 +1738,7 @@ static void test_ended(calomu *c)
         s = with_energies(1);
         if (k == 0) s->event[60].energy += 1;
         if (k == 1) s->event[60].x += 1;
-        for (; k == 2 && s->event[60].n_hits == 0; s->event[60] = s->event[61]) ;
-        if (k == 2) s->hit[s->event[60].hits == s->hit[60] ? 60 : 61][0].energy *= 2;
+        if (k == 2) s->hit[with_hits(s, 60)][0].energy *= 2;
         other = open_muons(c, s);
         CHECK_FAILS(c, calomu_trainer_ended(c, other, NULL, path, &had, &there, &members),
                     CALOMU_EFORMAT);
