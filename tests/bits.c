@@ -22,11 +22,13 @@ static void stop(const char *what, const char *why)
 }
 
 /* FNV-1a of numbers as little-endian bytes. */
-typedef struct bits_hash { uint64_t value; } bits_hash;
+typedef uint64_t bits_hash;
+
+#define BITS_START 0xcbf29ce484222325u
 
 static void add(bits_hash *h, uint64_t u, int bytes)
 {
-    for (; bytes > 0; bytes--, u >>= 8) h->value = (h->value ^ (u & 255)) * 0x100000001b3u;
+    for (; bytes > 0; bytes--, u >>= 8) *h = (*h ^ (u & 255)) * 0x100000001b3u;
 }
 
 static void add_double(bits_hash *h, double x)
@@ -91,9 +93,12 @@ static void make_sample(sample *s)
 
 /* ---------------------------------------------------------------- what is computed */
 
-typedef struct lines {               /* of one instruction set */
-    bits_hash features, alone, numbers, weights, checkpoint, group, evaluation;
-} lines;
+/* The lines that are printed, a hash each; that of the simulation follows. */
+enum { FEATURES, ALONE, NUMBERS, WEIGHTS, CHECKPOINT, GROUP, EVALUATION, LINES };
+
+static const char *const line_name[LINES] = {
+    "features", "alone", "numbers", "weights", "checkpoint", "group", "evaluation"
+};
 
 static const char *data_folder, *folder;
 
@@ -112,7 +117,7 @@ static void must(calomu *c, calomu_status s, const char *what)
 }
 
 /* GEANT4's muons: features, and the paper's network on one of them. */
-static void run_file(calomu *c, lines *l)
+static void run_file(calomu *c, bits_hash *h)
 {
     calomu_model *m = NULL;
     calomu_data *d = NULL;
@@ -126,19 +131,19 @@ static void run_file(calomu *c, lines *l)
     for (i = 0; i < COUNT; i++) {
         must(c, calomu_features(c, &calomu_data_describe(d)->geometry, &e.event[i], NULL, v),
              "features");
-        for (k = 0; k < CALOMU_FEATURES; k++) add_float(&l->features, v[k]);
+        for (k = 0; k < CALOMU_FEATURES; k++) add_float(&h[FEATURES], v[k]);
     }
     must(c, calomu_predict(c, m, d, e.event, 1, &p, NULL), "a muon alone");
-    add_double(&l->alone, p);
+    add_double(&h[ALONE], p);
     must(c, calomu_model_save(c, m, path_of(folder, "copy.model")), "saving");
-    add_file(&l->numbers, path_of(folder, "copy.model"));
+    add_file(&h[NUMBERS], path_of(folder, "copy.model"));
     calomu_events_free(&e);
     calomu_data_close(d);
     calomu_model_free(m);
 }
 
 /* A training of two epochs with the state saved in between, its weights, and what they predict. */
-static void run_training(calomu *c, lines *l, sample *s)
+static void run_training(calomu *c, bits_hash *h, sample *s)
 {
     calomu_architecture a = calomu_architecture_default();
     calomu_train_options o = calomu_train_options_default();
@@ -161,25 +166,25 @@ static void run_training(calomu *c, lines *l, sample *s)
     must(c, calomu_trainer_create(c, d, &a, &o, &t), "trainer");
     do {
         must(c, calomu_trainer_step(c, t, &r), "step");
-        add_double(&l->weights, r.batch_loss);
+        add_double(&h[WEIGHTS], r.batch_loss);
         if (++k != 6) continue;
         must(c, calomu_trainer_save(c, t, path_of(folder, "bits.checkpoint")), "checkpoint");
         calomu_trainer_free(t);
         must(c, calomu_trainer_resume(c, d, path_of(folder, "bits.checkpoint"), &t), "resume");
-        add_file(&l->checkpoint, path_of(folder, "bits.checkpoint"));
+        add_file(&h[CHECKPOINT], path_of(folder, "bits.checkpoint"));
     } while (r.kind != CALOMU_TRAIN_DONE);
     must(c, calomu_trainer_model(c, t, &m), "weights");
     must(c, calomu_model_save(c, m, path_of(folder, "bits.model")), "model");
-    add_file(&l->weights, path_of(folder, "bits.model"));
+    add_file(&h[WEIGHTS], path_of(folder, "bits.model"));
     must(c, calomu_predict(c, m, NULL, s->event, MUONS, p, NULL), "predictions");
-    for (i = 0; i < MUONS; i++) add_double(&l->group, p[i]);
+    for (i = 0; i < MUONS; i++) add_double(&h[GROUP], p[i]);
     calomu_model_free(m);
     calomu_trainer_free(t);
     calomu_data_close(d);
 }
 
 /* Predictions that are no network's: 30 GeV and 3/4 E to E; exact, the modes may be others here. */
-static void run_evaluation(calomu *c, lines *l)
+static void run_evaluation(calomu *c, bits_hash *h)
 {
     enum { N = 2000 };
     static double truth[N], p[N];
@@ -193,8 +198,8 @@ static void run_evaluation(calomu *c, lines *l)
     double x = 0;
     int i, n = 0;
     calomu_train_options_range(&range, 13, 511);
-    add_double(&l->evaluation, range.weight_centre);
-    add_double(&l->evaluation, range.range_low);
+    add_double(&h[EVALUATION], range.weight_centre);
+    add_double(&h[EVALUATION], range.range_low);
     for (i = 0; i < N; i++) {
         calomu_random(5, 1, (uint64_t)i, w);
         truth[i] = 100 + w[0] % 3900;
@@ -203,15 +208,15 @@ static void run_evaluation(calomu *c, lines *l)
     must(c, calomu_debias_fit(c, &o, truth, p, N, &line), "debiasing");
     must(c, calomu_resolution(c, &o, &line, truth, p, N, bin, 64, &n, &sum), "resolution");
     must(c, calomu_resolution_errors(c, &o, truth, p, N, truth, p, N, bin, n, &sum), "errors");
-    for (i = 0; i < n; i++) add_double(&l->evaluation, bin[i].combined);
-    for (i = 0; i < n; i++) add_double(&l->evaluation, bin[i].combined_error);
-    add_double(&l->evaluation, sum.mi);
-    add_double(&l->evaluation, calomu_debias(&line, 1234.5));
+    for (i = 0; i < n; i++) add_double(&h[EVALUATION], bin[i].combined);
+    for (i = 0; i < n; i++) add_double(&h[EVALUATION], bin[i].combined_error);
+    add_double(&h[EVALUATION], sum.mi);
+    add_double(&h[EVALUATION], calomu_debias(&line, 1234.5));
     for (i = 0; i < 200; i++) {
         const char *at = calomu_number(text, bin[i % n].c68, 1 + i % 17);
-        for (; *at; at++) add(&l->numbers, (uint64_t)*at, 1);
+        for (; *at; at++) add(&h[NUMBERS], (uint64_t)*at, 1);
         if (!calomu_parse(text, &x)) stop("number", text);
-        add_double(&l->numbers, x);
+        add_double(&h[NUMBERS], x);
     }
 }
 
@@ -222,7 +227,7 @@ static bits_hash run_simulation(calomu_options memory)
     sim *s = NULL;
     sim_worker *w = NULL;
     const char *why = "";
-    bits_hash h = { 0xcbf29ce484222325u };
+    bits_hash h = BITS_START;
     int i;
     size_t k;
     if (sim_new(&memory, &o, &s, &why) != CALOMU_OK) {
@@ -375,10 +380,8 @@ int main(int argc, char **argv)
     static const char *const name[] = { "", "plain C", "AVX2", "AVX-512" };
     static sample s;
     calomu_options o = { 0 };
-    lines first, l;
-    uint64_t *h = &first.features.value;
-    int isa, mode;
-    size_t i;
+    bits_hash first[LINES], h[LINES];    /* of plain C, and of each instruction set */
+    int isa, mode, i;
     if (argc < 3) return 2;
     data_folder = argv[1];
     folder = argv[2];
@@ -389,23 +392,24 @@ int main(int argc, char **argv)
     for (isa = 1; isa <= 3; isa++) {
         calomu *c = NULL;
         o.isa = (calomu_isa)isa;
-        if (calomu_open(&c, &o) != CALOMU_OK) continue;  /* not on this machine */
+        if (calomu_open(&c, &o) != CALOMU_OK) {
+            if (isa == 1) stop("no context", name[isa]);
+            continue;                /* not on this machine */
+        }
         if (isa == 1) fprintf(stderr, "%s\n", calomu_build_info(c));
-        for (i = 0; i < sizeof l / sizeof *h; i++) (&l.features.value)[i] = 0xcbf29ce484222325u;
+        for (i = 0; i < LINES; i++) h[i] = BITS_START;
         run_refusal(c, &s);
         run_nan(c, &s);
-        run_file(c, &l);
-        run_training(c, &l, &s);
-        run_evaluation(c, &l);
-        if (isa == 1) first = l;
-        else if (memcmp(&first, &l, sizeof l) != 0) stop("other bits", name[isa]);
+        run_file(c, h);
+        run_training(c, h, &s);
+        run_evaluation(c, h);
+        if (isa == 1) memcpy(first, h, sizeof h);
+        else if (memcmp(first, h, sizeof h) != 0) stop("other bits", name[isa]);
         calomu_close(c);
     }
-    printf("features %016llx\nalone %016llx\nnumbers %016llx\nweights %016llx\ncheckpoint %016llx\n"
-           "group %016llx\nevaluation %016llx\n", (unsigned long long)h[0], (unsigned long long)h[1],
-           (unsigned long long)h[2], (unsigned long long)h[3], (unsigned long long)h[4],
-           (unsigned long long)h[5], (unsigned long long)h[6]);
-    printf("simulation %016llx\n", (unsigned long long)run_simulation(o).value);
+    for (i = 0; i < LINES; i++)
+        printf("%s %016llx\n", line_name[i], (unsigned long long)first[i]);
+    printf("simulation %016llx\n", (unsigned long long)run_simulation(o));
     if (mode_now() != mode) stop("modes", "the caller's are lost");
     return 0;
 }

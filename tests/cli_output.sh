@@ -12,8 +12,9 @@ cd "$TMP" || exit 1
 SANITIZED=
 grep -q __asan_init "$PROGRAM" && SANITIZED=yes
 
-net="--inputs features --body 8 --folds 4 --batch 8 --epochs 2 --cycle-epochs 1 --bins 4
-    --fit-bins 4 --threads 1"
+small="--inputs features --body 8 --folds 4 --batch 8 --cycle-epochs 1 --bins 4 --fit-bins 4
+    --threads 1"
+net="$small --epochs 2"
 awk 'BEGIN { print "event,iz,ix,iy,energy" > "h.csv"; print "event,energy,x,y,charge" > "t.csv"
     for (i = 0; i < 64; i++) {
         printf "%d,%.1f,0.5,0.5,1\n", i, 100 + 70 * ((i * 37) % 64) > "t.csv"
@@ -160,8 +161,7 @@ until_there()
         n=$((n + 1))
     done
 }
-long="$PROGRAM train --data ok.cmu --out j.st $net --epochs"
-long=$(echo $long | sed 's/--epochs 2//')
+long="$PROGRAM train --data ok.cmu --out j.st $small --epochs"
 $long 100000 --stop-after 100000 >/dev/null 2>job.err &
 job=$!
 until_there j.st.checkpoint

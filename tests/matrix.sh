@@ -140,15 +140,19 @@ modes="down flush traps workers callbacks"
 [ -n "$native" ] || modes="up zero $modes"
 for m in $modes; do
     ./host "$DATA" host.tmp $m >modes.out 2>err
-    if grep -q '^no such mode' modes.out; then skip "modes: $(cat modes.out)"
-    else same "the caller's modes: $m" modes.out reference; fi
-    [ $m = workers ] || [ $m = callbacks ] || grep -q "no such" modes.out ||
-        holds "it is said: $m" err "rounding mode"
+    if grep -q '^no such mode' modes.out; then
+        skip "modes: $(cat modes.out)"
+        continue
+    fi
+    same "the caller's modes: $m" modes.out reference
+    [ $m = workers ] || [ $m = callbacks ] || holds "it is said: $m" err "rounding mode"
 done
 # -Ofast in the host alone: the linker adds code that makes the processor flush.
 if linked fast -Ofast $openmp; then
     ./fast "$DATA" fast.tmp >fast.out 2>err
     same "a host with -Ofast" fast.out reference
+else
+    skip "a host with -Ofast: $(head -n 1 fast.err)"
 fi
 
 # ---------------------------------------------------------------- native

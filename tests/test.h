@@ -128,6 +128,25 @@ static TEST_UNUSED int test_end(const char *name)
     return test.failed != 0 || test.passed + test.skipped == 0;
 }
 
+/* A context whose log is kept, a line each. */
+static TEST_UNUSED char test_said[4096];
+
+static TEST_UNUSED void test_note(void *user, const char *line)
+{
+    size_t n = strlen(test_said);
+    (void)user;
+    (void)snprintf(test_said + n, sizeof test_said - n, "%s\n", line);
+}
+
+static TEST_UNUSED calomu *test_open_noting(void)
+{
+    calomu_options o = { 0 };
+    calomu *c = NULL;
+    o.log = test_note;
+    if (!CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context")) exit(1);
+    return c;
+}
+
 /* "folder/name" in a buffer of the caller's. */
 static TEST_UNUSED const char *test_path(char *out, size_t size, const char *folder,
                                          const char *name)

@@ -776,18 +776,25 @@ static void edit_double(edit *e, const char *name, double factor)
     t->data = e->data;
 }
 
+/* An entry of the metadata with another value, which must outlive the edit; NULL: without it. */
+static void edit_meta(edit *e, const char *key, char *value)
+{
+    cm_st *st = &e->st;
+    int i;
+    for (i = 0; i < st->n_meta && strcmp(st->meta[i].key, key); i++) continue;
+    if (!CHECK(i < st->n_meta, "no metadata %s", key)) exit(1);
+    if (value) st->meta[i].value = value;
+    else st->meta[i] = st->meta[--st->n_meta];
+}
+
 static void check_meta(calomu *c, const char *key, const char *value, int must_fail)
 {
     edit e = edit_begin(c, model_file);
     calomu_model *m = NULL;
     calomu_status s;
     char text[32];
-    int i;
     (void)snprintf(text, sizeof text, "%s", value ? value : "");
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
-    if (!CHECK(i < e.st.n_meta, "no metadata %s", key)) exit(1);
-    if (value) e.st.meta[i].value = text;
-    else e.st.meta[i] = e.st.meta[--e.st.n_meta];
+    edit_meta(&e, key, value ? text : NULL);
     edit_end(c, &e, other_file);
     s = calomu_model_load(c, other_file, &m);
     CHECK(must_fail ? s == CALOMU_EFORMAT && !m : s == CALOMU_OK || s == CALOMU_EFORMAT,
@@ -840,8 +847,7 @@ static void check_standardisation(calomu *c, const char *key, const char *value,
     int i;
     for (i = 0; i < count; i++)
         at += (size_t)snprintf(text + at, 32, "%s%s", i ? " " : "", i == 17 ? value : "1.5");
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
-    e.st.meta[i].value = text;
+    edit_meta(&e, key, text);
     edit_end(c, &e, other_file);
     refused(c, other_file, text);
 }
@@ -1079,24 +1085,6 @@ static void check_bad_imports(calomu *c)
 
 /* ---------------------------------------------------------------- weights back from Python */
 
-static char said[4096];              /* what the log of test_log_open says */
-
-static void keep_line(void *user, const char *line)
-{
-    size_t n = strlen(said);
-    (void)user;
-    (void)snprintf(said + n, sizeof said - n, "%s\n", line);
-}
-
-static calomu *open_with_log(void)
-{
-    calomu_options o = { 0 };
-    calomu *c = NULL;
-    o.log = keep_line;
-    if (calomu_open(&c, &o) != CALOMU_OK) exit(1);
-    return c;
-}
-
 /* The bare file with `prefix` in front of its names, but for the one called `except`. */
 static void write_prefixed(calomu *c, const calomu_model *m, const char *prefix,
                            const char *except)
@@ -1129,13 +1117,14 @@ static void import_gives(calomu *c, const calomu_model *like, const test_batch *
 {
     calomu_model *m = NULL;
     double out[MUONS];
-    said[0] = 0;
+    test_said[0] = 0;
     if (!CHECK_OK(c, calomu_model_import_like(c, bare_file, like, &m))) return;
     CHECK(same_info(&m->info, &like->info), "the descriptions differ");
     CHECK(m->loss[0] == like->loss[0], "loss %g, not %g", m->loss[0], like->loss[0]);
     CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, out, NULL));
     CHECK(same_bits(out, expected, MUONS), "%s: other predictions", text);
-    CHECK(*text ? strstr(said, text) != NULL : !*said, "'%s', not '%s'", said, text);
+    CHECK(*text ? strstr(test_said, text) != NULL : !*test_said, "'%s', not '%s'", test_said,
+          text);
     calomu_model_free(m);
 }
 
@@ -1253,9 +1242,9 @@ static void check_halves(calomu *c)
         t->dtype = of[k].type;
         t->data = e.data;
         edit_end(c, &e, bare_file);
-        said[0] = 0;
+        test_said[0] = 0;
         if (!CHECK_OK(c, calomu_model_import_like(c, bare_file, m, &got))) continue;
-        CHECK(strstr(said, of[k].text), "'%s'", said);
+        CHECK(strstr(test_said, of[k].text), "'%s'", test_said);
         w = cm_net_values(got->net[0], cm_net_find(got->net[0], "body.2.weight"));
         for (u = 0; u < 65536; u++) {
             double x = half_value(u, of[k].exponent);
@@ -1293,9 +1282,9 @@ static void check_changed(calomu *c, const calomu_model *m, const test_batch *b)
     write_bytes(bare_file, bytes, size);
     refused(c, bare_file, "a changed weight");
     CHECK(strstr(calomu_message(c), "model-import"), "'%s'", calomu_message(c));
-    said[0] = 0;
+    test_said[0] = 0;
     if (!CHECK_OK(c, calomu_model_import(c, bare_file, NULL, NULL, NULL, &got))) exit(1);
-    CHECK(strstr(said, "its checksum is wrong"), "'%s'", said);
+    CHECK(strstr(test_said, "its checksum is wrong"), "'%s'", test_said);
     CHECK(same_info(&got->info, &m->info) && got->loss[0] == m->loss[0], "metadata are lost");
     CHECK(calomu_model_training(got, 0) && calomu_model_training(got, 0)->changed == 1
           && calomu_model_training(got, 0)->options.seed == 31, "its training");
@@ -1363,7 +1352,7 @@ static void check_team(calomu *c, const calomu_model *one, const test_batch *b)
 
 static void check_python(void)
 {
-    calomu *c = open_with_log();
+    calomu *c = test_open_noting();
     calomu_architecture a = small_architecture(1, 28), other;
     calomu_model *m = test_model_new(c, &a, 1, 60), *unlike;
     test_batch b = small_muons(&a.geometry, 7);
@@ -1419,11 +1408,7 @@ static int same_training(const calomu_training *t, const calomu_training *u)
 static void write_entry(calomu *c, const char *key, char *value)
 {
     edit e = edit_begin(c, model_file);
-    int i;
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, key); i++) continue;
-    if (!CHECK(i < e.st.n_meta, "no metadata %s", key)) exit(1);
-    if (value) e.st.meta[i].value = value;
-    else e.st.meta[i] = e.st.meta[--e.st.n_meta];
+    edit_meta(&e, key, value);
     edit_end(c, &e, other_file);
 }
 
@@ -1530,9 +1515,7 @@ static void check_greed(calomu *c)
     budget k = { 0, 0, 0, 0 };
     calomu *own;
     size_t n;
-    int i;
-    for (i = 0; i < e.st.n_meta && strcmp(e.st.meta[i].key, "members"); i++) continue;
-    e.st.meta[i].value = members;
+    edit_meta(&e, "members", members);
     edit_end(c, &e, other_file);
     n = read_bytes(other_file, &bytes);
     free(bytes);

@@ -57,6 +57,24 @@ static void make_muons(muons *s, calomu_feature_state state)
     }
 }
 
+/* The sample in memory of its own, to be changed. */
+static void copy_sample(muons *to)
+{
+    int i;
+    *to = sample;
+    for (i = 0; i < N; i++) {
+        to->event[i].hits = to->hit[i];
+        if (to->event[i].features) to->event[i].features = to->feature[i];
+    }
+}
+
+/* The first muon from i on that has hits. */
+static int with_hits(const muons *s, int i)
+{
+    while (s->event[i].n_hits == 0) i++;
+    return i;
+}
+
 static calomu_data *open_muons(calomu *c, const muons *s)
 {
     calomu_data *data = NULL;
@@ -174,6 +192,35 @@ static bytes saved(calomu *c, const calomu_trainer *t)
 static int same(bytes a, bytes b)
 {
     return a.n > 0 && a.n == b.n && memcmp(a.at, b.at, a.n) == 0;
+}
+
+/* The bits at the end of a training, and no trainer any more. */
+static bytes ended(calomu *c, calomu_trainer *t)
+{
+    bytes b;
+    run_to(c, t, CALOMU_TRAIN_DONE);
+    b = saved(c, t);
+    calomu_trainer_free(t);
+    return b;
+}
+
+/* Copies a checkpoint or model, to itself too, with another value of one entry of the metadata. */
+static void edit_file(calomu *c, const char *from, const char *to, const char *key,
+                      const char *value)
+{
+    char text[32];
+    cm_st st;
+    int i, found = 0;
+    (void)snprintf(text, sizeof text, "%s", value);
+    if (!CHECK_OK(c, cm_st_read(c, from, &st))) return;
+    for (i = 0; i < st.n_meta; i++)
+        if (strcmp(st.meta[i].key, key) == 0) {
+            st.meta[i].value = text;
+            found++;
+        }
+    CHECK(found == 1, "no %s", key);
+    CHECK_OK(c, cm_st_write(c, to, &st));
+    cm_st_free(c, &st);
 }
 
 /* ---------------------------------------------------------------- plan */
@@ -609,9 +656,7 @@ static void test_untouched(calomu *c)
     calomu_model *m[3] = { NULL };
     double pred[3][FOLD];
     int i, k;
-    other = sample;
-    for (i = 0; i < N; i++)
-        if (other.event[i].features) other.event[i].features = other.feature[i];
+    copy_sample(&other);
     for (i = 0; i < FOLD; i++) {
         other.event[i].energy = 17;
         other.feature[i][3] = 1e6f;
@@ -678,8 +723,6 @@ static void test_resume(calomu *c, const calomu_architecture *a, const calomu_tr
 
 /* ---------------------------------------------------------------- reloading the best state */
 
-static void edit_checkpoint(calomu *c, const char *path, const char *key, const char *value);
-
 /* Live tensors against the best ones (1: all the same) and two numbers of the metadata. */
 static int live_is_best(calomu *c, const calomu_trainer *t, int step, int updates)
 {
@@ -727,7 +770,7 @@ static void test_reload(calomu *c)
     CHECK_OK(c, calomu_trainer_save(c, t, path));
     calomu_trainer_free(t);
     t = NULL;
-    edit_checkpoint(c, path, "state.plan.best_loss", "1e-9");
+    edit_file(c, path, path, "state.plan.best_loss", "1e-9");
     CHECK_OK(c, calomu_trainer_resume(c, data, path, &t));
     run_to(c, t, CALOMU_TRAIN_EPOCH);
     CHECK(live_is_best(c, t, 8, 8) == 0, "a state came back within the 1cycle");
@@ -887,17 +930,13 @@ static void test_other_data(calomu *c, const char *good)
     calomu_data_info info = sample.info;
     calomu_data *data = NULL;
     calomu_trainer *t = NULL;
-    int k;
+    int i = with_hits(&sample, FOLD), k;
     for (k = 0; k < 6; k++) {
-        int i;
-        other = sample;
-        for (i = 0; i < N; i++) other.event[i].features = other.feature[i];
-        for (i = 0; i < N; i++) other.event[i].hits = other.hit[i];
+        copy_sample(&other);
         if (k == 0) other.event[50].energy += 1;
         if (k == 1) other.feature[100][7] += 1;
         if (k == 2) other.info.geometry.pitch[1] = 3.8;
         if (k == 3) other.event[N - 4].energy = calomu_absent();
-        for (i = FOLD; k > 3 && other.event[i].n_hits == 0; i++) ;
         if (k == 4) other.hit[i][0].energy += 0.001f;    /* hits count where only features are */
         if (k == 5) other.hit[i][other.event[i].n_hits - 1].cell++;          /* trained on too */
         data = open_muons(c, &other);
@@ -962,24 +1001,6 @@ static void test_requests(calomu *c)
 
 /* ---------------------------------------------------------------- not finite, validation */
 
-/* Gives a number of the metadata another value. */
-static void edit_checkpoint(calomu *c, const char *path, const char *key, const char *value)
-{
-    char text[32];
-    cm_st st;
-    int i, found = 0;
-    (void)snprintf(text, sizeof text, "%s", value);
-    if (!CHECK_OK(c, cm_st_read(c, path, &st))) return;
-    for (i = 0; i < st.n_meta; i++)
-        if (strcmp(st.meta[i].key, key) == 0) {
-            st.meta[i].value = text;
-            found++;
-        }
-    CHECK(found == 1, "no %s", key);
-    CHECK_OK(c, cm_st_write(c, path, &st));
-    cm_st_free(c, &st);
-}
-
 /* An absurd rate put into a checkpoint after the first epoch; `what`: is not finite. */
 static void test_not_finite(calomu *c, const char *rate, const char *what)
 {
@@ -997,7 +1018,7 @@ static void test_not_finite(calomu *c, const char *rate, const char *what)
     CHECK_OK(c, calomu_trainer_save(c, t, path));
     calomu_trainer_free(t);
     t = NULL;
-    edit_checkpoint(c, path, "train.lr", rate);
+    edit_file(c, path, path, "train.lr", rate);
     CHECK_OK(c, calomu_trainer_resume(c, data, path, &t));
     file[0].at = NULL;
     for (i = 0; i < 1000 && s == CALOMU_OK; i++) {
@@ -1185,38 +1206,20 @@ static void test_ks(calomu *c)
     check_ks(c, x, 3000, y, 2500, 9.978414008208618e-05, 1e-9);
 }
 
-static char notices[2000];           /* of a context by open_noting */
-
-static void note(void *user, const char *line)
-{
-    size_t n = strlen(notices);
-    (void)user;
-    (void)snprintf(notices + n, sizeof notices - n, "%s\n", line);
-}
-
-static calomu *open_noting(void)
-{
-    calomu_options o = { 0 };
-    calomu *c = NULL;
-    o.log = note;
-    CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context");
-    return c;
-}
-
 /* Whether training starts, and the word that must be in its notices ("": anything, "-": there is
    none), or in the message. */
 static void judged(const muons *s, const calomu_train_options *o, calomu_status status,
                    const char *word)
 {
-    calomu *c = open_noting();
+    calomu *c = test_open_noting();
     calomu_architecture a = features_only();
     calomu_data *data = open_muons(c, s);
     calomu_trainer *t = NULL;
     const char *said;
-    notices[0] = 0;
+    test_said[0] = 0;
     if (status == CALOMU_OK) CHECK_OK(c, calomu_trainer_create(c, data, &a, o, &t));
     else CHECK_FAILS(c, calomu_trainer_create(c, data, &a, o, &t), status);
-    said = status == CALOMU_OK ? notices : calomu_message(c);
+    said = status == CALOMU_OK ? test_said : calomu_message(c);
     CHECK(*word == '-' && !word[1] ? !*said : strstr(said, word) != NULL, "'%s' is not in '%s'",
           word, said);
     CHECK((t != NULL) == (status == CALOMU_OK), "a trainer came out of a failure");
@@ -1230,12 +1233,9 @@ static muons *with_energies(double factor)
 {
     static muons other;
     int i;
-    other = sample;
-    for (i = 0; i < N; i++) {
+    copy_sample(&other);
+    for (i = 0; i < N; i++)
         other.event[i].energy = (float)(factor * (double)sample.event[i].energy);
-        other.event[i].features = other.feature[i];
-        other.event[i].hits = other.hit[i];
-    }
     return &other;
 }
 
@@ -1458,7 +1458,7 @@ static void test_separate(calomu *c, const calomu_architecture *a)
     calomu_trainer *t;
     calomu_model *m = NULL;
     double pred[N], loss = 0;
-    bytes b[2];
+    bytes whole, b;
     int i, n = 2 * FOLD + 5;         /* folds and batches are not its size */
     const char *path = scratch("train_separate.ckpt");
     CHECK_OK(c, calomu_data_from_memory(c, &sample.info, sample.event + FOLD, (size_t)n, &other));
@@ -1477,19 +1477,15 @@ static void test_separate(calomu *c, const calomu_architecture *a)
     calomu_model_free(m);
     CHECK_OK(c, calomu_trainer_step(c, t, &r));
     CHECK_OK(c, calomu_trainer_save(c, t, path));
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    b[0] = saved(c, t);
-    calomu_trainer_free(t);
+    whole = ended(c, t);
     t = NULL;
     CHECK_FAILS(c, calomu_trainer_resume(c, data, path, &t), CALOMU_EUSAGE);
     CHECK_FAILS(c, calomu_trainer_resume_with(c, data, data, path, &t), CALOMU_EFORMAT);
     CHECK_OK(c, calomu_trainer_resume_with(c, data, other, path, &t));
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    b[1] = saved(c, t);
-    CHECK(same(b[0], b[1]), "resumed with a validation set: other bits");
-    free(b[0].at);
-    free(b[1].at);
-    calomu_trainer_free(t);
+    b = ended(c, t);
+    CHECK(same(b, whole), "resumed with a validation set: other bits");
+    free(b.at);
+    free(whole.at);
     calomu_data_close(other);
     calomu_data_close(data);
 }
@@ -1505,7 +1501,7 @@ static void test_separate_folds(calomu *c)
     int k;
     o.validation = validation;
     for (k = 0; k < 5; k++) {
-        other = *with_energies(1);
+        copy_sample(&other);
         if (k == 0) other.event[2].energy = calomu_absent();     /* held out */
         if (k == 1) other.event[FOLD + 3].energy = calomu_absent();
         if (k == 2) other.info.geometry.pitch[0] = 41;
@@ -1545,7 +1541,7 @@ static void test_start(calomu *c, const calomu_architecture *a)
     calomu_trainer *t = start(c, data, a, &o);
     calomu_model *m = NULL, *n = NULL, *team = NULL, *pair[2];
     const char *path = scratch("train_start.ckpt");
-    bytes b[2];
+    bytes whole, b;
     double pred[2][N];
     run_to(c, t, CALOMU_TRAIN_DONE);
     CHECK_OK(c, calomu_trainer_model(c, t, &m));
@@ -1576,17 +1572,13 @@ static void test_start(calomu *c, const calomu_architecture *a)
     CHECK_NEAR(calomu_trainer_options(t)->lr, 5e-4, 1e-18);
     run_to(c, t, CALOMU_TRAIN_EPOCH);
     CHECK_OK(c, calomu_trainer_save(c, t, path));
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    b[0] = saved(c, t);
-    calomu_trainer_free(t);
+    whole = ended(c, t);
     CHECK_OK(c, calomu_trainer_resume(c, half, path, &t));
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    b[1] = saved(c, t);
-    CHECK(same(b[0], b[1]), "resumed from a start: other bits");
-    calomu_trainer_free(t);
+    b = ended(c, t);
+    CHECK(same(b, whole), "resumed from a start: other bits");
     t = NULL;
-    free(b[0].at);
-    free(b[1].at);
+    free(b.at);
+    free(whole.at);
     other.body++;
     CHECK_FAILS(c, calomu_trainer_create(c, half, &other, &o, &t), CALOMU_EUSAGE);
     pair[0] = n;
@@ -1618,10 +1610,7 @@ static void test_longer(calomu *c, const calomu_architecture *a)
     o.epochs = 9;
     o.cycle_epochs = 3;
     o.lr = 0.2;                      /* so that epochs without improvement come, and reloads */
-    t = start(c, data, a, &o);
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    whole = saved(c, t);
-    calomu_trainer_free(t);
+    whole = ended(c, start(c, data, a, &o));
     for (n = 1; n < 9; n++)
         for (reopened = 0; reopened < 2; reopened++) {
             o.epochs = n;
@@ -1636,11 +1625,9 @@ static void test_longer(calomu *c, const calomu_architecture *a)
             CHECK_FAILS(c, calomu_trainer_extend(c, t, n - 1, 10), CALOMU_EUSAGE);
             CHECK_FAILS(c, calomu_trainer_extend(c, t, n, 9), CALOMU_EUSAGE);
             CHECK_OK(c, calomu_trainer_extend(c, t, 9, 10));
-            run_to(c, t, CALOMU_TRAIN_DONE);
-            b = saved(c, t);
+            b = ended(c, t);
             CHECK(same(b, whole), "%d epochs and then 9: other bits", n);
             free(b.at);
-            calomu_trainer_free(t);
         }
     free(whole.at);
     calomu_data_close(data);
@@ -1657,14 +1644,10 @@ static void test_more_patience(calomu *c)
     bytes whole, b;
     o.epochs = 40;
     o.cycle_epochs = 1;
-    o.lr = 1e-9;
     o.batch = FOLD;
     o.stop_after = 12;
     o.lr = 2;
-    t = start(c, data, &a, &o);
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    whole = saved(c, t);
-    calomu_trainer_free(t);
+    whole = ended(c, start(c, data, &a, &o));
     o.stop_after = 1;
     t = start(c, data, &a, &o);
     r = run_to(c, t, CALOMU_TRAIN_DONE);
@@ -1673,12 +1656,10 @@ static void test_more_patience(calomu *c)
     CHECK_OK(c, calomu_trainer_step(c, t, &r));
     CHECK(r.kind == CALOMU_TRAIN_DONE, "more epochs without patience");
     CHECK_OK(c, calomu_trainer_extend(c, t, 40, 12));
-    run_to(c, t, CALOMU_TRAIN_DONE);
-    b = saved(c, t);
+    b = ended(c, t);
     CHECK(same(b, whole), "patience given later: other bits");
     free(b.at);
     free(whole.at);
-    calomu_trainer_free(t);
     calomu_data_close(data);
 }
 
@@ -1698,17 +1679,9 @@ static void test_hostile_record(calomu *c, const calomu_data *data, const char *
     calomu_train_options had;
     calomu_model *m = NULL;
     size_t k;
-    int i, members;
+    int members;
     for (k = 0; k < sizeof bad / sizeof *bad; k++) {
-        char value[32];
-        cm_st st;
-        if (!CHECK_OK(c, cm_st_read(c, good, &st))) return;
-        (void)snprintf(value, sizeof value, "%s", bad[k][1]);
-        for (i = 0; i < st.n_meta && strcmp(st.meta[i].key, bad[k][0]) != 0; i++) continue;
-        CHECK(i < st.n_meta, "no %s in a model", bad[k][0]);
-        if (i < st.n_meta) st.meta[i].value = value;
-        CHECK_OK(c, cm_st_write(c, path, &st));
-        cm_st_free(c, &st);
+        edit_file(c, good, path, bad[k][0], bad[k][1]);
         CHECK_FAILS(c, calomu_trainer_ended(c, data, NULL, path, &had, &there, &members),
                     CALOMU_EFORMAT);
         CHECK(strstr(calomu_message(c), "train_hostile.st"), "%s", calomu_message(c));
@@ -1748,8 +1721,7 @@ static void test_ended(calomu *c)
         s = with_energies(1);
         if (k == 0) s->event[60].energy += 1;
         if (k == 1) s->event[60].x += 1;
-        for (; k == 2 && s->event[60].n_hits == 0; s->event[60] = s->event[61]) ;
-        if (k == 2) s->hit[s->event[60].hits == s->hit[60] ? 60 : 61][0].energy *= 2;
+        if (k == 2) s->hit[with_hits(s, 60)][0].energy *= 2;
         other = open_muons(c, s);
         CHECK_FAILS(c, calomu_trainer_ended(c, other, NULL, path, &had, &there, &members),
                     CALOMU_EFORMAT);
