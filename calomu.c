@@ -8478,6 +8478,1153 @@ static void cm_param_all(cm_net *net)
         if (*net->list->layer[i].name) cm_param_layer(net, net->list, &net->list->layer[i]);
 }
 
+/* Parameter k of a layer: its values, and where their derivatives are added in `gradient`, a block
+   like net->trained, or NULL. */
+static cm_weight cm_weight_of(const cm_net *net, cm_real *gradient, const cm_layer *l, int k)
+{
+    const cm_param *p = &net->param[l->param + k];
+    cm_weight w;
+    w.x = cm_net_values(net, p);
+    w.dx = p->role == CM_TRAINED && gradient ? gradient + p->offset : NULL;
+    return w;
+}
+
+static cm_norm cm_norm_of(const cm_net *net, cm_real *gradient, const cm_layer *l)
+{
+    const cm_param *p = &net->param[l->param];
+    cm_norm n;
+    n.weight = cm_weight_of(net, gradient, l, 0);
+    n.bias = cm_weight_of(net, gradient, l, 1);
+    n.sums = cm_net_values(net, p + 2);
+    n.squares = cm_net_values(net, p + 3);
+    n.batch = cm_net_values(net, p + 4);
+    n.count = cm_net_values(net, p + 5);
+    return n;
+}
+
+/* ============================================================================================
+   9 Plain layers: what each computes, forward and backward
+   ============================================================================================
+
+   Each function here works on one muon.  A layer's result is y[z][x][y][channel], channels fastest.
+   Backward it gets dy, the derivatives of the loss by y, and adds those by x, its input, to dx;
+   shares of the muons in a weight's derivative are added afterwards (cm_muon_sum).  A value that is
+   multiplied and added is rounded once (cm_fma), and sums over sites run in float along y, in
+   double along x and z: the order is part of the definition, since every fast way to compute the
+   same (part III) has to give the same bits. */
+
+typedef struct cm_work {             /* one layer and one muon */
+    const cm_layer *l, *in[3];       /* the layer, and those that it reads; NULL: none */
+    const int *cells;                /* of the calorimeter along z, x, y */
+    const calomu_event *event;       /* the muon's hits, by rising cell */
+    const cm_real *features;
+    const cm_real *w, *bias;         /* weights [out][in][kz][kx][ky]; NULL: none */
+    const cm_real *x[3];
+    cm_real *y;
+    const cm_real *dy;
+    cm_real *dx[3];                  /* NULL: nobody wants it */
+    cm_real *dw;                     /* this muon's shares, zero before; NULL: not wanted */
+    double *dbias;
+    double *saved;                   /* of a norm: CM_NORM_* [kind][channel]; of a maximum: ties */
+    const cm_real *u, *u_turned;     /* of Winograd's method (9.8), and room for v */
+    cm_real *scratch;
+} cm_work;
+
+static size_t cm_site_at(const cm_layer *l, int z, int x, int y)
+{
+    return (((size_t)z * (size_t)l->nx + (size_t)x) * (size_t)l->ny + (size_t)y) * (size_t)l->nc;
+}
+
+static size_t cm_layer_size(const cm_layer *l)   /* values of one muon */
+{
+    return cm_site_at(l, l->nz, 0, 0);
+}
+
+/* The channels of a site, or NULL outside the grid, where everything is 0. */
+static const cm_real *cm_site_of(const cm_layer *l, const cm_real *v, int z, int x, int y)
+{
+    if (z < 0 || z >= l->nz || x < 0 || x >= l->nx || y < 0 || y >= l->ny) return NULL;
+    return v + cm_site_at(l, z, x, y);
+}
+
+/* ---------------------------------------------------------------- 9.1 sums */
+
+/* Over a row (z, x): of b, or of a (b - shift). */
+static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real *a,
+                          const cm_real *b, cm_real shift)
+{
+    size_t at = cm_site_at(l, z, x, 0) + (size_t)c;
+    cm_real sum = 0;
+    int y;
+    for (y = 0; y < l->ny; y++, at += (size_t)l->nc)
+        sum = a ? cm_fma(a[at], b[at] - shift, sum) : sum + b[at];
+    return sum;
+}
+
+/* Over all sites: rows in float, planes and their sum in double. */
+static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_real *b,
+                          cm_real shift)
+{
+    double sum = 0;
+    int z, x;
+    for (z = 0; z < l->nz; z++) {
+        double plane = 0;
+        for (x = 0; x < l->nx; x++) plane += (double)cm_row_sum(l, z, x, c, a, b, shift);
+        sum += plane;
+    }
+    return sum;
+}
+
+/* Over the muons of a batch: groups of 16, each added by halves, then the groups in a binary tree,
+   which a batch that is split by threads or computers can keep. */
+static double cm_group_sum(const double *s, size_t n)
+{
+    double t[CM_LANES] = { 0 };
+    size_t l, half;
+    for (l = 0; l < n && l < CM_LANES; l++) t[l] = s[l];
+    for (half = CM_LANES / 2; half > 0; half /= 2)
+        for (l = 0; l < half; l++) t[l] += t[l + half];
+    return t[0];
+}
+
+double cm_muon_sum(const double *s, size_t n)
+{
+    double part[64];                 /* of 2^i groups, the largest first */
+    size_t k, bit;
+    int top = 0;
+    for (k = 0; k * CM_LANES < n; k++) {
+        part[top] = cm_group_sum(s + k * CM_LANES, n - k * CM_LANES);
+        for (bit = k; bit & 1; bit >>= 1, top--) part[top - 1] += part[top];
+        top++;
+    }
+    for (; top > 1; top--) part[top - 2] += part[top - 1];
+    return part[0];
+}
+
+/* ---------------------------------------------------------------- 9.2 convolution
+
+   y[o](j) = bias[o] + sum over k, i:  w[o][i][k] x[i](s j + k - pad)
+   j, k and the rest stand for three axes each; s is the stride. */
+
+static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, int ky)
+{
+    size_t k = o->l->kernel, inputs = (size_t)(o->in[0] ? o->in[0]->nc : 1);
+    return ((((size_t)out * inputs + (size_t)in) * k + (size_t)kz) * k + (size_t)kx) * k
+         + (size_t)ky;
+}
+
+/* x at the place that cell (kz, kx, ky) of the kernel has over output (z, x, y). */
+static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int kz, int kx, int ky)
+{
+    const cm_layer *l = o->l;
+    return cm_site_of(o->in[0], o->x[0], l->stride * z + kz - l->pad, l->stride * x + kx - l->pad,
+                      l->stride * y + ky - l->pad);
+}
+
+static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
+{
+    const int kernel = o->l->kernel;
+    cm_real sum = o->bias ? o->bias[out] : 0;
+    int kz, kx, ky, i;
+    for (kz = 0; kz < kernel; kz++)
+        for (kx = 0; kx < kernel; kx++)
+            for (ky = 0; ky < kernel; ky++) {
+                const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
+                for (i = 0; v && i < o->in[0]->nc; i++)
+                    sum = cm_fma(v[i], o->w[cm_weight_at(o, out, i, kz, kx, ky)], sum);
+            }
+    return sum;
+}
+
+static void cm_plain_conv(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    cm_real *y = o->y;
+    int z, x, j, c;
+    for (z = 0; z < l->nz; z++)
+        for (x = 0; x < l->nx; x++)
+            for (j = 0; j < l->ny; j++)
+                for (c = 0; c < l->nc; c++) *y++ = cm_conv_value(o, z, x, j, c);
+}
+
+/* The place m of an input under cell k belongs to output j, s j + k - pad = m; -1: to none of n. */
+static int cm_output_over(const cm_layer *l, int m, int k, int n)
+{
+    int at = m + l->pad - k;
+    return at >= 0 && at % l->stride == 0 && at / l->stride < n ? at / l->stride : -1;
+}
+
+/* dx[i](m) += sum over o, k with s j + k - pad = m:  w[o][i][k] dy[o](j), with rising kz, kx and,
+   so that dy is read forwards, falling ky. */
+static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_real sum)
+{
+    const cm_layer *l = o->l;
+    int kz, kx, ky, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = l->kernel - 1; ky >= 0; ky--) {
+                const cm_real *d = cm_site_of(l, o->dy, cm_output_over(l, z, kz, l->nz),
+                                              cm_output_over(l, x, kx, l->nx),
+                                              cm_output_over(l, y, ky, l->ny));
+                for (c = 0; d && c < l->nc; c++)
+                    sum = cm_fma(d[c], o->w[cm_weight_at(o, c, in, kz, kx, ky)], sum);
+            }
+    return sum;
+}
+
+static void cm_conv_to_dx(const cm_work *o)
+{
+    const cm_layer *in = o->in[0];
+    cm_real *dx = o->dx[0];
+    int z, x, y, i;
+    for (z = 0; z < in->nz; z++)
+        for (x = 0; x < in->nx; x++)
+            for (y = 0; y < in->ny; y++)
+                for (i = 0; i < in->nc; i++, dx++) *dx = cm_conv_slope(o, z, x, y, i, *dx);
+}
+
+/* What output (z, x, y) has of the weights:  dw[o][i][k] += dy[o](j) x[i](s j + k - pad) */
+static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
+{
+    const cm_layer *l = o->l;
+    const cm_real *dy = o->dy + cm_site_at(l, z, x, y);
+    int kz, kx, ky, i, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = 0; ky < l->kernel; ky++) {
+                const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
+                for (i = 0; v && i < o->in[0]->nc; i++)
+                    for (c = 0; c < l->nc; c++) {
+                        cm_real *dw = o->dw + cm_weight_at(o, c, i, kz, kx, ky);
+                        *dw = cm_fma(v[i], dy[c], *dw);
+                    }
+            }
+}
+
+/* dbias[o] = sum over j:  dy[o](j) */
+static void cm_conv_to_dbias(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    int z, x, c;
+    for (c = 0; c < l->nc; c++)
+        for (z = 0; z < l->nz; z++)
+            for (x = 0; x < l->nx; x++)
+                o->dbias[c] += (double)cm_row_sum(l, z, x, c, NULL, o->dy, 0);
+}
+
+static void cm_plain_conv_back(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    int z, x, y;
+    for (z = 0; o->dw && z < l->nz; z++)
+        for (x = 0; x < l->nx; x++)
+            for (y = 0; y < l->ny; y++) cm_conv_site_to_dw(o, z, x, y);
+    if (o->dbias) cm_conv_to_dbias(o);
+    if (o->dx[0]) cm_conv_to_dx(o);
+}
+
+/* ---------------------------------------------------------------- 9.3 convolution of the hits
+
+   The same equation with one input channel that is 0 but for the hits: each hit of energy e adds
+   e w[o][k] to the outputs j with s j + k - pad = its cell.  A sum of hits has one output, and all
+   its weights are `scale`. */
+
+/* Where the output is that cell (kz, kx, ky) of the kernel has over a hit; -1: there is none. */
+static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, int kx, int ky)
+{
+    const cm_layer *l = o->l;
+    int row = (int)hit->cell / o->cells[2];
+    int z = cm_output_over(l, row / o->cells[1], kz, l->nz);
+    int x = cm_output_over(l, row % o->cells[1], kx, l->nx);
+    int y = cm_output_over(l, (int)hit->cell % o->cells[2], ky, l->ny);
+    return z < 0 || x < 0 || y < 0 ? -1 : (ptrdiff_t)cm_site_at(l, z, x, y);
+}
+
+static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
+{
+    const cm_layer *l = o->l;
+    const cm_real e = (cm_real)hit->energy;
+    int kz, kx, ky, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = 0; ky < l->kernel; ky++) {
+                ptrdiff_t j = cm_over_hit(o, hit, kz, kx, ky);
+                for (c = 0; j >= 0 && c < l->nc; c++)
+                    o->y[j + c] = cm_fma(e, l->kind == CM_HITS_SUM ? (cm_real)l->scale
+                                            : o->w[cm_weight_at(o, c, 0, kz, kx, ky)],
+                                         o->y[j + c]);
+            }
+}
+
+static void cm_plain_hits(const cm_work *o)
+{
+    size_t i;
+    for (i = 0; i < o->event->n_hits; i++) cm_hit_forward(o, &o->event->hits[i]);
+}
+
+/* dw[o][k] += e dy[o](j) */
+static void cm_hit_back(const cm_work *o, const calomu_hit *hit)
+{
+    const cm_layer *l = o->l;
+    int kz, kx, ky, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = 0; ky < l->kernel; ky++) {
+                ptrdiff_t j = cm_over_hit(o, hit, kz, kx, ky);
+                for (c = 0; j >= 0 && c < l->nc; c++) {
+                    cm_real *dw = o->dw + cm_weight_at(o, c, 0, kz, kx, ky);
+                    *dw = cm_fma((cm_real)hit->energy, o->dy[j + c], *dw);
+                }
+            }
+}
+
+static void cm_plain_hits_back(const cm_work *o)
+{
+    size_t i;
+    for (i = 0; o->dw && i < o->event->n_hits; i++) cm_hit_back(o, &o->event->hits[i]);
+}
+
+/* ---------------------------------------------------------------- 9.4 running batch norm
+
+   y[c] = A[c] x[c] + B[c]; A and B follow from all muons (9.9).  There is one of them for every
+   muon, so its derivatives have two parts: with those by A and B come e and f,
+   dx[c] += A[c] dy[c] + e[c] x[c] + f[c]. */
+
+static cm_real cm_norm_number(const cm_work *o, int kind, int c)
+{
+    return (cm_real)o->saved[kind * o->l->nc + c];
+}
+
+static void cm_plain_norm(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; i < n; i++) {
+        int c = (int)(i % (size_t)o->l->nc);
+        o->y[i] = cm_fma(cm_norm_number(o, CM_NORM_A, c), o->x[0][i],
+                         cm_norm_number(o, CM_NORM_B, c));
+    }
+}
+
+static void cm_plain_norm_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; o->dx[0] && i < n; i++) {
+        int c = (int)(i % (size_t)o->l->nc);
+        cm_real share = cm_fma(cm_norm_number(o, CM_NORM_SLOPE, c), o->x[0][i],
+                               cm_norm_number(o, CM_NORM_SHIFT, c));
+        o->dx[0][i] += cm_fma(cm_norm_number(o, CM_NORM_A, c), o->dy[i], share);
+    }
+}
+
+/* ---------------------------------------------------------------- 9.5 functions of a value */
+
+/* Swish-1:  y = x sigmoid(x),  dx += dy (s + x s (1 - s)),  s = sigmoid(x) */
+static void cm_plain_swish(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; i < n; i++) o->y[i] = o->x[0][i] * cm_sigmoid_value(o->x[0][i]);
+}
+
+static void cm_plain_swish_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; o->dx[0] && i < n; i++) {
+        cm_real x = o->x[0][i], s = cm_sigmoid_value(x);
+        o->dx[0][i] = cm_fma(o->dy[i], cm_fma(x * s, 1 - s, s), o->dx[0][i]);
+    }
+}
+
+/* y = sigmoid(x),  dx += dy y (1 - y) */
+static void cm_plain_sigmoid(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; i < n; i++) o->y[i] = cm_sigmoid_value(o->x[0][i]);
+}
+
+static void cm_plain_sigmoid_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; o->dx[0] && i < n; i++)
+        o->dx[0][i] = cm_fma(o->dy[i], o->y[i] * (1 - o->y[i]), o->dx[0][i]);
+}
+
+/* ---------------------------------------------------------------- 9.6 mean, maximum, pooling */
+
+static size_t cm_layer_sites(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
+
+/* y[c] = sum over j of x[c](j), divided by the number of sites */
+static void cm_plain_mean(const cm_work *o)
+{
+    int c;
+    for (c = 0; c < o->l->nc; c++)
+        o->y[c] = (cm_real)(cm_site_sum(o->in[0], c, NULL, o->x[0], 0)
+                            / (double)cm_layer_sites(o->in[0]));
+}
+
+static void cm_plain_mean_back(const cm_work *o)
+{
+    const cm_real part = (cm_real)(1 / (double)cm_layer_sites(o->in[0]));
+    size_t i, n = cm_layer_size(o->in[0]);
+    for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i % (size_t)o->l->nc] * part;
+}
+
+/* y[c] = the largest x[c](j); a NaN stays.  Sites that share it share its derivative, as in
+   PyTorch's amax: saved[c] of them. */
+static void cm_plain_max(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
+    for (i = 0; i < n; i++) {
+        cm_real v = o->x[0][i], *top = &o->y[i % nc];
+        double *ties = &o->saved[i % nc];
+        if (i < nc) *top = v;
+        *ties = v > *top ? 1 : *ties + (v == *top);
+        if (v > *top || isnan(v)) *top = v;
+    }
+}
+
+static void cm_plain_max_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
+    for (i = 0; o->dx[0] && i < n; i++)
+        if (o->x[0][i] == o->y[i % nc])
+            o->dx[0][i] += o->dy[i % nc] / (cm_real)o->saved[i % nc];
+}
+
+/* y[c](j) = scale * sum over k of x[c](2j + k - 1),  k in {0, 1}^3:  with scale 1/8 an average in
+   which the padding counts, with scale 1 an energy sum */
+static cm_real cm_pool_value(const cm_work *o, int z, int x, int y, int c)
+{
+    cm_real sum = 0;
+    int k;
+    for (k = 0; k < 8; k++) {
+        const cm_real *v = cm_under_cell(o, z, x, y, k / 4, k / 2 % 2, k % 2);
+        if (v) sum += v[c];
+    }
+    return (cm_real)o->l->scale * sum;
+}
+
+static void cm_plain_pool(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    cm_real *y = o->y;
+    int z, x, j, c;
+    for (z = 0; z < l->nz; z++)
+        for (x = 0; x < l->nx; x++)
+            for (j = 0; j < l->ny; j++)
+                for (c = 0; c < l->nc; c++) *y++ = cm_pool_value(o, z, x, j, c);
+}
+
+/* Every input is in one output:  dx[c](m) += scale dy[c]((m + 1)/2) */
+static void cm_plain_pool_back(const cm_work *o)
+{
+    const cm_layer *in = o->in[0];
+    cm_real *dx = o->dx[0];
+    int z, x, y, c;
+    for (z = 0; dx && z < in->nz; z++)
+        for (x = 0; x < in->nx; x++)
+            for (y = 0; y < in->ny; y++) {
+                const cm_real *d = cm_site_of(o->l, o->dy, (z + 1) / 2, (x + 1) / 2, (y + 1) / 2);
+                for (c = 0; c < in->nc; c++, dx++) *dx = cm_fma((cm_real)o->l->scale, d[c], *dx);
+            }
+}
+
+/* ---------------------------------------------------------------- 9.7 combinations */
+
+/* Copies (dx NULL) or adds the nc channels from `first` on of all sites of one tensor to channels
+   of another. */
+static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, int first,
+                        cm_real *to, int to_nc, int to_first, int add)
+{
+    size_t i;
+    int c;
+    for (i = 0; i < sites; i++)
+        for (c = 0; c < nc; c++) {
+            cm_real v = from[i * (size_t)from_nc + (size_t)(first + c)];
+            cm_real *at = to + i * (size_t)to_nc + (size_t)(to_first + c);
+            *at = add ? *at + v : v;
+        }
+}
+
+/* y[0] = x[0] */
+static void cm_plain_channel(const cm_work *o)
+{
+    cm_channels(cm_layer_sites(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
+}
+
+static void cm_plain_channel_back(const cm_work *o)
+{
+    if (o->dx[0]) cm_channels(cm_layer_sites(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
+}
+
+/* y = the channels of a, then those of b */
+static void cm_plain_concat(const cm_work *o)
+{
+    int k, nc = o->l->nc, first[2] = { 0 };
+    first[1] = o->in[0]->nc;
+    for (k = 0; k < 2; k++)
+        cm_channels(cm_layer_sites(o->l), o->in[k]->nc, o->x[k], o->in[k]->nc, 0, o->y, nc,
+                    first[k], 0);
+}
+
+static void cm_plain_concat_back(const cm_work *o)
+{
+    int k, nc = o->l->nc, first[2] = { 0 };
+    first[1] = o->in[0]->nc;
+    for (k = 0; k < 2; k++)
+        if (o->dx[k])
+            cm_channels(cm_layer_sites(o->l), o->in[k]->nc, o->dy, nc, first[k], o->dx[k],
+                        o->in[k]->nc, 0, 1);
+}
+
+/* y[c](j) = s[c](j) + q[c] p[c](j): what a block has found, weighted by its gate, in addition to
+   its shortcut */
+static void cm_plain_add_scaled(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
+    for (i = 0; i < n; i++) o->y[i] = cm_fma(o->x[2][i % nc], o->x[1][i], o->x[0][i]);
+}
+
+static void cm_plain_add_scaled_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
+    for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i];
+    for (i = 0; o->dx[1] && i < n; i++)
+        o->dx[1][i] = cm_fma(o->x[2][i % nc], o->dy[i], o->dx[1][i]);
+    for (i = 0; o->dx[2] && i < nc; i++)
+        o->dx[2][i] += (cm_real)cm_site_sum(o->l, (int)i, o->x[1], o->dy, 0);
+}
+
+/* The muon's features, standardised: an input. */
+static void cm_plain_features(const cm_work *o)
+{
+    memcpy(o->y, o->features, cm_layer_size(o->l) * sizeof *o->y);
+}
+
+static void cm_no_input_back(const cm_work *o) { (void)o; }
+
+/* ---------------------------------------------------------------- 9.8 convolution by Winograd
+
+   For kernels 3 of stride 1 with padding 1 and no bias: F(6, 3) and F(4, 3) along x (S. Winograd,
+   1980; A. Lavin, S. Gray, arXiv:1509.09308, Sec. 4), the direct sum along z and y.  With tables,
+   tiles and bounds of errors as in 7.6,
+       v[f] = (B' d)[f]  of a tile's 8 or 6 rows of inputs d,       u[f] = (G w)[f],
+       m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m
+   and backward
+       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,  dw = G' du,
+   while dx is the same as y, of dy, with the kernel turned round. */
+
+/* v = B' d, of 8 rows for 6 outputs or 6 for 4. */
+static void cm_wino_inputs(int full, const cm_real *d, cm_real *v)
+{
+    const cm_real half = (cm_real)0.5, quarter = (cm_real)0.25;
+    cm_real p, q;
+    if (full == 4) {
+        v[0] = cm_fma(4, d[1], cm_fma(-5, d[3], d[5]));
+        v[1] = cm_fma(quarter, d[4], cm_fma(-5 * quarter, d[2], d[0]));
+        p = 3 * quarter * cm_fma(-4, d[2], d[4]);
+        q = 3 * quarter * cm_fma(-4, d[1], d[3]);
+        v[2] = p + q;
+        v[3] = p - q;
+        p = 15 * quarter * (d[4] - d[2]);
+        q = 30 * quarter * (d[3] - d[1]);
+        v[4] = p + q;
+        v[5] = p - q;
+        return;
+    }
+    v[0] = cm_fma(21 * quarter, d[3] - d[5], d[7] - d[1]);
+    v[1] = cm_fma(21 * quarter, d[4] - d[2], d[0] - d[6]);
+    p = cm_fma(-17 * quarter, d[4], d[6] + d[2]);
+    q = cm_fma(-17 * quarter, d[3], d[5] + d[1]);
+    v[2] = p + q;
+    v[3] = p - q;
+    p = cm_fma(-5 * quarter, d[4], cm_fma(quarter, d[2], d[6]));
+    q = cm_fma(-5 * quarter, d[3], cm_fma(quarter, d[1], d[5]));
+    v[4] = cm_fma(2, q, p);
+    v[5] = cm_fma(-2, q, p);
+    p = cm_fma(-5, d[4], cm_fma(4, d[2], d[6]));
+    q = cm_fma(-5, d[3], cm_fma(4, d[1], d[5]));
+    v[6] = cm_fma(half, q, p);
+    v[7] = cm_fma(-half, q, p);
+}
+
+/* The rows of outputs, y = A' m: row r has the weights p^r at the points p = 1, -1, 2, -2, 1/2,
+   -1/2, and the last of a whole tile the point at infinity, m[0]. */
+static void cm_wino_outputs(const cm_wino_tile *t, const cm_real *m, cm_real *y)
+{
+    cm_real sum[3], difference[3], power = 1;
+    int f, r;
+    for (f = 0; f < 3; f++) {
+        int there = 2 * f + 2 < t->full + 2;
+        sum[f] = there ? m[2 * f + 2] + m[2 * f + 3] : 0;
+        difference[f] = there ? m[2 * f + 2] - m[2 * f + 3] : 0;
+    }
+    y[0] = m[1] + (sum[0] + sum[1] + sum[2]);
+    for (r = 1; r < t->rows; r++) {
+        const cm_real *s = r % 2 ? difference : sum;
+        power *= 2;
+        y[r] = cm_fma(1 / power, s[2], cm_fma(power, s[1], s[0]));
+    }
+    if (t->rows == t->full) y[t->full - 1] += m[0];
+}
+
+/* dm = A dy, of the rows d of a tile; those that it does not have are 0. */
+static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
+{
+    static const double points[4] = { 0, 1, 2, 0.5 };
+    int j;
+    dm[0] = d[full - 1];
+    dm[1] = d[0];
+    for (j = 1; j < (full + 2) / 2; j++) {
+        const cm_real k = (cm_real)points[j], kk = k * k;
+        cm_real p = cm_fma(kk * kk, d[4], cm_fma(kk, d[2], d[0]));
+        cm_real q = k * cm_fma(kk * kk, d[5], cm_fma(kk, d[3], d[1]));
+        dm[2 * j] = p + q;
+        dm[2 * j + 1] = p - q;
+    }
+}
+
+/* u [out][in][kz][ky][f] of a layer's weights; turned: for the pass to the input, whose outputs are
+   the inputs, with the kernel turned round. */
+static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
+{
+    int in = o->in[0]->nc, n = turned ? in : o->l->nc, m = turned ? o->l->nc : in, b, a, t, f, kx;
+    for (b = 0; b < n; b++)
+        for (a = 0; a < m; a++)
+            for (t = 0; t < 9; t++)
+                for (f = 0; f < CM_WINO_F; f++) {
+                    double sum = 0;
+                    for (kx = 0; kx < 3; kx++) {
+                        size_t w = turned ? cm_weight_at(o, a, b, 2 - t / 3, 2 - kx, 2 - t % 3)
+                                          : cm_weight_at(o, b, a, t / 3, kx, t % 3);
+                        sum += cm_wino_g[f][kx] * (double)o->w[w];
+                    }
+                    *u++ = (cm_real)sum;
+                }
+}
+
+/* v [z][y][channel][f] of all planes of a tile of x, the values or derivatives of layer l. */
+static void cm_wino_transform(const cm_layer *l, const cm_real *x, const cm_wino_tile *t,
+                              cm_real *v)
+{
+    int z, y, i, r;
+    for (z = 0; z < l->nz; z++)
+        for (y = 0; y < l->ny; y++)
+            for (i = 0; i < l->nc; i++, v += CM_WINO_F) {
+                cm_real d[CM_WINO_F];
+                for (r = 0; r < t->full + 2; r++) {
+                    const cm_real *at = cm_site_of(l, x, z, t->x - 1 + r, y);
+                    d[r] = at ? at[i] : 0;
+                }
+                cm_wino_inputs(t->full, d, v);
+            }
+}
+
+/* v of the neighbour (kz, ky) = t/3, t%3 of a site, or NULL outside the grid. */
+static const cm_real *cm_wino_neighbour(const cm_layer *l, const cm_real *v, int z, int y, int t)
+{
+    z += t / 3 - 1;
+    y += t % 3 - 1;
+    if (z < 0 || z >= l->nz || y < 0 || y >= l->ny) return NULL;
+    return v + (size_t)((z * l->ny + y) * l->nc) * CM_WINO_F;
+}
+
+/* m of one output from v, by u [in][kz][ky][f] of its channel. */
+static void cm_wino_product(const cm_layer *in, const cm_wino_tile *tile, const cm_real *v,
+                            const cm_real *u, int z, int y, cm_real *m)
+{
+    int f, t, i;
+    for (f = tile->from; f < tile->end; f++) m[f] = 0;
+    for (t = 0; t < 9; t++) {
+        const cm_real *at = cm_wino_neighbour(in, v, z, y, t);
+        for (i = 0; at && i < in->nc; i++)
+            for (f = tile->from; f < tile->end; f++)
+                m[f] = cm_fma(at[i * CM_WINO_F + f], u[(i * 9 + t) * CM_WINO_F + f], m[f]);
+    }
+}
+
+/* y(j) (+)= the convolution of x by u; v: scratch. */
+static void cm_wino_convolve(const cm_layer *in, const cm_real *x, const cm_layer *out, cm_real *to,
+                             const cm_real *u, cm_real *v, int add)
+{
+    cm_wino_tile t = cm_wino_first(out->nx);
+    int z, y, c, r;
+    for (; t.rows > 0; t = cm_wino_next(out->nx, &t)) {
+        cm_wino_transform(in, x, &t, v);
+        for (z = 0; z < out->nz; z++)
+            for (y = 0; y < out->ny; y++)
+                for (c = 0; c < out->nc; c++) {
+                    cm_real m[CM_WINO_F], row[CM_WINO_WIDE];
+                    cm_wino_product(in, &t, v, u + (size_t)(c * in->nc * 9) * CM_WINO_F, z, y, m);
+                    cm_wino_outputs(&t, m, row);
+                    for (r = 0; r < t.rows; r++) {
+                        cm_real *at = to + cm_site_at(out, z, t.x + r, y) + c;
+                        *at = add ? *at + row[r] : row[r];
+                    }
+                }
+    }
+}
+
+/* What site (z, y) of a tile has of du [in][out][kz][ky][f]. */
+static void cm_wino_site_to_du(const cm_work *o, const cm_wino_tile *tile, const cm_real *v, int z,
+                               int y)
+{
+    const cm_layer *l = o->l, *in = o->in[0];
+    int c, r, t, i, f;
+    for (c = 0; c < l->nc; c++) {
+        cm_real d[CM_WINO_WIDE] = { 0 }, dm[CM_WINO_F];
+        for (r = 0; r < tile->rows; r++) d[r] = o->dy[cm_site_at(l, z, tile->x + r, y) + (size_t)c];
+        cm_wino_slopes(tile->full, d, dm);
+        for (t = 0; t < 9; t++) {
+            const cm_real *at = cm_wino_neighbour(in, v, z, y, t);
+            for (i = 0; at && i < in->nc; i++) {
+                cm_real *du = o->dw + (size_t)((i * l->nc + c) * 9 + t) * CM_WINO_F;
+                for (f = tile->from; f < tile->end; f++)
+                    du[f] = cm_fma(at[i * CM_WINO_F + f], dm[f], du[f]);
+            }
+        }
+    }
+}
+
+static void cm_wino_to_du(const cm_work *o)
+{
+    cm_wino_tile t = cm_wino_first(o->l->nx);
+    int z, y;
+    for (; t.rows > 0; t = cm_wino_next(o->l->nx, &t)) {
+        cm_wino_transform(o->in[0], o->x[0], &t, o->scratch);
+        for (z = 0; z < o->l->nz; z++)
+            for (y = 0; y < o->l->ny; y++) cm_wino_site_to_du(o, &t, o->scratch, z, y);
+    }
+}
+
+static void cm_plain_wino(const cm_work *o)
+{
+    cm_wino_convolve(o->in[0], o->x[0], o->l, o->y, o->u, o->scratch, 0);
+}
+
+static void cm_plain_wino_back(const cm_work *o)
+{
+    if (o->dw) cm_wino_to_du(o);
+    if (o->dx[0])
+        cm_wino_convolve(o->l, o->dy, o->in[0], o->dx[0], o->u_turned, o->scratch, 1);
+}
+
+/* ---------------------------------------------------------------- 9.9 all muons of a batch
+
+   A pass computes the layers in their order and, backward, in the reverse.  Muons do not know each
+   other but for the running batch norm (Sec. 3.1.1, with the momentum of the authors' code):
+       mean = sums/count, var = squares/count - mean^2, y = w (x - mean)/sqrt(var + eps) + b,
+   in training first buffer += m (new - buffer), m = 1 - 0.9/sqrt(B - 1 + eps), and backward, with
+   G0 = sum dy, G1 = sum dy (x - mean), r = 1/sqrt(var + eps):
+       db = G0,  dw = r G1,  dvar = -w r^3 G1/2 (0 where var is clamped),
+       dmean = -w r G0 - 2 mean dvar,  d sums = dmean/count,  d squares = dvar/count,
+       dx = w r dy + m (d sums + 2 x d squares). */
+
+typedef struct cm_plain_kind {
+    void (*forward)(const cm_work *o);
+    void (*backward)(const cm_work *o);
+} cm_plain_kind;
+
+static const cm_plain_kind cm_plain_kinds[] = {  /* in the order of cm_kind */
+    { cm_plain_features, cm_no_input_back },
+    { cm_plain_hits, cm_plain_hits_back },
+    { cm_plain_hits, cm_no_input_back },
+    { cm_plain_conv, cm_plain_conv_back },
+    { cm_plain_conv, cm_plain_conv_back },       /* a linear layer: a kernel of one cell */
+    { cm_plain_norm, cm_plain_norm_back },
+    { cm_plain_swish, cm_plain_swish_back },
+    { cm_plain_sigmoid, cm_plain_sigmoid_back },
+    { cm_plain_mean, cm_plain_mean_back },
+    { cm_plain_max, cm_plain_max_back },
+    { cm_plain_pool, cm_plain_pool_back },
+    { cm_plain_channel, cm_plain_channel_back },
+    { cm_plain_add_scaled, cm_plain_add_scaled_back },
+    { cm_plain_concat, cm_plain_concat_back }
+};
+static const cm_plain_kind cm_wino_kind = { cm_plain_wino, cm_plain_wino_back };
+
+struct cm_pass {
+    calomu *c;
+    const cm_net *net;
+    const calomu_event *event;       /* [muon], hits by rising cell; NULL: the network reads none */
+    const cm_real *features;         /* [muon][feature], standardised */
+    int muons, training, direct;
+    cm_real *gradient;               /* a block like net->trained; NULL: none is wanted */
+    cm_real **x, **dx;               /* [layer]: of all muons, [muon][site][channel]; NULL: none */
+    double **saved;                  /* [layer]: cm_work's, of all muons; of a norm once */
+    int *last;                       /* [layer]: the last that reads it */
+    unsigned char *needs;            /* [layer]: a learned parameter is behind it */
+};
+
+static const cm_layer *cm_pass_layer(const cm_pass *p, int i) { return &p->net->list->layer[i]; }
+
+static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
+{
+    return !p->direct && l->kind == CM_CONV && !l->bias
+        && cm_wino_fits(cm_pass_layer(p, l->in[0])->nx, l->kernel, l->stride, l->pad);
+}
+
+/* Whether a learned parameter is behind layer i.  Channel 0 of a concatenation is its first part's:
+   the energy sums, which have none. */
+static int cm_pass_needs(const cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i), *x;
+    int k;
+    if (*l->name && l->kind != CM_HITS_SUM && l->kind != CM_POOL) return 1;
+    if (l->kind == CM_CHANNEL) {
+        x = cm_pass_layer(p, l->in[0]);
+        if (x->kind == CM_CONCAT) return p->needs[x->in[0]];
+    }
+    for (k = 0; k < 3; k++)
+        if (l->in[k] >= 0 && p->needs[l->in[k]]) return 1;
+    return 0;
+}
+
+void cm_pass_free(cm_pass *p)
+{
+    int i;
+    if (!p) return;
+    for (i = 0; p->x && i < 2 * p->net->list->n; i++) cm_release(p->c, p->x[i]);
+    for (i = 0; p->saved && i < p->net->list->n; i++) cm_release(p->c, p->saved[i]);
+    cm_release(p->c, p->x);
+    cm_release(p->c, p->saved);
+    cm_release(p->c, p->last);
+    cm_release(p->c, p->needs);
+    cm_release(p->c, p);
+}
+
+cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
+                     const cm_real *features, int muons, cm_real *gradient)
+{
+    size_t n = (size_t)net->list->n;
+    cm_pass *p = cm_allocate(c, 1, sizeof *p);
+    int i, k;
+    if (!p) return NULL;
+    p->c = c;
+    p->net = net;
+    p->event = event;
+    p->features = features;
+    p->muons = muons;
+    p->training = gradient != NULL;
+    p->direct = c->direct;
+    p->gradient = gradient;
+    p->x = cm_allocate(c, 2 * n, sizeof *p->x);
+    p->saved = cm_allocate(c, n, sizeof *p->saved);
+    p->last = cm_allocate(c, n, sizeof *p->last);
+    p->needs = cm_allocate(c, n, 1);
+    if (!p->x || !p->saved || !p->last || !p->needs) {
+        cm_pass_free(p);
+        return NULL;
+    }
+    p->dx = p->x + n;
+    for (i = 0; i < net->list->n; i++) {
+        for (k = 0; k < 3; k++)
+            if (cm_pass_layer(p, i)->in[k] >= 0) p->last[cm_pass_layer(p, i)->in[k]] = i;
+        p->needs[i] = (unsigned char)cm_pass_needs(p, i);
+    }
+    return p;
+}
+
+static cm_weight cm_pass_weight(const cm_pass *p, const cm_layer *l, int k)
+{
+    return cm_weight_of(p->net, p->gradient, l, k);
+}
+
+/* Layer i and muon v. */
+static cm_work cm_pass_work(const cm_pass *p, int i, int v)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    cm_work o;
+    int k;
+    memset(&o, 0, sizeof o);
+    o.l = l;
+    o.cells = p->net->list->hits;
+    o.event = p->event ? p->event + v : NULL;
+    o.features = p->features ? p->features + (size_t)v * cm_layer_size(l) : NULL;
+    if (*l->name) o.w = cm_pass_weight(p, l, 0).x;
+    if (l->bias) o.bias = cm_pass_weight(p, l, 1).x;
+    for (k = 0; k < 3; k++) {
+        size_t size;
+        if (l->in[k] < 0) continue;
+        o.in[k] = cm_pass_layer(p, l->in[k]);
+        size = (size_t)v * cm_layer_size(o.in[k]);
+        o.x[k] = p->x[l->in[k]] + size;
+        if (p->dx[l->in[k]]) o.dx[k] = p->dx[l->in[k]] + size;
+    }
+    o.y = p->x[i] + (size_t)v * cm_layer_size(l);
+    if (p->dx[i]) o.dy = p->dx[i] + (size_t)v * cm_layer_size(l);
+    if (p->saved[i]) o.saved = p->saved[i] + (l->kind == CM_MAX_OF ? v * l->nc : 0);
+    return o;
+}
+
+/* ---- the running batch norm */
+
+static double cm_norm_momentum(int muons) { return 1 - 0.9 / sqrt(muons - 1 + CM_NORM_EPS); }
+
+/* Sum over the muons of their sums over sites, of b or a (b - shift). */
+static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_real *a,
+                          const cm_real *b, cm_real shift, double *muon)
+{
+    size_t v, size = cm_layer_size(l);
+    for (v = 0; v < (size_t)p->muons; v++)
+        muon[v] = cm_site_sum(l, c, a ? a + v * size : NULL, b + v * size, shift);
+    return cm_muon_sum(muon, (size_t)p->muons);
+}
+
+/* The buffers take in the muons of this batch. */
+static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l, const cm_real *x,
+                          double *muon)
+{
+    const double m = cm_norm_momentum(p->muons);
+    const double count = (double)p->muons * (double)cm_layer_sites(l);
+    int c;
+    for (c = 0; c < l->nc; c++) {
+        double s = n->sums[c], q = n->squares[c];
+        n->sums[c] = (cm_real)cm_fmad(m, cm_pass_sum(p, l, c, NULL, x, 0, muon) - s, s);
+        n->squares[c] = (cm_real)cm_fmad(m, cm_pass_sum(p, l, c, x, x, 0, muon) - q, q);
+    }
+    *n->count = (cm_real)cm_fmad(m, count - (double)*n->count, (double)*n->count);
+    *n->batch += (cm_real)p->muons;
+}
+
+static calomu_status cm_pass_norm(const cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_norm n = cm_norm_of(p->net, p->gradient, l);
+    double *muon = cm_allocate(p->c, (size_t)p->muons, sizeof *muon);
+    p->saved[i] = cm_allocate(p->c, (size_t)(CM_NORM_KINDS * l->nc), sizeof *p->saved[i]);
+    if (muon && p->saved[i]) {
+        if (p->training) cm_norm_learn(p, &n, l, p->x[l->in[0]], muon);
+        if (*n.count > 0) cm_norm_transform(&n, l->nc, p->saved[i]);
+    }
+    cm_release(p->c, muon);
+    if (!p->saved[i] || !muon) return CALOMU_EMEMORY;
+    if (*n.count > 0) return CALOMU_OK;
+    return cm_fail(p->c, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
+}
+
+/* The derivatives by weight and bias, and e and f of 9.4. */
+static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_norm n = cm_norm_of(p->net, p->gradient, l);
+    const double m = cm_norm_momentum(p->muons), count = (double)*n.count;
+    double *saved = p->saved[i], *muon = cm_allocate(p->c, (size_t)p->muons, sizeof *muon);
+    int c, nc = l->nc;
+    for (c = 0; muon && c < nc; c++) {
+        double mean = saved[CM_NORM_MEAN * nc + c], r = saved[CM_NORM_R * nc + c];
+        double w = (double)n.weight.x[c];
+        double g0 = cm_pass_sum(p, l, c, NULL, p->dx[i], 0, muon);
+        double g1 = cm_pass_sum(p, l, c, p->dx[i], p->x[l->in[0]], (cm_real)mean, muon);
+        double dvar = saved[CM_NORM_CLAMPED * nc + c] != 0 ? 0 : -0.5 * w * r * r * r * g1;
+        double dmean = cm_fmad(-2 * mean, dvar, -w * r * g0);
+        n.bias.dx[c] += (cm_real)g0;
+        n.weight.dx[c] += (cm_real)(r * g1);
+        saved[CM_NORM_SLOPE * nc + c] = 2 * m * dvar / count;
+        saved[CM_NORM_SHIFT * nc + c] = m * dmean / count;
+    }
+    cm_release(p->c, muon);
+    return muon ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+/* ---- forward */
+
+/* Scratch and weights of Winograd's method. */
+typedef struct cm_pass_room {
+    cm_real *u, *u_turned, *v;
+} cm_pass_room;
+
+static calomu_status cm_pass_room_take(const cm_pass *p, int i, cm_pass_room *r)
+{
+    const cm_work o = cm_pass_work(p, i, 0);
+    size_t u, v;
+    int most;
+    memset(r, 0, sizeof *r);
+    if (!cm_pass_wino(p, o.l)) return CALOMU_OK;
+    most = o.l->nc > o.in[0]->nc ? o.l->nc : o.in[0]->nc;
+    u = (size_t)(9 * o.l->nc * o.in[0]->nc) * CM_WINO_F;
+    v = (size_t)(o.l->nz * o.l->ny * most) * CM_WINO_F;
+    r->u = cm_allocate(p->c, 2 * u + v, sizeof *r->u);
+    if (!r->u) return CALOMU_EMEMORY;
+    r->u_turned = r->u + u;
+    r->v = r->u_turned + u;
+    cm_wino_weights(&o, 0, r->u);
+    cm_wino_weights(&o, 1, r->u_turned);
+    return CALOMU_OK;
+}
+
+static cm_work cm_pass_work_in(const cm_pass *p, int i, int v, const cm_pass_room *r)
+{
+    cm_work o = cm_pass_work(p, i, v);
+    o.u = r->u;
+    o.u_turned = r->u_turned;
+    o.scratch = r->v;
+    return o;
+}
+
+calomu_status cm_pass_step(cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
+    calomu_status s = CALOMU_OK;
+    cm_pass_room r;
+    int v;
+    p->x[i] = cm_allocate(p->c, cm_layer_size(l) * (size_t)p->muons, sizeof *p->x[i]);
+    if (!p->x[i]) return CALOMU_EMEMORY;
+    if (l->kind == CM_NORM) s = cm_pass_norm(p, i);
+    if (l->kind == CM_MAX_OF) {
+        p->saved[i] = cm_allocate(p->c, (size_t)(l->nc * p->muons), sizeof *p->saved[i]);
+        if (!p->saved[i]) s = CALOMU_EMEMORY;
+    }
+    if (s == CALOMU_OK) s = cm_pass_room_take(p, i, &r);
+    if (s != CALOMU_OK) return s;
+    for (v = 0; v < p->muons; v++) {
+        cm_work o = cm_pass_work_in(p, i, v, &r);
+        kind->forward(&o);
+    }
+    cm_release(p->c, r.u);
+    return CALOMU_OK;
+}
+
+/* In inference values go when nobody reads them any more. */
+static void cm_pass_drop(const cm_pass *p, int i)
+{
+    int k;
+    for (k = 0; k < 3; k++) {
+        int x = cm_pass_layer(p, i)->in[k];
+        if (x < 0 || p->last[x] != i) continue;
+        cm_release(p->c, p->x[x]);
+        p->x[x] = NULL;
+    }
+}
+
+calomu_status cm_pass_forward(cm_pass *p, double *prediction)
+{
+    calomu_status s = CALOMU_OK;
+    int i, n = p->net->list->n, v;
+    for (i = 0; i < n && s == CALOMU_OK; i++) {
+        s = cm_pass_step(p, i);
+        if (!p->training) cm_pass_drop(p, i);
+    }
+    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[n - 1][v];
+    return s;
+}
+
+/* ---- backward */
+
+typedef struct cm_shares {           /* of the muons, in the derivatives by a layer's parameters */
+    cm_real *dw;                     /* [muon][count], or NULL */
+    double *dbias;                   /* [muon][output], or NULL */
+    double *muon;                    /* [muon] */
+    size_t count;
+} cm_shares;
+
+static int cm_pass_learns(const cm_pass *p, const cm_layer *l)
+{
+    return *l->name && l->kind != CM_NORM && cm_pass_weight(p, l, 0).dx;
+}
+
+static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_shares *s)
+{
+    size_t n = (size_t)p->muons, in = l->in[0] < 0 ? 1 : (size_t)cm_pass_layer(p, l->in[0])->nc;
+    memset(s, 0, sizeof *s);
+    if (!cm_pass_learns(p, l)) return CALOMU_OK;
+    s->count = in * (size_t)l->nc * (cm_pass_wino(p, l) ? 9 * CM_WINO_F
+                                     : (size_t)(l->kernel * l->kernel * l->kernel));
+    s->dw = cm_allocate(p->c, n * s->count, sizeof *s->dw);
+    if (l->bias) s->dbias = cm_allocate(p->c, n * (size_t)l->nc, sizeof *s->dbias);
+    s->muon = cm_allocate(p->c, n, sizeof *s->muon);
+    return s->dw && s->muon && (s->dbias || !l->bias) ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+/* The sum of the muons' shares in weight k. */
+static double cm_shares_sum(const cm_pass *p, const cm_shares *s, size_t k)
+{
+    size_t v;
+    for (v = 0; v < (size_t)p->muons; v++) s->muon[v] = (double)s->dw[v * s->count + k];
+    return cm_muon_sum(s->muon, (size_t)p->muons);
+}
+
+/* dw = G' du */
+static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_shares *s)
+{
+    int in = cm_pass_layer(p, l->in[0])->nc, i, c, t, f, kx;
+    cm_real *dw = cm_pass_weight(p, l, 0).dx;
+    for (i = 0; i < in * l->nc * 9; i++) {
+        double sum[3] = { 0, 0, 0 };
+        for (f = 0; f < CM_WINO_F; f++) {
+            double du = cm_shares_sum(p, s, (size_t)(i * CM_WINO_F + f));
+            for (kx = 0; kx < 3; kx++) sum[kx] = cm_fmad(cm_wino_g[f][kx], du, sum[kx]);
+        }
+        t = i % 9;
+        c = i / 9 % l->nc;
+        for (kx = 0; kx < 3; kx++)
+            dw[(c * in + i / 9 / l->nc) * 27 + t / 3 * 9 + kx * 3 + t % 3] += (cm_real)sum[kx];
+    }
+}
+
+static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_shares *s)
+{
+    cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
+    size_t k, v;
+    int c;
+    if (cm_pass_wino(p, l)) cm_shares_add_wino(p, l, s);
+    else for (k = 0; k < s->count; k++) dw[k] += (cm_real)cm_shares_sum(p, s, k);
+    for (c = 0; s->dbias && c < l->nc; c++) {
+        dbias = cm_pass_weight(p, l, 1).dx;
+        for (v = 0; v < (size_t)p->muons; v++) s->muon[v] = s->dbias[v * (size_t)l->nc + (size_t)c];
+        dbias[c] += (cm_real)cm_muon_sum(s->muon, (size_t)p->muons);
+    }
+}
+
+/* Layer i hands its derivatives on. */
+static calomu_status cm_pass_step_back(cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
+    calomu_status s = CALOMU_OK;
+    cm_shares shares;
+    cm_pass_room r = { NULL, NULL, NULL };
+    int k, v;
+    for (k = 0; k < 3; k++) {
+        int x = l->in[k];
+        if (x < 0 || p->dx[x] || !p->needs[x]) continue;
+        p->dx[x] = cm_allocate(p->c, cm_layer_size(cm_pass_layer(p, x)) * (size_t)p->muons,
+                               sizeof *p->dx[x]);
+        if (!p->dx[x]) return CALOMU_EMEMORY;
+    }
+    s = cm_shares_take(p, l, &shares);
+    if (s == CALOMU_OK && l->kind == CM_NORM) s = cm_pass_norm_back(p, i);
+    if (s == CALOMU_OK) s = cm_pass_room_take(p, i, &r);
+    for (v = 0; s == CALOMU_OK && v < p->muons; v++) {
+        cm_work o = cm_pass_work_in(p, i, v, &r);
+        if (shares.dw) o.dw = shares.dw + (size_t)v * shares.count;
+        if (shares.dbias) o.dbias = shares.dbias + (size_t)(v * l->nc);
+        kind->backward(&o);
+    }
+    if (s == CALOMU_OK && shares.dw) cm_shares_add(p, l, &shares);
+    cm_release(p->c, r.u);
+    cm_release(p->c, shares.dw);
+    cm_release(p->c, shares.dbias);
+    cm_release(p->c, shares.muon);
+    return s;
+}
+
+calomu_status cm_pass_backward(cm_pass *p, const double *dp)
+{
+    calomu_status s = CALOMU_OK;
+    int i, v, last = p->net->list->n - 1;
+    p->dx[last] = cm_allocate(p->c, (size_t)p->muons, sizeof *p->dx[last]);
+    if (!p->dx[last]) return CALOMU_EMEMORY;
+    for (v = 0; v < p->muons; v++) p->dx[last][v] = (cm_real)dp[v];
+    for (i = last; i >= 0 && s == CALOMU_OK; i--) {
+        if (p->dx[i]) s = cm_pass_step_back(p, i);
+        cm_release(p->c, p->x[i]);
+        cm_release(p->c, p->dx[i]);
+        p->x[i] = p->dx[i] = NULL;
+    }
+    return s;
+}
+
 /* ============================================================================================
    9 The plan of a list, and networks on a device
    ============================================================================================
@@ -9053,29 +10200,6 @@ typedef struct cm_run {
     cm_tensor **value;               /* of each step */
 } cm_run;
 
-/* Parameter k of a layer. */
-static cm_weight cm_weight_of(const cm_run *u, const cm_layer *l, int k)
-{
-    const cm_param *p = &u->net->param[l->param + k];
-    cm_weight w;
-    w.x = cm_net_values(u->net, p);
-    w.dx = p->role == CM_TRAINED && u->gradient ? u->gradient + p->offset : NULL;
-    return w;
-}
-
-static cm_norm cm_norm_of(const cm_run *u, const cm_layer *l)
-{
-    const cm_param *p = &u->net->param[l->param];
-    cm_norm n;
-    n.weight = cm_weight_of(u, l, 0);
-    n.bias = cm_weight_of(u, l, 1);
-    n.sums = cm_net_values(u->net, p + 2);
-    n.squares = cm_net_values(u->net, p + 3);
-    n.batch = cm_net_values(u->net, p + 4);
-    n.count = cm_net_values(u->net, p + 5);
-    return n;
-}
-
 static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
 {
     static const cm_weight none = { NULL, NULL };
@@ -9083,8 +10207,8 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
     cm_norm norm;
     const cm_norm *n = t->norm < 0 ? NULL : &norm;
     int then = n ? t->swish | (t->sums & CM_MEAN) : t->sums;
-    cm_weight w = cm_weight_of(u, l, 0), bias = l->bias ? cm_weight_of(u, l, 1) : none;
-    if (n) norm = cm_norm_of(u, &u->p->list->layer[t->norm]);
+    cm_weight w = cm_weight_of(u->net, u->gradient, l, 0), bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
+    if (n) norm = cm_norm_of(u->net, u->gradient, &u->p->list->layer[t->norm]);
     if (l->kind == CM_HITS_CONV)
         return cm_sparse(g, u->hits, w, 0, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
     return cm_conv_then(g, x, w, bias, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
@@ -9092,7 +10216,7 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
 
 static cm_tensor *cm_run_norm(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
 {
-    cm_norm n = cm_norm_of(u, cm_layer_of(u->p, t));
+    cm_norm n = cm_norm_of(u->net, u->gradient, cm_layer_of(u->p, t));
     if (t->values == CM_BY_GROUPS) return cm_batchnorm_by_groups(g, x, n, t->swish, t->halo);
     if (t->values == CM_BY_ROWS) return cm_batchnorm_by_rows(g, x, n, t->swish, t->halo);
     return cm_batchnorm(g, x, n, t->swish, t->halo, t->halo);
@@ -9111,7 +10235,7 @@ static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
     case CM_CONV: return cm_run_conv(g, u, t, in[0]);
     case CM_HITS_SUM: return cm_sparse_sum(g, u->hits, l->scale, t->halo);
     case CM_LINEAR:
-        return cm_linear(g, in[0], cm_weight_of(u, l, 0), cm_weight_of(u, l, 1), l->nc);
+        return cm_linear(g, in[0], cm_weight_of(u->net, u->gradient, l, 0), cm_weight_of(u->net, u->gradient, l, 1), l->nc);
     case CM_NORM: return cm_run_norm(g, u, t, in[0]);
     case CM_SWISH: return cm_swish(g, in[0]);
     case CM_SIGMOID: return cm_sigmoid(g, in[0]);

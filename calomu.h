@@ -671,7 +671,10 @@ typedef struct cm_record cm_record;  /* one operation on the tape */
 typedef struct cm_kernels cm_kernels;
 
 enum { CM_ROWS = 1, CM_GROUPS };
-enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
+enum {                               /* what a batch norm keeps: y = A x + B, ... */
+    CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_SLOPE, CM_NORM_SHIFT,
+    CM_NORM_KINDS
+};
 enum { CM_NORM_E = 3, CM_NORM_F };   /* columns of the backward pass */
 enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE, CM_MEAN = 4 };
 
@@ -903,6 +906,18 @@ CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, 
    head) to one output per muon.  gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
                                    cm_tensor *features, cm_real *gradient);
+/* The plain pass of a batch (section 9), one layer behind the other: what every other way to
+   compute must equal.  Borrows what it is given; gradient NULL: inference, else training, and
+   derivatives are added to it.  Functions fail with EMEMORY, or EFORMAT for a network that was never
+   trained. */
+typedef struct cm_pass cm_pass;
+CM_LOCAL cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
+                              const cm_real *features, int muons, cm_real *gradient);
+CM_LOCAL calomu_status cm_pass_step(cm_pass *p, int layer);      /* the next layer */
+CM_LOCAL calomu_status cm_pass_forward(cm_pass *p, double *prediction);      /* all of them */
+CM_LOCAL calomu_status cm_pass_backward(cm_pass *p, const double *dp);   /* d loss/d prediction */
+CM_LOCAL void cm_pass_free(cm_pass *p);
+CM_LOCAL double cm_muon_sum(const double *s, size_t n);
 /* One Adam update (Sec. 3.2.3) of n values. step counts from 1. */
 CM_LOCAL void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
                       double beta1, uint64_t step);
