@@ -82,6 +82,7 @@ struct calomu {
     long process;                    /* that opened it */
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
+    int plain;                       /* layer by layer (section 9) */
     int recompute;
     const calomu_device *device;     /* NULL: the processor */
     int device_number;
@@ -447,6 +448,7 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->process = cm_process();
     c->isa = isa;
     c->direct = o->direct != 0;
+    c->plain = o->plain != 0;
     c->recompute = o->recompute != 0;
     c->device = o->device;
     c->device_number = o->device_number;
@@ -10980,10 +10982,11 @@ struct calomu_trainer {
     uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
     int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
     double *batch;                   /* truth, prediction, gradient: batch values each */
+    cm_real *inputs;                 /* [muon of a batch][feature], standardised */
     calomu_events events;
     unsigned char *arena;            /* NULL: not made yet */
     size_t arena_size, arena_skip;   /* bytes from start on, to the next multiple of 64 */
-    int arena_threads;               /* that it was measured for */
+    int arena_threads, arena_plain;  /* that it was measured for */
     struct cm_remote *remote;        /* the training on a device, or NULL */
 };
 
@@ -11008,6 +11011,7 @@ void calomu_trainer_free(calomu_trainer *t)
     cm_release(own, t->fold_order);
     cm_release(own, t->order);
     cm_release(own, t->batch);
+    cm_release(own, t->inputs);
     cm_release(own, t->arena);
     cm_remote_free(own, t->remote);
     cm_release(own, t);
@@ -11368,13 +11372,14 @@ static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
     t->order = cm_allocate(c, size, sizeof *t->order);
     t->truth = cm_allocate(c, seen, sizeof *t->truth);
     t->batch = cm_allocate(c, 3 * (size_t)t->options.batch, sizeof *t->batch);
+    t->inputs = cm_allocate(c, (size_t)t->options.batch * CALOMU_FEATURES, sizeof *t->inputs);
     prediction = cm_allocate(c, seen, sizeof *prediction);
     if (prediction && t->prediction)             /* from a checkpoint */
         memcpy(prediction, t->prediction, (size_t)t->state.validated * sizeof *prediction);
     cm_release(c, t->prediction);
     t->prediction = prediction;
     if (!t->slot || !t->training || !t->fold_order || !t->order || !t->truth || !t->batch
-        || !prediction)
+        || !t->inputs || !prediction)
         return CALOMU_EMEMORY;
     if (t->arch.n_features > 0) {
         size_t most = SIZE_MAX / sizeof(float) / CALOMU_FEATURES - seen;
@@ -11849,11 +11854,167 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
 
 /* ---------------------------------------------------------------- one batch through the network */
 
+/* Muons on their way through a network, which an engine computes: backward may follow forward, and
+   end follows in any case. */
+typedef struct cm_batch {
+    calomu *c;
+    const cm_net *net;
+    const calomu_event *event;       /* hits by rising cell */
+    const cm_real *features;         /* standardised, [muon][feature] */
+    int muons, threads;
+    cm_real *gradient;               /* training: derivatives are added to it; NULL: inference */
+    void *arena;                     /* memory, 64-byte aligned, of at least so many bytes as */
+    size_t arena_size;               /*   measure asks for */
+    void *work;                      /* the engine's; NULL before forward and after end */
+} cm_batch;
+
+typedef struct cm_engine {
+    calomu_status (*measure)(cm_batch *b, size_t *bytes);
+    calomu_status (*forward)(cm_batch *b, double *prediction);
+    calomu_status (*backward)(cm_batch *b, const double *dp);
+    void (*end)(cm_batch *b);
+} cm_engine;
+
+static calomu_status cm_plain_measure(cm_batch *b, size_t *bytes)
+{
+    (void)b;                         /* each layer takes its own */
+    *bytes = 0;
+    return CALOMU_OK;
+}
+
+static void cm_plain_end(cm_batch *b)
+{
+    cm_pass_free(b->work);
+    b->work = NULL;
+}
+
+static calomu_status cm_plain_forward(cm_batch *b, double *prediction)
+{
+    cm_plain_end(b);
+    b->work = cm_pass_new(b->c, b->net, b->event, b->features, b->muons, b->gradient);
+    return b->work ? cm_pass_forward(b->work, prediction) : CALOMU_EMEMORY;
+}
+
+static calomu_status cm_plain_backward(cm_batch *b, const double *dp)
+{
+    return cm_pass_backward(b->work, dp);
+}
+
+static const cm_engine cm_plain_engine = {
+    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_end
+};
+
+/* ---- part III: the fast engine */
+
 /* Values of a tensor of one site: muon i, channel k. */
 static size_t cm_lane(const cm_tensor *x, int i, int k)
 {
     return x->group * (size_t)(i / CM_LANES) + x->origin + (size_t)(k * CM_LANES + i % CM_LANES);
 }
+
+static void cm_lanes_put(const cm_tensor *x, const cm_real *rows, int n)
+{
+    int i, k;
+    for (i = 0; i < n; i++)
+        for (k = 0; k < x->nc; k++) x->x[cm_lane(x, i, k)] = *rows++;
+}
+
+typedef struct cm_fast_work {
+    cm_graph *g;
+    cm_hits hits;                    /* borrowed by what is recorded */
+    cm_tensor *y;                    /* the network's result */
+} cm_fast_work;
+
+static void cm_fast_end(cm_batch *b)
+{
+    cm_fast_work *w = b->work;
+    if (w) cm_graph_free(w->g);
+    cm_release(b->c, w);
+    b->work = NULL;
+}
+
+/* Work with an empty graph; dry: it only counts. */
+static cm_fast_work *cm_fast_begin(cm_batch *b, int dry)
+{
+    const calomu_geometry *geometry = &b->net->arch.geometry;
+    cm_fast_work *w = b->work;
+    if (!w) {
+        b->work = w = cm_allocate(b->c, 1, sizeof *w);
+        if (!w) return NULL;
+        w->g = cm_graph_new(b->c, dry ? NULL : b->arena, b->arena_size, b->threads,
+                            b->gradient != NULL);
+        if (!w->g) return NULL;
+    }
+    cm_graph_reset(w->g);
+    w->hits.event = b->event;
+    w->hits.muons = b->muons;
+    w->hits.nz = geometry->nz;
+    w->hits.nx = geometry->nx;
+    w->hits.ny = geometry->ny;
+    return w;
+}
+
+/* Records the network on the graph; in a dry one prediction is NULL. */
+static void cm_fast_record(const cm_batch *b, double *prediction)
+{
+    const calomu_architecture *a = &b->net->arch;
+    cm_fast_work *w = b->work;
+    cm_tensor *x = NULL, *y;
+    int i;
+    w->y = NULL;
+    if (a->n_features > 0) {
+        x = cm_input(w->g, b->muons, 1, 1, 1, a->n_features, 0, 0, 0);
+        if (!x) return;
+        if (prediction) cm_lanes_put(x, b->features, b->muons);
+    }
+    w->y = y = cm_net_forward(w->g, b->net, a->head ? &w->hits : NULL, x, b->gradient);
+    for (i = 0; y && prediction && i < b->muons; i++)
+        prediction[i] = (double)y->x[cm_lane(y, i, 0)];
+}
+
+static calomu_status cm_fast_forward(cm_batch *b, double *prediction)
+{
+    cm_fast_work *w = cm_fast_begin(b, 0);
+    if (!w || !w->g) return CALOMU_EMEMORY;
+    cm_fast_record(b, prediction);
+    return cm_graph_status(w->g);
+}
+
+static calomu_status cm_fast_backward(cm_batch *b, const double *dp)
+{
+    cm_fast_work *w = b->work;
+    cm_real *d = cm_gradient(w->g, w->y);
+    int i;
+    for (i = 0; d && dp && i < b->muons; i++) d[cm_lane(w->y, i, 0)] = (cm_real)dp[i];
+    if (d) cm_backward(w->g);
+    return cm_graph_status(w->g);
+}
+
+/* By a dry run. */
+static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
+{
+    cm_fast_work *w = cm_fast_begin(b, 1);
+    calomu_status s = w && w->g ? CALOMU_OK : CALOMU_EMEMORY;
+    if (s == CALOMU_OK) {
+        cm_fast_record(b, NULL);
+        s = cm_graph_status(w->g);
+        if (s == CALOMU_OK && b->gradient) s = cm_fast_backward(b, NULL);
+        *bytes = cm_graph_peak(w->g);
+    }
+    cm_fast_end(b);
+    return s;
+}
+
+static const cm_engine cm_fast_engine = {
+    cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_end
+};
+
+static const cm_engine *cm_engine_of(const calomu *c)
+{
+    return c->plain ? &cm_plain_engine : &cm_fast_engine;
+}
+
+/* ---- end of the fast engine */
 
 /* Which features an input of 3 takes: the energy sums. */
 static int cm_feature_of_input(int n_features, int k)
@@ -11863,75 +12024,49 @@ static int cm_feature_of_input(int n_features, int k)
 }
 
 /* Standardised features of the batch; numbers NULL: muons first, first + 1, ... */
-static void cm_train_inputs(const calomu_trainer *t, cm_tensor *x, uint64_t first,
-                            const uint64_t *numbers, int n)
+static void cm_train_inputs(const calomu_trainer *t, uint64_t first, const uint64_t *numbers, int n)
 {
-    int i, k, j;
-    for (i = 0; i < n; i++) {
+    cm_real *to = t->inputs;
+    int i, k, j, nc = t->arch.n_features;
+    for (i = 0; i < n && nc > 0; i++) {
         const float *row = cm_feature_row(t, numbers ? numbers[i] : first + (uint64_t)i);
-        for (k = 0; k < x->nc; k++) {
-            j = cm_feature_of_input(x->nc, k);
-            x->x[cm_lane(x, i, k)] = (cm_real)(((double)row[j] - t->mean[j]) / t->deviation[j]);
+        for (k = 0; k < nc; k++) {
+            j = cm_feature_of_input(nc, k);
+            *to++ = (cm_real)(((double)row[j] - t->mean[j]) / t->deviation[j]);
         }
     }
 }
 
-/* Predictions of n muons into `out` and, with a gradient, backward from dp.  In two calls, since
-   the loss comes between them. */
-static cm_tensor *cm_train_forward(cm_graph *g, const calomu_trainer *t, const cm_hits *hits,
-                                   uint64_t first, const uint64_t *numbers, cm_real *gradient,
-                                   double *out)
+/* n muons that have been read, for training or validation. */
+static cm_batch cm_train_batch(calomu *c, const calomu_trainer *t, int n, int training)
 {
-    cm_tensor *x = NULL, *y;
-    int i, n = hits->muons;
-    if (t->arch.n_features > 0) {
-        x = cm_input(g, n, 1, 1, 1, t->arch.n_features, 0, 0, 0);
-        if (x && out) cm_train_inputs(t, x, first, numbers, n);
-        if (!x) return NULL;
-    }
-    y = cm_net_forward(g, t->net, t->arch.head ? hits : NULL, x, gradient);
-    for (i = 0; y && out && i < n; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
-    return y;
+    cm_batch b;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.net = t->net;
+    b.event = t->events.event;
+    b.features = t->inputs;
+    b.muons = n;
+    b.threads = c->threads;
+    b.gradient = training ? t->gradient : NULL;
+    if (t->arena) b.arena = t->arena + t->arena_skip;
+    b.arena_size = t->arena_size;
+    return b;
 }
 
-static void cm_train_backward(cm_graph *g, cm_tensor *y, const double *dp)
-{
-    cm_real *d = cm_gradient(g, y);
-    int i;
-    for (i = 0; d && dp && i < y->muons; i++) d[cm_lane(y, i, 0)] = (cm_real)dp[i];
-    if (d) cm_backward(g);
-}
-
-static cm_hits cm_train_hits(const calomu_trainer *t, const calomu_event *event, int n)
-{
-    cm_hits h;
-    h.event = event;
-    h.muons = n;
-    h.nz = t->arch.geometry.nz;
-    h.nx = t->arch.geometry.nx;
-    h.ny = t->arch.geometry.ny;
-    return h;
-}
-
-/* Bytes of arena of the largest batch, by dry runs of a training step and of validation. */
+/* Bytes of arena of the largest batch. */
 static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *bytes)
 {
+    calomu_status s = CALOMU_OK;
     int training;
     *bytes = 0;
-    for (training = 0; training < 2; training++) {
-        cm_hits hits = cm_train_hits(t, t->events.event, t->options.batch);
-        cm_graph *g = cm_graph_new(c, NULL, 0, c->threads, training);
-        cm_tensor *y;
-        calomu_status s;
-        if (!g) return CALOMU_EMEMORY;
-        y = cm_train_forward(g, t, &hits, 0, NULL, training ? t->gradient : NULL, NULL);
-        if (y && training) cm_train_backward(g, y, NULL);
-        s = cm_graph_status(g);
-        if (cm_graph_peak(g) > *bytes) *bytes = cm_graph_peak(g);
-        cm_graph_free(g);
-        if (s != CALOMU_OK) return s;
+    for (training = 0; training < 2 && s == CALOMU_OK; training++) {
+        cm_batch b = cm_train_batch(c, t, t->options.batch, training);
+        size_t one = 0;
+        s = cm_engine_of(c)->measure(&b, &one);
+        if (one > *bytes) *bytes = one;
     }
-    return CALOMU_OK;
+    return s;
 }
 
 /* Threads have sums of their own in the arena, so another context may need another one. */
@@ -11942,7 +12077,7 @@ static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
     size_t bytes;
     calomu_status s = cm_remote_ready(c, t);
     if (s != CALOMU_OK || t->remote) return s;
-    if (t->arena && t->arena_threads == c->threads) return CALOMU_OK;
+    if (t->arena && t->arena_threads == c->threads && t->arena_plain == c->plain) return CALOMU_OK;
     s = cm_arena_measure(c, t, &bytes);
     if (s != CALOMU_OK) return s;
     if (!t->arena || bytes > t->arena_size) {
@@ -11956,6 +12091,7 @@ static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
         t->arena_skip = (64 - (size_t)((uintptr_t)p % 64)) % 64;
     }
     t->arena_threads = c->threads;
+    t->arena_plain = c->plain;
     return CALOMU_OK;
 }
 
@@ -11978,24 +12114,22 @@ static calomu_status cm_train_not_finite(calomu *c, const calomu_trainer *t, con
 static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint64_t *numbers,
                                        double *loss)
 {
+    const cm_engine *engine = cm_engine_of(c);
     int i, n = t->options.batch, finite = 1;
     double *truth = t->batch, *pred = t->batch + n, *dp = t->batch + 2 * (size_t)n;
-    cm_hits hits = cm_train_hits(t, t->events.event, n);
-    cm_graph *g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 1);
-    cm_tensor *y;
+    cm_batch b = cm_train_batch(c, t, n, 1);
     calomu_status s;
-    if (!g) return CALOMU_EMEMORY;
     memset(t->gradient, 0, t->net->n_trained * sizeof *t->gradient);
     for (i = 0; i < n; i++) truth[i] = (double)t->events.event[i].energy;
-    y = cm_train_forward(g, t, &hits, 0, numbers, t->gradient, pred);
-    for (i = 0; y && i < n; i++) finite = finite && isfinite(pred[i]);
-    if (y && finite) {
+    cm_train_inputs(t, 0, numbers, n);
+    s = engine->forward(&b, pred);
+    for (i = 0; s == CALOMU_OK && i < n; i++) finite = finite && isfinite(pred[i]);
+    if (s == CALOMU_OK && finite) {
         *loss = cm_loss(&t->options, truth, pred, n, t->thresholds, 1, dp);
         finite = isfinite(*loss);
-        if (finite) cm_train_backward(g, y, dp);
+        if (finite) s = engine->backward(&b, dp);
     }
-    s = cm_graph_status(g);
-    cm_graph_free(g);
+    engine->end(&b);
     if (s != CALOMU_OK) return s;
     if (finite && cm_all_finite(t->gradient, t->net->n_trained)) return CALOMU_OK;
     return cm_train_not_finite(c, t, finite ? "a gradient" : "the loss");
@@ -12137,16 +12271,13 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
    stay as they are. */
 static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t first, int n)
 {
-    cm_hits hits;
-    cm_graph *g;
+    cm_batch b;
     calomu_status s = cm_muons_at(c, t, first, NULL, (size_t)n);
     if (s != CALOMU_OK) return s;
-    g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 0);
-    if (!g) return CALOMU_EMEMORY;
-    hits = cm_train_hits(t, t->events.event, n);
-    (void)cm_train_forward(g, t, &hits, first, NULL, NULL, t->prediction + t->state.validated);
-    s = cm_graph_status(g);
-    cm_graph_free(g);
+    b = cm_train_batch(c, t, n, 0);
+    cm_train_inputs(t, first, NULL, n);
+    s = cm_engine_of(c)->forward(&b, t->prediction + t->state.validated);
+    cm_engine_of(c)->end(&b);
     return s;
 }
 
@@ -12296,7 +12427,8 @@ static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int 
     if (s != CALOMU_OK) return s;
     r->batch[slot].there = 0;
     x = cm_place_home(p, n);
-    if (x.nc > 0) cm_train_inputs(t, &x, first, numbers, n);
+    cm_train_inputs(t, first, numbers, n);
+    cm_lanes_put(&x, t->inputs, n);
     cm_place_load(p, slot, t->events.event, n);
     for (i = 0; i < n; i++) t->batch[i] = (double)t->events.event[i].energy;
     p->unit->device->put(p->unit, r->truth[slot], t->batch, (size_t)n * sizeof *t->batch);

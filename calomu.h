@@ -108,6 +108,8 @@ typedef struct calomu_options {
     calomu_isa isa;
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
+    int plain;               /* 1: computed by the plain layers, one behind the other and muon by */
+                             /*   muon, on one thread: the same bits, ten and more times slower */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
     const calomu_device *device;     /* NULL: the processor */
