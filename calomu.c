@@ -2,7 +2,7 @@
 
    Sections, bottom up, each readable alone:
      1 context: errors, allocator, numbers as text      8 networks as lists: Figs. 4 and 5
-     2 random numbers, fma, sigmoid, exp, log, cos      9 the plan of a list: rules
+     2 random numbers, fma, exp, sums over muons        9 the plan of a list: rules
      3 geometry and events                             10 loss
      4 files: output, .cmu data, safetensors           11 Adam
      5 high-level features                             12 training, checkpoints
@@ -604,7 +604,7 @@ const char *calomu_parse(const char *text, double *x)
 }
 
 /* ============================================================================================
-   2 Random numbers, fma, sigmoid, exp, log, cos
+   2 Random numbers, fma, sigmoid, exp, log, cos, sums over muons
    ============================================================================================ */
 
 /* Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
@@ -973,6 +973,66 @@ static double cm_normal(uint64_t seed, uint64_t stream, uint64_t counter)
     calomu_random(seed, stream, counter, w);
     return sqrt(-2 * cm_log_double(cm_uniform(w)))
         * cm_cos_double(6.2831853071795865 * cm_uniform(w + 2));
+}
+
+/* ---- sums over muons
+
+   The sum over the muons v = 0 .. B - 1 of a batch of numbers s_v, in double to its end:
+       muon v is lane v % 16 of group v/16; lanes behind the last muon count as +0;
+       a group is added by halves: t[l] = s[l] + s[l + 8] for l < 8, t[l] += t[l + 4] for l < 4,
+       then (t[0] + t[2]) + (t[1] + t[3]);
+       groups are added in a binary tree, level by level the neighbours (0, 1), (2, 3), ..., an odd
+       last one passing unchanged: tree(n) = tree(p) + tree(n - p), p the largest power of two < n.
+   So are added: sums of batch norms, gradients of weights and biases, the loss.  The order follows
+   from B alone.  2^i groups that begin at a multiple of 2^i are one summand, whoever adds them: a
+   sum in rising v would have to be made in one place.  Rounding errors grow as log B, not as B. */
+
+CM_INLINE double cm_lanes_sum(const double s[CM_LANES])
+{
+    double t[CM_LANES / 2];
+    int l;
+    for (l = 0; l < 8; l++) t[l] = s[l] + s[l + 8];
+    for (l = 0; l < 4; l++) t[l] += t[l + 4];
+    return (t[0] + t[2]) + (t[1] + t[3]);
+}
+
+/* Groups as they come.  Like the digits of a binary number: sum[i] is of 2^i groups, and counts if
+   bit i of the number of groups is 1; one more carries. */
+typedef struct cm_tree {
+    double sum[32];
+    uint32_t groups;
+} cm_tree;
+
+static void cm_tree_add(cm_tree *t, const double s[CM_LANES])
+{
+    double sum = cm_lanes_sum(s);
+    int i;
+    for (i = 0; t->groups >> i & 1; i++) sum = t->sum[i] + sum;
+    t->sum[i] = sum;
+    t->groups++;
+}
+
+static double cm_tree_sum(const cm_tree *t)
+{
+    double sum = -0.0;               /* changes nothing it is added to */
+    int i;
+    for (i = 0; t->groups >> i; i++)
+        if (t->groups >> i & 1) sum = t->sum[i] + sum;
+    return sum;
+}
+
+/* The trees of n numbers at once, in place: group k has its sums at sum + k*step; those of all are
+   the first group's in the end. */
+static void cm_trees(double *sum, int groups, size_t step, size_t n)
+{
+    int level, k;
+    size_t i;
+    for (level = 1; level < groups; level *= 2)
+        for (k = 0; k + level < groups; k += 2 * level) {
+            double *to = sum + (size_t)k * step;
+            const double *from = to + (size_t)level * step;
+            for (i = 0; i < n; i++) to[i] += from[i];
+        }
 }
 
 /* ============================================================================================
@@ -4685,7 +4745,7 @@ typedef struct cm_sparse_job {
 #define CM_SPARSE_PARAMS const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane, \
     int forward
 typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
-#define CM_LANESUM_PARAMS const cm_real *restrict a, int n, cm_real *restrict out, size_t step
+#define CM_LANESUM_PARAMS const cm_real *restrict a, int n, double *restrict out, size_t step
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
 #define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
 typedef void cm_move_fn(CM_MOVE_PARAMS);
@@ -5227,15 +5287,14 @@ static void CM_KERNEL(sparse)(CM_SPARSE_PARAMS)
     }
 }
 
-/* Sums of n lane vectors, by halves and in double: out[i*step] = sum of a[i]. */
+/* Sums of n lane vectors: out[i*step] = sum of a[i]. */
 static void CM_KERNEL(lanesum)(CM_LANESUM_PARAMS)
 {
     int i, l;
     for (i = 0; i < n; i++, a += CM_LANES, out += step) {
-        double s[8];
-        for (l = 0; l < 8; l++) s[l] = (double)a[l] + (double)a[l + 8];
-        for (l = 0; l < 4; l++) s[l] += s[l + 4];
-        *out = (cm_real)((s[0] + s[2]) + (s[1] + s[3]));
+        double s[CM_LANES];
+        CM_EACH_LANE(l) s[l] = (double)a[l];
+        *out = cm_lanes_sum(s);
     }
 }
 
@@ -5692,16 +5751,19 @@ static void cm_plane_add(const cm_tensor *t, double *sum, int kinds)
     }
 }
 
-/* Sum of channel c over the live lanes of all groups, of kind `kind`. */
-static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int kind, int c)
+/* Sum of channel c over the muons, of kind `kind`: dead lanes have values, too. */
+static double cm_muons_sum(const cm_tensor *t, const double *sum, int kinds, int kind, int c)
 {
     size_t n = (size_t)(kinds * t->nc * CM_LANES);
-    double s = 0;
-    int v;
-    for (v = 0; v < t->muons; v++)
-        s += sum[(size_t)(v / CM_LANES * t->nz) * n
-                 + (size_t)((kind * t->nc + c) * CM_LANES + v % CM_LANES)];
-    return s;
+    cm_tree tree = { { 0 }, 0 };
+    int k, l;
+    for (k = 0; k < t->groups; k++) {
+        const double *from = sum + (size_t)(k * t->nz) * n + (kind * t->nc + c) * CM_LANES;
+        double s[CM_LANES];
+        CM_EACH_LANE(l) s[l] = k * CM_LANES + l < t->muons ? from[l] : 0;
+        cm_tree_add(&tree, s);
+    }
+    return cm_tree_sum(&tree);
 }
 
 /* Convolutions, joins and Swish sum their results, or Swish of them, while these are in the cache,
@@ -5779,8 +5841,8 @@ static void cm_norm_update(cm_graph *g, cm_tensor *x, const cm_norm *n, int swis
     if (!sum || cm_dry(g)) return;
     for (c = 0; c < x->nc; c++) {
         double s = n->sums[c], q = n->squares[c];
-        n->sums[c] = (cm_real)cm_fmad(m, cm_lanes_sum(x, sum, 2, 0, c) - s, s);
-        n->squares[c] = (cm_real)cm_fmad(m, cm_lanes_sum(x, sum, 2, 1, c) - q, q);
+        n->sums[c] = (cm_real)cm_fmad(m, cm_muons_sum(x, sum, 2, 0, c) - s, s);
+        n->squares[c] = (cm_real)cm_fmad(m, cm_muons_sum(x, sum, 2, 1, c) - q, q);
     }
     *n->count = (cm_real)cm_fmad(m, count - (double)*n->count, (double)*n->count);
     *n->batch += (cm_real)x->muons;
@@ -5882,7 +5944,7 @@ static void cm_norm_sums(cm_record *r)
     int c, nc = x->nc;
     cm_plane_add(x, r->sums, 2);
     for (c = 0; c < nc; c++) {
-        double g0 = cm_lanes_sum(x, r->sums, 2, 0, c), g1 = cm_lanes_sum(x, r->sums, 2, 1, c);
+        double g0 = cm_muons_sum(x, r->sums, 2, 0, c), g1 = cm_muons_sum(x, r->sums, 2, 1, c);
         double w = (double)r->norm.weight.x[c], rr = r->saved[CM_NORM_R * nc + c];
         double mu = r->saved[CM_NORM_MEAN * nc + c];
         double dvar = r->saved[CM_NORM_CLAMPED * nc + c] != 0 ? 0 : -0.5 * w * rr * rr * rr * g1;
@@ -6380,8 +6442,8 @@ static void cm_backward_taps(const cm_tensor *dy, const cm_record *r, const int 
 
 /* To the weights: dw[o][i][k] = sum over groups, lanes, j:  dy[o](j) * x[i](stride*j + k - pad).
    One unit of work is a group and one kz.  Accumulators over lanes, [kx][ky][tile][in][out][L],
-   stay in the second-level cache while blocks of outputs in the first pass by; lanes are added in
-   their order, then groups in theirs. */
+   stay in the second-level cache while blocks of outputs in the first pass by; then muons are added
+   as all sums over them are (section 2). */
 typedef struct cm_wgrad_sites {
     ptrdiff_t *x, *dy;               /* offset of every output site in the group */
     int n, block;
@@ -6405,7 +6467,7 @@ static void cm_wgrad_fill(const cm_record *r, cm_wgrad_sites *s)
    of tiles and their order depend on the instruction set, the sum of each weight does not. */
 static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real *xs,
                            const cm_real *ys, const ptrdiff_t *xo, const ptrdiff_t *yo, int n,
-                           int add, int last, cm_real *acc, cm_real *dw)
+                           int add, int last, cm_real *acc, double *dw)
 {
     const cm_kernels *k = g->k;
     int in = r->in[0]->nc, out = r->out->nc, kernel = r->kernel, a, b, t, i, first_a, first_b;
@@ -6432,7 +6494,7 @@ static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real 
    meet nothing but zeros there; one is left in any case. */
 static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s,
                           const cm_real *values, const cm_real *gradient, int kz, cm_real *acc,
-                          cm_real *partial)
+                          double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *xs = values + x->origin, *ys = gradient + y->origin;
@@ -6459,7 +6521,7 @@ typedef struct cm_rooms {
 /* Group k: each `step`-th kz from `first` on. */
 static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
                            int first, int step, const cm_rooms *rooms, cm_real *acc,
-                           cm_real *partial)
+                           double *partial)
 {
     cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x, 0);
     cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy, 0);
@@ -6472,7 +6534,7 @@ static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad
 
 /* A group of a convolution of kernel 1, row by row. */
 static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                          const cm_rooms *rooms, cm_real *acc, cm_real *partial)
+                          const cm_rooms *rooms, cm_real *acc, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int u, rows = y->nz * y->nx;
@@ -6485,19 +6547,32 @@ static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_
     }
 }
 
-/* dw += the partial sums of the groups, in their order. */
-static void cm_add_partials(const cm_graph *g, const cm_real *partial, int groups, size_t n,
-                            cm_real *dw)
+/* Room for partial sums, [group][n]. */
+static double *cm_partials(cm_graph *g, int groups, size_t n)
 {
-    ptrdiff_t i;
-    (void)g;
+    return (double *)(void *)cm_arena_take(g, (size_t)groups * n
+                                                  * (sizeof(double) / sizeof(cm_real)));
+}
+
+/* Adds the groups into the first.  All levels of a block of numbers pass while it is in the
+   second-level cache: of 16 groups 64 kB. */
+static void cm_partials_sum(const cm_graph *g, double *partial, int groups, size_t n)
+{
+    const size_t block = 512;
+    ptrdiff_t units = (ptrdiff_t)((n + block - 1) / block), u;
     CM_PARALLEL_FOR_STATIC(g->threads)
-    for (i = 0; i < (ptrdiff_t)n; i++) {
-        double sum = 0;
-        int k;
-        for (k = 0; k < groups; k++) sum += (double)partial[(size_t)k * n + (size_t)i];
-        dw[i] += (cm_real)sum;
+    for (u = 0; u < units; u++) {
+        size_t first = (size_t)u * block;
+        cm_trees(partial + first, groups, n, n - first < block ? n - first : block);
     }
+}
+
+/* dw += the partial sums. */
+static void cm_add_partials(const cm_graph *g, double *partial, int groups, size_t n, cm_real *dw)
+{
+    size_t i;
+    cm_partials_sum(g, partial, groups, n);
+    for (i = 0; i < n; i++) dw[i] += (cm_real)partial[i];
 }
 
 static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
@@ -6526,7 +6601,7 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     size_t per_tap = (size_t)x->nc * (size_t)y->nc;
     size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
     size_t acc_size = per_tap * (size_t)(r->kernel * r->kernel) * CM_LANES;
-    cm_real *partial = cm_arena_take(g, per_tap * taps * (size_t)y->groups);
+    double *partial = cm_partials(g, y->groups, per_tap * taps);
     cm_real *acc = cm_arena_take(g, acc_size * (size_t)g->threads);
     cm_wgrad_sites s = { NULL, NULL, 0, 0 };
     s.x = cm_scratch(g, 2 * (size_t)sites * sizeof *s.x);
@@ -6540,7 +6615,7 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
         for (u = 0; u < units; u++) {
             int k = u / parts;
             cm_real *sums = acc + acc_size * (size_t)cm_thread();
-            cm_real *to = partial + per_tap * taps * (size_t)k;
+            double *to = partial + per_tap * taps * (size_t)k;
             if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &rooms, sums, to);
             else cm_wgrad_group(g, r, &s, k, u % parts, parts, &rooms, sums, to);
         }
@@ -6552,13 +6627,13 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     cm_rooms_give_back(g, &rooms);
 }
 
-/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of rows and lanes in double, in
+/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of the rows of a muon in double, in
    their order; the lanes behind the last muon hold zero gradients. */
 static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *y = r->out;
-    int planes = y->groups * y->nz, rows = planes * y->nx, u, c, n = y->nc * CM_LANES;
-    double *sum = cm_scratch(g, (size_t)rows * (size_t)n * sizeof *sum);
+    int planes = y->groups * y->nz, rows = y->nz * y->nx, u, c, n = y->nc * CM_LANES;
+    double *sum = cm_scratch(g, (size_t)(y->groups * rows) * (size_t)n * sizeof *sum);
     cm_real *room = cm_row_room(g, y, cm_is_late(y));
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
@@ -6571,12 +6646,15 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
     }
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (c = 0; c < y->nc; c++) {
-        double lane[CM_LANES] = { 0 }, s = 0;
-        int i, l;
-        for (i = 0; i < rows; i++)
-            CM_EACH_LANE(l) lane[l] += sum[(size_t)i * (size_t)n + (size_t)(c * CM_LANES + l)];
-        CM_EACH_LANE(l) s += lane[l];
-        r->bias.dx[c] += (cm_real)s;
+        const double *from = sum + c * CM_LANES;
+        cm_tree tree = { { 0 }, 0 };
+        int k, i, l;
+        for (k = 0; k < y->groups; k++) {
+            double s[CM_LANES] = { 0 };
+            for (i = 0; i < rows; i++, from += n) CM_EACH_LANE(l) s[l] += from[l];
+            cm_tree_add(&tree, s);
+        }
+        r->bias.dx[c] += (cm_real)cm_tree_sum(&tree);
     }
 }
 
@@ -6974,7 +7052,7 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sl
    left out for the kz whose v is outside the grid. */
 static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
                                const cm_real *v, const cm_real *dm, int n, int lo, int hi, int add,
-                               int last, cm_real *acc, cm_real *partial)
+                               int last, cm_real *acc, double *partial)
 {
     const cm_kernels *k = g->k;
     int in = r->in[0]->nc, out = r->out->nc, t, i, j, a, first_a, first_b;
@@ -6999,7 +7077,7 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
 /* A slab of one tile: f of pair `part`, or all. */
 static void cm_wino_slab_add(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
                              const cm_wino_tile *tile, int part, int first, int planes,
-                             const cm_real *v, const cm_real *dm, cm_real *acc, cm_real *partial)
+                             const cm_real *v, const cm_real *dm, cm_real *acc, double *partial)
 {
     const cm_tensor *y = r->out;
     int each = CM_WINO_F / s->parts, f, end = cm_smaller(tile->end, (part + 1) * each);
@@ -7015,7 +7093,7 @@ static void cm_wino_slab_add(const cm_graph *g, const cm_record *r, const cm_win
 
 /* Pair `part`, or all, of group k. */
 static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_slab *s, int k,
-                         int part, cm_real *memory, cm_real *partial)
+                         int part, cm_real *memory, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
@@ -7029,7 +7107,8 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     memset(zero, 0, (row + CM_WINO_F * s->v_step) * sizeof *zero);
     for (f = part * each; f < (part + 1) * each; f++)
         if (s->first[f] < 0)
-            memset(partial + (size_t)f * s->acc / CM_LANES, 0, s->acc / CM_LANES * sizeof *zero);
+            memset(partial + (size_t)f * s->acc / CM_LANES, 0,
+                   s->acc / CM_LANES * sizeof *partial);
     for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile)) {
         values.next = 0;
         for (first = 0; first < y->nz; first += planes) {
@@ -7041,21 +7120,19 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     }
 }
 
-/* dw += G' of the partial sums [group][f][kz][ky][in][out], groups in their order. */
-static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm_real *partial)
+/* dw += G' of the partial sums [group][f][kz][ky][in][out]. */
+static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, double *partial)
 {
     int in = r->in[0]->nc, out = r->out->nc, i;
+    cm_partials_sum(g, partial, r->out->groups, (size_t)(CM_WINO_F * 9 * in * out));
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (i = 0; i < in * 9; i++) {
-        int a = i / 9, t = i % 9, b, f, k, kx;
+        int a = i / 9, t = i % 9, b, f, kx;
         for (b = 0; b < out; b++) {
             cm_real *dw = r->w.dx + (size_t)(b * in + a) * 27 + t / 3 * 9 + t % 3;
             double s[3] = { 0, 0, 0 };
             for (f = 0; f < CM_WINO_F; f++) {
-                double du = 0;
-                for (k = 0; k < r->out->groups; k++)
-                    du += (double)partial[((size_t)((k * CM_WINO_F + f) * 9 + t) * (size_t)in
-                                           + (size_t)a) * (size_t)out + (size_t)b];
+                double du = partial[((f * 9 + t) * in + a) * out + b];
                 for (kx = 0; kx < 3; kx++) s[kx] = cm_fmad(cm_wino_g[f][kx], du, s[kx]);
             }
             for (kx = 0; kx < 3; kx++) dw[kx * 3] += (cm_real)s[kx];
@@ -7068,7 +7145,7 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     cm_wino_slab s = cm_wino_slab_of(g, r);
     size_t sites = (size_t)(s.planes * y->ny), count = CM_WINO_F * s.acc / CM_LANES;
-    cm_real *partial = cm_arena_take(g, count * (size_t)y->groups);
+    double *partial = cm_partials(g, y->groups, count);
     cm_real *memory = cm_arena_take(g, s.per * (size_t)g->threads);
     int u;
     s.x = cm_scratch(g, 2 * sites * sizeof *s.x);
@@ -7381,14 +7458,24 @@ static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_rea
     for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
 }
 
-/* [out][cells] to [packed cell][out], or back. */
-static void cm_sparse_pack(const cm_record *r, const cm_real *a, cm_real *b, int back)
+/* Weights [out][cells] to [packed cell][out]. */
+static void cm_sparse_pack(const cm_record *r, const cm_real *w, cm_real *packed)
 {
     int cells = r->kernel * r->kernel * r->kernel, out = r->out->nc, t, c;
     for (t = 0; t < cells; t++)
-        for (c = 0; c < out; c++) {
-            int plain = c * cells + cm_packed_cell(r->kernel, r->stride, 1, t);
-            b[back ? plain : t * out + c] = a[back ? t * out + c : plain];
+        for (c = 0; c < out; c++)
+            *packed++ = w[c * cells + cm_packed_cell(r->kernel, r->stride, 1, t)];
+}
+
+/* And their gradients back, [L][packed cell][out] to sums over the lanes. */
+static void cm_sparse_lanes(const cm_record *r, const cm_real *w, double *partial)
+{
+    int cells = r->kernel * r->kernel * r->kernel, out = r->out->nc, t, c, l;
+    for (t = 0; t < cells; t++)
+        for (c = 0; c < out; c++, w++) {
+            double s[CM_LANES];
+            CM_EACH_LANE(l) s[l] = (double)w[l * cells * out];
+            partial[c * cells + cm_packed_cell(r->kernel, r->stride, 1, t)] = cm_lanes_sum(s);
         }
 }
 
@@ -7397,11 +7484,12 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     const cm_tensor *t = r->out;
     const cm_flat f = cm_flat_of(r);
     int units = t->groups, u;
-    size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * f.size + nw;
-    cm_real *scratch, *partial, *room;
+    size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * (f.size + nw);
+    cm_real *scratch, *room;
+    double *partial;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
-    partial = cm_arena_take(g, nw * (size_t)units);
+    partial = cm_partials(g, units, nw);
     room = cm_row_room(g, t, cm_is_late(t));
     if (!scratch || !partial || g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
@@ -7413,10 +7501,10 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
             for (z = 0; z < t->nz; z++) {
                 cm_planes_in(g, t, u, z, cm_room_here(t, room), plane, &f);
                 for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
-                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f,
-                                    0);
+                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w + nw * (size_t)l,
+                                    plane + f.size * (size_t)l, &f, 0);
             }
-            cm_sparse_pack(r, w, partial + nw * (size_t)u, 1);
+            cm_sparse_lanes(r, w, partial + nw * (size_t)u);
         }
         cm_add_partials(g, partial, units, nw, r->w.dx);
     }
@@ -7433,7 +7521,7 @@ static void cm_sparse_compute(cm_graph *g, cm_record *r)
     cm_give_back(g, scratch);        /* nothing else is taken before the end */
     cm_give_back(g, packed);
     if (!packed || !scratch || cm_dry(g)) return;
-    if (r->w.x) cm_sparse_pack(r, r->w.x, packed, 0);
+    if (r->w.x) cm_sparse_pack(r, r->w.x, packed);
     else for (i = 0; i < n; i++) packed[i] = (cm_real)r->scale;
     if (t->blocks) cm_sparse_blocks(g, r, packed, scratch);
     else cm_sparse_forward(g, r, packed, scratch);
@@ -10554,25 +10642,36 @@ static void cm_loss_update(const calomu_train_options *o, const double *truth, c
     }
 }
 
+/* Of one muon; *slope: its derivative. */
+static double cm_loss_muon(const calomu_train_options *o, double truth, double pred,
+                           const double *thresholds, double *slope)
+{
+    double d = pred - truth, loss = d * d, f = cm_loss_weight(o, truth) / truth;
+    int j = cm_loss_bin(o, truth);
+    *slope = f * (2 * d);
+    if (j >= 0 && thresholds[j] >= 0 && loss > thresholds[j]) {
+        double root = sqrt(thresholds[j]);       /* Eq. (2): t + 2 sqrt(t) (|y - p| - sqrt t) */
+        loss = cm_fmad(2 * root, fabs(d) - root, thresholds[j]);
+        *slope = f * (d > 0 ? 2 * root : -2 * root);
+    }
+    return f * loss;
+}
+
 double cm_loss(const calomu_train_options *o, const double *truth, const double *pred, int n,
                double *thresholds, int update, double *dp)
 {
-    double total = 0;
-    int i;
+    cm_tree sum = { { 0 }, 0 };
+    int first, i;
     if (update) cm_loss_update(o, truth, pred, n, thresholds);
-    for (i = 0; i < n; i++) {
-        double d = pred[i] - truth[i], loss = d * d, slope = 2 * d;
-        double f = cm_loss_weight(o, truth[i]) / truth[i];
-        int j = cm_loss_bin(o, truth[i]);
-        if (j >= 0 && thresholds[j] >= 0 && loss > thresholds[j]) {
-            double root = sqrt(thresholds[j]);   /* Eq. (2): t + 2 sqrt(t) (|y - p| - sqrt t) */
-            loss = cm_fmad(2 * root, fabs(d) - root, thresholds[j]);
-            slope = d > 0 ? 2 * root : -2 * root;
+    for (first = 0; first < n; first += CM_LANES) {
+        double s[CM_LANES] = { 0 }, slope;
+        for (i = first; i < n && i < first + CM_LANES; i++) {
+            s[i - first] = cm_loss_muon(o, truth[i], pred[i], thresholds, &slope);
+            if (dp) dp[i] = slope / n;
         }
-        total = cm_fmad(f, loss, total);
-        if (dp) dp[i] = f * slope / n;
+        cm_tree_add(&sum, s);
     }
-    return total / n;
+    return cm_tree_sum(&sum) / n;
 }
 
 /* ============================================================================================
