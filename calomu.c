@@ -1021,6 +1021,19 @@ static double cm_tree_sum(const cm_tree *t)
     return sum;
 }
 
+/* Of n muons. */
+double cm_muon_sum(const double *s, size_t n)
+{
+    cm_tree t = { { 0 }, 0 };
+    size_t k, l;
+    for (k = 0; k < n; k += CM_LANES) {
+        double lane[CM_LANES] = { 0 };
+        for (l = 0; l < CM_LANES && k + l < n; l++) lane[l] = s[k + l];
+        cm_tree_add(&t, lane);
+    }
+    return cm_tree_sum(&t);
+}
+
 /* The trees of n numbers at once, in place: group k has its sums at sum + k*step; those of all are
    the first group's in the end. */
 static void cm_trees(double *sum, int groups, size_t step, size_t n)
@@ -8665,43 +8678,21 @@ static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_r
     return sum;
 }
 
-/* Over the muons of a batch: groups of 16, each added by halves, then the groups in a binary tree,
-   which a batch that is split by threads or computers can keep. */
-static double cm_group_sum(const double *s, size_t n)
-{
-    double t[CM_LANES] = { 0 };
-    size_t l, half;
-    for (l = 0; l < n && l < CM_LANES; l++) t[l] = s[l];
-    for (half = CM_LANES / 2; half > 0; half /= 2)
-        for (l = 0; l < half; l++) t[l] += t[l + half];
-    return t[0];
-}
-
-double cm_muon_sum(const double *s, size_t n)
-{
-    double part[64];                 /* of 2^i groups, the largest first */
-    size_t k, bit;
-    int top = 0;
-    for (k = 0; k * CM_LANES < n; k++) {
-        part[top] = cm_group_sum(s + k * CM_LANES, n - k * CM_LANES);
-        for (bit = k; bit & 1; bit >>= 1, top--) part[top - 1] += part[top];
-        top++;
-    }
-    for (; top > 1; top--) part[top - 2] += part[top - 1];
-    return part[0];
-}
-
 /* ---------------------------------------------------------------- 9.2 convolution
 
    y[o](j) = bias[o] + sum over k, i:  w[o][i][k] x[i](s j + k - pad)
    j, k and the rest stand for three axes each; s is the stride. */
 
+/* Where w[out][in][kz][kx][ky] is, and how far it is to the next in and out. */
 static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, int ky)
 {
     size_t k = o->l->kernel, inputs = (size_t)(o->in[0] ? o->in[0]->nc : 1);
     return ((((size_t)out * inputs + (size_t)in) * k + (size_t)kz) * k + (size_t)kx) * k
          + (size_t)ky;
 }
+
+static size_t cm_next_in(const cm_work *o) { return cm_weight_at(o, 0, 1, 0, 0, 0); }
+static size_t cm_next_out(const cm_work *o) { return cm_weight_at(o, 1, 0, 0, 0, 0); }
 
 /* x at the place that cell (kz, kx, ky) of the kernel has over output (z, x, y). */
 static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int kz, int kx, int ky)
@@ -8713,15 +8704,16 @@ static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int k
 
 static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
 {
-    const int kernel = o->l->kernel;
+    const int kernel = o->l->kernel, channels = o->in[0]->nc;
+    const size_t step = cm_next_in(o);
     cm_real sum = o->bias ? o->bias[out] : 0;
     int kz, kx, ky, i;
     for (kz = 0; kz < kernel; kz++)
         for (kx = 0; kx < kernel; kx++)
             for (ky = 0; ky < kernel; ky++) {
                 const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
-                for (i = 0; v && i < o->in[0]->nc; i++)
-                    sum = cm_fma(v[i], o->w[cm_weight_at(o, out, i, kz, kx, ky)], sum);
+                const cm_real *w = o->w + cm_weight_at(o, out, 0, kz, kx, ky);
+                for (i = 0; v && i < channels; i++, w += step) sum = cm_fma(v[i], *w, sum);
             }
     return sum;
 }
@@ -8749,6 +8741,7 @@ static int cm_output_over(const cm_layer *l, int m, int k, int n)
 static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_real sum)
 {
     const cm_layer *l = o->l;
+    const size_t step = cm_next_out(o);
     int kz, kx, ky, c;
     for (kz = 0; kz < l->kernel; kz++)
         for (kx = 0; kx < l->kernel; kx++)
@@ -8756,8 +8749,8 @@ static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_r
                 const cm_real *d = cm_site_of(l, o->dy, cm_output_over(l, z, kz, l->nz),
                                               cm_output_over(l, x, kx, l->nx),
                                               cm_output_over(l, y, ky, l->ny));
-                for (c = 0; d && c < l->nc; c++)
-                    sum = cm_fma(d[c], o->w[cm_weight_at(o, c, in, kz, kx, ky)], sum);
+                const cm_real *w = o->w + cm_weight_at(o, 0, in, kz, kx, ky);
+                for (c = 0; d && c < l->nc; c++, w += step) sum = cm_fma(d[c], *w, sum);
             }
     return sum;
 }
@@ -8778,16 +8771,16 @@ static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
 {
     const cm_layer *l = o->l;
     const cm_real *dy = o->dy + cm_site_at(l, z, x, y);
+    const size_t step = cm_next_out(o);
     int kz, kx, ky, i, c;
     for (kz = 0; kz < l->kernel; kz++)
         for (kx = 0; kx < l->kernel; kx++)
             for (ky = 0; ky < l->kernel; ky++) {
                 const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
-                for (i = 0; v && i < o->in[0]->nc; i++)
-                    for (c = 0; c < l->nc; c++) {
-                        cm_real *dw = o->dw + cm_weight_at(o, c, i, kz, kx, ky);
-                        *dw = cm_fma(v[i], dy[c], *dw);
-                    }
+                for (i = 0; v && i < o->in[0]->nc; i++) {
+                    cm_real *dw = o->dw + cm_weight_at(o, 0, i, kz, kx, ky);
+                    for (c = 0; c < l->nc; c++, dw += step) *dw = cm_fma(v[i], dy[c], *dw);
+                }
             }
 }
 
