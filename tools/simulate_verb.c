@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "electronics.h"
-#include "simulate.h"
+#include "perturb.h"
+#include "simulation/simulate.h"
 
 enum { SIMULATE_ENERGIES = 1024 };
 
@@ -215,8 +215,9 @@ static calomu_status simulate_prepare(simulate_job *job)
     if (status == CALOMU_EUSAGE) return tool_misuse("%s", why);
     if (status != CALOMU_OK) return tool_fail(status, "%s", why);
     if (electronics_wanted(&job->electronics)) {
-        electronics_warn(&job->electronics);
-        status = electronics_new(&job->electronics, &job->options.geometry, &job->chain);
+        perturb_warn(&job->electronics);
+        status = perturb_electronics(&job->electronics, &job->options.geometry,
+                                     &job->chain);
         if (status != CALOMU_OK) return status;
     }
     job->thread = calloc((size_t)job->threads, sizeof *job->thread);
@@ -368,7 +369,7 @@ int verb_simulate(int argc, char **argv)
               .help = "add the 28 high-level features" },
             TOOL_OPTION_CONVENTION(&convention),
             TOOL_OPTION_GROW(&job->feature_options.grow),
-            ELECTRONICS_OPTIONS(job->electronics),
+            PERTURB_OPTIONS(job->electronics),
             TOOL_OPTION_THREADS(&threads),
             { .name = "chunk", .type = TOOL_INT, .target = &chunk, .value = "N",
               .help = "muons between two writes; changes no result", .preset = "64 or more",
