@@ -314,9 +314,9 @@ static calomu_status evaluate_run(evaluate_job *j, evaluate_set *set, evaluate_s
     return s;
 }
 
-calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,
-                             const char *column, const calomu_eval_options *options,
-                             const char *prefix)
+calomu_status tool_plot_predictions(calomu *c, const char *predictions, const char *fit,
+                                    const char *column, const calomu_eval_options *options,
+                                    const char *prefix)
 {
     evaluate_job j;
     evaluate_set set = { 0 }, other = { 0 };
