@@ -15,7 +15,8 @@ ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main messages options progress files threads csv rows signals topics info import \
-           features train predict evaluate plot plot_verb model_import model_join bench perturb \
+           features train train_run train_log train_files train_agree predict evaluate plot \
+           plot_verb model_import model_join bench perturb \
            simulate_verb simulation/simulate simulation/electronics
 OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)

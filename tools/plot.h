@@ -33,7 +33,7 @@ size_t plot_stem(const char *prefix);
 
 /* Claims the three files of PREFIX_FIGURE ("prediction" and so on): see tool_claim. */
 calomu_status plot_claim(tool_file file, const char *prefix, const char *figure);
-calomu_status plot_claim_evaluation(const char *prefix);     /* of each that plot_evaluation makes */
+calomu_status plot_claim_evaluation(const char *prefix);    /* of each that plot_evaluation makes */
 
 /* Whether they can be written, as far as that is seen before: their folder is looked at. */
 calomu_status plot_try(calomu *c, const char *prefix, const char *figure);
