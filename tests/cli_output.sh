@@ -147,7 +147,7 @@ awk 'function look() {
     FNR == 1 || /\{ \.name = / { look() }
     /\.type = TOOL_STRING/ { from = FILENAME ":" FNR; text = " " }
     text != "" { text = text $0 }
-    END { look() }' "$HERE"/../tools/*.[ch] >unclaimed
+    END { look() }' "$HERE"/../tools/*.c >unclaimed
 [ -s unclaimed ] && fail "options without .file" "$(cat unclaimed)" || pass
 
 # ---------------------------------------------------------------- one writer
