@@ -16,7 +16,7 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main messages options progress files threads csv rows signals topics info import \
            features train train_run train_log train_files train_agree predict evaluate plot \
-           plot_verb model_import model_join bench perturb \
+           plot_verb model_import model_join bench bench_turns bench_jobs bench_profile perturb \
            simulate_verb simulation/simulate simulation/electronics
 OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
