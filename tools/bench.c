@@ -376,43 +376,51 @@ static calomu_status bench_run(bench *b)
     return b->csv_path ? bench_csv(b) : CALOMU_OK;
 }
 
+enum { BENCH_OPTIONS = 24 };
+
+/* The table ends with what follows, which is 0. */
+static void bench_options(bench *b, int *plan, tool_option *to)
+{
+    const tool_option options[] = {
+        { .name = "data", .type = TOOL_STRING, .target = &b->data_path, .value = "FILE.cmu",
+          .file = TOOL_READS,
+          .help = "muons to work on, again and again where a batch needs more" },
+        { .name = "model", .type = TOOL_STRING, .target = &b->model_path, .value = "FILE",
+          .file = TOOL_READS,
+          .help = "model for the inference runs" },
+        { .name = "batch", .type = TOOL_INT, .target = &b->batch, .value = "N",
+          .help = "muons in a batch", .low = 2, .high = 65536 },
+        TOOL_OPTIONS_MACHINE(b->machine),
+        { .name = "seconds", .type = TOOL_DOUBLE, .target = &b->seconds, .value = "S",
+          .help = "time for each measurement, at least (s)", .low = 0.01, .high = 3600 },
+        { .name = "profile", .type = TOOL_FLAG, .target = &b->profile,
+          .help = "only a training step, operation by operation" },
+        { .name = "plan", .type = TOOL_FLAG, .target = plan,
+          .help = "only how the network is computed, of the paper or --model: each operation" },
+        { .name = "scaling", .type = TOOL_STRING, .target = &b->scaling_path, .value = "OUT.csv",
+          .file = TOOL_WRITES,
+          .help = "only cost per muon against batch size up to --batch, hits and cells" },
+        { .name = "yardstick", .type = TOOL_STRING, .target = &b->yardstick, .value = "COMMAND",
+          .help = "a peer to compare with, at our batch and at its best" },
+        { .name = "newest", .type = TOOL_STRING, .target = &b->newest, .value = "COMMAND",
+          .help = "another, at its best" },
+        { .name = "peer-batches", .type = TOOL_STRING, .target = &b->batches, .value = "N,M,...",
+          .help = "batches among which a peer finds its best" },
+        { .name = "program", .type = TOOL_STRING, .target = &b->program, .value = "FILE",
+          .file = TOOL_READS,
+          .help = "the program whose start is timed" },
+        { .name = "csv", .type = TOOL_STRING, .target = &b->csv_path, .value = "OUT.csv",
+          .file = TOOL_WRITES,
+          .help = "results as row,value,unit,target,met" }
+    };
+    memcpy(to, options, sizeof options);
+}
+
 int verb_bench(int argc, char **argv)
 {
     static bench b;
     int plan = 0;
-    tool_option options[] = {
-        { .name = "data", .type = TOOL_STRING, .target = &b.data_path, .value = "FILE.cmu",
-          .file = TOOL_READS,
-          .help = "muons to work on, again and again where a batch needs more" },
-        { .name = "model", .type = TOOL_STRING, .target = &b.model_path, .value = "FILE",
-          .file = TOOL_READS,
-          .help = "model for the inference runs" },
-        { .name = "batch", .type = TOOL_INT, .target = &b.batch, .value = "N",
-          .help = "muons in a batch", .low = 2, .high = 65536 },
-        TOOL_OPTIONS_MACHINE(b.machine),
-        { .name = "seconds", .type = TOOL_DOUBLE, .target = &b.seconds, .value = "S",
-          .help = "time for each measurement, at least (s)", .low = 0.01, .high = 3600 },
-        { .name = "profile", .type = TOOL_FLAG, .target = &b.profile,
-          .help = "only a training step, operation by operation" },
-        { .name = "plan", .type = TOOL_FLAG, .target = &plan,
-          .help = "only how the network is computed, of the paper or --model: each operation" },
-        { .name = "scaling", .type = TOOL_STRING, .target = &b.scaling_path, .value = "OUT.csv",
-          .file = TOOL_WRITES,
-          .help = "only cost per muon against batch size up to --batch, hits and cells" },
-        { .name = "yardstick", .type = TOOL_STRING, .target = &b.yardstick, .value = "COMMAND",
-          .help = "a peer to compare with, at our batch and at its best" },
-        { .name = "newest", .type = TOOL_STRING, .target = &b.newest, .value = "COMMAND",
-          .help = "another, at its best" },
-        { .name = "peer-batches", .type = TOOL_STRING, .target = &b.batches, .value = "N,M,...",
-          .help = "batches among which a peer finds its best" },
-        { .name = "program", .type = TOOL_STRING, .target = &b.program, .value = "FILE",
-          .file = TOOL_READS,
-          .help = "the program whose start is timed" },
-        { .name = "csv", .type = TOOL_STRING, .target = &b.csv_path, .value = "OUT.csv",
-          .file = TOOL_WRITES,
-          .help = "results as row,value,unit,target,met" },
-        { .name = NULL }
-    };
+    tool_option options[BENCH_OPTIONS];
     tool_usage usage = {
         .verb = "bench",
         .purpose = "Measures training, inference, features and files on this machine, against the\n"
@@ -424,6 +432,7 @@ int verb_bench(int argc, char **argv)
                  "tools/bench_turns.c describes.  Ends with 0 whether targets are met or not."
     };
     int code;
+    memset(options, 0, sizeof options);
     b.data_path = "testdata/muons.cmu";
     b.model_path = "testdata/model.safetensors";
     b.program = "./calomu";
@@ -431,6 +440,7 @@ int verb_bench(int argc, char **argv)
     b.batch = 256;
     b.seconds = 10;                  /* a step of 256 muons takes 1 to 3: several of each */
     b.machine.device = "cpu";
+    bench_options(&b, &plan, options);
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     if (b.machine.threads == 0) b.machine.threads = tool_threads_default();

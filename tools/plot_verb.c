@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { PLOT_VERB_MUONS = 4 };
+enum { PLOT_VERB_MUONS = 4, PLOT_OPTIONS = 16 };
 
 typedef struct plot_job {
     const char *history, *predictions, *fit, *column, *out, *event, *numbers;
@@ -65,44 +65,50 @@ static calomu_status plot_job_run(plot_job *j)
     return s;
 }
 
+/* The table ends with what follows, which is 0. */
+static void plot_options(plot_job *j, tool_option *to)
+{
+    const tool_option options[] = {
+        { .name = "history", .type = TOOL_STRING, .target = &j->history, .value = "LOG.csv",
+          .file = TOOL_READS,
+          .help = "plot the losses of this training log" },
+        { .name = "predictions", .type = TOOL_STRING, .target = &j->predictions,
+          .value = "PRED.csv", .file = TOOL_READS,
+          .help = "plot predictions, their ratio to truth, and resolutions" },
+        { .name = "event", .type = TOOL_STRING, .target = &j->event, .value = "FILE.cmu",
+          .file = TOOL_READS,
+          .help = "plot the cells of single muons of this data file" },
+        { .name = "numbers", .type = TOOL_STRING, .target = &j->numbers, .value = "I,J,...",
+          .help = "which muons, one to four" },
+        { .name = "out", .type = TOOL_STRING, .target = &j->out, .value = "PREFIX", .needed = 1,
+          .help = "how the names begin; with .png or .svg at the end: the images' format" },
+        { .name = "fit", .type = TOOL_STRING, .target = &j->fit, .value = "VALID.csv",
+          .file = TOOL_READS,
+          .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
+        { .name = "column", .type = TOOL_STRING, .target = &j->column, .value = "NAME",
+          .help = "column of the predictions" },
+        { .name = "points", .type = TOOL_FLAG, .target = &j->points,
+          .help = "true energies are fixed points, not to be binned", .preset = "by itself" },
+        { .name = "range", .type = TOOL_PAIR, .target = j->range, .value = "LOW,HIGH",
+          .help = "true energies (GeV) that are binned" },
+        { .name = "bins", .type = TOOL_INT, .target = &j->options.bins, .value = "N",
+          .help = "bins of the resolution", .low = 1, .high = 100000 },
+        { .name = "fit-bins", .type = TOOL_INT, .target = &j->options.fit_bins, .value = "N",
+          .help = "bins of the debiasing fit", .low = 2, .high = 100000 },
+        { .name = "tracker", .type = TOOL_DOUBLE, .target = &j->options.tracker, .value = "X",
+          .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
+        { .name = "errors", .type = TOOL_INT, .target = &j->options.errors, .value = "N",
+          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
+          .high = 1000000 }
+    };
+    memcpy(to, options, sizeof options);
+}
+
 int verb_plot(int argc, char **argv)
 {
     plot_job j;
     int code;
-    tool_option options[] = {
-        { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
-          .file = TOOL_READS,
-          .help = "plot the losses of this training log" },
-        { .name = "predictions", .type = TOOL_STRING, .target = &j.predictions,
-          .value = "PRED.csv", .file = TOOL_READS,
-          .help = "plot predictions, their ratio to truth, and resolutions" },
-        { .name = "event", .type = TOOL_STRING, .target = &j.event, .value = "FILE.cmu",
-          .file = TOOL_READS,
-          .help = "plot the cells of single muons of this data file" },
-        { .name = "numbers", .type = TOOL_STRING, .target = &j.numbers, .value = "I,J,...",
-          .help = "which muons, one to four" },
-        { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PREFIX", .needed = 1,
-          .help = "how the names begin; with .png or .svg at the end: the images' format" },
-        { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
-          .file = TOOL_READS,
-          .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
-        { .name = "column", .type = TOOL_STRING, .target = &j.column, .value = "NAME",
-          .help = "column of the predictions" },
-        { .name = "points", .type = TOOL_FLAG, .target = &j.points,
-          .help = "true energies are fixed points, not to be binned", .preset = "by itself" },
-        { .name = "range", .type = TOOL_PAIR, .target = j.range, .value = "LOW,HIGH",
-          .help = "true energies (GeV) that are binned" },
-        { .name = "bins", .type = TOOL_INT, .target = &j.options.bins, .value = "N",
-          .help = "bins of the resolution", .low = 1, .high = 100000 },
-        { .name = "fit-bins", .type = TOOL_INT, .target = &j.options.fit_bins, .value = "N",
-          .help = "bins of the debiasing fit", .low = 2, .high = 100000 },
-        { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
-          .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
-        { .name = "errors", .type = TOOL_INT, .target = &j.options.errors, .value = "N",
-          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
-          .high = 1000000 },
-        { .name = NULL }
-    };
+    tool_option options[PLOT_OPTIONS];
     tool_usage usage = {
         .verb = "plot",
         .purpose = "Plots a training log, predictions or muons: data (CSV), a gnuplot script, and\n"
@@ -112,12 +118,14 @@ int verb_plot(int argc, char **argv)
                  "PREFIX_event, each .csv, .gp and .svg.  To draw one again, from any folder:\n"
                  "gnuplot -d PREFIX_ratio.gp (-d: without your own settings)"
     };
+    memset(options, 0, sizeof options);
     memset(&j, 0, sizeof j);
     j.column = "pred";
     j.numbers = "0";
     j.options = calomu_eval_options_default();
     j.range[0] = j.options.low;
     j.range[1] = j.options.high;
+    plot_options(&j, options);
     code = tool_parse(&usage, argc, argv);
     return code >= 0 ? code : (int)plot_job_run(&j);
 }
