@@ -10064,6 +10064,30 @@ static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list
     return CALOMU_OK;
 }
 
+/* Those of a list, for all modes. */
+static calomu_status cm_plans_make(calomu *c, cm_list *s)
+{
+    calomu_status status = CALOMU_OK;
+    int i;
+    if (s->plan) return CALOMU_OK;
+    s->plan = cm_allocate(c, 4, sizeof *s->plan);
+    if (!s->plan) return CALOMU_EMEMORY;
+    for (i = 0; status == CALOMU_OK && i < 4; i++)
+        status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
+    return status;
+}
+
+static void cm_plans_free(calomu *c, cm_list *s)
+{
+    int i;
+    for (i = 0; s->plan && i < 4; i++) {
+        cm_release(c, s->plan[i].step);
+        cm_release(c, s->plan[i].drop);
+    }
+    cm_release(c, s->plan);
+    s->plan = NULL;
+}
+
 /* ---------------------------------------------------------------- 9.3 a plan as text */
 
 static const char *const cm_rule_names[CM_RULES] = {
@@ -10122,13 +10146,8 @@ int cm_net_plan(const cm_net *net, int training, int direct, int step, char text
 
 static void cm_list_free(calomu *c, cm_list *s)
 {
-    int i;
     if (!s || --s->users > 0) return;
-    for (i = 0; s->plan && i < 4; i++) {
-        cm_release(c, s->plan[i].step);
-        cm_release(c, s->plan[i].drop);
-    }
-    cm_release(c, s->plan);
+    cm_plans_free(c, s);
     cm_release(c, s->layer);
     cm_release(c, s);
 }
@@ -10150,18 +10169,6 @@ static cm_list *cm_list_new(calomu *c, const calomu_architecture *a)
     }
     cm_list_free(c, s);
     return NULL;
-}
-
-static calomu_status cm_list_plan(calomu *c, cm_list *s)
-{
-    calomu_status status = CALOMU_OK;
-    int i;
-    if (s->plan) return CALOMU_OK;
-    s->plan = cm_allocate(c, 4, sizeof *s->plan);
-    if (!s->plan) return CALOMU_EMEMORY;
-    for (i = 0; status == CALOMU_OK && i < 4; i++)
-        status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
-    return status;
 }
 
 void cm_net_free(calomu *c, cm_net *net)
@@ -10200,7 +10207,7 @@ static calomu_status cm_net_of_list(calomu *c, const calomu_architecture *a, cm_
 /* Its values, all 0, and the plans. */
 static calomu_status cm_net_room(calomu *c, cm_net *net)
 {
-    calomu_status s = cm_list_plan(c, net->list);
+    calomu_status s = cm_plans_make(c, net->list);
     if (s != CALOMU_OK) return s;
     net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
     if (net->trained) net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
@@ -11957,6 +11964,7 @@ typedef struct cm_batch {
     cm_real *gradient;               /* training: derivatives are added to it; NULL: inference */
     void *arena;                     /* memory, 64-byte aligned, of at least so many bytes as */
     size_t arena_size;               /*   measure asks for */
+    const calomu_model *model;       /* in predictions: whose member the network is */
     void *work;                      /* the engine's; NULL before forward and after end */
 } cm_batch;
 
@@ -11964,7 +11972,10 @@ typedef struct cm_engine {
     calomu_status (*measure)(cm_batch *b, size_t *bytes);
     calomu_status (*forward)(cm_batch *b, double *prediction);
     calomu_status (*backward)(cm_batch *b, const double *dp);
+    calomu_status (*predict)(cm_batch *b, double *prediction);   /* inference, up to 16 muons */
     void (*end)(cm_batch *b);
+    calomu_status (*prepare)(calomu *c, calomu_model *m);        /* what predictions keep with it */
+    calomu_status (*arena)(calomu *c, const calomu_model *m, size_t *bytes);     /* of predict */
 } cm_engine;
 
 static calomu_status cm_plain_measure(cm_batch *b, size_t *bytes)
@@ -11992,8 +12003,24 @@ static calomu_status cm_plain_backward(cm_batch *b, const double *dp)
     return cm_pass_backward(b->work, dp);
 }
 
+static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
+{
+    (void)c;
+    (void)m;
+    return CALOMU_OK;
+}
+
+static calomu_status cm_plain_arena(calomu *c, const calomu_model *m, size_t *bytes)
+{
+    (void)c;
+    (void)m;
+    *bytes = 0;
+    return CALOMU_OK;
+}
+
 static const cm_engine cm_plain_engine = {
-    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_end
+    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_forward, cm_plain_end,
+    cm_plain_prepare, cm_plain_arena
 };
 
 /* ---- part III: the fast engine */
@@ -12097,8 +12124,99 @@ static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
     return s;
 }
 
+/* Whether the model's packed weights suit this context. */
+static int cm_packs_fit(const calomu *c, const calomu_model *m)
+{
+    return m->packs.isa == c->isa && m->packs.direct == c->direct;
+}
+
+enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
+
+static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
+{
+    const int n = b->muons, step = n < CM_SPLIT_BELOW ? 1 : n;   /* the same bits either way */
+    cm_batch part = *b;
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < n && s == CALOMU_OK; i += step) {
+        cm_fast_work *w;
+        part.muons = step;
+        part.event = b->event + i;
+        part.features = b->features + i * b->net->arch.n_features;
+        w = cm_fast_begin(&part, 0);
+        b->work = w;
+        if (!w || !w->g) return CALOMU_EMEMORY;
+        w->g->packs = cm_packs_fit(b->c, b->model) ? &b->model->packs : NULL;
+        cm_graph_split(w->g, step == 1);
+        cm_fast_record(&part, prediction + i);
+        s = cm_graph_status(w->g);
+    }
+    return s;
+}
+
+/* The arena for a group of muons and for a muon in blocks, by dry runs. */
+static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, size_t *bytes)
+{
+    cm_batch b;
+    cm_fast_work *w = NULL;
+    calomu_status s = CALOMU_OK;
+    int one;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.net = m->net[0];
+    b.threads = 1;
+    for (one = 0; one < 2 && s == CALOMU_OK; one++) {
+        b.muons = one ? 1 : CM_LANES;
+        w = cm_fast_begin(&b, 1);
+        if (!w || !w->g) s = CALOMU_EMEMORY;
+        if (s != CALOMU_OK) break;
+        w->g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
+        cm_graph_split(w->g, one);
+        cm_fast_record(&b, NULL);
+        s = cm_graph_status(w->g);
+    }
+    if (s == CALOMU_OK) *bytes = (cm_graph_peak(w->g) + 63) / 64 * 64;
+    cm_fast_end(&b);
+    return s;
+}
+
+/* Packs the weights of all members. */
+static calomu_status cm_fast_prepare(calomu *c, calomu_model *m)
+{
+    calomu_status s = CALOMU_OK;
+    cm_batch b;
+    int i;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.threads = 1;
+    b.muons = CM_LANES;
+    m->packs.isa = c->isa;
+    m->packs.direct = c->direct;
+    for (i = 0; i < m->info.members && s == CALOMU_OK; i++) {
+        cm_fast_work *w;
+        b.net = m->net[i];
+        w = cm_fast_begin(&b, 1);
+        if (w && w->g) {
+            w->g->packing = &m->packs;
+            cm_fast_record(&b, NULL);
+            s = cm_graph_status(w->g);
+        } else {
+            s = CALOMU_EMEMORY;
+        }
+        cm_fast_end(&b);
+    }
+    return s == CALOMU_OK ? cm_fast_arena(c, m, &m->arena) : s;
+}
+
+static calomu_status cm_fast_predict_arena(calomu *c, const calomu_model *m, size_t *bytes)
+{
+    *bytes = m->arena;
+    return cm_packs_fit(c, m) ? CALOMU_OK : cm_fast_arena(c, m, bytes);
+}
+
 static const cm_engine cm_fast_engine = {
-    cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_end
+    cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_predict, cm_fast_end,
+    cm_fast_prepare, cm_fast_predict_arena
 };
 
 static const cm_engine *cm_engine_of(const calomu *c)
@@ -12632,13 +12750,6 @@ static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
     return s;
 }
 
-size_t calomu_trainer_memory(const calomu_trainer *t)
-{
-    return t->remote ? t->remote->place->taken : t->arena_size;
-}
-
-/* ---------------------------------------------------------------- steps of either */
-
 /* A failure of the device takes the training back to where the host knows it. */
 static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
 {
@@ -12649,6 +12760,23 @@ static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
     r->ahead = 0;
     return s;
 }
+
+/* An epoch has ended; reload: the host has taken the best weights back. */
+static void cm_remote_epoch(calomu_trainer *t, int reload)
+{
+    if (t->remote && reload) cm_remote_put(t);
+    if (t->remote) t->remote->state = t->state;
+}
+
+static size_t cm_remote_memory(const calomu_trainer *t) { return t->remote->place->taken; }
+
+/* ---------------------------------------------------------------- steps of either */
+
+size_t calomu_trainer_memory(const calomu_trainer *t)
+{
+    return t->remote ? cm_remote_memory(t) : t->arena_size;
+}
+
 
 /* One update.  On failure everything is as before it. */
 static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
@@ -12765,8 +12893,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     state->last = r;
     state->update = state->validated = 0;
     state->loss_sum = 0;
-    if (t->remote && what & CM_PLAN_RELOAD) cm_remote_put(t);
-    if (t->remote) t->remote->state = *state;
+    cm_remote_epoch(t, (what & CM_PLAN_RELOAD) != 0);
     return CALOMU_OK;
 }
 
@@ -13523,68 +13650,9 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     return CALOMU_OK;
 }
 
-/* A group of the right shape without hits, for dry runs. */
-static cm_hits cm_dry_hits(const calomu_architecture *a, int muons)
-{
-    cm_hits hits;
-    memset(&hits, 0, sizeof hits);
-    hits.muons = muons;
-    hits.nz = a->geometry.nz;
-    hits.nx = a->geometry.nx;
-    hits.ny = a->geometry.ny;
-    return hits;
-}
-
-static void cm_dry_forward(cm_graph *g, const cm_net *net, int muons)
-{
-    const calomu_architecture *a = &net->arch;
-    cm_hits hits = cm_dry_hits(a, muons);
-    cm_tensor *x = NULL;
-    if (a->n_features > 0) x = cm_input(g, muons, 1, 1, 1, a->n_features, 0, 0, 0);
-    (void)cm_net_forward(g, net, a->head ? &hits : NULL, x, NULL);
-}
-
-/* Whether the model's packed weights suit this context. */
-static int cm_packs_fit(const calomu *c, const calomu_model *m)
-{
-    return m->packs.isa == c->isa && m->packs.direct == c->direct;
-}
-
-/* Arena for a group of muons or a muon in blocks, from dry runs. */
-static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
-{
-    cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-    calomu_status s;
-    if (!g) return CALOMU_EMEMORY;
-    g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
-    cm_dry_forward(g, m->net[0], CM_LANES);
-    s = cm_graph_status(g);
-    cm_graph_reset(g);
-    cm_graph_split(g, 1);
-    if (s == CALOMU_OK) cm_dry_forward(g, m->net[0], 1);
-    if (s == CALOMU_OK) s = cm_graph_status(g);
-    *bytes = (cm_graph_peak(g) + 63) / 64 * 64;
-    cm_graph_free(g);
-    return s;
-}
-
 calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
 {
-    int i;
-    for (i = 0; s == CALOMU_OK && i < m->info.members; i++) {
-        cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-        if (!g) {
-            s = CALOMU_EMEMORY;
-            break;
-        }
-        m->packs.isa = c->isa;
-        m->packs.direct = c->direct;
-        g->packing = &m->packs;
-        cm_dry_forward(g, m->net[i], CM_LANES);
-        s = cm_graph_status(g);
-        cm_graph_free(g);
-    }
-    if (s == CALOMU_OK) s = cm_predict_measure(c, m, &m->arena);
+    if (s == CALOMU_OK) s = cm_engine_of(c)->prepare(c, m);
     if (s == CALOMU_OK) *model = m;
     else calomu_model_free(m);
     return s;
@@ -14525,12 +14593,11 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 typedef struct cm_predictor {
     calomu *own;
     cm_feature_scratch *scratch;
-    cm_graph *g;
+    cm_batch b;
+    cm_real *features;               /* standardised, of a group */
     calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
     size_t room;
 } cm_predictor;
-
-enum { CM_SPLIT_BELOW = 9 };          /* fewer muons are faster one by one, in blocks (6.2) */
 
 typedef struct cm_prediction {       /* what all units share */
     const calomu_model *model;
@@ -14620,33 +14687,15 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
 }
 
 /* Standardised features of n muons. */
-static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_tensor *x)
+static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_real *to)
 {
-    int i, k;
+    int i, k, nc = info->architecture.n_features;
     for (i = 0; i < n; i++)
-        for (k = 0; k < x->nc; k++) {
-            int j = cm_feature_of_input(x->nc, k);
-            x->x[cm_lane(x, i, k)] = (cm_real)(((double)rows[i * CALOMU_FEATURES + j]
-                                                - info->mean[j]) / info->deviation[j]);
+        for (k = 0; k < nc; k++) {
+            int j = cm_feature_of_input(nc, k);
+            *to++ = (cm_real)(((double)rows[i * CALOMU_FEATURES + j] - info->mean[j])
+                              / info->deviation[j]);
         }
-}
-
-/* One member on one group. */
-static calomu_status cm_predict_member(cm_predictor *w, const cm_prediction *p, const cm_net *net,
-                                       const cm_hits *hits, const float *rows, double *out)
-{
-    const calomu_model_info *info = &p->model->info;
-    int n_features = info->architecture.n_features, i;
-    cm_tensor *x = NULL, *y;
-    cm_graph_reset(w->g);
-    cm_graph_split(w->g, hits->muons == 1);
-    if (n_features > 0) {
-        x = cm_input(w->g, hits->muons, 1, 1, 1, n_features, 0, 0, 0);
-        if (x) cm_predict_inputs(info, rows, hits->muons, x);
-    }
-    y = cm_net_forward(w->g, net, info->architecture.head ? hits : NULL, x, NULL);
-    for (i = 0; y && i < hits->muons; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
-    return cm_graph_status(w->g);
 }
 
 /* Events and, if the model wants them, features of a group of at most 16 muons. */
@@ -14679,24 +14728,18 @@ static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t
 
 static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
 {
-    const calomu_geometry *geometry = &p->model->info.architecture.geometry;
     calomu_event e[CM_LANES];
     float rows[CM_LANES * CALOMU_FEATURES];
     double pred[CM_LANES];
-    cm_hits hits;
-    int i, k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
+    int k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
     calomu_status s = cm_predict_group(w, p, first, n, e, rows, NULL);
-    hits.resident = NULL;
-    hits.nz = geometry->nz;
-    hits.nx = geometry->nx;
-    hits.ny = geometry->ny;
+    if (s == CALOMU_OK) cm_predict_inputs(&p->model->info, rows, n, w->features);
+    w->b.event = e;
+    w->b.features = w->features;
+    w->b.muons = n;
     for (k = 0; s == CALOMU_OK && k < p->model->info.members; k++) {
-        hits.muons = n < CM_SPLIT_BELOW ? 1 : n;         /* the same bits either way */
-        for (i = 0; i < n && s == CALOMU_OK; i += hits.muons) {
-            hits.event = e + i;
-            s = cm_predict_member(w, p, p->model->net[k], &hits, rows + i * CALOMU_FEATURES,
-                                  pred + i);
-        }
+        w->b.net = p->model->net[k];
+        s = cm_engine_of(w->own)->predict(&w->b, pred);
         if (s == CALOMU_OK) s = cm_predict_take(w->own, p, first, n, k, pred, p->out + first);
     }
     return s;
@@ -14721,7 +14764,8 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     int i;
     for (i = 0; w && i < n; i++) {
         if (!w[i].own) continue;
-        cm_graph_free(w[i].g);
+        cm_engine_of(c)->end(&w[i].b);
+        cm_release(w[i].own, w[i].features);
         cm_feature_scratch_free(w[i].own, w[i].scratch);
         cm_release(w[i].own, w[i].hits);
         cm_clone_free(w[i].own);
@@ -14748,28 +14792,37 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* For n threads; with graphs, unless a device has them. */
+static int cm_predictor_init(calomu *c, const calomu_model *m, cm_predictor *w, void *arena,
+                             size_t bytes)
+{
+    calomu *own = w->own = cm_clone(c);
+    if (!own) return 0;
+    w->scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
+    w->features = cm_allocate(own, CM_LANES * CALOMU_FEATURES, sizeof *w->features);
+    w->b.c = own;
+    w->b.model = m;
+    w->b.threads = 1;
+    w->b.arena = arena;
+    w->b.arena_size = bytes;
+    return w->scratch && w->features;
+}
+
+/* For n threads; without arenas if a device computes. */
 static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
 {
-    size_t bytes = c->device ? 0 : m->arena;
-    calomu_status s = c->device || cm_packs_fit(c, m) ? CALOMU_OK
-                                                      : cm_predict_measure(c, m, &bytes);
+    size_t bytes = 0;
+    calomu_status s = c->device ? CALOMU_OK : cm_engine_of(c)->arena(c, m, &bytes);
     cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
-    unsigned char *memory = w ? cm_keep(c, bytes * (size_t)n) : NULL;
-    int i;
+    unsigned char *memory = w && bytes ? cm_keep(c, bytes * (size_t)n) : NULL;
+    int i, good = memory || !bytes;
     *out = NULL;
     if (s != CALOMU_OK || !w) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
-    for (i = 0; i < n; i++) {
-        calomu *own = w[i].own = cm_clone(c);
-        if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-        if (own && memory && !c->device)
-            w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
-        if (w[i].g && cm_packs_fit(c, m)) w[i].g->packs = &m->packs;
-        if (!own || !w[i].scratch || (!w[i].g && !c->device)) {
-            cm_predictors_free(c, w, n);
-            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
-                           bytes);
-        }
+    for (i = 0; i < n && good; i++)
+        good = cm_predictor_init(c, m, &w[i], memory ? memory + bytes * (size_t)i : NULL, bytes);
+    if (!good) {
+        cm_predictors_free(c, w, n);
+        return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
+                       bytes);
     }
     *out = w;
     return CALOMU_OK;
@@ -14857,6 +14910,7 @@ typedef struct cm_shipment {         /* a batch on its way to the device */
     int n;
     calomu_event *event;             /* [room] */
     float *rows;                     /* [room][28] */
+    cm_real *features;               /* [room][feature], standardised */
     calomu_hit *hits;                /* sorted, of the caller's events */
     size_t hits_room;
 } cm_shipment;
@@ -14907,7 +14961,8 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     if (failed < units)
         return cm_predict_failed(c, w, cm_ship_group(w, p, b, at, failed));
     x = cm_place_home(c->place, b->n);
-    if (x.nc > 0) cm_predict_inputs(&p->model->info, b->rows, b->n, &x);
+    cm_predict_inputs(&p->model->info, b->rows, b->n, b->features);
+    cm_lanes_put(&x, b->features, b->n);
     cm_place_load(c->place, slot, b->event, b->n);
     return cm_place_status(c, c->place);
 }
@@ -14982,9 +15037,11 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     if (s != CALOMU_OK) return s;
     b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
     b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
-    s = b.event && b.rows ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
+    b.features = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.features);
+    s = b.event && b.rows && b.features ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
     cm_release(c, b.event);
     cm_release(c, b.rows);
+    cm_release(c, b.features);
     cm_release(c, b.hits);
     cm_predictors_free(c, w, threads);
     return s;
