@@ -12144,7 +12144,7 @@ static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
         part.event = b->event + i;
         part.features = b->features + i * b->net->arch.n_features;
         w = cm_fast_begin(&part, 0);
-        b->work = w;
+        b->work = part.work;
         if (!w || !w->g) return CALOMU_EMEMORY;
         w->g->packs = cm_packs_fit(b->c, b->model) ? &b->model->packs : NULL;
         cm_graph_split(w->g, step == 1);
