@@ -62,7 +62,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
-#ifdef _OPENMP
+#if defined(_OPENMP) && !defined(CALOMU_PLAIN)
+#define CM_THREADS
 #include <omp.h>
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -217,6 +218,12 @@ static int cm_isa_here(calomu_isa isa)
     return 0;
 }
 
+#ifdef CALOMU_PLAIN
+#define CM_ONLY_PLAIN 1
+#else
+#define CM_ONLY_PLAIN 0
+#endif
+
 static const char *cm_isa_name(calomu_isa isa)
 {
     if (isa == CALOMU_ISA_AVX512) return "AVX-512";
@@ -359,7 +366,7 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
 
 int calomu_threads_available(void)
 {
-#ifdef _OPENMP
+#ifdef CM_THREADS
     return omp_get_num_procs();
 #else
     return 1;
@@ -387,7 +394,9 @@ static void cm_describe_build(calomu *c)
 #else
     const char *compiler = "C compiler";
 #endif
-#ifdef _OPENMP
+#if defined(CALOMU_PLAIN)
+    const char *openmp = "plain layers only";
+#elif defined(CM_THREADS)
     const char *openmp = "OpenMP";
 #else
     const char *openmp = "no OpenMP";
@@ -427,8 +436,10 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
         || (o->math == CALOMU_MATH_FAST && !o->device)
         || (o->device && sizeof(cm_real) != sizeof(float))) return CALOMU_EUSAGE;
     if (isa < CALOMU_ISA_BEST || isa > CALOMU_ISA_AVX512) return CALOMU_EUSAGE;
+    if (CM_ONLY_PLAIN && (o->threads > 1 || isa > CALOMU_ISA_PLAIN || o->device))
+        return CALOMU_EUSAGE;
     if (isa == CALOMU_ISA_BEST) {
-        isa = CALOMU_ISA_AVX512;
+        isa = CM_ONLY_PLAIN ? CALOMU_ISA_PLAIN : CALOMU_ISA_AVX512;
         while (!cm_isa_here(isa)) isa = (calomu_isa)(isa - 1);
     }
     if (!cm_isa_here(isa)) return CALOMU_EUSAGE;
@@ -442,13 +453,13 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->log = o->log;
     c->user = o->user;
     c->threads = o->threads ? o->threads : 1;
-#ifndef _OPENMP
+#ifndef CM_THREADS
     c->threads = 1;
 #endif
     c->process = cm_process();
     c->isa = isa;
     c->direct = o->direct != 0;
-    c->plain = o->plain != 0;
+    c->plain = o->plain != 0 || CM_ONLY_PLAIN;
     c->recompute = o->recompute != 0;
     c->device = o->device;
     c->device_number = o->device_number;
@@ -4123,7 +4134,7 @@ enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at lea
 /* Loops over independent units of work; which thread takes which does not matter to any bit.  The
    threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those of
    the thread that made them when it did). */
-#ifdef _OPENMP
+#ifdef CM_THREADS
 #define CM_PRAGMA(x) _Pragma(#x)
 #define CM_PARALLEL_FOR(threads) CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(dynamic) nowait)
 #define CM_PARALLEL_FOR_STATIC(threads) \

@@ -109,7 +109,9 @@ typedef struct calomu_options {
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
     int plain;               /* 1: computed by the plain layers, one behind the other and muon by */
-                             /*   muon, on one thread: the same bits, ten and more times slower */
+                             /*   muon, on one thread: the same bits, slower; needs 8 MB a muon of */
+                             /*   a training's batch.  A build with -DCALOMU_PLAIN has only these, */
+                             /*   and refuses threads, instruction sets and devices */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
     const calomu_device *device;     /* NULL: the processor */
@@ -741,6 +743,7 @@ struct cm_graph {
     cm_keeper *keeper;               /* on a device: weights do not change; or NULL */
 };
 
+#ifndef CALOMU_PLAIN
 /* What the operations of a device need of the graph.  cm_kept: memory for what is made of weights
    alone, found again under its key from call to call if the weights do not change; *fresh becomes
    1 if it must be filled.  Else it is the arena's; cm_give_back takes either. */
@@ -753,6 +756,7 @@ CM_LOCAL int cm_cheap(const cm_tensor *t);
 CM_LOCAL void cm_forget(cm_graph *g, cm_tensor *t);      /* t->x may go and be made again: */
 CM_LOCAL void cm_remember(cm_graph *g, cm_tensor *t);
 CM_LOCAL void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
+#endif
 
 /* A device that is open: its own struct begins with this. */
 typedef struct cm_unit {
@@ -816,6 +820,7 @@ typedef struct cm_lap {
 } cm_lap;
 CM_LOCAL void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
 
+#ifndef CALOMU_PLAIN                 /* part III: the fast engine */
 /* A graph in a caller's arena of `size` bytes (64-byte aligned), or, with memory NULL, a dry one:
    it records and counts but does not compute.  training: operations are recorded for backward and
    batch norms update their buffers. */
@@ -865,6 +870,7 @@ CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *
 CM_LOCAL void cm_backward(cm_graph *g);
 CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
                                      /* t->dx, allocated and zeroed if not there */
+#endif
 
 /* Loss (Sec. 3.2.2) of B predictions (GeV): returns the mean, updates the thresholds if `update`,
    writes the gradient to dp if not NULL (B values). thresholds: options->bins values, -1 unset. */
@@ -901,6 +907,7 @@ CM_LOCAL void cm_net_init(cm_net *net, uint64_t seed);   /* Sec. 3.1: Kaiming, G
 CM_LOCAL void cm_net_free(calomu *c, cm_net *net);
 CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
 CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
+#ifndef CALOMU_PLAIN
 /* One line for each operation of the plan of inference or training: number, layer, operation, the
    numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
 CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320]);
@@ -908,6 +915,8 @@ CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, 
    head) to one output per muon.  gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
                                    cm_tensor *features, cm_real *gradient);
+#endif
+
 /* The plain pass of a batch (section 9), one layer behind the other: what every other way to
    compute must equal.  Borrows what it is given; gradient NULL: inference, else training, and
    derivatives are added to it.  Functions fail with EMEMORY, or EFORMAT for a network that was never
