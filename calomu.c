@@ -5633,15 +5633,16 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
     return t;
 }
 
-/* The muon in lane 0. */
-static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
+/* Channels first to first + n - 1 of a muon in blocks, so that no others are copied. */
+static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, int n)
 {
-    cm_blocks *b = cm_small_take(g, sizeof *b);
-    if (!b) return NULL;
-    b->nz = b->z = x->blocks->nz;
-    b->nx = b->x = x->blocks->nx;
-    b->along = b->across = 1;
-    return cm_reblock(g, x, b, 1, 0, 0);
+    cm_tensor *y = cm_tensor_like(g, x, n, 0, 0);
+    int site;
+    if (!y || cm_dry(g)) return y;
+    for (site = 0; site < x->nz * x->nx * x->ny; site++)
+        memcpy(y->x + site * n * CM_LANES, x->x + (site * x->nc + first) * CM_LANES,
+               (size_t)(n * CM_LANES) * sizeof *y->x);
+    return y;
 }
 
 /* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
@@ -7358,25 +7359,44 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
     }
 }
 
-/* One muon, its rows into the lanes of their blocks. */
-static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *plane)
+/* One muon: a row of all blocks from its planes, which lie behind each other, one for each block
+   along z. */
+static void cm_blocks_out(const cm_tensor *t, int z, int x, const cm_real *planes,
+                          const cm_flat *f)
+{
+    const cm_blocks *b = t->blocks;
+    cm_real *row = cm_row(t, t->x, 0, z, x);
+    const cm_real *from[CM_LANES] = { NULL };
+    int l, i, n = t->ny * t->nc;
+    for (l = 0; l < b->along * b->across; l++) {
+        int gz = l / b->across * b->z + z, gx = l % b->across * b->x + x;
+        if (gz < b->nz && gx < b->nx)
+            from[l] = planes + f->size * (size_t)(l / b->across) + f->origin + gx * f->wide * t->nc;
+    }
+    memset(row, 0, (size_t)(n * CM_LANES) * sizeof *row);
+    for (i = 0; i < n; i++, row += CM_LANES)
+        CM_EACH_LANE(l) if (from[l]) row[l] = from[l][i];
+}
+
+/* Plane z of all blocks is a unit of work. */
+static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
 {
     const cm_tensor *t = r->out;
     const cm_blocks *b = t->blocks;
     const cm_flat f = cm_flat_of(r);
-    int z, x, i;
-    memset(t->x, 0, cm_total(t) * sizeof *t->x);
-    for (z = 0; z < b->nz; z++) {
-        const cm_real *from = plane + f.origin;
-        memset(plane, 0, f.size * sizeof *plane);
-        cm_sparse_plane(g, r, 0, z, w, plane, &f, 1);
-        for (x = 0; x < b->nx; x++, from += f.wide * t->nc) {
-            cm_real *row = cm_row(t, t->x, 0, z % b->z, x % b->x);
-            row += z / b->z * b->across + x / b->x;
-            for (i = 0; i < t->ny * t->nc; i++) row[i * CM_LANES] = from[i];
+    int z;
+    CM_PARALLEL_FOR(cm_smaller(g->threads, t->nz))
+    for (z = 0; z < t->nz; z++) {
+        cm_real *planes = scratch + f.size * (size_t)(CM_LANES * cm_thread());
+        int i;
+        memset(planes, 0, f.size * (size_t)b->along * sizeof *planes);
+        for (i = 0; i < b->along && i * b->z + z < b->nz; i++)
+            cm_sparse_plane(g, r, 0, i * b->z + z, w, planes + f.size * (size_t)i, &f, 1);
+        for (i = 0; i < t->nx; i++) {
+            cm_blocks_out(t, z, i, planes, &f);
+            cm_conv_row_done(g, r, 0, z, i);
         }
     }
-    for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
 }
 
 /* [out][cells] to [packed cell][out], or back. */
@@ -7598,10 +7618,13 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         return NULL;
     }
     if (x->blocks) {
-        blocks = cm_result_blocks(g, size);
-        x = own = blocks ? cm_reblock(g, x, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
-        if (!x) return NULL;
-        halo = 0;
+        cm_tensor *some = n == x->nc ? x : cm_block_channels(g, x, first, n);
+        blocks = some ? cm_result_blocks(g, size) : NULL;
+        own = blocks ? cm_reblock(g, some, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
+        if (!own) return NULL;
+        if (some != x) cm_give_back(g, some->x);
+        x = own;
+        first = halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -7709,22 +7732,24 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
 {
     const cm_blocks *b = x->blocks;
     int per = x->nc * CM_LANES, z, i, c, rows = x->nz * x->nx;
-    double *row = cm_scratch(g, (size_t)(rows * per) * sizeof *row);
+    double *row = cm_scratch(g, (size_t)(rows * per + 2 * x->nc) * sizeof *row);
+    double *sum = row + rows * per, *plane = sum + x->nc;        /* of each channel */
     cm_give_back(g, row);            /* nothing else is taken before the end */
     if (!row || cm_dry(g)) return;
     memset(y->x, 0, cm_total(y) * sizeof *y->x);
     for (i = 0; i < rows; i++)
         g->k->sum(cm_row(x, x->x, 0, i / x->nx, i % x->nx), x->ny, x->nc, row + i * per);
-    for (c = 0; c < x->nc; c++) {
-        double sum = 0, plane;
-        for (z = 0; z < b->nz; z++) {
-            for (plane = 0, i = 0; i < b->nx; i++)
-                plane += row[(z % b->z * x->nx + i % b->x) * per + c * CM_LANES
-                             + z / b->z * b->across + i / b->x];
-            sum = z > 0 ? sum + plane : plane;
+    for (z = 0; z < b->nz; z++) {
+        for (c = 0; c < x->nc; c++) plane[c] = 0;
+        for (i = 0; i < b->nx; i++) {
+            const double *from = row + (z % b->z * x->nx + i % b->x) * per;
+            from += z / b->z * b->across + i / b->x;
+            for (c = 0; c < x->nc; c++) plane[c] += from[c * CM_LANES];
         }
-        y->x[c * CM_LANES] = (cm_real)(sum / ((double)b->nz * b->nx * x->ny));
+        for (c = 0; c < x->nc; c++) sum[c] = z > 0 ? sum[c] + plane[c] : plane[c];
     }
+    for (c = 0; c < x->nc; c++)
+        y->x[c * CM_LANES] = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
 }
 
 static void cm_mean_compute(cm_graph *g, cm_record *r)
@@ -7782,10 +7807,34 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* The same of a muon in blocks, site by site in the order of the grid. */
+static void cm_max_blocks(const cm_graph *g, const cm_tensor *x, const cm_tensor *y)
+{
+    const cm_blocks *b = x->blocks;
+    int z, i, s, c;
+    if (cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    for (c = 0; c < x->nc; c++) y->x[c * CM_LANES] = x->x[c * CM_LANES];
+    for (z = 0; z < b->nz; z++)
+        for (i = 0; i < b->nx; i++) {
+            const cm_real *v = cm_row(x, x->x, 0, z % b->z, i % b->x);
+            v += z / b->z * b->across + i / b->x;
+            for (s = 0; s < x->ny; s++)
+                for (c = 0; c < x->nc; c++, v += CM_LANES) {
+                    cm_real *top = y->x + c * CM_LANES;
+                    *top = *v > *top || *v != *v ? *v : *top;            /* NaN stays */
+                }
+        }
+}
+
 static void cm_max_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
+    if (x->blocks) {
+        cm_max_blocks(g, x, y);
+        return;
+    }
     r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
     if (!r->saved || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -7810,8 +7859,6 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    if (x->blocks) x = cm_whole(g, x);
-    if (!x) return NULL;
     y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->max.backward, y, x, NULL);
