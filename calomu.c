@@ -4687,6 +4687,8 @@ typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
 #define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
 typedef void cm_move_fn(CM_MOVE_PARAMS);
+#define CM_PERMUTE_PARAMS const cm_real *from, const int *lane, int n, cm_real *to
+typedef void cm_permute_fn(CM_PERMUTE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
     int pairs, int full
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
@@ -4713,6 +4715,7 @@ struct cm_kernels {
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
     cm_move_fn *move;
+    cm_permute_fn *permute;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
 };
@@ -5252,6 +5255,34 @@ static void CM_KERNEL(move)(CM_MOVE_PARAMS)
     }
 }
 
+/* Lane l of each of n vectors becomes lane[l] of the same, or 0 where that is negative.  Lanes that
+   are all as many away are read shifted, as by move. */
+static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
+{
+    const cm_vec zero = { 0 };
+    cm_real on[CM_LANES];
+    int s, h, l, shift = CM_LANES, even = 1;
+    CM_EACH_LANE(l) {
+        on[l] = lane[l] >= 0 ? 1 : 0;
+        if (lane[l] >= 0 && shift == CM_LANES) shift = lane[l] - l;
+        if (lane[l] >= 0 && shift != lane[l] - l) even = 0;
+    }
+    if (shift == CM_LANES) shift = 0;
+    if (even)
+        CM_EACH_VECTOR(h) {
+            cm_vec m = CM_LOAD(on + h);
+            for (s = h; s < n * CM_LANES; s += CM_LANES) {
+                cm_vec a = CM_LOAD(from + s + shift), b = zero;
+                for (l = 0; l < CM_VECTOR; l++)
+                    CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
+                CM_STORE(to + s, b);
+            }
+        }
+    else
+        for (s = 0; s < n * CM_LANES; s += CM_LANES)
+            CM_EACH_LANE(l) to[s + l] = lane[l] >= 0 ? from[s + lane[l]] : 0;
+}
+
 /* Winograd's transforms (7.6) of rows of n lane vectors, results `step` reals apart, of tiles of
    `full` rows, 6 or 4.  Inputs: full + 2 rows d to v[f] = (B' d)[f], for f in pairs: bit i for f =
    2i and 2i + 1. */
@@ -5432,7 +5463,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
-    CM_KERNEL(lanesum), CM_KERNEL(move),
+    CM_KERNEL(lanesum), CM_KERNEL(move), CM_KERNEL(permute),
     CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
@@ -6753,10 +6784,12 @@ static void cm_wino_read(const cm_graph *g, cm_wino_rows *o, const cm_wino_tile 
     o->next = cm_larger(o->next, z + 1);
 }
 
-/* Scratch of one thread: v of three neighbouring planes (slot z % 3), with a zero before and behind
-   each row, m of one of them, a row of zeros, and inputs that are made here. */
+/* Scratch of one thread: v of three neighbouring planes (slot z % 3) or, of a muon in blocks, of
+   all and two more, with a zero before and behind each row, m of one of them, a row of zeros, and
+   inputs that are made here. */
 typedef struct cm_wino_room {
     cm_real *v, *m, *zero, *rows;
+    int slots;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, z to z + 1; all */
 } cm_wino_room;
 
@@ -6767,12 +6800,13 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + o.v_step + CM_WINO_F * o.m_step
+    o.slots = x->blocks ? x->nz + 2 : 3;
+    o.per = (size_t)o.slots * o.slot + o.v_step + CM_WINO_F * o.m_step
           + cm_wino_rows_size(x, turned, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
-    o.zero = o.v + 3 * o.slot;
+    o.zero = o.v + (size_t)o.slots * o.slot;
     o.m = o.zero + o.v_step;
     o.rows = o.m + CM_WINO_F * o.m_step;
     return o;
@@ -6802,7 +6836,7 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_
             int channel, width = cm_chunk(channels, most, i, &channel);
             cm_tap tap[3];
             for (t = 0; t < taps; t++) {
-                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % 3) * o->slot);
+                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % o->slots) * o->slot);
                 tap[t].w = (size_t)((first + t) * 3 * in * width);
             }
             g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, taps,
@@ -6830,19 +6864,18 @@ static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_
     }
 }
 
-/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero but for those of a
-   muon in blocks (6.2), which are in its halo. */
+/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
                            const cm_wino_room *o, cm_wino_rows *rows, const cm_wino_tile *tile,
                            int first, int end, int add, const cm_record *norm)
 {
     const cm_tensor *x = rows->t, *y = turned ? r->in[0] : r->out;
-    int z, halo = !turned && x->x && x->lo > 0 && x->hi > 0;
+    int z;
     rows->next = rows->first;
     for (z = first - 1; z <= end; z++) {         /* v of z, then y of z - 1 */
-        int above = halo || z > 1, below = halo || z < y->nz;
+        int above = z > 1, below = z < y->nz;
         const cm_real *d[CM_WINO_F];
-        if (halo || (z >= 0 && below)) {
+        if (z >= 0 && below) {
             cm_wino_read(g, rows, tile, z, o->zero, d);
             g->k->wino_in(d, o->v + (size_t)((z + 1) % 3) * o->slot + x->nc * CM_LANES, o->v_step,
                           x->ny * x->nc, 15, tile->full);
@@ -6882,6 +6915,77 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     }
     cm_give_back(g, memory);
     cm_give_back(g, u);
+}
+
+/* A muon in blocks of whole planes (6.2).  The planes before and behind those of a lane are in the
+   lanes beside it, and so is v of them, in slots 1 to nz; slots 0 and nz + 1 are filled from there.
+   A last lane with fewer planes has zeros behind them. */
+static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_room *o,
+                               const cm_wino_tile *tile, size_t at, int n)
+{
+    const cm_blocks *b = x->blocks;
+    int lane[3][CM_LANES], full = b->nz - (b->along - 1) * b->z, l, f, z;
+    CM_EACH_LANE(l) {
+        lane[0][l] = l > 0 && l < b->along ? l - 1 : -1;
+        lane[1][l] = l + 1 < b->along ? l : -1;
+        lane[2][l] = l + 1 < b->along ? l + 1 : -1;
+    }
+    for (f = tile->from; f < tile->end; f++) {
+        cm_real *v = o->v + (size_t)f * o->v_step + at, *last = v + (size_t)x->nz * o->slot;
+        for (z = full; z < x->nz; z++)
+            g->k->permute(v + (size_t)(z + 1) * o->slot, lane[1], n, v + (size_t)(z + 1) * o->slot);
+        g->k->permute(last, lane[0], n, v);
+        g->k->permute(v + o->slot, lane[2], n, last + o->slot);
+    }
+}
+
+/* Sites `first` to `end` - 1 of the rows of a tile. */
+static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_real *u,
+                               const cm_wino_room *room, const cm_wino_tile *tile, int first,
+                               int end)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int from = cm_larger(0, first - 1), n = cm_smaller(x->ny, end + 1) - from, z, j;
+    size_t site = (size_t)(x->nc * CM_LANES), at = (size_t)(from + 1) * site;
+    cm_wino_room o = *room;
+    for (z = 0; z < x->nz; z++) {
+        const cm_real *d[CM_WINO_F];
+        for (j = 0; j < tile->full + 2; j++) {
+            int i = tile->x - 1 + j;
+            d[j] = cm_inside(x, z, i) ? cm_row(x, x->x, 0, z, i) + (size_t)from * site : o.zero;
+        }
+        g->k->wino_in(d, o.v + (size_t)(z + 1) * o.slot + at, o.v_step, n * x->nc, 15, tile->full);
+    }
+    cm_wino_neighbours(g, x, &o, tile, at, n * x->nc);
+    o.v += (size_t)first * site;
+    for (z = 0; z < y->nz; z++) {
+        cm_real *row[CM_WINO_WIDE];
+        for (j = 0; j < tile->rows; j++)
+            row[j] = cm_row(y, y->x, 0, z, tile->x + j) + first * y->nc * CM_LANES;
+        cm_wino_products(g, &o, tile, x->nc, u, end - first, y->nc, z, 0, 3);
+        g->k->wino_out(o.m, o.m_step, row, end - first, y->nc, tile->rows, tile->full, 0,
+                       r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+    }
+}
+
+/* One unit of work is a part of all rows. */
+static void cm_wino_lanes(cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *u = cm_weights(g, r, 0);
+    cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
+    int parts = cm_smaller(g->threads, y->ny), i;
+    cm_give_back(g, memory);         /* nothing else is taken before the end */
+    cm_give_back(g, u);
+    if (!u || !memory || cm_dry(g)) return;
+    CM_PARALLEL_FOR_STATIC(parts)
+    for (i = 0; i < parts; i++) {
+        cm_wino_room o = cm_wino_room_of(x, y, 0, memory, cm_thread());
+        cm_wino_tile tile = cm_wino_first(y->nx);
+        cm_wino_clear(&o, x);
+        for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
+            cm_wino_lanes_tile(g, r, u, &o, &tile, y->ny * i / parts, y->ny * (i + 1) / parts);
+    }
 }
 
 /* To the weights.  v and dm of a slab, some planes of a tile, are made for all f from rows that are
@@ -7141,7 +7245,8 @@ static void cm_join_end(cm_graph *g, cm_tensor *t);          /* 7.12 */
 static void cm_conv_compute(cm_graph *g, cm_record *r)
 {
     cm_values_ready(g, r->in[0]);
-    if (r->wino) cm_wino(g, r, 0, 0, NULL);
+    if (r->wino && r->in[0]->blocks) cm_wino_lanes(g, r);
+    else if (r->wino) cm_wino(g, r, 0, 0, NULL);
     else cm_conv_direct(g, r);
     if (r->in[0]->unkept) cm_join_end(g, r->in[0]->made->in[0]);
 }
@@ -7209,7 +7314,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
+        if (!wino)                   /* else its own blocks, which are of planes, are the result's */
+            x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
         halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
