@@ -4685,8 +4685,6 @@ typedef struct cm_sparse_job {
 typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
 #define CM_LANESUM_PARAMS const cm_real *restrict a, int n, cm_real *restrict out, size_t step
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
-#define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
-typedef void cm_move_fn(CM_MOVE_PARAMS);
 #define CM_PERMUTE_PARAMS const cm_real *from, const int *lane, int n, cm_real *to
 typedef void cm_permute_fn(CM_PERMUTE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
@@ -4714,7 +4712,6 @@ struct cm_kernels {
     cm_spread_fn *spread;
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
-    cm_move_fn *move;
     cm_permute_fn *permute;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
@@ -5240,23 +5237,26 @@ static void CM_KERNEL(lanesum)(CM_LANESUM_PARAMS)
     }
 }
 
-/* n lane vectors: the lanes that are on from others. */
-static void CM_KERNEL(move)(CM_MOVE_PARAMS)
+/* Lane l of each of n vectors becomes lane[l] of the same, or 0 where that is negative: any, by an
+   instruction of gcc's where a vector has all lanes, */
+static void CM_KERNEL(shuffle)(CM_PERMUTE_PARAMS)
 {
-    int s, h, l;
-    CM_EACH_VECTOR(h) {
-        cm_vec m = CM_LOAD(on + h);
-        for (s = h; s < n * CM_LANES; s += CM_LANES) {
-            cm_vec a = CM_LOAD(from + s), b = CM_LOAD(to + s);
-            for (l = 0; l < CM_VECTOR; l++)
-                CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
-            CM_STORE(to + s, b);
-        }
+    int s, l;
+#if defined(__GNUC__) && !defined(__clang__)
+    if (CM_VECTOR == CM_LANES) {
+        const cm_vec zero = { 0 };
+        __typeof__(zero < zero) at;
+        for (l = 0; l < CM_VECTOR; l++) at[l] = lane[l] < 0 ? CM_VECTOR : lane[l];
+        for (s = 0; s < n * CM_LANES; s += CM_LANES)
+            CM_STORE(to + s, __builtin_shuffle(CM_LOAD(from + s), zero, at));
+        return;
     }
+#endif
+    for (s = 0; s < n * CM_LANES; s += CM_LANES)
+        CM_EACH_LANE(l) to[s + l] = lane[l] < 0 ? 0 : from[s + lane[l]];
 }
 
-/* Lane l of each of n vectors becomes lane[l] of the same, or 0 where that is negative.  Lanes that
-   are all as many away are read shifted, as by move. */
+/* or all as many lanes away, which are read shifted. */
 static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -5267,20 +5267,20 @@ static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
         if (lane[l] >= 0 && shift == CM_LANES) shift = lane[l] - l;
         if (lane[l] >= 0 && shift != lane[l] - l) even = 0;
     }
-    if (shift == CM_LANES) shift = 0;
-    if (even)
-        CM_EACH_VECTOR(h) {
-            cm_vec m = CM_LOAD(on + h);
-            for (s = h; s < n * CM_LANES; s += CM_LANES) {
-                cm_vec a = CM_LOAD(from + s + shift), b = zero;
-                for (l = 0; l < CM_VECTOR; l++)
-                    CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
-                CM_STORE(to + s, b);
-            }
+    if (!even) {
+        CM_KERNEL(shuffle)(from, lane, n, to);
+        return;
+    }
+    if (shift == CM_LANES) shift = 0;            /* all are 0 */
+    CM_EACH_VECTOR(h) {
+        cm_vec m = CM_LOAD(on + h);
+        for (s = h; s < n * CM_LANES; s += CM_LANES) {
+            cm_vec a = CM_LOAD(from + s + shift), b = zero;
+            for (l = 0; l < CM_VECTOR; l++)
+                CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
+            CM_STORE(to + s, b);
         }
-    else
-        for (s = 0; s < n * CM_LANES; s += CM_LANES)
-            CM_EACH_LANE(l) to[s + l] = lane[l] >= 0 ? from[s + lane[l]] : 0;
+    }
 }
 
 /* Winograd's transforms (7.6) of rows of n lane vectors, results `step` reals apart, of tiles of
@@ -5463,7 +5463,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
-    CM_KERNEL(lanesum), CM_KERNEL(move), CM_KERNEL(permute),
+    CM_KERNEL(lanesum), CM_KERNEL(permute),
     CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
@@ -5596,29 +5596,38 @@ static const cm_blocks *cm_result_blocks(cm_graph *g, int size[3])
     return b;
 }
 
+/* Rows at, at + step, ... of an axis of n rows in blocks of `size`: which of its block each is, -1
+   outside, and the block. */
+static void cm_block_rows(int n, int size, int at, int step, int count, int *row, int *block)
+{
+    int k;
+    for (k = 0; k < count; k++, at += step) {
+        int inside = at >= 0 && at < n;
+        row[k] = inside ? at % size : -1;
+        block[k] = inside ? at / size : 0;
+    }
+}
+
 /* A row of the result of cm_reblock, n lane vectors: lane l from lane[l] of the row from[l], or
-   zeros if that is NULL.  Lanes are moved together that find theirs in the same row and as many
-   lanes away: the row is read shifted, so up to 15 reals before or behind it (which is why nothing
-   begins or ends an arena). */
-static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *lane, int n,
+   zeros if that is NULL.  A row may be read shifted, up to 15 reals before or behind it (which is
+   why nothing begins or ends an arena). */
+static void cm_gather_row(const cm_graph *g, const cm_real *const *from, const int *lane, int n,
                           cm_real *to)
 {
-    int l, i, zeros = 0;
-    CM_EACH_LANE(l) zeros += !from[l];
-    if (zeros) memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    const cm_real *row = NULL;
+    int l, i, one = 1, where[CM_LANES];
     CM_EACH_LANE(l) {
-        const cm_real *row = from[l];
-        int shift = lane[l] - l, count = 0;
-        cm_real on[CM_LANES] = { 0 };
-        for (i = l; row && i < CM_LANES; i++) {
-            if (from[i] != row || lane[i] - i != shift) continue;
-            from[i] = NULL;
-            on[i] = 1;
-            count++;
-        }
-        if (count == CM_LANES) memcpy(to, row, (size_t)(n * CM_LANES) * sizeof *to);
-        else if (count > 0) g->k->move(row + shift, on, n, to);
+        if (from[l] && !row) row = from[l];
+        if (from[l] && from[l] != row) one = 0;
+        where[l] = from[l] ? lane[l] : -1;
     }
+    if (row && one) {
+        g->k->permute(row, where, n, to);
+        return;
+    }
+    memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    CM_EACH_LANE(l)
+        for (i = 0; from[l] && i < n; i++) to[i * CM_LANES + l] = from[l][i * CM_LANES + lane[l]];
 }
 
 /* The rows of x that results in blocks `to` need: block (i, j) from row (stride*i*to->z - lo,
@@ -5627,6 +5636,7 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
                              int lo, int hi)
 {
     int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
+    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES];
     size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
     const cm_blocks *b = x->blocks;
     cm_tensor *t;
@@ -5636,31 +5646,29 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
     t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
     if (!t) return NULL;
     t->nz = nz;
-    t->nx = nx;
+    t->nx = to->across == 1 ? b->nx : nx;        /* planes that are not cut have no more rows */
     t->ny = x->ny;
     t->lo = lo;
     t->hi = hi;
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
-    if (cm_dry(g)) return t;
-    for (z = -lo; z < nz + hi; z++)
+    for (z = -lo; z < nz + hi && !cm_dry(g); z++) {
+        cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
         for (i = -lo; i < nx + hi; i++) {
             const cm_real *from[CM_LANES] = { NULL };
             cm_real *row = cm_row(t, t->x, 0, z, i);
             int lane[CM_LANES] = { 0 };
+            cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
             for (l = 0; l < to->along * to->across; l++) {
-                int gz = l / to->across * nz + z, gx = l % to->across * nx + i;
-                if (gz < 0 || gz >= b->nz || gx < 0 || gx >= b->nx) continue;
-                from[l] = cm_row(x, x->x, 0, gz % b->z, gx % b->x);
-                lane[l] = gz / b->z * b->across + gx / b->x;
-            }
-            for (; l < CM_LANES; l++) {          /* lanes without a block: anything finite */
-                from[l] = from[0];
-                lane[l] = l;
+                int v = l / to->across, w = l % to->across;
+                if (row_z[v] < 0 || row_x[w] < 0) continue;
+                from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
+                lane[l] = at_z[v] * b->across + at_x[w];
             }
             cm_gather_row(g, from, lane, n, row);
             memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
             memset(row + n * CM_LANES, 0, halo * (size_t)hi);
         }
+    }
     return t;
 }
 
@@ -6334,18 +6342,20 @@ static int cm_inside(const cm_tensor *t, int z, int x)
 }
 
 /* Of a row of outputs whose first row of inputs is (z, i).  What is outside counts only if it is
-   of other blocks of a muon (6.2). */
+   of other blocks of a muon (6.2), of which there are none along x if its planes are not cut. */
 static void cm_forward_taps(const cm_record *r, const cm_group *values, int z, int i,
                             cm_taps *taps)
 {
     const cm_tensor *x = r->in[0];
+    const cm_blocks *b = r->out->blocks;
     int kernel = r->kernel, kz, kx;
     taps->n = 0;
     taps->run = kernel;
     taps->cells = kernel * kernel * kernel;
     for (kz = 0; kz < kernel; kz++)
         for (kx = 0; kx < kernel; kx++) {
-            if (!r->out->blocks && !cm_inside(x, z + kz, i + kx)) continue;
+            if (b ? b->across == 1 && !cm_inside(x, 0, i + kx) : !cm_inside(x, z + kz, i + kx))
+                continue;
             taps->tap[taps->n].x = cm_site_offset(x, cm_group_plane(values, z + kz), i + kx, 0);
             taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel);
         }
