@@ -4771,8 +4771,8 @@ typedef struct cm_sparse_job {
 typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
 #define CM_LANESUM_PARAMS const cm_real *restrict a, int n, double *restrict out, size_t step
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
-#define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
-typedef void cm_move_fn(CM_MOVE_PARAMS);
+#define CM_PERMUTE_PARAMS const cm_real *from, const int *lane, int n, cm_real *to
+typedef void cm_permute_fn(CM_PERMUTE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
     int pairs, int full
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
@@ -4798,7 +4798,7 @@ struct cm_kernels {
     cm_spread_fn *spread;
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
-    cm_move_fn *move;
+    cm_permute_fn *permute;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
 };
@@ -5322,14 +5322,45 @@ static void CM_KERNEL(lanesum)(CM_LANESUM_PARAMS)
     }
 }
 
-/* n lane vectors: the lanes that are on from others. */
-static void CM_KERNEL(move)(CM_MOVE_PARAMS)
+/* Lane l of each of n vectors becomes lane[l] of the same, or 0 where that is negative: any, by an
+   instruction of gcc's where a vector has all lanes, */
+static void CM_KERNEL(shuffle)(CM_PERMUTE_PARAMS)
 {
-    int s, h, l;
+    int s, l;
+#if defined(__GNUC__) && !defined(__clang__)
+    if (CM_VECTOR == CM_LANES) {
+        const cm_vec zero = { 0 };
+        __typeof__(zero < zero) at;
+        for (l = 0; l < CM_VECTOR; l++) at[l] = lane[l] < 0 ? CM_VECTOR : lane[l];
+        for (s = 0; s < n * CM_LANES; s += CM_LANES)
+            CM_STORE(to + s, __builtin_shuffle(CM_LOAD(from + s), zero, at));
+        return;
+    }
+#endif
+    for (s = 0; s < n * CM_LANES; s += CM_LANES)
+        CM_EACH_LANE(l) to[s + l] = lane[l] < 0 ? 0 : from[s + lane[l]];
+}
+
+/* or all as many lanes away, which are read shifted. */
+static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
+{
+    const cm_vec zero = { 0 };
+    cm_real on[CM_LANES];
+    int s, h, l, shift = CM_LANES, even = 1;
+    CM_EACH_LANE(l) {
+        on[l] = lane[l] >= 0 ? 1 : 0;
+        if (lane[l] >= 0 && shift == CM_LANES) shift = lane[l] - l;
+        if (lane[l] >= 0 && shift != lane[l] - l) even = 0;
+    }
+    if (!even) {
+        CM_KERNEL(shuffle)(from, lane, n, to);
+        return;
+    }
+    if (shift == CM_LANES) shift = 0;            /* all are 0 */
     CM_EACH_VECTOR(h) {
         cm_vec m = CM_LOAD(on + h);
         for (s = h; s < n * CM_LANES; s += CM_LANES) {
-            cm_vec a = CM_LOAD(from + s), b = CM_LOAD(to + s);
+            cm_vec a = CM_LOAD(from + s + shift), b = zero;
             for (l = 0; l < CM_VECTOR; l++)
                 CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
             CM_STORE(to + s, b);
@@ -5517,7 +5548,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
-    CM_KERNEL(lanesum), CM_KERNEL(move),
+    CM_KERNEL(lanesum), CM_KERNEL(permute),
     CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
@@ -5650,29 +5681,38 @@ static const cm_blocks *cm_result_blocks(cm_graph *g, int size[3])
     return b;
 }
 
+/* Rows at, at + step, ... of an axis of n rows in blocks of `size`: which of its block each is, -1
+   outside, and the block. */
+static void cm_block_rows(int n, int size, int at, int step, int count, int *row, int *block)
+{
+    int k;
+    for (k = 0; k < count; k++, at += step) {
+        int inside = at >= 0 && at < n;
+        row[k] = inside ? at % size : -1;
+        block[k] = inside ? at / size : 0;
+    }
+}
+
 /* A row of the result of cm_reblock, n lane vectors: lane l from lane[l] of the row from[l], or
-   zeros if that is NULL.  Lanes are moved together that find theirs in the same row and as many
-   lanes away: the row is read shifted, so up to 15 reals before or behind it (which is why nothing
-   begins or ends an arena). */
-static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *lane, int n,
+   zeros if that is NULL.  A row may be read shifted, up to 15 reals before or behind it (which is
+   why nothing begins or ends an arena). */
+static void cm_gather_row(const cm_graph *g, const cm_real *const *from, const int *lane, int n,
                           cm_real *to)
 {
-    int l, i, zeros = 0;
-    CM_EACH_LANE(l) zeros += !from[l];
-    if (zeros) memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    const cm_real *row = NULL;
+    int l, i, one = 1, where[CM_LANES];
     CM_EACH_LANE(l) {
-        const cm_real *row = from[l];
-        int shift = lane[l] - l, count = 0;
-        cm_real on[CM_LANES] = { 0 };
-        for (i = l; row && i < CM_LANES; i++) {
-            if (from[i] != row || lane[i] - i != shift) continue;
-            from[i] = NULL;
-            on[i] = 1;
-            count++;
-        }
-        if (count == CM_LANES) memcpy(to, row, (size_t)(n * CM_LANES) * sizeof *to);
-        else if (count > 0) g->k->move(row + shift, on, n, to);
+        if (from[l] && !row) row = from[l];
+        if (from[l] && from[l] != row) one = 0;
+        where[l] = from[l] ? lane[l] : -1;
     }
+    if (row && one) {
+        g->k->permute(row, where, n, to);
+        return;
+    }
+    memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    CM_EACH_LANE(l)
+        for (i = 0; from[l] && i < n; i++) to[i * CM_LANES + l] = from[l][i * CM_LANES + lane[l]];
 }
 
 /* The rows of x that results in blocks `to` need: block (i, j) from row (stride*i*to->z - lo,
@@ -5681,6 +5721,7 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
                              int lo, int hi)
 {
     int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
+    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES];
     size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
     const cm_blocks *b = x->blocks;
     cm_tensor *t;
@@ -5690,43 +5731,42 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
     t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
     if (!t) return NULL;
     t->nz = nz;
-    t->nx = nx;
+    t->nx = to->across == 1 ? b->nx : nx;        /* planes that are not cut have no more rows */
     t->ny = x->ny;
     t->lo = lo;
     t->hi = hi;
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
-    if (cm_dry(g)) return t;
-    for (z = -lo; z < nz + hi; z++)
+    for (z = -lo; z < nz + hi && !cm_dry(g); z++) {
+        cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
         for (i = -lo; i < nx + hi; i++) {
             const cm_real *from[CM_LANES] = { NULL };
             cm_real *row = cm_row(t, t->x, 0, z, i);
             int lane[CM_LANES] = { 0 };
+            cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
             for (l = 0; l < to->along * to->across; l++) {
-                int gz = l / to->across * nz + z, gx = l % to->across * nx + i;
-                if (gz < 0 || gz >= b->nz || gx < 0 || gx >= b->nx) continue;
-                from[l] = cm_row(x, x->x, 0, gz % b->z, gx % b->x);
-                lane[l] = gz / b->z * b->across + gx / b->x;
-            }
-            for (; l < CM_LANES; l++) {          /* lanes without a block: anything finite */
-                from[l] = from[0];
-                lane[l] = l;
+                int v = l / to->across, w = l % to->across;
+                if (row_z[v] < 0 || row_x[w] < 0) continue;
+                from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
+                lane[l] = at_z[v] * b->across + at_x[w];
             }
             cm_gather_row(g, from, lane, n, row);
             memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
             memset(row + n * CM_LANES, 0, halo * (size_t)hi);
         }
+    }
     return t;
 }
 
-/* The muon in lane 0. */
-static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
+/* Channels first to first + n - 1 of a muon in blocks, so that no others are copied. */
+static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, int n)
 {
-    cm_blocks *b = cm_small_take(g, sizeof *b);
-    if (!b) return NULL;
-    b->nz = b->z = x->blocks->nz;
-    b->nx = b->x = x->blocks->nx;
-    b->along = b->across = 1;
-    return cm_reblock(g, x, b, 1, 0, 0);
+    cm_tensor *y = cm_tensor_like(g, x, n, 0, 0);
+    int site;
+    if (!y || cm_dry(g)) return y;
+    for (site = 0; site < x->nz * x->nx * x->ny; site++)
+        memcpy(y->x + site * n * CM_LANES, x->x + (site * x->nc + first) * CM_LANES,
+               (size_t)(n * CM_LANES) * sizeof *y->x);
+    return y;
 }
 
 /* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
@@ -6390,18 +6430,20 @@ static int cm_inside(const cm_tensor *t, int z, int x)
 }
 
 /* Of a row of outputs whose first row of inputs is (z, i).  What is outside counts only if it is
-   of other blocks of a muon (6.2). */
+   of other blocks of a muon (6.2), of which there are none along x if its planes are not cut. */
 static void cm_forward_taps(const cm_record *r, const cm_group *values, int z, int i,
                             cm_taps *taps)
 {
     const cm_tensor *x = r->in[0];
+    const cm_blocks *b = r->out->blocks;
     int kernel = r->kernel, kz, kx;
     taps->n = 0;
     taps->run = kernel;
     taps->cells = kernel * kernel * kernel;
     for (kz = 0; kz < kernel; kz++)
         for (kx = 0; kx < kernel; kx++) {
-            if (!r->out->blocks && !cm_inside(x, z + kz, i + kx)) continue;
+            if (b ? b->across == 1 && !cm_inside(x, 0, i + kx) : !cm_inside(x, z + kz, i + kx))
+                continue;
             taps->tap[taps->n].x = cm_site_offset(x, cm_group_plane(values, z + kz), i + kx, 0);
             taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel);
         }
@@ -6856,10 +6898,12 @@ static void cm_wino_read(const cm_graph *g, cm_wino_rows *o, const cm_wino_tile 
     o->next = cm_larger(o->next, z + 1);
 }
 
-/* Scratch of one thread: v of three neighbouring planes (slot z % 3), with a zero before and behind
-   each row, m of one of them, a row of zeros, and inputs that are made here. */
+/* Scratch of one thread: v of three neighbouring planes (slot z % 3) or, of a muon in blocks, of
+   all and two more, with a zero before and behind each row, m of one of them, a row of zeros, and
+   inputs that are made here. */
 typedef struct cm_wino_room {
     cm_real *v, *m, *zero, *rows;
+    int slots;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, z to z + 1; all */
 } cm_wino_room;
 
@@ -6870,12 +6914,13 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + o.v_step + CM_WINO_F * o.m_step
+    o.slots = x->blocks ? x->nz + 2 : 3;
+    o.per = (size_t)o.slots * o.slot + o.v_step + CM_WINO_F * o.m_step
           + cm_wino_rows_size(x, turned, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
-    o.zero = o.v + 3 * o.slot;
+    o.zero = o.v + (size_t)o.slots * o.slot;
     o.m = o.zero + o.v_step;
     o.rows = o.m + CM_WINO_F * o.m_step;
     return o;
@@ -6905,7 +6950,7 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_
             int channel, width = cm_chunk(channels, most, i, &channel);
             cm_tap tap[3];
             for (t = 0; t < taps; t++) {
-                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % 3) * o->slot);
+                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % o->slots) * o->slot);
                 tap[t].w = (size_t)((first + t) * 3 * in * width);
             }
             g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, taps,
@@ -6933,19 +6978,18 @@ static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_
     }
 }
 
-/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero but for those of a
-   muon in blocks (6.2), which are in its halo. */
+/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
                            const cm_wino_room *o, cm_wino_rows *rows, const cm_wino_tile *tile,
                            int first, int end, int add, const cm_record *norm)
 {
     const cm_tensor *x = rows->t, *y = turned ? r->in[0] : r->out;
-    int z, halo = !turned && x->x && x->lo > 0 && x->hi > 0;
+    int z;
     rows->next = rows->first;
     for (z = first - 1; z <= end; z++) {         /* v of z, then y of z - 1 */
-        int above = halo || z > 1, below = halo || z < y->nz;
+        int above = z > 1, below = z < y->nz;
         const cm_real *d[CM_WINO_F];
-        if (halo || (z >= 0 && below)) {
+        if (z >= 0 && below) {
             cm_wino_read(g, rows, tile, z, o->zero, d);
             g->k->wino_in(d, o->v + (size_t)((z + 1) % 3) * o->slot + x->nc * CM_LANES, o->v_step,
                           x->ny * x->nc, 15, tile->full);
@@ -6985,6 +7029,77 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     }
     cm_give_back(g, memory);
     cm_give_back(g, u);
+}
+
+/* A muon in blocks of whole planes (6.2).  The planes before and behind those of a lane are in the
+   lanes beside it, and so is v of them, in slots 1 to nz; slots 0 and nz + 1 are filled from there.
+   A last lane with fewer planes has zeros behind them. */
+static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_room *o,
+                               const cm_wino_tile *tile, size_t at, int n)
+{
+    const cm_blocks *b = x->blocks;
+    int lane[3][CM_LANES], full = b->nz - (b->along - 1) * b->z, l, f, z;
+    CM_EACH_LANE(l) {
+        lane[0][l] = l > 0 && l < b->along ? l - 1 : -1;
+        lane[1][l] = l + 1 < b->along ? l : -1;
+        lane[2][l] = l + 1 < b->along ? l + 1 : -1;
+    }
+    for (f = tile->from; f < tile->end; f++) {
+        cm_real *v = o->v + (size_t)f * o->v_step + at, *last = v + (size_t)x->nz * o->slot;
+        for (z = full; z < x->nz; z++)
+            g->k->permute(v + (size_t)(z + 1) * o->slot, lane[1], n, v + (size_t)(z + 1) * o->slot);
+        g->k->permute(last, lane[0], n, v);
+        g->k->permute(v + o->slot, lane[2], n, last + o->slot);
+    }
+}
+
+/* Sites `first` to `end` - 1 of the rows of a tile. */
+static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_real *u,
+                               const cm_wino_room *room, const cm_wino_tile *tile, int first,
+                               int end)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int from = cm_larger(0, first - 1), n = cm_smaller(x->ny, end + 1) - from, z, j;
+    size_t site = (size_t)(x->nc * CM_LANES), at = (size_t)(from + 1) * site;
+    cm_wino_room o = *room;
+    for (z = 0; z < x->nz; z++) {
+        const cm_real *d[CM_WINO_F];
+        for (j = 0; j < tile->full + 2; j++) {
+            int i = tile->x - 1 + j;
+            d[j] = cm_inside(x, z, i) ? cm_row(x, x->x, 0, z, i) + (size_t)from * site : o.zero;
+        }
+        g->k->wino_in(d, o.v + (size_t)(z + 1) * o.slot + at, o.v_step, n * x->nc, 15, tile->full);
+    }
+    cm_wino_neighbours(g, x, &o, tile, at, n * x->nc);
+    o.v += (size_t)first * site;
+    for (z = 0; z < y->nz; z++) {
+        cm_real *row[CM_WINO_WIDE];
+        for (j = 0; j < tile->rows; j++)
+            row[j] = cm_row(y, y->x, 0, z, tile->x + j) + first * y->nc * CM_LANES;
+        cm_wino_products(g, &o, tile, x->nc, u, end - first, y->nc, z, 0, 3);
+        g->k->wino_out(o.m, o.m_step, row, end - first, y->nc, tile->rows, tile->full, 0,
+                       r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+    }
+}
+
+/* One unit of work is a part of all rows. */
+static void cm_wino_lanes(cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *u = cm_weights(g, r, 0);
+    cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
+    int parts = cm_smaller(g->threads, y->ny), i;
+    cm_give_back(g, memory);         /* nothing else is taken before the end */
+    cm_give_back(g, u);
+    if (!u || !memory || cm_dry(g)) return;
+    CM_PARALLEL_FOR_STATIC(parts)
+    for (i = 0; i < parts; i++) {
+        cm_wino_room o = cm_wino_room_of(x, y, 0, memory, cm_thread());
+        cm_wino_tile tile = cm_wino_first(y->nx);
+        cm_wino_clear(&o, x);
+        for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
+            cm_wino_lanes_tile(g, r, u, &o, &tile, y->ny * i / parts, y->ny * (i + 1) / parts);
+    }
 }
 
 /* To the weights.  v and dm of a slab, some planes of a tile, are made for all f from rows that are
@@ -7243,7 +7358,8 @@ static void cm_join_end(cm_graph *g, cm_tensor *t);          /* 7.12 */
 static void cm_conv_compute(cm_graph *g, cm_record *r)
 {
     cm_values_ready(g, r->in[0]);
-    if (r->wino) cm_wino(g, r, 0, 0, NULL);
+    if (r->wino && r->in[0]->blocks) cm_wino_lanes(g, r);
+    else if (r->wino) cm_wino(g, r, 0, 0, NULL);
     else cm_conv_direct(g, r);
     if (r->in[0]->unkept) cm_join_end(g, r->in[0]->made->in[0]);
 }
@@ -7311,7 +7427,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
+        if (!wino)                   /* else its own blocks, which are of planes, are the result's */
+            x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
         halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
@@ -7461,25 +7578,44 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
     }
 }
 
-/* One muon, its rows into the lanes of their blocks. */
-static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *plane)
+/* One muon: a row of all blocks from its planes, which lie behind each other, one for each block
+   along z. */
+static void cm_blocks_out(const cm_tensor *t, int z, int x, const cm_real *planes,
+                          const cm_flat *f)
+{
+    const cm_blocks *b = t->blocks;
+    cm_real *row = cm_row(t, t->x, 0, z, x);
+    const cm_real *from[CM_LANES] = { NULL };
+    int l, i, n = t->ny * t->nc;
+    for (l = 0; l < b->along * b->across; l++) {
+        int gz = l / b->across * b->z + z, gx = l % b->across * b->x + x;
+        if (gz < b->nz && gx < b->nx)
+            from[l] = planes + f->size * (size_t)(l / b->across) + f->origin + gx * f->wide * t->nc;
+    }
+    memset(row, 0, (size_t)(n * CM_LANES) * sizeof *row);
+    for (i = 0; i < n; i++, row += CM_LANES)
+        CM_EACH_LANE(l) if (from[l]) row[l] = from[l][i];
+}
+
+/* Plane z of all blocks is a unit of work. */
+static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
 {
     const cm_tensor *t = r->out;
     const cm_blocks *b = t->blocks;
     const cm_flat f = cm_flat_of(r);
-    int z, x, i;
-    memset(t->x, 0, cm_total(t) * sizeof *t->x);
-    for (z = 0; z < b->nz; z++) {
-        const cm_real *from = plane + f.origin;
-        memset(plane, 0, f.size * sizeof *plane);
-        cm_sparse_plane(g, r, 0, z, w, plane, &f, 1);
-        for (x = 0; x < b->nx; x++, from += f.wide * t->nc) {
-            cm_real *row = cm_row(t, t->x, 0, z % b->z, x % b->x);
-            row += z / b->z * b->across + x / b->x;
-            for (i = 0; i < t->ny * t->nc; i++) row[i * CM_LANES] = from[i];
+    int z;
+    CM_PARALLEL_FOR(cm_smaller(g->threads, t->nz))
+    for (z = 0; z < t->nz; z++) {
+        cm_real *planes = scratch + f.size * (size_t)(CM_LANES * cm_thread());
+        int i;
+        memset(planes, 0, f.size * (size_t)b->along * sizeof *planes);
+        for (i = 0; i < b->along && i * b->z + z < b->nz; i++)
+            cm_sparse_plane(g, r, 0, i * b->z + z, w, planes + f.size * (size_t)i, &f, 1);
+        for (i = 0; i < t->nx; i++) {
+            cm_blocks_out(t, z, i, planes, &f);
+            cm_conv_row_done(g, r, 0, z, i);
         }
     }
-    for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
 }
 
 /* Weights [out][cells] to [packed cell][out]. */
@@ -7712,10 +7848,13 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         return NULL;
     }
     if (x->blocks) {
-        blocks = cm_result_blocks(g, size);
-        x = own = blocks ? cm_reblock(g, x, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
-        if (!x) return NULL;
-        halo = 0;
+        cm_tensor *some = n == x->nc ? x : cm_block_channels(g, x, first, n);
+        blocks = some ? cm_result_blocks(g, size) : NULL;
+        own = blocks ? cm_reblock(g, some, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
+        if (!own) return NULL;
+        if (some != x) cm_give_back(g, some->x);
+        x = own;
+        first = halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -7823,22 +7962,24 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
 {
     const cm_blocks *b = x->blocks;
     int per = x->nc * CM_LANES, z, i, c, rows = x->nz * x->nx;
-    double *row = cm_scratch(g, (size_t)(rows * per) * sizeof *row);
+    double *row = cm_scratch(g, (size_t)(rows * per + 2 * x->nc) * sizeof *row);
+    double *sum = row + rows * per, *plane = sum + x->nc;        /* of each channel */
     cm_give_back(g, row);            /* nothing else is taken before the end */
     if (!row || cm_dry(g)) return;
     memset(y->x, 0, cm_total(y) * sizeof *y->x);
     for (i = 0; i < rows; i++)
         g->k->sum(cm_row(x, x->x, 0, i / x->nx, i % x->nx), x->ny, x->nc, row + i * per);
-    for (c = 0; c < x->nc; c++) {
-        double sum = 0, plane;
-        for (z = 0; z < b->nz; z++) {
-            for (plane = 0, i = 0; i < b->nx; i++)
-                plane += row[(z % b->z * x->nx + i % b->x) * per + c * CM_LANES
-                             + z / b->z * b->across + i / b->x];
-            sum = z > 0 ? sum + plane : plane;
+    for (z = 0; z < b->nz; z++) {
+        for (c = 0; c < x->nc; c++) plane[c] = 0;
+        for (i = 0; i < b->nx; i++) {
+            const double *from = row + (z % b->z * x->nx + i % b->x) * per;
+            from += z / b->z * b->across + i / b->x;
+            for (c = 0; c < x->nc; c++) plane[c] += from[c * CM_LANES];
         }
-        y->x[c * CM_LANES] = (cm_real)(sum / ((double)b->nz * b->nx * x->ny));
+        for (c = 0; c < x->nc; c++) sum[c] = z > 0 ? sum[c] + plane[c] : plane[c];
     }
+    for (c = 0; c < x->nc; c++)
+        y->x[c * CM_LANES] = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
 }
 
 static void cm_mean_compute(cm_graph *g, cm_record *r)
@@ -7896,10 +8037,34 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* The same of a muon in blocks, site by site in the order of the grid. */
+static void cm_max_blocks(const cm_graph *g, const cm_tensor *x, const cm_tensor *y)
+{
+    const cm_blocks *b = x->blocks;
+    int z, i, s, c;
+    if (cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    for (c = 0; c < x->nc; c++) y->x[c * CM_LANES] = x->x[c * CM_LANES];
+    for (z = 0; z < b->nz; z++)
+        for (i = 0; i < b->nx; i++) {
+            const cm_real *v = cm_row(x, x->x, 0, z % b->z, i % b->x);
+            v += z / b->z * b->across + i / b->x;
+            for (s = 0; s < x->ny; s++)
+                for (c = 0; c < x->nc; c++, v += CM_LANES) {
+                    cm_real *top = y->x + c * CM_LANES;
+                    *top = *v > *top || *v != *v ? *v : *top;            /* NaN stays */
+                }
+        }
+}
+
 static void cm_max_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
+    if (x->blocks) {
+        cm_max_blocks(g, x, y);
+        return;
+    }
     r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
     if (!r->saved || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -7924,8 +8089,6 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    if (x->blocks) x = cm_whole(g, x);
-    if (!x) return NULL;
     y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->max.backward, y, x, NULL);
