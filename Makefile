@@ -19,7 +19,7 @@ VERBS    = main messages options progress files threads csv rows signals topics 
            electronics perturb
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
-           model blocks api simulate tool rows
+           model blocks lists api simulate tool rows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
            cli_bench cli_simulate cli_cuda
 SCRIPTS  = readme cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
@@ -90,7 +90,7 @@ $(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(B)/tools
 	$(CC) $(ALL_C) -O3 -march=native -c -o $@ cuda/emulated.c
 
 EMULATED = tests/test.h tests/test_net.h $(B)/internals.o $(B)/emulated.o
-$(B)/test_cuda $(B)/test_device: $(B)/test_%: tests/test_%.c $(EMULATED)
+$(B)/test_cuda $(B)/test_device $(B)/test_lists: $(B)/test_%: tests/test_%.c $(EMULATED)
 	$(CC) $(ALL_C) -o $@ $< $(filter %.o,$^) -lm $(LDFLAGS)
 
 $(B)/test_golden_device: tests/test_golden.c $(EMULATED)

@@ -8908,8 +8908,8 @@ static int cm_swish_to_norm(const cm_schedule *p, int i)
 static int cm_swish_before(const cm_schedule *p, int i)
 {
     int x = p->list->layer[i].in[0];
-    return cm_swish_to_norm(p, x) && p->at[x] == p->at[p->list->layer[x].in[0]]
-        && p->step[p->at[x]].swish != CM_SWISH_BEHIND;
+    return cm_swish_to_norm(p, x) && (p->list->layer[p->list->layer[x].in[0]].kind != CM_NORM
+                                      || p->step[p->at[x]].swish != CM_SWISH_BEHIND);
 }
 
 /* Swish of a norm that nobody else reads is made with it, and one in front of a norm, too: each
