@@ -84,7 +84,7 @@ struct calomu {
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
     int plain;                       /* layer by layer (section 9) */
-    int recompute;
+    int recompute, unfused;
     const calomu_device *device;     /* NULL: the processor */
     int device_number;
     calomu_math math;
@@ -461,6 +461,7 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->direct = o->direct != 0;
     c->plain = o->plain != 0 || CM_ONLY_PLAIN;
     c->recompute = o->recompute != 0;
+    c->unfused = o->unfused != 0;
     c->device = o->device;
     c->device_number = o->device_number;
     c->math = o->math;
@@ -4195,7 +4196,8 @@ cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int t
     g->threads = threads < 1 ? 1 : threads;
     g->training = training;
     g->k = cm_kernels_of(c->isa);
-    g->fast = !c->direct;
+    g->wino = !c->direct;
+    g->fused = !c->unfused;
     g->recompute = c->recompute;
     return g;
 }
@@ -4684,6 +4686,9 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
     return b;
 }
 
+/* All rows in lane 0, so that a tensor of one muon is the same with and without blocks. */
+static int cm_one_block(const cm_blocks *b) { return b->along * b->across == 1; }
+
 /* ============================================================================================
    7 Operations
    ============================================================================================
@@ -4748,7 +4753,7 @@ typedef void cm_box_fn(CM_BOX_PARAMS);
 typedef void cm_join_fn(CM_JOIN_PARAMS);
 #define CM_DJOIN_PARAMS const cm_real *restrict dy, const cm_real *restrict path, \
     const cm_real *restrict gate, cm_real *restrict dshortcut, cm_real *restrict dpath, int n, \
-    int C, int add, double *restrict sum
+    int C, int lead, int add, double *restrict sum
 typedef void cm_djoin_fn(CM_DJOIN_PARAMS);
 #define CM_PART_PARAMS const cm_real *restrict dy, const cm_real *restrict gate, \
     cm_real *restrict y, int n, int C
@@ -5238,13 +5243,16 @@ static void CM_KERNEL(box)(CM_BOX_PARAMS)
 }
 
 /* Row of cm_join: y[0] = scale*e[0], y[1 + c] = gate[c]*path[c] + shortcut[c]; estep: reals from
-   one site of e to the next. */
+   one site of e to the next; e NULL: no such channel. */
 static void CM_KERNEL(join)(CM_JOIN_PARAMS)
 {
     int s, c, l;
-    for (s = 0; s < n; s++, e += estep) {
-        CM_EACH_LANE(l) y[l] = scale * e[l];
-        y += CM_LANES;
+    for (s = 0; s < n; s++) {
+        if (e) {
+            CM_EACH_LANE(l) y[l] = scale * e[l];
+            e += estep;
+            y += CM_LANES;
+        }
         for (c = 0; c < C * CM_LANES; c += CM_LANES)
             CM_EACH_LANE(l) y[c + l] = cm_fuse(gate[c + l], path[c + l], shortcut[c + l], CM_FUSE);
         y += C * CM_LANES;
@@ -5254,7 +5262,8 @@ static void CM_KERNEL(join)(CM_JOIN_PARAMS)
 }
 
 /* Backward: dshortcut (+)= dy, dpath (+)= gate*dy, each unless it is NULL, and path*dy is added to
-   sum.  add: bit 0 for the shortcut, bit 1 for the path. */
+   sum.  add: bit 0 for the shortcut, bit 1 for the path; lead: channels of dy before these, 1 or 0
+   (of cm_add_scaled). */
 static void CM_KERNEL(djoin)(CM_DJOIN_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -5263,9 +5272,9 @@ static void CM_KERNEL(djoin)(CM_DJOIN_PARAMS)
         CM_EACH_VECTOR(h) {
             cm_vec w = CM_LOAD(gate + c * CM_LANES + h), a = zero;
             for (s = 0; s < n; s++) {
-                int i = (s * C + c) * CM_LANES + h, j = (s * (C + 1) + c + 1) * CM_LANES + h;
+                int i = (s * C + c) * CM_LANES + h, j = i + (s + 1) * lead * CM_LANES;
                 cm_vec d = CM_LOAD(dy + j);
-                CM_AHEAD(dy + j + n * (C + 1) * CM_LANES);
+                CM_AHEAD(dy + j + n * (C + lead) * CM_LANES);
                 CM_AHEAD(path + i + n * C * CM_LANES);
                 a = cm_vfma(CM_LOAD(path + i), d, a);
                 if (dpath) CM_STORE(dpath + i, add & 2 ? cm_vfma(w, d, CM_LOAD(dpath + i)) : w * d);
@@ -5657,7 +5666,7 @@ static int cm_smaller(int a, int b) { return a < b ? a : b; }
 
 static int cm_has_wino(const cm_graph *g)
 {
-    return g->fast && !(g->unit && g->unit->math == CALOMU_MATH_FAST);   /* cores: direct sums */
+    return g->wino && !(g->unit && g->unit->math == CALOMU_MATH_FAST);   /* cores: direct sums */
 }
 
 /* Where Winograd's method (7.6) is used: on fewer rows it is no faster. */
@@ -5757,6 +5766,17 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
     return t;
 }
 
+/* The muon in lane 0. */
+static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
+{
+    cm_blocks *b = cm_small_take(g, sizeof *b);
+    if (!b) return NULL;
+    b->nz = b->z = x->blocks->nz;
+    b->nx = b->x = x->blocks->nx;
+    b->along = b->across = 1;
+    return cm_reblock(g, x, b, 1, 0, 0);
+}
+
 /* Channels first to first + n - 1 of a muon in blocks, so that no others are copied. */
 static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, int n)
 {
@@ -5836,7 +5856,7 @@ static double cm_muons_sum(const cm_tensor *t, const double *sum, int kinds, int
 static void cm_sums_take(cm_graph *g, cm_tensor *t, int swished, int mean)
 {
     t->swished = swished;
-    if (!g->training && !mean) return;
+    if (!g->fused || (!g->training && !mean)) return;
     if (!g->unit && !t->blocks && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
@@ -6039,11 +6059,11 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
    late: parts that would go through memory once more (the second passes of batch norms; before them
    what a pooling, or a join and the mean behind it hand back), if they are the last, are made
    by the operation that made the tensor as it reads them.  The bits are those of writing all, which
-   `direct` does. */
+   `unfused` does. */
 
 static int cm_by_rows(const cm_graph *g, const cm_tensor *x)
 {
-    return g->fast && !g->unit && !x->blocks;
+    return g->fused && !g->unit && !x->blocks;
 }
 
 /* Whether a thread can have a group: there are groups for all of them. */
@@ -6054,7 +6074,7 @@ static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
 
 static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
 {
-    return g->fast && !g->unit && t->made && t->made->takes_late
+    return g->fused && !g->unit && t->made && t->made->takes_late
         && (t->made->takes_late == CM_ROWS || cm_by_groups(g, t));
 }
 
@@ -6290,7 +6310,7 @@ static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z
 static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 {
     cm_record *r = t->made;
-    if (!r || r->backward != cm_norm_backward || t->users != 1) return NULL;
+    if (!g->fused || !r || r->backward != cm_norm_backward || t->users != 1) return NULL;
     cm_norm_begin(g, r);
     return g->status == CALOMU_OK && !cm_dry(g) ? r : NULL;
 }
@@ -6324,7 +6344,7 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     y->unkept = unkept;
     r->again = g->o->norm.forward;
     r->takes_late = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;
-    r->cheap = 1;
+    r->cheap = g->fused;
     r->norm = n;
     r->swish = swish;
     g->o->norm_prepare(g, r);
@@ -7429,7 +7449,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
         if (!blocks) return NULL;
         if (!wino)                   /* else its own blocks, which are of planes, are the result's */
             x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
-        halo = 0;
+        if (!cm_one_block(blocks)) halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
                       cm_larger(halo, back_hi));
@@ -7451,6 +7471,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
+    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -7706,7 +7727,8 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        halo = 0;
+        if (cm_one_block(blocks)) blocks = NULL;
+        else halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
@@ -7854,7 +7876,8 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         if (!own) return NULL;
         if (some != x) cm_give_back(g, some->x);
         x = own;
-        first = halo = 0;
+        first = 0;
+        if (!cm_one_block(blocks)) halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -7867,10 +7890,11 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
+    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return cm_done(g, r, "pooling");
 }
 
-/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  No halo. */
+/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)). */
 
 static void cm_point_backward(cm_graph *g, cm_record *r)
 {
@@ -7909,12 +7933,12 @@ static void cm_point_compute(cm_graph *g, cm_record *r)
     }
 }
 
-static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
+static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
 {
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    y = cm_tensor_like(g, x, x->nc, 0, 0);
+    y = cm_tensor_like(g, x, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->point.backward, y, x, NULL);
     if (!r) return NULL;
@@ -7926,8 +7950,8 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
     return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
 }
 
-cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0); }
-cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 1); }
+cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0, 0); }
+cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 1, 0); }
 
 /* 7.10 Mean and maximum over the sites, per channel: one site of C channels. */
 
@@ -7936,10 +7960,11 @@ static const int cm_one_site[3] = { 1, 1, 1 };
 static void cm_mean_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u, add;
+    int units = x->groups * x->nz, per = x->nc * CM_LANES, u, add;
     cm_real inverse = (cm_real)(1 / r->scale);
     if (!x->needs) return;
-    for (u = 0; !cm_dry(g) && u < y->groups * y->nc * CM_LANES; u++) y->dx[u] *= inverse;
+    for (u = 0; !cm_dry(g) && u < y->groups * per; u++)
+        cm_row(y, y->dx, u / per, 0, 0)[u % per] *= inverse;
     if (x->part && !x->spread && !x->late) {     /* the join's part is late already */
         x->spread = y;
         y->kept++;
@@ -7966,7 +7991,7 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
     double *sum = row + rows * per, *plane = sum + x->nc;        /* of each channel */
     cm_give_back(g, row);            /* nothing else is taken before the end */
     if (!row || cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);         /* other lanes, and the halo */
     for (i = 0; i < rows; i++)
         g->k->sum(cm_row(x, x->x, 0, i / x->nx, i % x->nx), x->ny, x->nc, row + i * per);
     for (z = 0; z < b->nz; z++) {
@@ -7979,7 +8004,7 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
         for (c = 0; c < x->nc; c++) sum[c] = z > 0 ? sum[c] + plane[c] : plane[c];
     }
     for (c = 0; c < x->nc; c++)
-        y->x[c * CM_LANES] = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
+        cm_row(y, y->x, 0, 0, 0)[c * CM_LANES] = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
 }
 
 static void cm_mean_compute(cm_graph *g, cm_record *r)
@@ -7993,17 +8018,18 @@ static void cm_mean_compute(cm_graph *g, cm_record *r)
     }
     sum = cm_sums(g, x, 0);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
-    for (u = 0; sum && !cm_dry(g) && u < y->groups * per; u++)
-        y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per)]
-                            / r->scale);
+    for (u = 0; sum && !cm_dry(g) && u < y->groups * per; u++) {
+        size_t first = (size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per);
+        cm_row(y, y->x, u / per, 0, 0)[u % per] = (cm_real)(sum[first] / r->scale);
+    }
 }
 
-cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
+static cm_tensor *cm_mean_of(cm_graph *g, cm_tensor *x, int halo)
 {
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->mean.backward, y, x, NULL);
     if (!r) return NULL;
@@ -8012,6 +8038,8 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
     return g->status == CALOMU_OK ? cm_done(g, r, "mean") : NULL;
 }
 
+cm_tensor *cm_mean(cm_graph *g, cm_tensor *x) { return cm_mean_of(g, x, 0); }
+
 /* Sites that share the maximum share its gradient, as PyTorch's amax does. */
 static void cm_max_backward(cm_graph *g, cm_record *r)
 {
@@ -8019,8 +8047,9 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     cm_real *d;
     if (!x->needs) return;
+    cm_remember(g, x);
     d = cm_gradient(g, x);
-    if (!d || cm_dry(g)) return;
+    if (!d || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (k = 0; k < x->groups; k++) {
         const cm_real *top = cm_row(y, y->x, k, 0, 0);
@@ -8041,17 +8070,18 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
 static void cm_max_blocks(const cm_graph *g, const cm_tensor *x, const cm_tensor *y)
 {
     const cm_blocks *b = x->blocks;
+    cm_real *most = cm_row(y, y->x, 0, 0, 0);
     int z, i, s, c;
     if (cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
-    for (c = 0; c < x->nc; c++) y->x[c * CM_LANES] = x->x[c * CM_LANES];
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);         /* other lanes, and the halo */
+    for (c = 0; c < x->nc; c++) most[c * CM_LANES] = x->x[c * CM_LANES];
     for (z = 0; z < b->nz; z++)
         for (i = 0; i < b->nx; i++) {
             const cm_real *v = cm_row(x, x->x, 0, z % b->z, i % b->x);
             v += z / b->z * b->across + i / b->x;
             for (s = 0; s < x->ny; s++)
                 for (c = 0; c < x->nc; c++, v += CM_LANES) {
-                    cm_real *top = y->x + c * CM_LANES;
+                    cm_real *top = most + c * CM_LANES;
                     *top = *v > *top || *v != *v ? *v : *top;            /* NaN stays */
                 }
         }
@@ -8084,12 +8114,12 @@ static void cm_max_compute(cm_graph *g, cm_record *r)
     }
 }
 
-cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
+static cm_tensor *cm_max_of(cm_graph *g, cm_tensor *x, int halo)
 {
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->max.backward, y, x, NULL);
     if (!r) return NULL;
@@ -8097,33 +8127,43 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
     return g->status == CALOMU_OK ? cm_done(g, r, "maximum") : NULL;
 }
 
-/* 7.11 Plain combinations: add, scale, concatenate.  The network uses cm_join, which does all
-   three in one pass; these are its plain form and serve small tensors.  Results have no halo. */
+cm_tensor *cm_max(cm_graph *g, cm_tensor *x) { return cm_max_of(g, x, 0); }
 
-/* Adds f * (a row of `from`) to a row of `to`, n sites: channels of `from` start at c0, those of
-   `to` at c1, C of them; f NULL: 1; else one value per channel and lane, of the same c0. */
+/* 7.11 Plain combinations: add, scale, concatenate, channel 0, shortcut + gate*path.  cm_join does
+   those at the end of a block in one pass. */
+
+/* A row of `from`, n sites, times f to a row of `to`: channels of `from` start at c0, those of `to`
+   at c1, C of them; f NULL: 1; else one value per channel and lane, of the same c0.  add: to what
+   is there. */
 static void cm_add_row(const cm_real *from, int from_nc, int c0, cm_real *to, int to_nc, int c1,
-                       int n, int C, const cm_real *f)
+                       int n, int C, const cm_real *f, int add)
 {
     int s, c, l;
     for (s = 0; s < n; s++)
         for (c = 0; c < C; c++) {
-            const cm_real *a = from + (s * from_nc + c0 + c) * CM_LANES;
+            const cm_real *a = from + (s * from_nc + c0 + c) * CM_LANES, *w = f;
             cm_real *b = to + (s * to_nc + c1 + c) * CM_LANES;
-            CM_EACH_LANE(l) b[l] = cm_fma(f ? f[c * CM_LANES + l] : 1, a[l], b[l]);
+            if (f) w += c * CM_LANES;
+            if (!f && !add) memcpy(b, a, CM_LANES * sizeof *b);
+            else if (!f) CM_EACH_LANE(l) b[l] += a[l];
+            else if (!add) CM_EACH_LANE(l) b[l] = w[l] * a[l];
+            else CM_EACH_LANE(l) b[l] = cm_fma(w[l], a[l], b[l]);
         }
 }
 
 /* cm_add_row over all rows of two tensors; f: a tensor of one site, or NULL. */
-static void cm_add_tensor(const cm_tensor *from, cm_real *a, int c0, const cm_tensor *to,
-                          cm_real *b, int c1, int C, const cm_tensor *f)
+static void cm_add_tensor(const cm_graph *g, const cm_tensor *from, cm_real *a, int c0,
+                          const cm_tensor *to, cm_real *b, int c1, int C, const cm_tensor *f,
+                          int add)
 {
-    int k, z, x;
-    for (k = 0; k < to->groups; k++)
-        for (z = 0; z < to->nz; z++)
-            for (x = 0; x < to->nx; x++)
-                cm_add_row(cm_row(from, a, k, z, x), from->nc, c0, cm_row(to, b, k, z, x), to->nc,
-                           c1, to->ny, C, f ? cm_row(f, f->x, k, 0, 0) : NULL);
+    int units = to->groups * to->nz, threads = to->nz * to->nx > 1 ? g->threads : 1, u;
+    CM_PARALLEL_FOR(threads)
+    for (u = 0; u < units; u++) {
+        int k = u / to->nz, z = u % to->nz, x;
+        for (x = 0; x < to->nx; x++)
+            cm_add_row(cm_row(from, a, k, z, x), from->nc, c0, cm_row(to, b, k, z, x), to->nc, c1,
+                       to->ny, C, f ? cm_row(f, f->x, k, 0, 0) : NULL, add);
+    }
 }
 
 static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
@@ -8132,43 +8172,51 @@ static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
         && !a->blocks == !b->blocks;
 }
 
-/* A result of nc channels with the sites of a. */
-static cm_tensor *cm_combination(cm_graph *g, const cm_operation *o, const char *name,
-                                 cm_tensor *a, cm_tensor *b, int nc, int fits)
+/* Whether two tensors have the same sites.  If only one of them is in blocks (6.2: the other came
+   from the features), it becomes the whole muon in one lane, as the other is. */
+static int cm_match(cm_graph *g, cm_tensor **a, cm_tensor **b)
 {
-    cm_tensor *y;
-    cm_record *r;
-    if (!a || !b || g->status != CALOMU_OK) return NULL;
-    if (!fits) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "tensors of different shapes");
-        return NULL;
-    }
-    y = cm_tensor_like(g, a, nc, 0, 0);
-    r = y ? cm_record_new(g, o->backward, y, a, b) : NULL;
+    if (!*a || !*b || g->status != CALOMU_OK) return 0;
+    if ((*a)->blocks && !(*b)->blocks) *a = cm_whole(g, *a);
+    else if ((*b)->blocks && !(*a)->blocks) *b = cm_whole(g, *b);
+    return *a && *b && cm_same_sites(*a, *b);
+}
+
+static cm_tensor *cm_misfit(cm_graph *g, const char *text)
+{
+    cm_graph_fail(g, CALOMU_EUSAGE, text);
+    return NULL;
+}
+
+/* A result of nc channels with the sites of a; b may be NULL. */
+static cm_tensor *cm_combination(cm_graph *g, const cm_operation *o, const char *name,
+                                 cm_tensor *a, cm_tensor *b, int nc, int halo)
+{
+    cm_tensor *y = cm_tensor_like(g, a, nc, halo, halo);
+    cm_record *r = y ? cm_record_new(g, o->backward, y, a, b) : NULL;
     if (!r) return NULL;
     o->forward(g, r);
     return cm_done(g, r, name);
-}
-
-/* Inputs a and b to channels 0 and c1 of a zeroed result. */
-static void cm_put_two(cm_graph *g, cm_record *r, int c1)
-{
-    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
-    if (cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
-    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
-    cm_add_tensor(b, b->x, 0, y, y->x, c1, b->nc, NULL);
 }
 
 /* Adds y's gradient, channels c1 .. c1 + C - 1, to all channels of an input. */
 static void cm_pass_back(cm_graph *g, cm_tensor *to, const cm_tensor *y, int c1,
                          const cm_tensor *f)
 {
-    if (!to->needs || !cm_gradient(g, to) || cm_dry(g)) return;
-    cm_add_tensor(y, y->dx, c1, to, to->dx, 0, to->nc, f);
+    int add;
+    if (!to->needs) return;
+    add = cm_grad_begin(g, to);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    cm_add_tensor(g, y, y->dx, c1, to, to->dx, 0, to->nc, f, add);
 }
 
-static void cm_add_compute(cm_graph *g, cm_record *r) { cm_put_two(g, r, 0); }
+static void cm_add_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
+    if (cm_dry(g)) return;
+    cm_add_tensor(g, a, a->x, 0, y, y->x, 0, a->nc, NULL, 0);
+    cm_add_tensor(g, b, b->x, 0, y, y->x, 0, b->nc, NULL, 1);
+}
 
 static void cm_add_backward(cm_graph *g, cm_record *r)
 {
@@ -8178,11 +8226,18 @@ static void cm_add_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b)
 {
-    return cm_combination(g, &g->o->add, "sum", a, b, a ? a->nc : 0,
-                          a && b && cm_same_sites(a, b) && a->nc == b->nc);
+    if (!a || !b || g->status != CALOMU_OK) return NULL;
+    if (!cm_match(g, &a, &b) || a->nc != b->nc) return cm_misfit(g, "sum: different shapes");
+    return cm_combination(g, &g->o->add, "sum", a, b, a->nc, 0);
 }
 
-static void cm_concat_compute(cm_graph *g, cm_record *r) { cm_put_two(g, r, r->in[0]->nc); }
+static void cm_concat_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
+    if (cm_dry(g)) return;
+    cm_add_tensor(g, a, a->x, 0, y, y->x, 0, a->nc, NULL, 0);
+    cm_add_tensor(g, b, b->x, 0, y, y->x, a->nc, b->nc, NULL, 0);
+}
 
 static void cm_concat_backward(cm_graph *g, cm_record *r)
 {
@@ -8190,18 +8245,55 @@ static void cm_concat_backward(cm_graph *g, cm_record *r)
     cm_pass_back(g, r->in[1], r->out, r->in[0]->nc, NULL);
 }
 
-cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b)
+static cm_tensor *cm_concat_of(cm_graph *g, cm_tensor *a, cm_tensor *b, int halo)
 {
-    return cm_combination(g, &g->o->concat, "concatenation", a, b, a && b ? a->nc + b->nc : 0,
-                          a && b && cm_same_sites(a, b));
+    if (!a || !b || g->status != CALOMU_OK) return NULL;
+    if (!cm_match(g, &a, &b)) return cm_misfit(g, "concatenation: different sites");
+    return cm_combination(g, &g->o->concat, "concatenation", a, b, a->nc + b->nc, halo);
+}
+
+cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b) { return cm_concat_of(g, a, b, 0); }
+
+/* y[c] = x[c] for the first channels. */
+static void cm_channel_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    if (!cm_dry(g)) cm_add_tensor(g, x, x->x, 0, y, y->x, 0, y->nc, NULL, 0);
+}
+
+static void cm_channel_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    if (!x->needs || !cm_gradient(g, x) || cm_dry(g)) return;    /* the others get zero */
+    cm_add_tensor(g, y, y->dx, 0, x, x->dx, 0, y->nc, NULL, 1);
+}
+
+/* The first nc channels of x as a tensor of its own. */
+static cm_tensor *cm_channel(cm_graph *g, cm_tensor *x, int nc, int halo)
+{
+    if (!x || g->status != CALOMU_OK) return NULL;
+    return cm_combination(g, &g->o->channel, "channel", x, NULL, nc, halo);
+}
+
+/* The muon's gate, in lane 0, for the blocks of all lanes. */
+static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
+{
+    cm_real *x = cm_dry(g) ? NULL : cm_row(gate, gate->x, 0, 0, 0);
+    int c, l;
+    for (c = 0; x && c < gate->nc; c++)
+        CM_EACH_LANE(l) x[c * CM_LANES + l] = x[c * CM_LANES];
+}
+
+/* One value for each channel of x. */
+static int cm_is_gate(const cm_tensor *gate, const cm_tensor *x)
+{
+    return gate->muons == x->muons && gate->nc == x->nc && gate->nz * gate->nx * gate->ny == 1;
 }
 
 static void cm_scale_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    if (cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
-    cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, r->in[1]);
+    if (!cm_dry(g)) cm_add_tensor(g, x, x->x, 0, y, y->x, 0, x->nc, r->in[1], 0);
 }
 
 static void cm_scale_backward(cm_graph *g, cm_record *r)
@@ -8221,9 +8313,97 @@ static void cm_scale_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
 {
-    return cm_combination(g, &g->o->scale, "scale", x, gate, x ? x->nc : 0,
-                          x && gate && x->muons == gate->muons && x->nc == gate->nc
-                              && gate->nz * gate->nx * gate->ny == 1);
+    if (!x || !gate || g->status != CALOMU_OK) return NULL;
+    if (!cm_is_gate(gate, x)) return cm_misfit(g, "scale: no gate of these channels");
+    return cm_combination(g, &g->o->scale, "scale", x, gate, x->nc, 0);
+}
+
+/* y = shortcut + gate*path, one rounding.  Any two of the three may be the same tensor, so backward
+   adds to one after the other: ds += dy, dp += gate*dy, one rounding, then
+   dgate[c] += sum over sites: path[c] dy[c], of a row in real, of rows and planes in double. */
+
+static void cm_add_scaled_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
+    int units = y->groups * y->nz, u;
+    if (p->blocks) cm_gate_spread(g, gate);
+    if (cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++)
+            g->k->join(NULL, 0, 1, cm_row(s, s->x, k, z, i), cm_row(p, p->x, k, z, i),
+                       cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, y->nc);
+    }
+}
+
+/* To the shortcut s or to the path p (NULL: not), and sums for the gate, of planes. */
+static void cm_add_scaled_pass(cm_graph *g, const cm_record *r, cm_tensor *s, cm_tensor *p,
+                               double *sum)
+{
+    const cm_tensor *path = r->in[2], *gate = r->in[3], *y = r->out;
+    int units = y->groups * y->nz, per = y->nc * CM_LANES, u, add;
+    add = s ? cm_grad_begin(g, s) : p ? cm_grad_begin(g, p) << 1 : 0;
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    memset(sum, 0, (size_t)(units * per) * sizeof *sum);
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++)
+            g->k->djoin(cm_row(y, y->dx, k, z, i), cm_row(path, path->x, k, z, i),
+                        cm_row(gate, gate->x, k, 0, 0), s ? cm_row(s, s->dx, k, z, i) : NULL,
+                        p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, y->nc, 0, add,
+                        sum + (size_t)(u * per));
+    }
+}
+
+/* dgate from the sums of the planes. */
+static void cm_gate_gradient(const cm_tensor *gate, const cm_tensor *path, double *sum, int add)
+{
+    int per = path->nc * CM_LANES, u;
+    cm_plane_add(path, sum, 1);
+    for (u = 0; u < path->groups * per; u++) {
+        cm_real d = (cm_real)sum[(size_t)(u / per * path->nz * per + u % per)];
+        cm_real *to = cm_row(gate, gate->dx, u / per, 0, 0) + u % per;
+        *to = add ? *to + d : d;
+    }
+}
+
+static void cm_add_scaled_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3];
+    double *sum;
+    int add;
+    cm_remember(g, p);
+    cm_remember(g, gate);
+    sum = cm_plane_sums(g, p, 1);
+    if (s->needs) cm_add_scaled_pass(g, r, s, NULL, sum);
+    if (p->needs) cm_add_scaled_pass(g, r, NULL, p, sum);
+    if (gate->needs) {
+        add = cm_grad_begin(g, gate);
+        cm_add_scaled_pass(g, r, NULL, NULL, sum);
+        if (g->status == CALOMU_OK && !cm_dry(g)) cm_gate_gradient(gate, p, sum, add);
+    }
+    cm_give_back(g, sum);
+}
+
+static cm_tensor *cm_add_scaled(cm_graph *g, cm_tensor *shortcut, cm_tensor *path, cm_tensor *gate,
+                                int halo)
+{
+    cm_tensor *y;
+    cm_record *r;
+    if (!shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
+    if (!cm_match(g, &shortcut, &path) || shortcut->nc != path->nc || !cm_is_gate(gate, path))
+        return cm_misfit(g, "shortcut + gate * path: different shapes");
+    y = cm_tensor_like(g, path, path->nc, halo, halo);
+    r = y ? cm_record_new(g, g->o->add_scaled.backward, y, NULL, shortcut) : NULL;
+    if (!r) return NULL;
+    r->in[2] = path;
+    r->in[3] = gate;
+    path->users++;
+    gate->users++;
+    g->o->add_scaled.forward(g, r);
+    return cm_done(g, r, "add scaled");
 }
 
 /* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Sums e come
@@ -8235,7 +8415,7 @@ static void cm_join_part(const cm_graph *g, const cm_record *r, const cm_tensor 
 {
     const cm_tensor *y = r->out;
     const cm_real *gate = t == r->in[2] ? r->gate : NULL;
-    if (gate) gate += (size_t)(k * t->nc) * CM_LANES;
+    if (gate) gate += (size_t)(k * t->nc * CM_LANES);
     g->k->part(cm_row(y, y->dx, k, z, i), gate, to, t->ny, t->nc);
 }
 
@@ -8265,17 +8445,16 @@ static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const c
             g->k->djoin(cm_gradient_row_to(g, y, k, z, i, part ? part : dy, dy),
                         cm_value_row(g, p, k, z, i, cm_room_here(p, o->value)),
                         r->gate + k * per, o->write_s ? cm_row(s, s->dx, k, z, i) : NULL,
-                        o->write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, o->add,
+                        o->write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, 1, o->add,
                         o->sum + (size_t)(u * per));
         }
     }
-    cm_plane_add(p, o->sum, 1);
 }
 
 static void cm_join_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
-    int per = p->nc * CM_LANES, add_s = 0, add_p = 0, add_gate, u;
+    int per = p->nc * CM_LANES, add_s = 0, add_p = 0, add_gate, k;
     cm_real *over = cm_join_over(y);
     cm_join_pass o;
     cm_values_ready(g, p);
@@ -8285,30 +8464,20 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     o.add = add_s | add_p << 1;
     add_gate = cm_grad_begin(g, gate);
     if (!y->dx) y->dx = over ? over : cm_arena_take(g, cm_total(y));
-    r->gate = cm_small_take(g, cm_total(gate) * sizeof *r->gate);
+    r->gate = cm_small_take(g, (size_t)(y->groups * per) * sizeof *r->gate);
     o.part = over ? cm_rows_room(g, y) : NULL;
     o.value = cm_row_room(g, p, !p->x);
     cm_give_back(g, o.part);         /* nothing else is taken before the end */
     cm_give_back(g, o.sum);
     if (g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
-        memcpy(r->gate, gate->x, cm_total(gate) * sizeof *r->gate);
+        for (k = 0; k < y->groups; k++)
+            memcpy(r->gate + k * per, cm_row(gate, gate->x, k, 0, 0),
+                   (size_t)per * sizeof *r->gate);
         cm_join_differentiate(g, r, &o);
-        for (u = 0; u < y->groups * per; u++) {
-            cm_real d = (cm_real)o.sum[(size_t)(u / per * y->nz * per + u % per)];
-            gate->dx[u] = add_gate ? gate->dx[u] + d : d;
-        }
+        cm_gate_gradient(gate, p, o.sum, add_gate);
     }
     if (over) y->late->out->dx = NULL;           /* it is y's now */
-}
-
-/* The muon's gate, in lane 0, for the blocks of all lanes. */
-static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
-{
-    int c, l;
-    if (cm_dry(g)) return;
-    for (c = 0; c < gate->nc; c++)
-        CM_EACH_LANE(l) gate->x[c * CM_LANES + l] = gate->x[c * CM_LANES];
 }
 
 /* room: for a row of the path, should it be made. */
@@ -8362,12 +8531,9 @@ static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor
     cm_tensor *y;
     cm_record *r;
     if (!e || !shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
-    if (!cm_same_sites(e, path) || !cm_same_sites(shortcut, path) || gate->nc != path->nc
-        || shortcut->nc != path->nc || shortcut == path
-        || gate->nz * gate->nx * gate->ny != 1) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "join: tensors of different shapes");
-        return NULL;
-    }
+    if (!cm_match(g, &e, &path) || !cm_match(g, &shortcut, &path) || !cm_match(g, &e, &path)
+        || shortcut->nc != path->nc || shortcut == path || !cm_is_gate(gate, path))
+        return cm_misfit(g, "join: tensors of different shapes");
     y = cm_tensor_like(g, path, path->nc + 1, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->join.backward, y, e, shortcut);
@@ -8405,6 +8571,8 @@ static const cm_operations cm_processor = {
     { cm_concat_compute, cm_concat_backward },
     { cm_scale_compute, cm_scale_backward },
     { cm_join_compute, cm_join_backward },
+    { cm_channel_compute, cm_channel_backward },
+    { cm_add_scaled_compute, cm_add_scaled_backward },
     cm_norm_prepare, cm_zero, cm_zero_halo
 };
 
@@ -8491,24 +8659,6 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
 
 /* ---------------------------------------------------------------- layers */
 
-/* What a layer computes; x, a, b, s, p, q are the results of those that it reads. */
-typedef enum cm_kind {
-    CM_FEATURES,                     /* the features of the muon: an input */
-    CM_HITS_CONV,                    /* convolution of the hits, no bias */
-    CM_HITS_SUM,                     /* scale times the sum of the hits in 2x2x2 cells */
-    CM_CONV,                         /* convolution of x */
-    CM_LINEAR,                       /* y[o] = bias[o] + sum w[o][i] x[i], of one site */
-    CM_NORM,                         /* running batch norm */
-    CM_SWISH,                        /* Swish-1, each value */
-    CM_SIGMOID,
-    CM_MEAN_OF,                      /* over the sites, per channel */
-    CM_MAX_OF,
-    CM_POOL,                         /* scale times sums of x over 2x2x2, stride 2, padding 1 */
-    CM_CHANNEL,                      /* channel 0 of x */
-    CM_ADD_SCALED,                   /* s + q*p, one rounding; q has one site */
-    CM_CONCAT                        /* the channels of a, then those of b */
-} cm_kind;
-
 typedef struct cm_layer {            /* 80 bytes */
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
@@ -8522,90 +8672,257 @@ typedef struct cm_layer {            /* 80 bytes */
 
 struct cm_list {
     cm_layer *layer;
-    int n;
+    int n, most;
     int hits[3];                     /* cells of the calorimeter */
+    int features;
+    int reads;                       /* inputs: CM_READS_HITS, CM_READS_FEATURES */
+    int result;                      /* the layer that is the network's; -1: the last */
+    int fault;                       /* CM_TOO_MANY layers, CM_TOO_LONG a name */
     char block[24];                  /* what names of layers begin with while it is made */
-    struct cm_schedule *plan;        /* [2*training + Winograd's method], section 9 */
+    struct cm_schedule *plan;        /* CM_PLANS of them: cm_plan_of, section 9 */
     int users;                       /* networks of this list */
 };
 
-static int cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
+enum { CM_READS_HITS = 1, CM_READS_FEATURES };
+enum { CM_TOO_MANY = 1, CM_TOO_LONG };
+
+/* Behind the last one that there is room for, the last one is overwritten. */
+static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
 {
-    cm_layer *l = &s->layer[s->n];
+    const cm_layer *x;
+    cm_layer *l;
+    int length;
+    if (s->n == s->most) s->fault = CM_TOO_MANY;
+    else s->n++;
+    l = &s->layer[s->n - 1];
     memset(l, 0, sizeof *l);
-    (void)snprintf(l->name, sizeof l->name, "%s%s", *name ? s->block : "", name);
+    length = snprintf(l->name, sizeof l->name, "%s%s", *name ? s->block : "", name);
+    if (length >= (int)sizeof l->name && !s->fault) s->fault = CM_TOO_LONG;
     l->kind = (unsigned char)kind;
     l->in[0] = a;
     l->in[1] = b;
     l->in[2] = c;
-    l->nz = a < 0 ? s->hits[0] : s->layer[a].nz;
-    l->nx = a < 0 ? s->hits[1] : s->layer[a].nx;
-    l->ny = a < 0 ? s->hits[2] : s->layer[a].ny;
-    l->nc = a < 0 ? 1 : s->layer[a].nc;
+    x = a >= 0 && a < s->n - 1 ? &s->layer[a] : NULL;
+    l->nz = x ? x->nz : s->hits[0];
+    l->nx = x ? x->nx : s->hits[1];
+    l->ny = x ? x->ny : s->hits[2];
+    l->nc = x ? x->nc : 1;
     l->kernel = l->stride = 1;
     l->init = CM_KAIMING;
-    return s->n++;
+    if (kind == CM_HITS_CONV || kind == CM_HITS_SUM) s->reads |= CM_READS_HITS;
+    if (kind == CM_FEATURES) s->reads |= CM_READS_FEATURES;
+    return l;
 }
 
-/* Sites of what slides a window over l's sites. */
+/* Sites of what slides a window over n; 0: none, or no window that there is. */
+static int cm_layer_sites(const cm_layer *l, int n)
+{
+    int beyond = n + 2 * l->pad - l->kernel;
+    return l->kernel > 0 && l->stride > 0 && beyond >= 0 ? beyond / l->stride + 1 : 0;
+}
+
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = (unsigned char)kernel;
-    l->stride = (unsigned char)stride;
-    l->pad = (unsigned char)pad;
-    l->nz = (l->nz + 2 * pad - kernel) / stride + 1;
-    l->nx = (l->nx + 2 * pad - kernel) / stride + 1;
-    l->ny = (l->ny + 2 * pad - kernel) / stride + 1;
+    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel : 0);
+    l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
+    l->pad = (unsigned char)(l->kernel ? pad : 0);
+    l->nz = cm_layer_sites(l, l->nz);
+    l->nx = cm_layer_sites(l, l->nx);
+    l->ny = cm_layer_sites(l, l->ny);
 }
 
-/* x -1: of the hits. */
-static int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride,
-                         int pad)
+int cm_layer_features(cm_list *s)
 {
-    int i = cm_layer_add(s, x < 0 ? CM_HITS_CONV : CM_CONV, name, x, -1, -1);
-    s->layer[i].nc = out;
-    cm_layer_slide(&s->layer[i], kernel, stride, pad);
-    return i;
+    cm_layer *l = cm_layer_add(s, CM_FEATURES, "", -1, -1, -1);
+    l->nz = l->nx = l->ny = 1;
+    l->nc = s->features;
+    return s->n - 1;
+}
+
+int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride, int pad,
+                  int bias)
+{
+    cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_CONV : CM_CONV, name, x, -1, -1);
+    l->nc = out;
+    l->bias = bias != 0;
+    cm_layer_slide(l, kernel, stride, pad);
+    return s->n - 1;
 }
 
 /* Sums over 2x2x2, times scale; an energy sum (its name is not empty) has fixed weights of 1. */
-static int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
+int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
 {
-    int i = cm_layer_add(s, x < 0 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
-    s->layer[i].scale = scale;
-    cm_layer_slide(&s->layer[i], 2, 2, 1);
-    return i;
+    cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
+    l->scale = scale;
+    cm_layer_slide(l, 2, 2, 1);
+    return s->n - 1;
 }
 
-static int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
+int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
 {
-    int i = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
-    s->layer[i].nc = out;
-    s->layer[i].bias = 1;
-    s->layer[i].init = (unsigned char)init;
-    return i;
+    cm_layer *l = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
+    l->nc = out;
+    l->bias = 1;
+    l->init = (unsigned char)init;
+    return s->n - 1;
 }
 
-static int cm_layer_norm(cm_list *s, const char *name, int x)
+int cm_layer_norm(cm_list *s, const char *name, int x)
 {
-    return cm_layer_add(s, CM_NORM, name, x, -1, -1);
+    (void)cm_layer_add(s, CM_NORM, name, x, -1, -1);
+    return s->n - 1;
 }
 
-static int cm_layer_swish(cm_list *s, int x) { return cm_layer_add(s, CM_SWISH, "", x, -1, -1); }
+int cm_layer_point(cm_list *s, cm_kind kind, int x)
+{
+    (void)cm_layer_add(s, kind, "", x, -1, -1);
+    return s->n - 1;
+}
 
 /* One site. */
-static int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
+int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
 {
-    int i = cm_layer_add(s, kind, "", x, -1, -1);
-    s->layer[i].nz = s->layer[i].nx = s->layer[i].ny = 1;
-    return i;
+    cm_layer *l = cm_layer_add(s, kind, "", x, -1, -1);
+    l->nz = l->nx = l->ny = 1;
+    return s->n - 1;
 }
 
-static int cm_layer_concat(cm_list *s, int a, int b)
+int cm_layer_channel(cm_list *s, int x)
 {
-    int i = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
-    s->layer[i].nc += s->layer[b].nc;
-    return i;
+    cm_layer_add(s, CM_CHANNEL, "", x, -1, -1)->nc = 1;
+    return s->n - 1;
+}
+
+int cm_layer_add_scaled(cm_list *s, int shortcut, int path, int gate)
+{
+    (void)cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate);
+    return s->n - 1;
+}
+
+int cm_layer_concat(cm_list *s, int a, int b)
+{
+    cm_layer *l = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
+    if (b >= 0 && b < s->n - 1) l->nc += s->layer[b].nc;
+    return s->n - 1;
+}
+
+void cm_list_result(cm_list *s, int layer) { s->result = layer; }
+
+static int cm_result_of(const cm_list *s) { return s->result == -1 ? s->n - 1 : s->result; }
+
+/* ---------------------------------------------------------------- a check of a list
+
+   The paper's list needs none; any other comes from somebody else. */
+
+static const char *const cm_kind_names[CM_KINDS] = {
+    "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid", "mean",
+    "maximum", "pool", "channel", "add scaled", "concat"
+};
+
+/* How many layers it reads. */
+static int cm_kind_reads(int kind)
+{
+    return kind <= CM_HITS_SUM ? 0 : kind == CM_ADD_SCALED ? 3 : kind == CM_CONCAT ? 2 : 1;
+}
+
+/* Whether parameters that training changes belong to it, which need a name. */
+static int cm_kind_learns(int kind)
+{
+    return kind == CM_HITS_CONV || kind == CM_CONV || kind == CM_LINEAR || kind == CM_NORM;
+}
+
+static int cm_layer_is_one_site(const cm_layer *l) { return l->nz == 1 && l->nx == 1 && l->ny == 1; }
+
+static int cm_layers_same_sites(const cm_layer *a, const cm_layer *b)
+{
+    return a->nz == b->nz && a->nx == b->nx && a->ny == b->ny;
+}
+
+/* Why the layer's name cannot be; NULL: it can. */
+static const char *cm_name_fault(const cm_list *s, int i)
+{
+    const cm_layer *l = &s->layer[i];
+    int j, sum = l->kind == CM_HITS_SUM || (l->kind == CM_POOL && l->nc == 1);
+    if (cm_kind_learns(l->kind) && !*l->name) return "its parameters have no name";
+    if (!cm_kind_learns(l->kind) && !sum && *l->name) return "a name, but no parameters";
+    for (j = 0; j < i && *l->name; j++)
+        if (strcmp(s->layer[j].name, l->name) == 0) return "a layer before it has the same name";
+    return NULL;
+}
+
+/* Why the shapes of what it reads do not fit; NULL: they do. */
+static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
+{
+    const cm_layer *x = l->in[0] < 0 ? NULL : &s->layer[l->in[0]];
+    const cm_layer *b = l->in[1] < 0 ? NULL : &s->layer[l->in[1]];
+    const cm_layer *q = l->in[2] < 0 ? NULL : &s->layer[l->in[2]];
+    if (l->kernel == 0 || l->stride == 0)
+        return "kernels are 1 to 4, strides 1 to 255, and the padding is less than the kernel";
+    if (l->kind == CM_HITS_CONV && l->bias) return "a convolution of the hits has no bias";
+    if (l->kind == CM_LINEAR && !cm_layer_is_one_site(x)) return "more than one site";
+    if ((l->kind == CM_HITS_SUM || l->kind == CM_POOL) && !(fabs(l->scale) <= 1e30))
+        return "the scale is no number, or too large";
+    if (l->kind == CM_CONCAT && !cm_layers_same_sites(x, b)) return "other sites";
+    if (l->kind == CM_ADD_SCALED && (!cm_layers_same_sites(x, b) || x->nc != b->nc))
+        return "shortcut and path are of different shapes";
+    if (l->kind == CM_ADD_SCALED && (!cm_layer_is_one_site(q) || q->nc != b->nc))
+        return "the gate is not one value for each channel";
+    if (l->nz < 1 || l->nx < 1 || l->ny < 1 || l->nc < 1) return "no sites or no channels";
+    if ((double)l->nz * l->nx * l->ny * l->nc > 1 << 25) return "too large for any machine";
+    return NULL;
+}
+
+static const char *cm_layer_fault(const cm_list *s, int i)
+{
+    const cm_layer *l = &s->layer[i];
+    int k, reads = cm_kind_reads(l->kind);
+    for (k = 0; k < 3; k++)
+        if (k < reads ? l->in[k] < 0 || l->in[k] >= i : l->in[k] != -1)
+            return "it reads a layer that is not before it";
+    for (k = 0; k < i; k++)
+        if (l->kind == CM_FEATURES && s->layer[k].kind == CM_FEATURES)
+            return "the features are read by a layer before it";
+    return cm_shape_fault(s, l) ? cm_shape_fault(s, l) : cm_name_fault(s, i);
+}
+
+/* The shapes of what layer l reads. */
+static void cm_shapes_text(const cm_list *s, const cm_layer *l, char text[160])
+{
+    size_t n = 0;
+    int k;
+    if (l->kind == CM_HITS_CONV || l->kind == CM_HITS_SUM)
+        n = (size_t)snprintf(text, 160, " %dx%dx%d hits", s->hits[0], s->hits[1], s->hits[2]);
+    text[n] = 0;
+    for (k = 0; k < 3; k++)
+        if (l->in[k] >= 0 && l->in[k] < l - s->layer) {
+            const cm_layer *x = &s->layer[l->in[k]];
+            n += (size_t)snprintf(text + n, 160 - n, "%s %dx%dx%dx%d", n ? "," : "", x->nz, x->nx,
+                                  x->ny, x->nc);
+        }
+}
+
+calomu_status cm_list_check(calomu *c, const cm_list *s)
+{
+    char shapes[160];
+    const char *why;
+    int i;
+    if (s->n == 0 || s->fault)
+        return cm_fail(c, CALOMU_EUSAGE, "network: %s", s->n == 0 ? "no layers"
+                       : s->fault == CM_TOO_MANY ? "more layers than there is room for"
+                       : "a name of more than 33 letters");
+    for (i = 0; i < s->n; i++) {
+        const cm_layer *l = &s->layer[i];
+        if (l->kind >= CM_KINDS) return cm_fail(c, CALOMU_EUSAGE, "layer %d: of no kind", i);
+        why = cm_layer_fault(s, i);
+        if (!why) continue;
+        cm_shapes_text(s, l, shapes);
+        return cm_fail(c, CALOMU_EUSAGE, "layer %d, %s%s%s: %s (reads%s; makes %dx%dx%dx%d)", i,
+                       cm_kind_names[l->kind], *l->name ? " " : "", l->name, why,
+                       *shapes ? shapes : " nothing", l->nz, l->nx, l->ny, l->nc);
+    }
+    if (s->result < -1 || s->result >= s->n)
+        return cm_fail(c, CALOMU_EUSAGE, "network: there is no layer %d to be its result", s->result);
+    return CALOMU_OK;
 }
 
 /* ---------------------------------------------------------------- Figs. 4 and 5 */
@@ -8617,26 +8934,25 @@ static int cm_list_gate(cm_list *s, int x)
 {
     int c = s->layer[x].nc, q = cm_layer_over_sites(s, CM_MEAN_OF, x);
     q = cm_layer_linear(s, "se.a", q, cm_squeezed(c), CM_KAIMING);
-    q = cm_layer_linear(s, "se.b", cm_layer_swish(s, q), c, CM_GLOROT);
-    return cm_layer_add(s, CM_SIGMOID, "", q, -1, -1);
+    q = cm_layer_linear(s, "se.b", cm_layer_point(s, CM_SWISH, q), c, CM_GLOROT);
+    return cm_layer_point(s, CM_SIGMOID, q);
 }
 
 /* What every block ends with: the energy sum in front of shortcut + gate * path. */
 static int cm_list_join(cm_list *s, int e, int shortcut, int path, int gate)
 {
-    return cm_layer_concat(s, e, cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate));
+    return cm_layer_concat(s, e, cm_layer_add_scaled(s, shortcut, path, gate));
 }
 
 /* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1. */
 static int cm_list_first_block(cm_list *s, int out)
 {
-    int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2), gate, shortcut;
-    x = cm_layer_norm(s, "path.2", cm_layer_swish(s, x));
-    x = cm_layer_conv(s, "path.3", x, out, 3, 1, 1);
-    x = cm_layer_norm(s, "path.5", cm_layer_swish(s, x));
+    int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2, 0), gate, shortcut;
+    x = cm_layer_norm(s, "path.2", cm_layer_point(s, CM_SWISH, x));
+    x = cm_layer_conv(s, "path.3", x, out, 3, 1, 1, 0);
+    x = cm_layer_norm(s, "path.5", cm_layer_point(s, CM_SWISH, x));
     gate = cm_list_gate(s, x);
-    shortcut = cm_layer_conv(s, "short.1", cm_layer_pool(s, "", -1, 0.125), out, 1, 1, 0);
-    s->layer[shortcut].bias = 1;
+    shortcut = cm_layer_conv(s, "short.1", cm_layer_pool(s, "", -1, 0.125), out, 1, 1, 0, 1);
     return cm_list_join(s, cm_layer_pool(s, "esum", -1, 1), shortcut, x, gate);
 }
 
@@ -8644,18 +8960,17 @@ static int cm_list_first_block(cm_list *s, int out)
    halved, Swish, norm, average, conv1.  Channel 0 of `in` is the energy sum. */
 static int cm_list_later_block(cm_list *s, int in, int out, int down)
 {
-    int x = cm_layer_swish(s, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
-    x = cm_layer_conv(s, "path.2", x, out, down ? 4 : 3, down ? 2 : 1, down ? 2 : 1);
-    x = cm_layer_swish(s, cm_layer_norm(s, "path.3", x));
-    x = cm_layer_conv(s, "path.5", x, out, 3, 1, 1);
+    int x = cm_layer_point(s, CM_SWISH, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
+    x = cm_layer_conv(s, "path.2", x, out, down ? 4 : 3, down ? 2 : 1, down ? 2 : 1, 0);
+    x = cm_layer_point(s, CM_SWISH, cm_layer_norm(s, "path.3", x));
+    x = cm_layer_conv(s, "path.5", x, out, 3, 1, 1, 0);
     gate = cm_list_gate(s, x);
     if (down) {
-        shortcut = cm_layer_norm(s, "short.1", cm_layer_swish(s, in));
+        shortcut = cm_layer_norm(s, "short.1", cm_layer_point(s, CM_SWISH, in));
         shortcut = cm_layer_pool(s, "", shortcut, 0.125);
-        shortcut = cm_layer_conv(s, "short.3", shortcut, out, 1, 1, 0);
+        shortcut = cm_layer_conv(s, "short.3", shortcut, out, 1, 1, 0, 0);
     }
-    e = cm_layer_add(s, CM_CHANNEL, "", in, -1, -1);
-    s->layer[e].nc = 1;
+    e = cm_layer_channel(s, in);
     if (down) e = cm_layer_pool(s, "esum", e, 1);
     return cm_list_join(s, e, shortcut, x, gate);
 }
@@ -8675,14 +8990,11 @@ static void cm_list_network(cm_list *s, const calomu_architecture *a)
         i = cm_layer_over_sites(s, CM_MAX_OF, h);
         h = cm_layer_concat(s, i, cm_layer_over_sites(s, CM_MEAN_OF, h));
     }
-    if (a->n_features) {
-        t = cm_layer_over_sites(s, CM_FEATURES, -1);
-        s->layer[t].nc = a->n_features;
-    }
+    if (a->n_features) t = cm_layer_features(s);
     h = h < 0 ? t : t < 0 ? h : cm_layer_concat(s, t, h);
-    h = cm_layer_swish(s, cm_layer_linear(s, "body.0", h, a->body, CM_KAIMING));
-    h = cm_layer_swish(s, cm_layer_linear(s, "body.2", h, a->body, CM_KAIMING));
-    h = cm_layer_swish(s, cm_layer_linear(s, "body.4", h, a->body, CM_KAIMING));
+    h = cm_layer_point(s, CM_SWISH, cm_layer_linear(s, "body.0", h, a->body, CM_KAIMING));
+    h = cm_layer_point(s, CM_SWISH, cm_layer_linear(s, "body.2", h, a->body, CM_KAIMING));
+    h = cm_layer_point(s, CM_SWISH, cm_layer_linear(s, "body.4", h, a->body, CM_KAIMING));
     (void)cm_layer_linear(s, "tail", h, 1, CM_GLOROT);
 }
 
@@ -9107,7 +9419,7 @@ static void cm_plain_sigmoid_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.6 mean, maximum, pooling */
 
-static size_t cm_layer_sites(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
+static size_t cm_sites_of(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
 
 /* y[c] = sum over j of x[c](j), divided by the number of sites */
 static void cm_plain_mean(const cm_work *o)
@@ -9115,12 +9427,12 @@ static void cm_plain_mean(const cm_work *o)
     int c;
     for (c = 0; c < o->l->nc; c++)
         o->y[c] = (cm_real)(cm_site_sum(o->in[0], c, NULL, o->x[0], 0)
-                            / (double)cm_layer_sites(o->in[0]));
+                            / (double)cm_sites_of(o->in[0]));
 }
 
 static void cm_plain_mean_back(const cm_work *o)
 {
-    const cm_real part = (cm_real)(1 / (double)cm_layer_sites(o->in[0]));
+    const cm_real part = (cm_real)(1 / (double)cm_sites_of(o->in[0]));
     size_t i, n = cm_layer_size(o->in[0]);
     for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i % (size_t)o->l->nc] * part;
 }
@@ -9205,12 +9517,12 @@ static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, 
 /* y[0] = x[0] */
 static void cm_plain_channel(const cm_work *o)
 {
-    cm_channels(cm_layer_sites(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
+    cm_channels(cm_sites_of(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
 }
 
 static void cm_plain_channel_back(const cm_work *o)
 {
-    if (o->dx[0]) cm_channels(cm_layer_sites(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
+    if (o->dx[0]) cm_channels(cm_sites_of(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
 }
 
 /* y = the channels of a, then those of b */
@@ -9219,7 +9531,7 @@ static void cm_plain_concat(const cm_work *o)
     int k, nc = o->l->nc, first[2] = { 0 };
     first[1] = o->in[0]->nc;
     for (k = 0; k < 2; k++)
-        cm_channels(cm_layer_sites(o->l), o->in[k]->nc, o->x[k], o->in[k]->nc, 0, o->y, nc,
+        cm_channels(cm_sites_of(o->l), o->in[k]->nc, o->x[k], o->in[k]->nc, 0, o->y, nc,
                     first[k], 0);
 }
 
@@ -9229,7 +9541,7 @@ static void cm_plain_concat_back(const cm_work *o)
     first[1] = o->in[0]->nc;
     for (k = 0; k < 2; k++)
         if (o->dx[k])
-            cm_channels(cm_layer_sites(o->l), o->in[k]->nc, o->dy, nc, first[k], o->dx[k],
+            cm_channels(cm_sites_of(o->l), o->in[k]->nc, o->dy, nc, first[k], o->dx[k],
                         o->in[k]->nc, 0, 1);
 }
 
@@ -9632,7 +9944,7 @@ static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l,
                           double *muon)
 {
     const double m = cm_norm_momentum(p->muons);
-    const double count = (double)p->muons * (double)cm_layer_sites(l);
+    const double count = (double)p->muons * (double)cm_sites_of(l);
     int c;
     for (c = 0; c < l->nc; c++) {
         double s = n->sums[c], q = n->squares[c];
@@ -9748,7 +10060,7 @@ static void cm_pass_drop(const cm_pass *p, int i)
     int k;
     for (k = 0; k < 3; k++) {
         int x = cm_pass_layer(p, i)->in[k];
-        if (x < 0 || p->last[x] != i) continue;
+        if (x < 0 || p->last[x] != i || x == cm_result_of(p->net->list)) continue;
         cm_release(p->c, p->x[x]);
         p->x[x] = NULL;
     }
@@ -9757,12 +10069,12 @@ static void cm_pass_drop(const cm_pass *p, int i)
 calomu_status cm_pass_forward(cm_pass *p, double *prediction)
 {
     calomu_status s = CALOMU_OK;
-    int i, n = p->net->list->n, v;
-    for (i = 0; i < n && s == CALOMU_OK; i++) {
+    int i, result = cm_result_of(p->net->list), v;
+    for (i = 0; i < p->net->list->n && s == CALOMU_OK; i++) {
         s = cm_pass_step(p, i);
         if (!p->training) cm_pass_drop(p, i);
     }
-    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[n - 1][v];
+    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[result][v];
     return s;
 }
 
@@ -9869,7 +10181,7 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
 calomu_status cm_pass_backward(cm_pass *p, const double *dp)
 {
     calomu_status s = CALOMU_OK;
-    int i, v, last = p->net->list->n - 1;
+    int i, v, last = cm_result_of(p->net->list);
     p->dx[last] = cm_allocate(p->c, (size_t)p->muons, sizeof *p->dx[last]);
     if (!p->dx[last]) return CALOMU_EMEMORY;
     for (v = 0; v < p->muons; v++) p->dx[last][v] = (cm_real)dp[v];
@@ -9910,7 +10222,7 @@ typedef struct cm_step {             /* one operation */
     double scale;                    /* of the energy sum of a join */
     int sums;                        /* what is summed on the way: CM_SWISH_BEFORE, CM_MEAN */
     cm_values values;
-    int halo, deferred;
+    int halo, deferred, needs;       /* needs: a gradient */
     int until;                       /* the last step for which its values are needed */
     int next;                        /* of the steps with the same `until`, or -1 */
     unsigned rules;
@@ -9918,25 +10230,65 @@ typedef struct cm_step {             /* one operation */
 
 typedef struct cm_schedule {         /* a plan */
     const cm_list *list;
-    int training, wino;              /* the mode that it is for */
+    int training, wino, fused;       /* what it is for */
     cm_step *step;
-    int n;
+    int n, result;                   /* steps; the one of the network's result */
     int *drop;                       /* for each step the first whose values end with it, or -1 */
     int *at;                         /* for each layer its step, or -1 */
     int *readers, *reader;           /* for each layer how many read it; the last of them */
+    int *needs;                      /* of each layer: CM_NEEDS, CM_NEEDS_FIRST */
 } cm_schedule;
 
-/* ---------------------------------------------------------------- 9.1 layers computed together */
+enum { CM_NEEDS = 1, CM_NEEDS_FIRST };           /* a gradient is needed, and of channel 0 */
+
+/* ---------------------------------------------------------------- 9.1 layers computed together
+
+   Plain layers add to the gradient of what they read from the last layer to the first.  A rule that
+   computes a layer later than its place in the list, with one behind it, holds only where nobody
+   between the two adds to the same gradients (cm_read_between). */
 
 static const cm_layer *cm_layer_of(const cm_schedule *p, const cm_step *t)
 {
     return &p->list->layer[t->layer];
 }
 
-/* The kind of the only layer that reads layer i; -1: there is not one. */
+/* A gradient is needed where a parameter that is learned is behind a layer.  The energy sums are in
+   channel 0 and behind no parameter, so they get none, as far as they are handed on. */
+static void cm_plan_needs(cm_schedule *p)
+{
+    int i, k;
+    for (i = 0; p->training && i < p->list->n; i++) {
+        const cm_layer *l = &p->list->layer[i];
+        for (k = 0; k < 3; k++)
+            if (l->in[k] >= 0) p->needs[i] |= p->needs[l->in[k]];
+        if (cm_kind_learns(l->kind)) p->needs[i] = CM_NEEDS | CM_NEEDS_FIRST;
+        if (l->kind == CM_CONCAT && !(p->needs[l->in[0]] & CM_NEEDS_FIRST))
+            p->needs[i] &= ~CM_NEEDS_FIRST;
+        if (l->kind == CM_CHANNEL && !(p->needs[i] & CM_NEEDS_FIRST)) p->needs[i] = 0;
+    }
+}
+
+/* The only layer that reads layer i, and only once; -1: there is not one. */
+static int cm_only_reader(const cm_schedule *p, int i)
+{
+    return p->readers[i] == 1 && i != cm_result_of(p->list) ? p->reader[i] : -1;
+}
+
+/* Its kind. */
 static int cm_read_only_by(const cm_schedule *p, int i)
 {
-    return p->readers[i] == 1 ? (int)p->list->layer[p->reader[i]].kind : -1;
+    int r = cm_only_reader(p, i);
+    return r < 0 ? -1 : (int)p->list->layer[r].kind;
+}
+
+/* Whether, in training, a layer between the layers `from` and `to` reads layer x. */
+static int cm_read_between(const cm_schedule *p, int x, int from, int to)
+{
+    int i, k;
+    for (i = from + 1; p->training && i < to; i++)
+        for (k = 0; k < 3; k++)
+            if (p->list->layer[i].in[k] == x) return 1;
+    return 0;
 }
 
 static cm_step *cm_step_add(cm_schedule *p, int layer)
@@ -9949,6 +10301,7 @@ static cm_step *cm_step_add(cm_schedule *p, int layer)
     for (k = 0; k < 3; k++) t->in[k] = l->in[k] < 0 ? -1 : p->at[l->in[k]];
     t->in[3] = t->norm = -1;
     t->scale = 1;
+    t->needs = p->needs[layer] & CM_NEEDS;
     p->at[layer] = p->n++;
     return t;
 }
@@ -9960,30 +10313,37 @@ static void cm_step_share(cm_schedule *p, int i, int by, int rule)
     p->step[p->at[i]].rules |= 1u << rule;
 }
 
-/* Whether the norm of layer i can take in the Swish in front of it: nobody else reads that, and it
-   is no part of another norm. */
+/* Whether the Swish of layer i goes to the norm behind it: nobody else reads it, and nobody between
+   the two reads what it reads. */
+static int cm_swish_to_norm(const cm_schedule *p, int i)
+{
+    return p->list->layer[i].kind == CM_SWISH && cm_read_only_by(p, i) == CM_NORM
+        && !cm_read_between(p, p->list->layer[i].in[0], i, cm_only_reader(p, i));
+}
+
+/* Whether the norm of layer i takes in the Swish in front of it, which is no part of another. */
 static int cm_swish_before(const cm_schedule *p, int i)
 {
     int x = p->list->layer[i].in[0];
-    const cm_layer *l = &p->list->layer[x];
-    return l->kind == CM_SWISH && p->readers[x] == 1
-        && (p->list->layer[l->in[0]].kind != CM_NORM
-            || p->step[p->at[x]].swish != CM_SWISH_BEHIND);
+    return cm_swish_to_norm(p, x) && (p->list->layer[p->list->layer[x].in[0]].kind != CM_NORM
+                                      || p->step[p->at[x]].swish != CM_SWISH_BEHIND);
 }
 
 /* Swish of a norm that nobody else reads is made with it, and one in front of a norm, too: each
-   value goes through the same two functions, in registers. */
+   value goes through the same two functions, in registers.  So does each gradient, but that a
+   product of Swish's slope is not added to 0 first, which only turns -0 to 0: the sums of the norm
+   begin with 0 and are the same. */
 static int cm_rule_swish(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i];
     cm_step *t;
     if (l->kind == CM_SWISH && p->list->layer[l->in[0]].kind == CM_NORM
-        && p->readers[l->in[0]] == 1 && p->step[p->at[l->in[0]]].swish == 0) {
+        && cm_only_reader(p, l->in[0]) == i && p->step[p->at[l->in[0]]].swish == 0) {
         cm_step_share(p, i, l->in[0], CM_RULE_SWISH);
         p->step[p->at[i]].swish = CM_SWISH_BEHIND;
         return 1;
     }
-    if (l->kind == CM_SWISH && cm_read_only_by(p, i) == CM_NORM) {
+    if (cm_swish_to_norm(p, i)) {
         p->at[i] = p->at[l->in[0]];              /* the norm reads what Swish would read */
         return 1;
     }
@@ -9995,17 +10355,21 @@ static int cm_rule_swish(cm_schedule *p, int i)
 }
 
 /* In inference a norm's transform is known before its convolution, which applies it to its rows
-   while they are in registers: the same a*x + b, and Swish before or behind it. */
+   while they are in registers, if nobody else reads them: the same a*x + b, and Swish before or
+   behind it. */
 static int cm_rule_norm_in_conv(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
-    int from = l->in[0], before;
+    int from = l->in[0], by = i, before;
     if (p->training || l->kind != CM_NORM) return 0;
     x = &p->list->layer[from];
     before = cm_swish_before(p, i);
-    if (before) from = x->in[0];
-    x = &p->list->layer[from];
-    if ((x->kind != CM_CONV && x->kind != CM_HITS_CONV) || p->readers[from] != 1) return 0;
+    if (before) {
+        by = from;
+        from = x->in[0];
+        x = &p->list->layer[from];
+    }
+    if ((x->kind != CM_CONV && x->kind != CM_HITS_CONV) || cm_only_reader(p, from) != by) return 0;
     cm_step_share(p, i, from, CM_RULE_NORM_IN_CONV);
     p->step[p->at[i]].norm = i;
     p->step[p->at[i]].swish = before ? CM_SWISH_BEFORE : 0;
@@ -10013,21 +10377,31 @@ static int cm_rule_norm_in_conv(cm_schedule *p, int i)
 }
 
 /* Whether layer i is a join: concat(e, s + q*p) where e is one channel and nobody else reads the
-   sum. */
+   sum.  In training e gets no gradient and s, p and q do; they are three layers, each of which gets
+   its share from the join at once, so that nobody may read one of them between sum and join. */
 static int cm_is_join(const cm_schedule *p, int i)
 {
-    const cm_layer *l = &p->list->layer[i];
-    return l->kind == CM_CONCAT && p->list->layer[l->in[1]].kind == CM_ADD_SCALED
-        && p->readers[l->in[1]] == 1 && p->list->layer[l->in[0]].nc == 1;
+    const cm_layer *l = &p->list->layer[i], *sum;
+    int k;
+    if (l->kind != CM_CONCAT || p->list->layer[l->in[1]].kind != CM_ADD_SCALED
+        || cm_only_reader(p, l->in[1]) != i || p->list->layer[l->in[0]].nc != 1) return 0;
+    sum = &p->list->layer[l->in[1]];
+    if (p->training && p->needs[l->in[0]]) return 0;
+    for (k = 0; k < 3; k++)
+        if (sum->in[k] == sum->in[(k + 1) % 3] || cm_read_between(p, sum->in[k], l->in[1], i)
+            || (p->training && !p->needs[sum->in[k]])) return 0;
+    return 1;
 }
 
-/* A join is one pass over the rows; s + q*p is one rounding in the plain layer as well. */
+/* A join is one pass over the rows; s + q*p is one rounding in the plain layer as well, and both
+   have one kernel. */
 static int cm_rule_join(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *sum;
     cm_step *t;
     int k;
-    if (l->kind == CM_ADD_SCALED && cm_is_join(p, p->reader[i])) return 1;
+    if (l->kind == CM_ADD_SCALED && cm_only_reader(p, i) >= 0 && cm_is_join(p, p->reader[i])
+        && p->list->layer[p->reader[i]].in[1] == i) return 1;
     if (!cm_is_join(p, i)) return 0;
     sum = &p->list->layer[l->in[1]];
     t = cm_step_add(p, i);
@@ -10040,31 +10414,35 @@ static int cm_rule_join(cm_schedule *p, int i)
 /* Whether layer i is read once, by a join, as what it copies. */
 static int cm_read_only_by_join(const cm_schedule *p, int i)
 {
-    return p->readers[i] == 1 && cm_is_join(p, p->reader[i])
+    return cm_only_reader(p, i) >= 0 && cm_is_join(p, p->reader[i])
         && p->list->layer[p->reader[i]].in[0] == i;
 }
 
-/* Two sums of the hits in equal windows are one: a scale that is a power of two is exact, so the
-   join that reads the second multiplies the first. */
+/* Two sums of the hits, whose windows are all alike (cm_layer_pool), are one: the join that reads
+   the second multiplies the first by the ratio of their scales.  That is a power of two, so all
+   products and sums are the same but for the exponent.  Its limits are far: the ratio is at most
+   256, and energies of hits are neither below 1e-33 nor above 1e33 GeV. */
 static int cm_rule_same_sums(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
     int j, power;
     if (l->kind != CM_HITS_SUM || !cm_read_only_by_join(p, i)) return 0;
+    if (!(fabs(l->scale) > 1e-3 && fabs(l->scale) < 1e3)) return 0;
     for (j = i - 1; j >= 0; j--) {
         x = &p->list->layer[j];
-        if (x->kind != CM_HITS_SUM || frexp(l->scale / x->scale, &power) != 0.5) continue;
+        if (x->kind != CM_HITS_SUM || p->step[p->at[j]].layer != j
+            || frexp(l->scale / x->scale, &power) != 0.5 || power < -7 || power > 9) continue;
         p->at[i] = p->at[j];
         return 1;
     }
     return 0;
 }
 
-/* A pooling or a join reads one channel where it is. */
+/* A pooling or a join reads one channel where it is, if that gets no gradient. */
 static int cm_rule_channel(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i];
-    if (l->kind != CM_CHANNEL
+    if (l->kind != CM_CHANNEL || p->needs[i]
         || (cm_read_only_by(p, i) != CM_POOL && !cm_read_only_by_join(p, i))) return 0;
     p->at[i] = p->at[l->in[0]];
     return 1;
@@ -10075,14 +10453,18 @@ static void cm_plan_layer(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
     cm_step *t;
+    if (!p->fused) {
+        (void)cm_step_add(p, i);
+        return;
+    }
     if (cm_rule_norm_in_conv(p, i) || cm_rule_swish(p, i) || cm_rule_same_sums(p, i)
         || cm_rule_channel(p, i)) return;
     if (!cm_rule_join(p, i)) (void)cm_step_add(p, i);
     t = &p->step[p->n - 1];
     x = l->in[0] < 0 ? NULL : &p->list->layer[l->in[0]];
-    if (t->layer != i || !x) return;
+    if (t->layer != i || !x || p->step[t->in[0]].layer == l->in[0]) return;
     if (x->kind == CM_CHANNEL) t->rules |= 1u << CM_RULE_CHANNEL;
-    if (t->join && x->kind == CM_HITS_SUM && p->step[t->in[0]].layer != l->in[0]) {
+    if (x->kind == CM_HITS_SUM) {
         t->scale = x->scale / cm_layer_of(p, &p->step[t->in[0]])->scale;
         t->rules |= 1u << CM_RULE_SAME_SUMS;
     }
@@ -10110,7 +10492,7 @@ static void cm_rule_on_the_fly(cm_schedule *p, int i, int last)
 {
     cm_step *t = &p->step[i];
     int r, convolutions = 0, rows = 0, others = 0;
-    if (cm_layer_of(p, t)->kind != CM_NORM) return;
+    if (!p->fused || i == p->result || cm_layer_of(p, t)->kind != CM_NORM) return;
     for (r = i + 1; r <= last; r++) {
         const cm_step *s = &p->step[r];
         cm_kind kind = cm_layer_of(p, s)->kind;
@@ -10146,6 +10528,7 @@ static void cm_rule_reader(cm_schedule *p, int i, int r)
     int halo = cm_halo_read(p, reader, l);
     if (halo > t->halo) t->halo = halo;
     if (halo > 0) t->rules |= 1u << CM_RULE_HALO;
+    if (!p->fused) return;
     if (cm_is_conv(l) && t->norm < 0 && reader->kind == CM_NORM && s->swish == CM_SWISH_BEFORE)
         t->sums |= CM_SWISH_BEFORE;
     if (l->kind == CM_CONV && reader->kind == CM_MEAN_OF) t->sums |= CM_MEAN;
@@ -10153,11 +10536,18 @@ static void cm_rule_reader(cm_schedule *p, int i, int r)
 }
 
 /* A join whose first reader is a norm made by groups may leave its rows to that one's convolution
-   (7.12): the same rows, in the cache. */
+   (7.12): the same rows, in the cache.  Nobody may read the join before the convolution has run,
+   which must reach the last plane. */
 static void cm_rule_deferred(cm_schedule *p, int i, int first)
 {
     cm_step *t = &p->step[i];
+    const cm_layer *conv;
+    int r;
     if (p->training || !t->join || first < 0 || p->step[first].values != CM_BY_GROUPS) return;
+    for (r = first + 1; cm_reads(p, r, first) < 0; r++)
+        if (cm_reads(p, r, i) >= 0) return;
+    conv = cm_layer_of(p, &p->step[r]);
+    if ((conv->nz - 1) * conv->stride - conv->pad + conv->kernel < cm_layer_of(p, t)->nz) return;
     t->deferred = 1;
     t->rules |= 1u << CM_RULE_DEFERRED;
 }
@@ -10193,36 +10583,35 @@ static void cm_plan_values(cm_schedule *p)
         cm_rule_deferred(p, i, first);
     }
     cm_plan_lifetimes(p);
+    p->step[p->result].until = p->n - 1;
 }
 
-/* Values of one site stay: they are small, and the result of the network is one of them. */
+/* Values of one site stay: they are small.  So does the network's result. */
 static void cm_plan_drops(cm_schedule *p)
 {
     int i;
     for (i = 0; i < p->n; i++) p->drop[i] = -1;
     for (i = 0; i < p->n; i++) {
         const cm_layer *l = cm_layer_of(p, &p->step[i]);
-        if (l->nz * l->nx * l->ny == 1 || p->step[i].until == i) continue;
+        if (cm_layer_is_one_site(l) || p->step[i].until == i || i == p->result) continue;
         p->step[i].next = p->drop[p->step[i].until];
         p->drop[p->step[i].until] = i;
     }
 }
 
 /* Lists and plans are of one network and its like (cm_net_like), which share them. */
-static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list, int training,
-                                  int wino)
+static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list)
 {
     size_t n = (size_t)list->n;
     int i, k;
     p->list = list;
-    p->training = training;
-    p->wino = wino;
     p->step = cm_allocate(c, n, sizeof *p->step);
-    p->drop = cm_allocate(c, 4 * n, sizeof *p->drop);
+    p->drop = cm_allocate(c, 5 * n, sizeof *p->drop);
     if (!p->step || !p->drop) return CALOMU_EMEMORY;
     p->at = p->drop + n;
     p->readers = p->at + n;
     p->reader = p->readers + n;
+    p->needs = p->reader + n;
     for (i = 0; i < list->n; i++) {
         p->at[i] = p->reader[i] = -1;
         for (k = 0; k < 3; k++) {
@@ -10232,29 +10621,44 @@ static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list
             p->reader[x] = i;
         }
     }
+    cm_plan_needs(p);
     for (i = 0; i < list->n; i++) cm_plan_layer(p, i);
+    p->result = p->at[cm_result_of(list)];
     cm_plan_values(p);
     cm_plan_drops(p);
     return CALOMU_OK;
 }
 
 /* Those of a list, for all modes. */
+
+enum { CM_PLANS = 8 };
+
+static cm_schedule *cm_plan_of(const cm_list *s, int training, int wino, int fused)
+{
+    return &s->plan[4 * (fused != 0) + 2 * (training != 0) + (wino != 0)];
+}
+
 static calomu_status cm_plans_make(calomu *c, cm_list *s)
 {
     calomu_status status = CALOMU_OK;
     int i;
     if (s->plan) return CALOMU_OK;
-    s->plan = cm_allocate(c, 4, sizeof *s->plan);
+    s->plan = cm_allocate(c, CM_PLANS, sizeof *s->plan);
     if (!s->plan) return CALOMU_EMEMORY;
-    for (i = 0; status == CALOMU_OK && i < 4; i++)
-        status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
+    for (i = 0; status == CALOMU_OK && i < CM_PLANS; i++) {
+        cm_schedule *p = cm_plan_of(s, i / 2 % 2, i % 2, i / 4);
+        p->training = i / 2 % 2;
+        p->wino = i % 2;
+        p->fused = i / 4;
+        status = cm_plan_make(c, p, s);
+    }
     return status;
 }
 
 static void cm_plans_free(calomu *c, cm_list *s)
 {
     int i;
-    for (i = 0; s->plan && i < 4; i++) {
+    for (i = 0; s->plan && i < CM_PLANS; i++) {
         cm_release(c, s->plan[i].step);
         cm_release(c, s->plan[i].drop);
     }
@@ -10271,25 +10675,22 @@ static const char *const cm_rule_names[CM_RULES] = {
 
 static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[48])
 {
-    static const char *const names[] = {
-        "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid",
-        "mean", "maximum", "pool", "channel", "add scaled", "concat"
-    };
     const cm_layer *l = cm_layer_of(p, t);
     int norm = l->kind == CM_NORM || t->norm >= 0;
     char size[16] = "";
     if (cm_is_conv(l)) (void)snprintf(size, sizeof size, " %d/%d", l->kernel, l->stride);
     (void)snprintf(text, 48, "%s%s%s%s%s", norm && t->swish == CM_SWISH_BEFORE && t->norm < 0
                                                ? "Swish, " : "",
-                   t->join ? "join" : names[l->kind], size,
+                   t->join ? "join" : cm_kind_names[l->kind], size,
                    t->norm < 0 ? "" : t->swish == CM_SWISH_BEFORE ? ", Swish, norm" : ", norm",
                    norm && t->swish == CM_SWISH_BEHIND ? ", Swish" : "");
 }
 
-int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320])
+int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int step,
+                char text[320])
 {
-    static const char *const halo[] = { "", ", halo 1", ", halo 2" };
-    const cm_schedule *p = &net->list->plan[2 * (training != 0) + !direct];
+    static const char *const halo[] = { "", ", halo 1", ", halo 2", ", halo 3" };
+    const cm_schedule *p = cm_plan_of(net->list, training, !direct, !unfused);
     char operation[48], reads[40] = "", where[32], rules[100] = "";
     const cm_step *t;
     const cm_layer *l;
@@ -10318,7 +10719,7 @@ int cm_net_plan(const cm_net *net, int training, int direct, int step, char text
 
 /* ---------------------------------------------------------------- networks in memory */
 
-static void cm_list_free(calomu *c, cm_list *s)
+void cm_list_free(calomu *c, cm_list *s)
 {
     if (!s || --s->users > 0) return;
     cm_plans_free(c, s);
@@ -10326,23 +10727,31 @@ static void cm_list_free(calomu *c, cm_list *s)
     cm_release(c, s);
 }
 
-/* A list without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
-static cm_list *cm_list_new(calomu *c, const calomu_architecture *a)
+cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most)
 {
     cm_list *s = cm_allocate(c, 1, sizeof *s);
     if (!s) return NULL;
     s->users = 1;
-    s->hits[0] = a->geometry.nz;
-    s->hits[1] = a->geometry.nx;
-    s->hits[2] = a->geometry.ny;
-    s->layer = cm_allocate(c, (size_t)(14 * cm_stages(a) + 5 * CM_RESOLUTIONS + 16),
-                           sizeof *s->layer);
-    if (s->layer) {
-        cm_list_network(s, a);
-        return s;
-    }
+    s->hits[0] = nz;
+    s->hits[1] = nx;
+    s->hits[2] = ny;
+    s->features = features;
+    s->result = -1;
+    s->most = most < 1 ? 1 : most;
+    s->layer = cm_allocate(c, (size_t)s->most, sizeof *s->layer);
+    if (s->layer) return s;
     cm_list_free(c, s);
     return NULL;
+}
+
+/* The paper's, without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
+static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
+{
+    const calomu_geometry *g = &a->geometry;
+    cm_list *s = cm_list_new(c, g->nz, g->nx, g->ny, a->n_features,
+                             14 * cm_stages(a) + 5 * CM_RESOLUTIONS + 16);
+    if (s) cm_list_network(s, a);
+    return s;
 }
 
 void cm_net_free(calomu *c, cm_net *net)
@@ -10357,8 +10766,8 @@ void cm_net_free(calomu *c, cm_net *net)
 }
 
 /* A network without values.  Takes over the user of `list` that it is given, in every case. */
-static calomu_status cm_net_of_list(calomu *c, const calomu_architecture *a, cm_list *list,
-                                    cm_net **out)
+static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_list *list,
+                                 cm_net **out)
 {
     cm_net *net = list ? cm_allocate(c, 1, sizeof *net) : NULL;
     if (!net) {
@@ -10393,7 +10802,7 @@ static calomu_status cm_net_room(calomu *c, cm_net *net)
 static calomu_status cm_net_table(calomu *c, const calomu_architecture *a, cm_net **out)
 {
     calomu_status s = cm_architecture_check(c, a);
-    return s == CALOMU_OK ? cm_net_of_list(c, a, cm_list_new(c, a), out) : s;
+    return s == CALOMU_OK ? cm_net_with(c, a, cm_list_paper(c, a), out) : s;
 }
 
 /* A network that has its table so far (s: how that went): room for its values, or none of it. */
@@ -10412,13 +10821,31 @@ calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
     return cm_net_finish(c, s, net, out);
 }
 
+calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **out)
+{
+    calomu_architecture a = calomu_architecture_default();
+    calomu_status status = cm_list_check(c, s);
+    cm_net *net = NULL;
+    if (status != CALOMU_OK) {
+        cm_list_free(c, s);
+        return status;
+    }
+    a.geometry.nz = s->hits[0];
+    a.geometry.nx = s->hits[1];
+    a.geometry.ny = s->hits[2];
+    a.head = (s->reads & CM_READS_HITS) != 0;
+    a.n_features = s->reads & CM_READS_FEATURES ? s->features : 0;
+    status = cm_net_with(c, &a, s, &net);
+    return cm_net_finish(c, status, net, out);
+}
+
 /* Another network of the same list, which they share. */
 static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
 {
     cm_net *net = NULL;
     calomu_status s;
     first->list->users++;
-    s = cm_net_of_list(c, &first->arch, first->list, &net);
+    s = cm_net_with(c, &first->arch, first->list, &net);
     return cm_net_finish(c, s, net, out);
 }
 
@@ -10494,24 +10921,35 @@ static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
     for (k = 0; k < 4; k++) in[k] = t->in[k] < 0 ? NULL : u->value[t->in[k]];
     if (t->join) return cm_join_for(g, in[0], t->scale, in[1], in[2], in[3], t->halo, t->deferred);
     switch ((cm_kind)l->kind) {
-    case CM_FEATURES: return u->features;
+    case CM_FEATURES:
+        return t->halo ? cm_channel(g, u->features, l->nc, t->halo) : u->features;
     case CM_HITS_CONV:
     case CM_CONV: return cm_run_conv(g, u, t, in[0]);
     case CM_HITS_SUM: return cm_sparse_sum(g, u->hits, l->scale, t->halo);
     case CM_LINEAR:
-        return cm_linear(g, in[0], cm_weight_of(u->net, u->gradient, l, 0), cm_weight_of(u->net, u->gradient, l, 1), l->nc);
+        return cm_conv_then(g, in[0], cm_weight_of(u->net, u->gradient, l, 0),
+                            cm_weight_of(u->net, u->gradient, l, 1), l->nc, 1, 1, 0, t->halo, NULL,
+                            0);
     case CM_NORM: return cm_run_norm(g, u, t, in[0]);
-    case CM_SWISH: return cm_swish(g, in[0]);
-    case CM_SIGMOID: return cm_sigmoid(g, in[0]);
-    case CM_MEAN_OF: return cm_mean(g, in[0]);
-    case CM_MAX_OF: return cm_max(g, in[0]);
+    case CM_SWISH: return cm_pointwise(g, in[0], 0, t->halo);
+    case CM_SIGMOID: return cm_pointwise(g, in[0], 1, t->halo);
+    case CM_MEAN_OF: return cm_mean_of(g, in[0], t->halo);
+    case CM_MAX_OF: return cm_max_of(g, in[0], t->halo);
     case CM_POOL: return cm_pool(g, in[0], 0, l->nc, l->scale, t->halo);
-    case CM_CONCAT: return cm_concat(g, in[0], in[1]);
-    case CM_CHANNEL:
-    case CM_ADD_SCALED: break;       /* parts of joins and poolings, in every list that is made */
+    case CM_CHANNEL: return cm_channel(g, in[0], 1, t->halo);
+    case CM_ADD_SCALED: return cm_add_scaled(g, in[0], in[1], in[2], t->halo);
+    case CM_CONCAT: return cm_concat_of(g, in[0], in[1], t->halo);
+    case CM_KINDS: break;
     }
-    cm_graph_fail(g, CALOMU_EUSAGE, "the network has a layer that is computed in joins only");
     return NULL;
+}
+
+/* Whether the inputs that the list reads are there and have its shapes. */
+static int cm_inputs_fit(const cm_list *s, const cm_hits *h, const cm_tensor *features)
+{
+    if ((s->reads & CM_READS_HITS)
+        && (!h || h->nz != s->hits[0] || h->nx != s->hits[1] || h->ny != s->hits[2])) return 0;
+    return !(s->reads & CM_READS_FEATURES) || (features && features->nc == s->features);
 }
 
 cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, cm_tensor *features,
@@ -10521,22 +10959,22 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
     int i, k;
     memset(&u, 0, sizeof u);
     u.net = net;
-    u.p = &net->list->plan[2 * (g->training != 0) + cm_has_wino(g)];
+    u.p = cm_plan_of(net->list, g->training, cm_has_wino(g), g->fused);
     u.hits = hits;
     u.features = features;
     u.gradient = gradient;
-    if (net->arch.head ? !hits : !features) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "the network's input is missing");
-        return NULL;
-    }
+    if (!cm_inputs_fit(net->list, hits, features))
+        return cm_misfit(g, "the network's input is missing, or of another shape");
     u.value = cm_small_take(g, (size_t)u.p->n * sizeof *u.value);
     if (!u.value) return NULL;
     for (i = 0; i < u.p->n; i++) {
         u.value[i] = cm_run_step(g, &u, &u.p->step[i]);
         if (!u.value[i]) return NULL;
+        if (g->training) u.value[i]->needs = u.p->step[i].needs;
         for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next) cm_drop(g, u.value[k]);
     }
-    return u.value[u.p->n - 1];
+    return u.value[u.p->result]->blocks ? cm_whole(g, u.value[u.p->result])
+                                        : u.value[u.p->result];
 }
 
 /* ---------------------------------------------------------------- networks on a device
@@ -10546,7 +10984,7 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
 
 typedef struct cm_place {
     cm_unit *unit;
-    int number, math, direct, recompute;         /* of the context that it was made for */
+    int number, math, direct, recompute, unfused;        /* of the context that it was made for */
     cm_net *net;                     /* tables of the host, blocks of the device */
     int members;
     int room, batch;                 /* muons: that fit into inputs and outputs, and the arena */
@@ -10617,7 +11055,8 @@ static size_t cm_outputs_size(int muons)
 static int cm_place_fits(const calomu *c, const cm_place *p)
 {
     return c->device == p->unit->device && c->device_number == p->number
-        && (int)c->math == p->math && c->direct == p->direct && c->recompute == p->recompute;
+        && (int)c->math == p->math && c->direct == p->direct && c->recompute == p->recompute
+        && c->unfused == p->unfused;
 }
 
 /* A device that cannot be used is found before anything is read for it. */
@@ -10644,6 +11083,7 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
     p->math = (int)c->math;
     p->direct = c->direct;
     p->recompute = c->recompute;
+    p->unfused = c->unfused;
     p->room = p->batch = room;
     s = c->device->open(c, c->device, c->device_number, c->math, &p->unit);
     if (s != CALOMU_OK) return s;
@@ -11259,7 +11699,7 @@ struct calomu_trainer {
     calomu_events events;
     unsigned char *arena;            /* NULL: not made yet */
     size_t arena_size, arena_skip;   /* bytes from start on, to the next multiple of 64 */
-    int arena_threads, arena_plain;  /* that it was measured for */
+    int arena_for;                   /* cm_arena_kind of the context that it was measured for */
     struct cm_remote *remote;        /* the training on a device, or NULL */
 };
 
@@ -12301,7 +12741,8 @@ static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
 /* Whether the model's packed weights suit this context. */
 static int cm_packs_fit(const calomu *c, const calomu_model *m)
 {
-    return m->packs.isa == c->isa && m->packs.direct == c->direct;
+    return m->packs.isa == c->isa && m->packs.direct == c->direct
+        && m->packs.unfused == c->unfused;
 }
 
 enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
@@ -12366,6 +12807,7 @@ static calomu_status cm_fast_prepare(calomu *c, calomu_model *m)
     b.muons = CM_LANES;
     m->packs.isa = c->isa;
     m->packs.direct = c->direct;
+    m->packs.unfused = c->unfused;
     for (i = 0; i < m->info.members && s == CALOMU_OK; i++) {
         cm_fast_work *w;
         b.net = m->net[i];
@@ -12456,12 +12898,17 @@ static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *byte
 /* Threads have sums of their own in the arena, so another context may need another one. */
 static calomu_status cm_remote_ready(calomu *c, calomu_trainer *t);
 
+static int cm_arena_kind(const calomu *c)
+{
+    return 16 * c->threads + 8 * c->plain + 4 * c->direct + 2 * c->recompute + c->unfused;
+}
+
 static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
 {
     size_t bytes;
     calomu_status s = cm_remote_ready(c, t);
     if (s != CALOMU_OK || t->remote) return s;
-    if (t->arena && t->arena_threads == c->threads && t->arena_plain == c->plain) return CALOMU_OK;
+    if (t->arena && t->arena_for == cm_arena_kind(c)) return CALOMU_OK;
     s = cm_arena_measure(c, t, &bytes);
     if (s != CALOMU_OK) return s;
     if (!t->arena || bytes > t->arena_size) {
@@ -12474,8 +12921,7 @@ static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
         t->arena_size = bytes;
         t->arena_skip = (64 - (size_t)((uintptr_t)p % 64)) % 64;
     }
-    t->arena_threads = c->threads;
-    t->arena_plain = c->plain;
+    t->arena_for = cm_arena_kind(c);
     return CALOMU_OK;
 }
 

@@ -114,6 +114,8 @@ typedef struct calomu_options {
                              /*   and refuses threads, instruction sets and devices */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
+    int unfused;             /* 1: every layer of the network is computed on its own and its */
+                             /*   values are stored: the same bits, slower, for looking for faults */
     const calomu_device *device;     /* NULL: the processor */
     int device_number;               /* of several, from 0 */
     calomu_math math;
@@ -660,7 +662,7 @@ typedef struct cm_pack_of {
 
 typedef struct cm_packs {
     calomu_isa isa;
-    int direct;                      /* made for direct sums */
+    int direct, unfused;             /* of the context */
     cm_pack_of *one;
     int n, room;
 } cm_packs;
@@ -713,7 +715,8 @@ typedef struct cm_operation {
 
 /* The one table of operations: the processor's, or a device's. */
 typedef struct cm_operations {
-    cm_operation sparse, conv, pool, point, norm, mean, max, add, concat, scale, join;
+    cm_operation sparse, conv, pool, point, norm, mean, max, add, concat, scale, join, channel,
+        add_scaled;
     void (*norm_prepare)(cm_graph *g, cm_record *r);     /* updates the buffers from in[0], in */
                                      /*   training; then saved and columns A, B, MEAN */
     void (*zero)(cm_graph *g, void *at, size_t bytes);
@@ -735,7 +738,8 @@ struct cm_graph {
     int n_blocks, room;
     struct cm_small *small;
     cm_record *last;
-    int threads, training, fast, split, recompute;
+    int threads, training, split, recompute;
+    int wino, fused;                 /* allowed: Winograd's method; what 9.1 to 9.2 save */
     calomu_status status;
     const cm_kernels *k;
     const cm_packs *packs;           /* packed weights to use, or NULL */
@@ -890,7 +894,49 @@ typedef struct cm_param {
     size_t offset, count;            /* reals, in the block of its role */
 } cm_param;
 
+/* A network is a list of plain layers (section 8).  What a layer computes; x, a, b, s, p, q are the
+   results of those that it reads. */
+typedef enum cm_kind {
+    CM_FEATURES,                     /* the features of the muon: an input */
+    CM_HITS_CONV,                    /* convolution of the hits, no bias */
+    CM_HITS_SUM,                     /* scale times the sum of the hits in 2x2x2 cells */
+    CM_CONV,                         /* convolution of x */
+    CM_LINEAR,                       /* y[o] = bias[o] + sum w[o][i] x[i], of one site */
+    CM_NORM,                         /* running batch norm */
+    CM_SWISH,                        /* Swish-1, each value */
+    CM_SIGMOID,
+    CM_MEAN_OF,                      /* over the sites, per channel */
+    CM_MAX_OF,
+    CM_POOL,                         /* scale times sums of x over 2x2x2, stride 2, padding 1 */
+    CM_CHANNEL,                      /* channel 0 of x */
+    CM_ADD_SCALED,                   /* s + q*p, one rounding; q has one site */
+    CM_CONCAT,                       /* the channels of a, then those of b */
+    CM_KINDS
+} cm_kind;
+
 typedef struct cm_list cm_list;      /* of layers, and its plans; networks of a model share one */
+
+/* An empty list for at most `most` layers that read hits of nz x nx x ny cells and as many features;
+   NULL: EMEMORY is set. */
+CM_LOCAL cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most);
+CM_LOCAL void cm_list_free(calomu *c, cm_list *s);
+/* Each adds a layer and returns its number.  x, a, ...: numbers of layers before it; x -1 of a
+   convolution or a sum: the hits.  name: of its parameters in the state_dict.  What does not fit is
+   refused by cm_list_check. */
+CM_LOCAL int cm_layer_features(cm_list *s);
+CM_LOCAL int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride,
+                           int pad, int bias);
+CM_LOCAL int cm_layer_pool(cm_list *s, const char *name, int x, double scale);   /* name "": none */
+CM_LOCAL int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init);
+CM_LOCAL int cm_layer_norm(cm_list *s, const char *name, int x);
+CM_LOCAL int cm_layer_point(cm_list *s, cm_kind kind, int x);        /* CM_SWISH, CM_SIGMOID */
+CM_LOCAL int cm_layer_over_sites(cm_list *s, cm_kind kind, int x);   /* CM_MEAN_OF, CM_MAX_OF */
+CM_LOCAL int cm_layer_channel(cm_list *s, int x);
+CM_LOCAL int cm_layer_add_scaled(cm_list *s, int shortcut, int path, int gate);
+CM_LOCAL int cm_layer_concat(cm_list *s, int a, int b);
+CM_LOCAL void cm_list_result(cm_list *s, int layer);     /* the network's; else the last layer */
+/* EUSAGE: a layer cannot be computed; the message names it and says why. */
+CM_LOCAL calomu_status cm_list_check(calomu *c, const cm_list *s);
 
 typedef struct cm_net {              /* one network: list, table and values */
     calomu_architecture arch;
@@ -903,6 +949,8 @@ typedef struct cm_net {              /* one network: list, table and values */
 
 /* All values 0. */
 CM_LOCAL calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **net);
+/* Of a list that is checked first, and the network's from then on; freed if this fails. */
+CM_LOCAL calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **net);
 CM_LOCAL void cm_net_init(cm_net *net, uint64_t seed);   /* Sec. 3.1: Kaiming, Glorot */
 CM_LOCAL void cm_net_free(calomu *c, cm_net *net);
 CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
@@ -910,9 +958,10 @@ CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
 #ifndef CALOMU_PLAIN
 /* One line for each operation of the plan of inference or training: number, layer, operation, the
    numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
-CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320]);
-/* Records the network on g: features (may be NULL without features) and hits (NULL without a
-   head) to one output per muon.  gradient: a block like net->trained, or NULL. */
+CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int step,
+                         char text[320]);
+/* Records the network on g, from features and hits (NULL: the list reads none) to its result.
+   gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
                                    cm_tensor *features, cm_real *gradient);
 #endif
