@@ -12671,13 +12671,11 @@ static cm_fast_work *cm_fast_begin(cm_batch *b, int dry)
 {
     const calomu_geometry *geometry = &b->net->arch.geometry;
     cm_fast_work *w = b->work;
-    if (!w) {
-        b->work = w = cm_allocate(b->c, 1, sizeof *w);
-        if (!w) return NULL;
+    if (!w) b->work = w = cm_allocate(b->c, 1, sizeof *w);
+    if (w && !w->g)
         w->g = cm_graph_new(b->c, dry ? NULL : b->arena, b->arena_size, b->threads,
                             b->gradient != NULL);
-        if (!w->g) return NULL;
-    }
+    if (!w || !w->g) return NULL;
     cm_graph_reset(w->g);
     w->hits.event = b->event;
     w->hits.muons = b->muons;
@@ -12708,7 +12706,7 @@ static void cm_fast_record(const cm_batch *b, double *prediction)
 static calomu_status cm_fast_forward(cm_batch *b, double *prediction)
 {
     cm_fast_work *w = cm_fast_begin(b, 0);
-    if (!w || !w->g) return CALOMU_EMEMORY;
+    if (!w) return CALOMU_EMEMORY;
     cm_fast_record(b, prediction);
     return cm_graph_status(w->g);
 }
@@ -12727,7 +12725,7 @@ static calomu_status cm_fast_backward(cm_batch *b, const double *dp)
 static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
 {
     cm_fast_work *w = cm_fast_begin(b, 1);
-    calomu_status s = w && w->g ? CALOMU_OK : CALOMU_EMEMORY;
+    calomu_status s = w ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK) {
         cm_fast_record(b, NULL);
         s = cm_graph_status(w->g);
@@ -12760,7 +12758,7 @@ static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
         part.features = b->features + i * b->net->arch.n_features;
         w = cm_fast_begin(&part, 0);
         b->work = part.work;
-        if (!w || !w->g) return CALOMU_EMEMORY;
+        if (!w) return CALOMU_EMEMORY;
         w->g->packs = cm_packs_fit(b->c, b->model) ? &b->model->packs : NULL;
         cm_graph_split(w->g, step == 1);
         cm_fast_record(&part, prediction + i);
@@ -12783,7 +12781,7 @@ static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, size_t *byt
     for (one = 0; one < 2 && s == CALOMU_OK; one++) {
         b.muons = one ? 1 : CM_LANES;
         w = cm_fast_begin(&b, 1);
-        if (!w || !w->g) s = CALOMU_EMEMORY;
+        if (!w) s = CALOMU_EMEMORY;
         if (s != CALOMU_OK) break;
         w->g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
         cm_graph_split(w->g, one);
@@ -12812,7 +12810,7 @@ static calomu_status cm_fast_prepare(calomu *c, calomu_model *m)
         cm_fast_work *w;
         b.net = m->net[i];
         w = cm_fast_begin(&b, 1);
-        if (w && w->g) {
+        if (w) {
             w->g->packing = &m->packs;
             cm_fast_record(&b, NULL);
             s = cm_graph_status(w->g);
