@@ -92,6 +92,7 @@ struct calomu {
     calomu_status failure;           /* of the last cm_fail */
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
+    struct cm_ready *ready;          /* what else inference keeps (13), or NULL */
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
     const char *fault;               /* of the build, for which calls are refused; or NULL */
@@ -471,25 +472,33 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 }
 
 static void cm_place_free(calomu *c, struct cm_place *p);    /* 9 */
+static void cm_ready_free(calomu *c);                        /* 13 */
 
 void calomu_close(calomu *c)
 {
     if (!c) return;
     cm_place_free(c, c->place);
+    cm_ready_free(c);
     cm_release(c, c->kept);
     cm_release(c, c);
+}
+
+/* Everything of c but what it keeps and has to say. */
+static void cm_clone_again(calomu *own, const calomu *c)
+{
+    *own = *c;
+    own->place = NULL;
+    own->kept = NULL;
+    own->kept_size = 0;
+    own->ready = NULL;
+    own->entered = 0;
+    own->message[0] = 0;
 }
 
 calomu *cm_clone(calomu *c)
 {
     calomu *own = cm_allocate(c, 1, sizeof *own);
-    if (!own) return NULL;
-    *own = *c;
-    own->place = NULL;
-    own->kept = NULL;
-    own->kept_size = 0;
-    own->entered = 0;
-    own->message[0] = 0;
+    if (own) cm_clone_again(own, c);
     return own;
 }
 
@@ -4171,6 +4180,18 @@ static int cm_thread(void) { return omp_get_thread_num(); }
 static int cm_thread(void) { return 0; }
 #endif
 
+/* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
+   the end of each loop (libgomp 12: 4% of the time of one muon). */
+#define CM_EACH_UNIT(threads, u, n, call) \
+    do { \
+        if ((threads) == 1) { \
+            for (u = 0; u < (n); u++) call; \
+        } else { \
+            CM_PARALLEL_FOR_STATIC(threads) \
+            for (u = 0; u < (n); u++) call; \
+        } \
+    } while (0)
+
 static const cm_kernels *cm_kernels_of(calomu_isa isa);      /* the one table, section 7 */
 
 static void cm_graph_fail(cm_graph *g, calomu_status s, const char *text)
@@ -4664,6 +4685,45 @@ void cm_graph_split(cm_graph *g, int split)
 /* Rows of the whole grid. */
 static int cm_nz(const cm_tensor *t) { return t->blocks ? t->blocks->nz : t->nz; }
 static int cm_nx(const cm_tensor *t) { return t->blocks ? t->blocks->nx : t->nx; }
+
+/* The thread of a loop over units: 0 where it has one, which may be any of another loop (13). */
+static int cm_thread_in(const cm_graph *g) { return g->threads > 1 ? cm_thread() : 0; }
+
+/* Threads for a muon in lanes, and one for work that takes no longer than to wake them: products of
+   lane vectors, 8 a nanosecond. */
+static int cm_team(const cm_graph *g, double products)
+{
+    return g->split && products < 30000 ? 1 : g->threads;
+}
+
+/* The same of an operation that reads the lane vectors of t once. */
+static int cm_row_team(const cm_graph *g, const cm_tensor *t)
+{
+    return cm_team(g, 10 * (double)(t->group / CM_LANES));
+}
+
+/* A unit of work of operations on rows: a plane of a group or, of a muon in blocks, some sites of
+   every row, the same in all operations, so that they stay in the cache of a thread. */
+typedef struct cm_share {
+    int k, z, end;                   /* planes z to end - 1 */
+    int y, n;                        /* first site and sites of their rows */
+} cm_share;
+
+static int cm_shares(const cm_tensor *t, int threads)
+{
+    return t->blocks ? threads : t->groups * t->nz;
+}
+
+static cm_share cm_share_of(const cm_tensor *t, int u, int shares)
+{
+    cm_share o;
+    o.k = t->blocks ? 0 : u / t->nz;
+    o.z = t->blocks ? 0 : u % t->nz;
+    o.end = t->blocks ? t->nz : o.z + 1;
+    o.y = t->blocks ? t->ny * u / shares : 0;
+    o.n = t->blocks ? t->ny * (u + 1) / shares - o.y : t->ny;
+    return o;
+}
 
 /* The blocks with the least rows for each lane; whole: planes are not cut. */
 static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
@@ -6274,16 +6334,23 @@ static void cm_group_until(const cm_graph *g, cm_group *o, int end)
                              cm_row(o->t, o->at, 0, cm_group_plane(o, o->planes), i));
 }
 
-static void cm_norm_apply(cm_graph *g, cm_record *r)
+static void cm_norm_share(const cm_graph *g, const cm_record *r, cm_share s)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
+    int at = s.y * x->nc * CM_LANES, i;
+    for (; s.z < s.end; s.z++)
+        for (i = 0; i < x->nx; i++)
+            if (!x->blocks) cm_norm_value(g, r, s.k, s.z, i, cm_row(y, y->x, s.k, s.z, i));
+            else g->k->affine(cm_row(x, x->x, 0, s.z, i) + at, cm_row(y, y->x, 0, s.z, i) + at, s.n,
+                              x->nc, r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+}
+
+static void cm_norm_apply(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++) cm_norm_value(g, r, k, z, i, cm_row(y, y->x, k, z, i));
-    }
+    CM_EACH_UNIT(threads, u, shares, cm_norm_share(g, r, cm_share_of(x, u, shares)));
 }
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
@@ -6424,23 +6491,30 @@ typedef struct cm_taps {             /* of one row of outputs */
     int n, run, cells;               /* taps, cells of each, cells of the kernel */
 } cm_taps;
 
-/* All chunks of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+/* Chunk i of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+static void cm_conv_chunk(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
+                          int in, const cm_real *packed, const cm_real *bias, cm_real *y,
+                          size_t ystep, int n, int channels, int add, int i)
+{
+    int t, first, width = cm_chunk(channels, g->k->max_conv, i, &first);
+    cm_tap tap[16];
+    for (t = 0; t < taps->n; t++) {
+        tap[t].x = taps->tap[t].x;
+        tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
+    }
+    g->k->conv_row(x, xstep, tap, taps->n, taps->run * in,
+                   packed + (size_t)taps->cells * (size_t)in * (size_t)first,
+                   bias ? bias + first : NULL, y + first * CM_LANES, ystep, n, add, width);
+}
+
+/* All of them. */
 static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
                            int in, const cm_real *packed, const cm_real *bias, cm_real *y,
                            size_t ystep, int n, int channels, int add)
 {
-    int most = g->k->max_conv, chunks = (channels + most - 1) / most, i, t, first;
-    cm_tap tap[16];
-    for (i = 0; i < chunks; i++) {
-        int width = cm_chunk(channels, most, i, &first);
-        for (t = 0; t < taps->n; t++) {
-            tap[t].x = taps->tap[t].x;
-            tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
-        }
-        g->k->conv_row(x, xstep, tap, taps->n, taps->run * in, packed, bias ? bias + first : NULL,
-                       y + first * CM_LANES, ystep, n, add, width);
-        packed += (size_t)taps->cells * (size_t)in * (size_t)width;
-    }
+    int most = g->k->max_conv, i;
+    for (i = 0; i < (channels + most - 1) / most; i++)
+        cm_conv_chunk(g, x, xstep, taps, in, packed, bias, y, ystep, n, channels, add, i);
 }
 
 /* Whether (z, x) is a row of t.  Outside are zeros, which change no sum. */
@@ -6500,6 +6574,36 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
         for (z = u % parts; z < y->nz; z += parts)
             cm_conv_plane(g, r, &values, packed, u / parts, z);
     }
+}
+
+/* One muon, in blocks or of one site: a unit of work is a chunk of a row, and what is behind the
+   convolution is done chunk by chunk. */
+static void cm_conv_unit(const cm_graph *g, const cm_record *r, const cm_real *packed, int u)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int chunk = u / (y->nz * y->nx), row = u % (y->nz * y->nx), first, s;
+    int z = row / y->nx, i = row % y->nx, width = cm_chunk(y->nc, g->k->max_conv, chunk, &first);
+    cm_group values = cm_group_begin(x, 0, 0, NULL, 0);
+    cm_real *to = cm_row(y, y->x, 0, z, i);
+    cm_taps taps;
+    cm_forward_taps(r, &values, z * r->stride - r->pad, i * r->stride - r->pad, &taps);
+    cm_conv_chunk(g, cm_row(x, x->x, 0, 0, 0) - (ptrdiff_t)r->pad * x->nc * CM_LANES,
+                  (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed, r->bias.x, to,
+                  (size_t)(y->nc * CM_LANES), y->ny, y->nc, 0, chunk);
+    for (s = 0; r->column[CM_NORM_A] && s < y->ny; s++) {
+        cm_real *at = to + (s * y->nc + first) * CM_LANES;
+        g->k->affine(at, at, 1, width, r->column[CM_NORM_A] + first, r->column[CM_NORM_B] + first,
+                     r->swish);
+    }
+}
+
+static void cm_conv_lanes(const cm_graph *g, const cm_record *r, const cm_real *packed)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int rows = y->nz * y->nx, most = g->k->max_conv, units = (y->nc + most - 1) / most * rows, u;
+    double cells = (double)r->kernel * r->kernel * r->kernel;
+    int threads = cm_team(g, cells * x->nc * y->nc * rows * y->ny);
+    CM_EACH_UNIT(threads, u, units, cm_conv_unit(g, r, packed, u));
 }
 
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
@@ -7102,24 +7206,27 @@ static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_r
     }
 }
 
-/* One unit of work is a part of all rows. */
+static void cm_wino_share(const cm_graph *g, const cm_record *r, const cm_real *u, cm_real *memory,
+                          cm_share s)
+{
+    cm_wino_room o = cm_wino_room_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
+    cm_wino_tile tile = cm_wino_first(r->out->nx);
+    cm_wino_clear(&o, r->in[0]);
+    for (; tile.rows > 0 && s.n > 0; tile = cm_wino_next(r->out->nx, &tile))
+        cm_wino_lanes_tile(g, r, u, &o, &tile, s.y, s.y + s.n);
+}
+
 static void cm_wino_lanes(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *u = cm_weights(g, r, 0);
     cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
-    int parts = cm_smaller(g->threads, y->ny), i;
+    int threads = cm_team(g, 9. * y->nx * y->nz * y->ny * x->nc * y->nc), i;
     cm_give_back(g, memory);         /* nothing else is taken before the end */
     cm_give_back(g, u);
     if (!u || !memory || cm_dry(g)) return;
-    CM_PARALLEL_FOR_STATIC(parts)
-    for (i = 0; i < parts; i++) {
-        cm_wino_room o = cm_wino_room_of(x, y, 0, memory, cm_thread());
-        cm_wino_tile tile = cm_wino_first(y->nx);
-        cm_wino_clear(&o, x);
-        for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
-            cm_wino_lanes_tile(g, r, u, &o, &tile, y->ny * i / parts, y->ny * (i + 1) / parts);
-    }
+    CM_EACH_UNIT(threads, i, threads,
+                 cm_wino_share(g, r, u, memory, cm_share_of(y, i, threads)));
 }
 
 /* To the weights.  v and dm of a slab, some planes of a tile, are made for all f from rows that are
@@ -7368,7 +7475,10 @@ static void cm_conv_direct(cm_graph *g, cm_record *r)
 {
     const cm_real *packed = cm_weights(g, r, 0);
     cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
-    if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_forward(g, r, packed, room);
+    if (g->status == CALOMU_OK && !cm_dry(g)) {
+        if (g->split && r->in[0]->x) cm_conv_lanes(g, r, packed);
+        else cm_conv_forward(g, r, packed, room);
+    }
     cm_give_back(g, room);
     cm_give_back(g, packed);
 }
@@ -7618,25 +7728,29 @@ static void cm_blocks_out(const cm_tensor *t, int z, int x, const cm_real *plane
         CM_EACH_LANE(l) if (from[l]) row[l] = from[l][i];
 }
 
-/* Plane z of all blocks is a unit of work. */
-static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
+/* Plane z of all blocks. */
+static void cm_sparse_block(const cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch,
+                            const cm_flat *f, int z)
 {
     const cm_tensor *t = r->out;
     const cm_blocks *b = t->blocks;
-    const cm_flat f = cm_flat_of(r);
-    int z;
-    CM_PARALLEL_FOR(cm_smaller(g->threads, t->nz))
-    for (z = 0; z < t->nz; z++) {
-        cm_real *planes = scratch + f.size * (size_t)(CM_LANES * cm_thread());
-        int i;
-        memset(planes, 0, f.size * (size_t)b->along * sizeof *planes);
-        for (i = 0; i < b->along && i * b->z + z < b->nz; i++)
-            cm_sparse_plane(g, r, 0, i * b->z + z, w, planes + f.size * (size_t)i, &f, 1);
-        for (i = 0; i < t->nx; i++) {
-            cm_blocks_out(t, z, i, planes, &f);
-            cm_conv_row_done(g, r, 0, z, i);
-        }
+    cm_real *planes = scratch + f->size * (size_t)(CM_LANES * cm_thread_in(g));
+    int i;
+    memset(planes, 0, f->size * (size_t)b->along * sizeof *planes);
+    for (i = 0; i < b->along && i * b->z + z < b->nz; i++)
+        cm_sparse_plane(g, r, 0, i * b->z + z, w, planes + f->size * (size_t)i, f, 1);
+    for (i = 0; i < t->nx; i++) {
+        cm_blocks_out(t, z, i, planes, f);
+        cm_conv_row_done(g, r, 0, z, i);
     }
+}
+
+static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
+{
+    const cm_tensor *t = r->out;
+    const cm_flat f = cm_flat_of(r);
+    int threads = t->nz > 1 ? cm_row_team(g, t) : 1, z;
+    CM_EACH_UNIT(threads, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
 }
 
 /* Weights [out][cells] to [packed cell][out]. */
@@ -7917,20 +8031,24 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
     }
 }
 
-static void cm_point_compute(cm_graph *g, cm_record *r)
+static void cm_point_share(const cm_graph *g, const cm_record *r, cm_share s)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
-    if (cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
+    int at = s.y * x->nc * CM_LANES, i;
+    for (; s.z < s.end; s.z++)
         for (i = 0; i < x->nx; i++) {
-            g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc,
-                        r->first);
-            cm_sums_row(g, y, k, z, cm_row(y, y->x, k, z, i));
+            cm_real *row = cm_row(y, y->x, s.k, s.z, i);
+            g->k->point(cm_row(x, x->x, s.k, s.z, i) + at, row + at, s.n * x->nc, r->first);
+            cm_sums_row(g, y, s.k, s.z, row);    /* of whole rows: there are none in blocks */
         }
-    }
+}
+
+static void cm_point_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
+    if (cm_dry(g)) return;
+    CM_EACH_UNIT(threads, u, shares, cm_point_share(g, r, cm_share_of(x, u, shares)));
 }
 
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
@@ -8491,18 +8609,37 @@ static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int
     cm_sums_row(g, y, k, z, row);
 }
 
+/* The same of a muon in blocks: a share. */
+static void cm_join_blocks(const cm_graph *g, const cm_record *r, cm_share o)
+{
+    const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *y = r->out;
+    int at = o.y * CM_LANES, i;
+    for (; o.z < o.end; o.z++)
+        for (i = 0; i < y->nx; i++)
+            g->k->join(cm_row(e, e->x, 0, o.z, i) + at * e->nc, (size_t)(e->nc * CM_LANES),
+                       (cm_real)r->scale, cm_row(s, s->x, 0, o.z, i) + at * s->nc,
+                       cm_row(p, p->x, 0, o.z, i) + at * p->nc, r->in[3]->x,
+                       cm_row(y, y->x, 0, o.z, i) + at * y->nc, o.n, p->nc);
+}
+
+static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *room, cm_share o)
+{
+    const cm_tensor *p = r->in[2];
+    int i;
+    if (p->blocks) cm_join_blocks(g, r, o);
+    else
+        for (i = 0; i < p->nx; i++)
+            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_room_here(p, room) : room);
+}
+
 static void cm_join_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *p = r->in[2], *y = r->out;
-    int units = y->groups * y->nz, u;
+    int threads = cm_row_team(g, y), shares = cm_shares(y, threads), u;
     cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / y->nz, z = u % y->nz;
-        for (i = 0; i < y->nx; i++) cm_join_row(g, r, k, z, i, cm_room_here(p, room));
-    }
+    CM_EACH_UNIT(threads, u, shares, cm_join_share(g, r, room, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
@@ -10080,19 +10217,19 @@ calomu_status cm_pass_forward(cm_pass *p, double *prediction)
 
 /* ---- backward */
 
-typedef struct cm_shares {           /* of the muons, in the derivatives by a layer's parameters */
+typedef struct cm_muon_shares {      /* of the muons, in the derivatives by a layer's parameters */
     cm_real *dw;                     /* [muon][count], or NULL */
     double *dbias;                   /* [muon][output], or NULL */
     double *muon;                    /* [muon] */
     size_t count;
-} cm_shares;
+} cm_muon_shares;
 
 static int cm_pass_learns(const cm_pass *p, const cm_layer *l)
 {
     return *l->name && l->kind != CM_NORM && cm_pass_weight(p, l, 0).dx;
 }
 
-static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_shares *s)
+static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon_shares *s)
 {
     size_t n = (size_t)p->muons, in = l->in[0] < 0 ? 1 : (size_t)cm_pass_layer(p, l->in[0])->nc;
     memset(s, 0, sizeof *s);
@@ -10106,7 +10243,7 @@ static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_shar
 }
 
 /* The sum of the muons' shares in weight k. */
-static double cm_shares_sum(const cm_pass *p, const cm_shares *s, size_t k)
+static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
 {
     size_t v;
     for (v = 0; v < (size_t)p->muons; v++) s->muon[v] = (double)s->dw[v * s->count + k];
@@ -10114,7 +10251,7 @@ static double cm_shares_sum(const cm_pass *p, const cm_shares *s, size_t k)
 }
 
 /* dw = G' du */
-static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_shares *s)
+static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     int in = cm_pass_layer(p, l->in[0])->nc, i, c, t, f, kx;
     cm_real *dw = cm_pass_weight(p, l, 0).dx;
@@ -10131,7 +10268,7 @@ static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_sha
     }
 }
 
-static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_shares *s)
+static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
     size_t k, v;
@@ -10151,7 +10288,7 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
     const cm_layer *l = cm_pass_layer(p, i);
     const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
     calomu_status s = CALOMU_OK;
-    cm_shares shares;
+    cm_muon_shares shares;
     cm_pass_room r = { NULL, NULL, NULL };
     int k, v;
     for (k = 0; k < 3; k++) {
@@ -12589,7 +12726,9 @@ typedef struct cm_engine {
     calomu_status (*predict)(cm_batch *b, double *prediction);   /* inference, up to 16 muons */
     void (*end)(cm_batch *b);
     calomu_status (*prepare)(calomu *c, calomu_model *m);        /* what predictions keep with it */
-    calomu_status (*arena)(calomu *c, const calomu_model *m, size_t *bytes);     /* of predict */
+    int (*packed)(const calomu *c, const calomu_model *m);       /* whether it serves this context */
+    calomu_status (*arena)(calomu *c, const calomu_model *m, int threads, size_t *bytes);
+                                     /* that predict needs */
 } cm_engine;
 
 static calomu_status cm_plain_measure(cm_batch *b, size_t *bytes)
@@ -12624,17 +12763,25 @@ static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
     return CALOMU_OK;
 }
 
-static calomu_status cm_plain_arena(calomu *c, const calomu_model *m, size_t *bytes)
+static int cm_plain_packed(const calomu *c, const calomu_model *m)
 {
     (void)c;
     (void)m;
+    return 0;
+}
+
+static calomu_status cm_plain_arena(calomu *c, const calomu_model *m, int threads, size_t *bytes)
+{
+    (void)c;
+    (void)m;
+    (void)threads;
     *bytes = 0;
     return CALOMU_OK;
 }
 
 static const cm_engine cm_plain_engine = {
     cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_forward, cm_plain_end,
-    cm_plain_prepare, cm_plain_arena
+    cm_plain_prepare, cm_plain_packed, cm_plain_arena
 };
 
 /* ---- part III: the fast engine */
@@ -12672,10 +12819,13 @@ static cm_fast_work *cm_fast_begin(cm_batch *b, int dry)
     const calomu_geometry *geometry = &b->net->arch.geometry;
     cm_fast_work *w = b->work;
     if (!w) b->work = w = cm_allocate(b->c, 1, sizeof *w);
-    if (w && !w->g)
-        w->g = cm_graph_new(b->c, dry ? NULL : b->arena, b->arena_size, b->threads,
-                            b->gradient != NULL);
+    if (w && !w->g) w->g = cm_graph_new(b->c, NULL, 0, b->threads, b->gradient != NULL);
     if (!w || !w->g) return NULL;
+    if (!dry) {
+        w->g->memory = b->arena;
+        w->g->size = b->arena_size;
+        w->g->threads = b->threads;
+    }
     cm_graph_reset(w->g);
     w->hits.event = b->event;
     w->hits.muons = b->muons;
@@ -12762,13 +12912,14 @@ static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
         w->g->packs = cm_packs_fit(b->c, b->model) ? &b->model->packs : NULL;
         cm_graph_split(w->g, step == 1);
         cm_fast_record(&part, prediction + i);
+        w->g->packs = NULL;          /* the model's */
         s = cm_graph_status(w->g);
     }
     return s;
 }
 
 /* The arena for a group of muons and for a muon in blocks, by dry runs. */
-static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, size_t *bytes)
+static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, int threads, size_t *bytes)
 {
     cm_batch b;
     cm_fast_work *w = NULL;
@@ -12777,7 +12928,7 @@ static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, size_t *byt
     memset(&b, 0, sizeof b);
     b.c = c;
     b.net = m->net[0];
-    b.threads = 1;
+    b.threads = threads;
     for (one = 0; one < 2 && s == CALOMU_OK; one++) {
         b.muons = one ? 1 : CM_LANES;
         w = cm_fast_begin(&b, 1);
@@ -12819,18 +12970,19 @@ static calomu_status cm_fast_prepare(calomu *c, calomu_model *m)
         }
         cm_fast_end(&b);
     }
-    return s == CALOMU_OK ? cm_fast_arena(c, m, &m->arena) : s;
+    return s == CALOMU_OK ? cm_fast_arena(c, m, 1, &m->arena) : s;
 }
 
-static calomu_status cm_fast_predict_arena(calomu *c, const calomu_model *m, size_t *bytes)
+static calomu_status cm_fast_predict_arena(calomu *c, const calomu_model *m, int threads,
+                                           size_t *bytes)
 {
     *bytes = m->arena;
-    return cm_packs_fit(c, m) ? CALOMU_OK : cm_fast_arena(c, m, bytes);
+    return threads == 1 && cm_packs_fit(c, m) ? CALOMU_OK : cm_fast_arena(c, m, threads, bytes);
 }
 
 static const cm_engine cm_fast_engine = {
     cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_predict, cm_fast_end,
-    cm_fast_prepare, cm_fast_predict_arena
+    cm_fast_prepare, cm_packs_fit, cm_fast_predict_arena
 };
 
 static const cm_engine *cm_engine_of(const calomu *c)
@@ -15410,40 +15562,114 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-static int cm_predictor_init(calomu *c, const calomu_model *m, cm_predictor *w, void *arena,
-                             size_t bytes)
+/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine works
+   with, and how large arenas are.  They hold nothing of a model, but were made for its architecture
+   and whether its packed weights are used: a model that differs in these gets new ones, and so does
+   a call that takes more of them.  A call that failed leaves none. */
+typedef struct cm_ready {
+    calomu_architecture architecture;
+    int packed;
+    int n;                           /* predictors */
+    size_t bytes;                    /* of the arena of each with one thread, */
+    size_t team_bytes;               /*   of the first with `team`, or 0 */
+    int team;
+    cm_predictor *w;
+} cm_ready;
+
+static void cm_ready_free(calomu *c)
 {
-    calomu *own = w->own = cm_clone(c);
-    if (!own) return 0;
-    w->scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-    w->features = cm_allocate(own, CM_LANES * CALOMU_FEATURES, sizeof *w->features);
-    w->b.c = own;
-    w->b.model = m;
-    w->b.threads = 1;
-    w->b.arena = arena;
-    w->b.arena_size = bytes;
-    return w->scratch && w->features;
+    if (!c->ready) return;
+    cm_predictors_free(c, c->ready->w, c->ready->n);
+    cm_release(c, c->ready);
+    c->ready = NULL;
 }
 
-/* For n threads; without arenas if a device computes. */
-static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
+static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
+{
+    const cm_ready *o = c->ready;
+    return o && o->n >= n && o->packed == cm_engine_of(c)->packed(c, m)
+        && cm_same_architecture(&o->architecture, &m->info.architecture);
+}
+
+/* n predictors without arenas. */
+static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor *w)
+{
+    int i;
+    for (i = 0; i < n; i++) {
+        calomu *own = w[i].own = w[i].b.c = cm_clone(c);
+        if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
+        if (own) w[i].features = cm_allocate(own, CM_LANES * CALOMU_FEATURES,
+                                             sizeof *w[i].features);
+        if (!own || !w[i].scratch || !w[i].features)
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference in %d threads", n);
+    }
+    return CALOMU_OK;
+}
+
+static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
 {
     size_t bytes = 0;
-    calomu_status s = c->device ? CALOMU_OK : cm_engine_of(c)->arena(c, m, &bytes);
-    cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
-    unsigned char *memory = w && bytes ? cm_keep(c, bytes * (size_t)n) : NULL;
-    int i, good = memory || !bytes;
-    *out = NULL;
-    if (s != CALOMU_OK || !w) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
-    for (i = 0; i < n && good; i++)
-        good = cm_predictor_init(c, m, &w[i], memory ? memory + bytes * (size_t)i : NULL, bytes);
-    if (!good) {
-        cm_predictors_free(c, w, n);
+    calomu_status s = c->device ? CALOMU_OK : cm_engine_of(c)->arena(c, m, 1, &bytes);
+    cm_ready *o;
+    cm_ready_free(c);
+    if (s != CALOMU_OK) return s;
+    o = c->ready = cm_allocate(c, 1, sizeof *o);
+    if (!o) return CALOMU_EMEMORY;
+    o->architecture = m->info.architecture;
+    o->packed = cm_engine_of(c)->packed(c, m);
+    o->bytes = bytes;
+    o->w = cm_allocate(c, (size_t)n, sizeof *o->w);
+    if (!o->w) return CALOMU_EMEMORY;
+    o->n = n;
+    return cm_predictors_new(c, m, n, o->w);
+}
+
+/* n predictors with one thread each, or one with a team of more. */
+static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int team)
+{
+    calomu_status s = cm_ready_fits(c, m, n) ? CALOMU_OK : cm_ready_new(c, m, n);
+    cm_ready *o = c->ready;
+    unsigned char *memory = NULL;
+    size_t bytes;
+    int i;
+    if (s == CALOMU_OK && team > 1 && o->team != team)
+        s = cm_engine_of(c)->arena(c, m, o->team = team, &o->team_bytes);
+    if (s != CALOMU_OK || c->device) return s;
+    bytes = team > 1 ? o->team_bytes : o->bytes;
+    if (bytes) memory = cm_keep(c, bytes * (size_t)n);
+    if (bytes && !memory)
         return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
                        bytes);
+    for (i = 0; i < n; i++) {
+        o->w[i].b.arena = memory ? memory + bytes * (size_t)i : NULL;
+        o->w[i].b.arena_size = bytes;
+        o->w[i].b.threads = team;
+        o->w[i].b.model = m;
     }
-    *out = w;
     return CALOMU_OK;
+}
+
+/* The same; cm_predict_end ends their use. */
+static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, int team,
+                                      cm_predictor **w)
+{
+    calomu_status s = cm_ready_for(c, m, n, team);
+    int i;
+    if (s != CALOMU_OK) {
+        cm_ready_free(c);
+        return s;
+    }
+    *w = c->ready->w;
+    for (i = 0; i < n; i++) cm_clone_again((*w)[i].own, c);
+    return CALOMU_OK;
+}
+
+static calomu_status cm_predict_end(calomu *c, calomu_status s)
+{
+    int i;
+    if (s != CALOMU_OK) cm_ready_free(c);
+    for (i = 0; c->ready && i < c->ready->n; i++) c->ready->w[i].b.model = NULL;
+    return s;
 }
 
 /* ---------------------------------------------------------------- the same on a device
@@ -15651,7 +15877,7 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     cm_shipment b;
     calomu_status s = cm_place_for(c, p->model, room);
     memset(&b, 0, sizeof b);
-    if (s == CALOMU_OK) s = cm_predictors_new(c, p->model, threads, &w);
+    if (s == CALOMU_OK) s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
     b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
     b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
@@ -15661,8 +15887,14 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     cm_release(c, b.rows);
     cm_release(c, b.features);
     cm_release(c, b.hits);
-    cm_predictors_free(c, w, threads);
-    return s;
+    return cm_predict_end(c, s);
+}
+
+/* The only unit: its operations have all threads. */
+static calomu_status cm_predict_alone(calomu *c, cm_predictor *w, const cm_prediction *p)
+{
+    calomu_status s = cm_predict_unit(w, p, 0);
+    return s == CALOMU_OK ? s : cm_fail(c, s, "%s", calomu_message(w->own));
 }
 
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
@@ -15670,8 +15902,9 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     ptrdiff_t units = (ptrdiff_t)((p->n + CM_LANES - 1) / CM_LANES), u, failed = units;
     int threads = units < c->threads ? (int)units : c->threads;
     cm_predictor *w;
-    calomu_status s = cm_predictors_new(c, p->model, threads, &w);
+    calomu_status s = cm_predict_begin(c, p->model, threads, units == 1 ? c->threads : 1, &w);
     if (s != CALOMU_OK) return s;
+    if (units == 1) return cm_predict_end(c, cm_predict_alone(c, w, p));
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
         if (cm_predict_unit(w + cm_thread(), p, (size_t)u * CM_LANES) == CALOMU_OK) continue;
@@ -15680,8 +15913,7 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     }
     if (failed < units)
         s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * CM_LANES));
-    cm_predictors_free(c, w, threads);
-    return s;
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
