@@ -340,6 +340,26 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
     return finite;
 }
 
+/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
+   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
+   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
+static CM_NOINLINE const char *cm_fault_single(void)
+{
+    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
+                                                                       : (cm_real)DBL_MIN;
+    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
+    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
+    cm_real x = one + e, y = -one - 2 * e;
+    if (x * x + y != 0)
+        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
+    if (!(least * (cm_real)half > 0))
+        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
+               " them";
+    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
+        return "this build's fma rounds twice: compile calomu.c with another compiler";
+    return NULL;
+}
+
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
    -0 + 0 is 0. */
@@ -360,6 +380,7 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
                "-ffinite-math-only and -fno-honor-nans";
     if (1 / (minus + 0.0) < 0)
         return "this build takes -0 for 0: compile calomu.c without -fno-signed-zeros";
+    if (cm_fault_single()) return cm_fault_single();
     if (cm_kernels_fault[CALOMU_ISA_PLAIN] && cm_kernels_fault[CALOMU_ISA_PLAIN]())
         return cm_kernels_fault[CALOMU_ISA_PLAIN]();     /* it is compiled as all the rest is */
     return cm_kernels_fault[isa] ? cm_kernels_fault[isa]() : NULL;
