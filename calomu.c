@@ -7578,7 +7578,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (!wino)                   /* else its own blocks, which are of planes, are the result's */
+        if (!wino)                   /* else its own blocks, of planes, are the result's */
             x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
         if (!cm_one_block(blocks)) halo = 0;
     }
@@ -8143,7 +8143,8 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
         for (c = 0; c < x->nc; c++) sum[c] = z > 0 ? sum[c] + plane[c] : plane[c];
     }
     for (c = 0; c < x->nc; c++)
-        cm_row(y, y->x, 0, 0, 0)[c * CM_LANES] = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
+        cm_row(y, y->x, 0, 0, 0)[c * CM_LANES]
+            = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
 }
 
 static void cm_mean_compute(cm_graph *g, cm_record *r)
@@ -8881,7 +8882,8 @@ static int cm_layer_sites(const cm_layer *l, int n)
 
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel : 0);
+    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel
+                                                                                       : 0);
     l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
     l->pad = (unsigned char)(l->kernel ? pad : 0);
     l->nz = cm_layer_sites(l, l->nz);
@@ -8989,7 +8991,10 @@ static int cm_kind_learns(int kind)
     return kind == CM_HITS_CONV || kind == CM_CONV || kind == CM_LINEAR || kind == CM_NORM;
 }
 
-static int cm_layer_is_one_site(const cm_layer *l) { return l->nz == 1 && l->nx == 1 && l->ny == 1; }
+static int cm_layer_is_one_site(const cm_layer *l)
+{
+    return l->nz == 1 && l->nx == 1 && l->ny == 1;
+}
 
 static int cm_layers_same_sites(const cm_layer *a, const cm_layer *b)
 {
@@ -9079,7 +9084,8 @@ calomu_status cm_list_check(calomu *c, const cm_list *s)
                        *shapes ? shapes : " nothing", l->nz, l->nx, l->ny, l->nc);
     }
     if (s->result < -1 || s->result >= s->n)
-        return cm_fail(c, CALOMU_EUSAGE, "network: there is no layer %d to be its result", s->result);
+        return cm_fail(c, CALOMU_EUSAGE, "network: there is no layer %d to be its result",
+                       s->result);
     return CALOMU_OK;
 }
 
@@ -9737,7 +9743,8 @@ static void cm_no_input_back(const cm_work *o) { (void)o; }
        v[f] = (B' d)[f]  of a tile's 8 or 6 rows of inputs d,       u[f] = (G w)[f],
        m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m
    and backward
-       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,  dw = G' du,
+       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,
+       dw = G' du,
    while dx is the same as y, of dy, with the kernel turned round. */
 
 /* v = B' d, of 8 rows for 6 outputs or 6 for 4. */
@@ -11056,7 +11063,8 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
     cm_norm norm;
     const cm_norm *n = t->norm < 0 ? NULL : &norm;
     int then = n ? t->swish | (t->sums & CM_MEAN) : t->sums;
-    cm_weight w = cm_weight_of(u->net, u->gradient, l, 0), bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
+    cm_weight w = cm_weight_of(u->net, u->gradient, l, 0);
+    cm_weight bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
     if (n) norm = cm_norm_of(u->net, u->gradient, &u->p->list->layer[t->norm]);
     if (l->kind == CM_HITS_CONV)
         return cm_sparse(g, u->hits, w, 0, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
@@ -12747,7 +12755,7 @@ typedef struct cm_engine {
     calomu_status (*predict)(cm_batch *b, double *prediction);   /* inference, up to 16 muons */
     void (*end)(cm_batch *b);
     calomu_status (*prepare)(calomu *c, calomu_model *m);        /* what predictions keep with it */
-    int (*packed)(const calomu *c, const calomu_model *m);       /* whether it serves this context */
+    int (*packed)(const calomu *c, const calomu_model *m);       /* whether that serves c */
     calomu_status (*arena)(calomu *c, const calomu_model *m, int threads, size_t *bytes);
                                      /* that predict needs */
 } cm_engine;
@@ -12777,6 +12785,13 @@ static calomu_status cm_plain_backward(cm_batch *b, const double *dp)
     return cm_pass_backward(b->work, dp);
 }
 
+static calomu_status cm_plain_predict(cm_batch *b, double *prediction)
+{
+    calomu_status s = cm_plain_forward(b, prediction);
+    cm_plain_end(b);                 /* it borrows the model's network */
+    return s;
+}
+
 static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
 {
     (void)c;
@@ -12801,7 +12816,7 @@ static calomu_status cm_plain_arena(calomu *c, const calomu_model *m, int thread
 }
 
 static const cm_engine cm_plain_engine = {
-    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_forward, cm_plain_end,
+    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_predict, cm_plain_end,
     cm_plain_prepare, cm_plain_packed, cm_plain_arena
 };
 
@@ -15583,8 +15598,8 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine works
-   with, and how large arenas are.  They hold nothing of a model, but were made for its architecture
+/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine
+   works with, and how large arenas are.  They hold nothing of a model, but were made for its architecture
    and whether its packed weights are used: a model that differs in these gets new ones, and so does
    a call that takes more of them.  A call that failed leaves none. */
 typedef struct cm_ready {
