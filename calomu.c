@@ -15599,9 +15599,9 @@ static void *cm_keep(calomu *c, size_t bytes)
 }
 
 /* The context keeps the predictors of its last call: contexts, scratch memory, what the engine
-   works with, and how large arenas are.  They hold nothing of a model, but were made for its architecture
-   and whether its packed weights are used: a model that differs in these gets new ones, and so does
-   a call that takes more of them.  A call that failed leaves none. */
+   works with, and how large arenas are.  They hold nothing of a model, but were made for its
+   architecture and whether its packed weights are used: a model that differs in these gets new
+   ones, and so does a call that takes more of them.  A call that failed leaves none. */
 typedef struct cm_ready {
     calomu_architecture architecture;
     int packed;
