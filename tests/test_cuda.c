@@ -1058,7 +1058,7 @@ int main(int argc, char **argv)
     compare("far norm", far_norm, shapes[2], 300, 1, 1, test_bits(&r));
     compare("far norm", far_norm, shapes[3], 75, 1, 0, test_bits(&r));
     compare("far sparse", far_sparse, sparse_shapes[7], 75, 1, 0, test_bits(&r));
-    compare("far sparse", far_sparse, sparse_shapes[6], 33, 1, 0, test_bits(&r));
+    compare("far sparse", far_sparse, sparse_shapes[6], 34, 1, 0, test_bits(&r));
     compare("far sparse", far_sparse, sparse_shapes[4], 300, 1, 0, test_bits(&r));
 #ifndef CALOMU_TEST_CUDA
     SKIP("NO GPU: the kernels ran on the processor; make test-cuda runs them on a GPU");
