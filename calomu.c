@@ -4194,11 +4194,13 @@ static void cm_shift_end(cm_shift *s)
 
 #define CM_CRITICAL CM_PRAGMA(omp critical(calomu_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
+static double cm_seconds(void) { return omp_get_wtime(); }
 #else
 #define CM_PARALLEL_FOR(threads) (void)(threads);
 #define CM_PARALLEL_FOR_STATIC(threads) (void)(threads);
 #define CM_CRITICAL
 static int cm_thread(void) { return 0; }
+static double cm_seconds(void) { return 0; }
 #endif
 
 /* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
@@ -5805,45 +5807,52 @@ static void cm_gather_row(const cm_graph *g, const cm_real *const *from, const i
         for (i = 0; from[l] && i < n; i++) to[i * CM_LANES + l] = from[l][i * CM_LANES + lane[l]];
 }
 
+/* Plane z of the result of cm_reblock, whose blocks are nz times nx rows of x. */
+static void cm_reblock_plane(const cm_graph *g, const cm_tensor *x, const cm_tensor *t,
+                             const cm_blocks *to, int nz, int nx, int z)
+{
+    const cm_blocks *b = x->blocks;
+    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES], l, i, n = x->ny * x->nc;
+    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
+    cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
+    for (i = -t->lo; i < nx + t->hi; i++) {
+        const cm_real *from[CM_LANES] = { NULL };
+        cm_real *row = cm_row(t, t->x, 0, z, i);
+        int lane[CM_LANES] = { 0 };
+        cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
+        for (l = 0; l < to->along * to->across; l++) {
+            int v = l / to->across, w = l % to->across;
+            if (row_z[v] < 0 || row_x[w] < 0) continue;
+            from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
+            lane[l] = at_z[v] * b->across + at_x[w];
+        }
+        cm_gather_row(g, from, lane, n, row);
+        memset(row - t->lo * x->nc * CM_LANES, 0, halo * (size_t)t->lo);
+        memset(row + n * CM_LANES, 0, halo * (size_t)t->hi);
+    }
+}
+
 /* The rows of x that results in blocks `to` need: block (i, j) from row (stride*i*to->z - lo,
    stride*j*to->x - lo) on, in the halo of the new tensor or its interior. */
 static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *to, int stride,
                              int lo, int hi)
 {
-    int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
-    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES];
-    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
-    const cm_blocks *b = x->blocks;
+    int size[3], u, nz = stride * to->z, nx = stride * to->x, planes = nz + lo + hi, threads;
     cm_tensor *t;
-    size[0] = nz + lo + hi;
+    size[0] = planes;
     size[1] = nx + lo + hi;
     size[2] = x->ny + lo + hi;
     t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
     if (!t) return NULL;
     t->nz = nz;
-    t->nx = to->across == 1 ? b->nx : nx;        /* planes that are not cut have no more rows */
+    t->nx = to->across == 1 ? x->blocks->nx : nx;        /* of planes that are not cut: no more */
     t->ny = x->ny;
     t->lo = lo;
     t->hi = hi;
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
-    for (z = -lo; z < nz + hi && !cm_dry(g); z++) {
-        cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
-        for (i = -lo; i < nx + hi; i++) {
-            const cm_real *from[CM_LANES] = { NULL };
-            cm_real *row = cm_row(t, t->x, 0, z, i);
-            int lane[CM_LANES] = { 0 };
-            cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
-            for (l = 0; l < to->along * to->across; l++) {
-                int v = l / to->across, w = l % to->across;
-                if (row_z[v] < 0 || row_x[w] < 0) continue;
-                from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
-                lane[l] = at_z[v] * b->across + at_x[w];
-            }
-            cm_gather_row(g, from, lane, n, row);
-            memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
-            memset(row + n * CM_LANES, 0, halo * (size_t)hi);
-        }
-    }
+    if (cm_dry(g)) return t;
+    threads = cm_row_team(g, t);
+    CM_EACH_UNIT(threads, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
     return t;
 }
 
@@ -12733,6 +12742,8 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
 
 /* ---------------------------------------------------------------- one batch through the network */
 
+enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
+
 /* Muons on their way through a network, which an engine computes: backward may follow forward, and
    end follows in any case. */
 typedef struct cm_batch {
@@ -12928,8 +12939,6 @@ static int cm_packs_fit(const calomu *c, const calomu_model *m)
     return m->packs.isa == c->isa && m->packs.direct == c->direct
         && m->packs.unfused == c->unfused;
 }
-
-enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
 
 static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
 {
@@ -15393,8 +15402,8 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons: features, standardisation, the networks of all members.
-   Each thread has a context for its messages, scratch memory and an arena of its own. */
+   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks
+   of all members.  Each thread has a context for its messages, scratch memory and an arena of its own. */
 
 typedef struct cm_predictor {
     calomu *own;
@@ -15411,6 +15420,7 @@ typedef struct cm_prediction {       /* what all units share */
     const calomu_event *event;
     size_t n;
     cm_source source;
+    size_t each;                     /* muons of a unit: 16, of few 1 */
     double *weight;                  /* of the members */
     double *out, *members;
 } cm_prediction;
@@ -15537,7 +15547,7 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
     calomu_event e[CM_LANES];
     float rows[CM_LANES * CALOMU_FEATURES];
     double pred[CM_LANES];
-    int k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
+    int k, n = p->n - first < p->each ? (int)(p->n - first) : (int)p->each;
     calomu_status s = cm_predict_group(w, p, first, n, e, rows, NULL);
     if (s == CALOMU_OK) cm_predict_inputs(&p->model->info, rows, n, w->features);
     w->b.event = e;
@@ -15609,6 +15619,8 @@ typedef struct cm_ready {
     size_t bytes;                    /* of the arena of each with one thread, */
     size_t team_bytes;               /*   of the first with `team`, or 0 */
     int team;
+    double alone;                    /* the least time of a muon with one thread, s, of `calls` */
+    int calls, rest, pause;          /* calls to come with one thread; how many next time */
     cm_predictor *w;
 } cm_ready;
 
@@ -15698,6 +15710,29 @@ static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, i
     *w = c->ready->w;
     for (i = 0; i < n; i++) cm_clone_again((*w)[i].own, c);
     return CALOMU_OK;
+}
+
+/* Threads for a muon alone: of the first two calls one, to know how long it takes. */
+static int cm_team_now(const calomu *c, const calomu_model *m)
+{
+    const cm_ready *o = c->ready;
+    return c->threads > 1 && cm_ready_fits(c, m, 1) && o->calls > 1 && o->rest == 0 ? c->threads
+                                                                                  : 1;
+}
+
+/* If the team was no faster, it pauses, twice as long each time. */
+static void cm_team_took(cm_ready *o, int team, double seconds)
+{
+    if (team == 1) {
+        if (o->calls == 0 || seconds < o->alone) o->alone = seconds;
+        if (o->calls < 2) o->calls++;
+        if (o->rest > 0) o->rest--;
+    } else if (seconds > 1.1 * o->alone) {
+        o->pause = o->pause < 1 ? 1 : o->pause < 1024 ? 2 * o->pause : 1024;
+        o->rest = o->pause;
+    } else {
+        o->pause /= 2;
+    }
 }
 
 static calomu_status cm_predict_end(calomu *c, calomu_status s)
@@ -15926,29 +15961,39 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     return cm_predict_end(c, s);
 }
 
-/* The only unit: its operations have all threads. */
-static calomu_status cm_predict_alone(calomu *c, cm_predictor *w, const cm_prediction *p)
+/* One muon alone: its operations have all threads if that was faster lately.  Where other programs
+   take the processors, each of its 60 meetings of threads may wait for a turn, and the muon takes
+   100 times as long.  The bits are the same in any case. */
+static calomu_status cm_predict_alone(calomu *c, const cm_prediction *p)
 {
-    calomu_status s = cm_predict_unit(w, p, 0);
-    return s == CALOMU_OK ? s : cm_fail(c, s, "%s", calomu_message(w->own));
+    int team = cm_team_now(c, p->model);
+    double start = cm_seconds();
+    cm_predictor *w;
+    calomu_status s = cm_predict_begin(c, p->model, 1, team, &w);
+    if (s != CALOMU_OK) return s;
+    s = cm_predict_unit(w, p, 0);
+    cm_team_took(c->ready, team, cm_seconds() - start);
+    if (s != CALOMU_OK) s = cm_fail(c, s, "%s", calomu_message(w->own));
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 {
-    ptrdiff_t units = (ptrdiff_t)((p->n + CM_LANES - 1) / CM_LANES), u, failed = units;
+    ptrdiff_t units = (ptrdiff_t)((p->n + p->each - 1) / p->each), u, failed = units;
     int threads = units < c->threads ? (int)units : c->threads;
     cm_predictor *w;
-    calomu_status s = cm_predict_begin(c, p->model, threads, units == 1 ? c->threads : 1, &w);
+    calomu_status s;
+    if (p->n == 1) return cm_predict_alone(c, p);
+    s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
-    if (units == 1) return cm_predict_end(c, cm_predict_alone(c, w, p));
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
-        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * CM_LANES) == CALOMU_OK) continue;
+        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * p->each) == CALOMU_OK) continue;
         CM_CRITICAL
         if (u < failed) failed = u;
     }
     if (failed < units)
-        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * CM_LANES));
+        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * p->each));
     return cm_predict_end(c, s);
 }
 
@@ -15964,6 +16009,7 @@ static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
+    p.each = n < CM_SPLIT_BELOW ? 1 : CM_LANES;
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);
