@@ -9,7 +9,7 @@
 #include "test_net.h"
 #include "../cuda/calomu_cuda.h"
 
-enum { MOST = 40 };
+enum { MOST = 64 };
 
 typedef struct shape {
     int nz, nx, ny, nc;
@@ -51,7 +51,7 @@ static int some(maker *m)
 
 static int small(const shape *s)
 {
-    return s->nz > 0 && s->nx > 0 && s->ny > 0 && s->nz * s->nx * s->ny * s->nc <= 2500;
+    return s->nz > 0 && s->nx > 0 && s->ny > 0 && s->nz * s->nx * s->ny * s->nc <= 4000;
 }
 
 static int slid(int n, int kernel, int stride, int pad)
@@ -199,6 +199,30 @@ static int block(maker *m, int x)
     return x;
 }
 
+/* Like the paper's: a join at the end, and what begins the next one. */
+static int stage(maker *m, int x)
+{
+    int q, y = block(m, x), s = one_of(m, 3) ? like(m, y, m->at[y].nc) : y;
+    q = one_of(m, 3) ? gate(m, y) : point(m, CM_SIGMOID, over(m, CM_MEAN_OF, y));
+    if (one_of(m, 6) == 0) (void)norm(m, y);
+    y = add(m, cm_layer_add_scaled(m->list, s, y, q), m->at[y]);
+    x = concat(m, energy(m, y), y);
+    if (one_of(m, 3) == 0) return x;
+    y = norm(m, one_of(m, 3) ? x : point(m, CM_SWISH, x));
+    if (one_of(m, 6) == 0) (void)over(m, CM_MAX_OF, x);      /* before the convolution */
+    return conv(m, one_of(m, 2) ? y : point(m, CM_SWISH, y));
+}
+
+/* Sums of the hits beside a convolution of the same sites. */
+static void first_stage(maker *m)
+{
+    int x;
+    if (one_of(m, 2)) (void)pool(m, -1);
+    x = conv_of(m, -1, 1 + one_of(m, 4), 4, 2, 2);
+    if (one_of(m, 2)) (void)pool(m, -1);
+    (void)stage(m, x);
+}
+
 static void some_layer(maker *m)
 {
     int x = m->n ? some(m) : -1, hits = m->has_hits && one_of(m, 5) == 0;
@@ -207,7 +231,7 @@ static void some_layer(maker *m)
         if (x < 0) (void)conv_of(m, -1, 2, 3, 1, 1);
         return;
     }
-    switch (one_of(m, 16)) {
+    switch (one_of(m, 20)) {
     case 0: case 1: (void)conv(m, x); break;
     case 2: (void)norm(m, x); break;
     case 3: (void)point(m, CM_SWISH, x); break;
@@ -221,6 +245,7 @@ static void some_layer(maker *m)
     case 11: (void)concat(m, x, like(m, x, 0)); break;
     case 12: case 13: (void)join(m, x); break;
     case 14: (void)block(m, x); break;
+    case 15: case 16: case 17: (void)stage(m, x); break;
     default: (void)(is_one_site(&m->at[x]) ? linear(m, x, 1 + one_of(m, 6))
                                            : point(m, CM_SIGMOID, x)); break;
     }
@@ -229,7 +254,7 @@ static void some_layer(maker *m)
 /* Layers until there are about n; the result is the last, or any. */
 static void random_list(calomu *c, maker *m, test_random *r)
 {
-    int most = test_int(r, 0, 3) ? 5 : 9, n = test_int(r, 1, MOST - 22);
+    int most = test_int(r, 0, 3) ? 5 : 9, n = test_int(r, 1, 24);
     m->r = r;
     m->n = 0;
     m->has_hits = test_int(r, 0, 5) > 0;
@@ -245,6 +270,7 @@ static void random_list(calomu *c, maker *m, test_random *r)
         s.nc = m->features;
         (void)add(m, cm_layer_features(m->list), s);
     }
+    if (m->has_hits && test_int(r, 0, 1)) first_stage(m);
     while (m->n < n) some_layer(m);
     if (test_int(r, 0, 3) == 0) cm_list_result(m->list, test_int(r, 0, m->n - 1));
 }
@@ -470,6 +496,25 @@ static int is_finite(const outcome *o, size_t trained)
     return 1;
 }
 
+/* How often each rule was applied, and operations were of each kind, in all plans. */
+static const char *const words[] = {
+    "Swish joins", "join, ", "same sums", "channel in place", "norm joins", "made where read",
+    "by groups", "by rows", "sums on the way", "halo 1", "halo 2", "halo 3", "deferred",
+    " channel ", " add scaled ", " concat ", " maximum ", " mean ", " pool ", " linear ",
+    " sigmoid ", " Swish ", " norm ", " sum of hits ", " conv of hits "
+};
+enum { WORDS = sizeof words / sizeof *words };
+static int met[WORDS];
+
+static void count_words(const cm_net *net, int direct)
+{
+    char line[320];
+    int training, i, k;
+    for (training = 0; training < 2; training++)
+        for (i = 0; cm_net_plan(net, training, direct, 0, i, line); i++)
+            for (k = 0; k < WORDS; k++) met[k] += strstr(line, words[k]) != NULL;
+}
+
 /* One list in all ways; returns 1 if its numbers are finite, so that they were compared. */
 static int check_list(calomu *c, cm_list *list, int features, int muons, int number, uint64_t seed)
 {
@@ -495,6 +540,7 @@ static int check_list(calomu *c, cm_list *list, int features, int muons, int num
     buffers = test_memory(net->n_buffers, sizeof *buffers);
     memcpy(buffers, net->buffers, net->n_buffers * sizeof *buffers);
     w.direct = number % 2;
+    count_words(net, w.direct);
     if (CHECK(run(net, &b, &w, buffers, 0, &first) == 1, "list %d does not run", number)
         && is_finite(&first, net->n_trained))
         for (finite = 1, i = 0; i < sizeof ways / sizeof *ways; i++) {
@@ -524,7 +570,7 @@ static int check_list(calomu *c, cm_list *list, int features, int muons, int num
 
 static void check_random(calomu *c, test_random *r)
 {
-    int i, finite = 0, lists = test.brief ? 80 : 320;
+    int i, finite = 0, lists = test.brief ? 150 : 1200;
     for (i = 0; i < lists; i++) {
         uint64_t seed = test_bits(r);
         test_random own = test_seed(seed);
@@ -534,6 +580,9 @@ static void check_random(calomu *c, test_random *r)
                                                           : test_int(&own, 17, 40), i, seed);
     }
     printf("test_lists: %d of %d lists have finite numbers\n", finite, lists);
+    for (i = 0; i < WORDS; i++) CHECK(met[i] > lists / 100, "'%s' %d times", words[i], met[i]);
+    if (getenv("TEST_WORDS"))
+        for (i = 0; i < WORDS; i++) printf("    '%s' %d times\n", words[i], met[i]);
     CHECK(finite > lists * 9 / 10, "%d of %d lists are finite", finite, lists);
 }
 
