@@ -8433,9 +8433,10 @@ static int cm_layer_sites(const cm_layer *l, int n)
 
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel : 0);
+    int fits = kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel;
+    l->kernel = (unsigned char)(fits ? kernel : 0);
     l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
-    l->pad = (unsigned char)(l->kernel ? pad : 0);
+    l->pad = (unsigned char)(fits ? pad : 0);
     l->nz = cm_layer_sites(l, l->nz);
     l->nx = cm_layer_sites(l, l->nx);
     l->ny = cm_layer_sites(l, l->ny);
@@ -8541,7 +8542,10 @@ static int cm_kind_learns(int kind)
     return kind == CM_HITS_CONV || kind == CM_CONV || kind == CM_LINEAR || kind == CM_NORM;
 }
 
-static int cm_layer_is_one_site(const cm_layer *l) { return l->nz == 1 && l->nx == 1 && l->ny == 1; }
+static int cm_layer_is_one_site(const cm_layer *l)
+{
+    return l->nz == 1 && l->nx == 1 && l->ny == 1;
+}
 
 static int cm_layers_same_sites(const cm_layer *a, const cm_layer *b)
 {
@@ -8631,7 +8635,8 @@ calomu_status cm_list_check(calomu *c, const cm_list *s)
                        *shapes ? shapes : " nothing", l->nz, l->nx, l->ny, l->nc);
     }
     if (s->result < -1 || s->result >= s->n)
-        return cm_fail(c, CALOMU_EUSAGE, "network: there is no layer %d to be its result", s->result);
+        return cm_fail(c, CALOMU_EUSAGE, "network: there is no layer %d to be its result",
+                       s->result);
     return CALOMU_OK;
 }
 

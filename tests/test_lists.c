@@ -318,7 +318,8 @@ static void exchange(trial *t, const cm_tensor *y, cm_real *at, int first, int g
     for (v = 0; v < y->muons; v++)
         for (i = 0; i < sites * (size_t)y->nc; i++) {
             size_t site = i / (size_t)y->nc, c = i % (size_t)y->nc, ny = (size_t)y->ny;
-            size_t row = site / ny / (size_t)y->nx * y->row_z + site / ny % (size_t)y->nx * y->row_x;
+            size_t z = site / ny / (size_t)y->nx, line = site / ny % (size_t)y->nx;
+            size_t row = z * y->row_z + line * y->row_x;
             size_t k = (size_t)(v / CM_LANES) * y->group + y->origin
                      + ((row + site % ny) * (size_t)y->nc + c) * CM_LANES + (size_t)(v % CM_LANES);
             size_t number = (size_t)(first + v) * sites * (size_t)y->nc + i;
@@ -586,6 +587,104 @@ static void check_random(calomu *c, test_random *r)
     CHECK(finite > lists * 9 / 10, "%d of %d lists are finite", finite, lists);
 }
 
+/* ---------------------------------------------------------------- lists that are refused */
+
+/* A list that is right, of 3x4x5 cells, then one more layer, by number; what the check says. */
+static const char *bad_layer(cm_list *s, int bad)
+{
+    int f = cm_layer_features(s), x = cm_layer_conv(s, "a", -1, 2, 3, 1, 1, 0);
+    int y = cm_layer_conv(s, "b", x, 2, 2, 1, 0, 1), m = cm_layer_over_sites(s, CM_MEAN_OF, x);
+    int z = cm_layer_conv(s, "c", x, 3, 1, 1, 0, 0);
+    switch (bad) {
+    case 0: (void)cm_layer_linear(s, "d", m, 1, CM_GLOROT); return "";
+    case 1: (void)cm_layer_conv(s, "d", x, 1, 5, 1, 0, 0); return "layer 5, conv d: kernels are 1";
+    case 2: (void)cm_layer_conv(s, "d", x, 1, 3, 0, 1, 0); return "strides 1 to 255";
+    case 3: (void)cm_layer_conv(s, "d", x, 1, 3, 1, 3, 0); return "less than the kernel";
+    case 4: (void)cm_layer_conv(s, "d", x, 0, 3, 1, 1, 0); return "no sites or no channels";
+    case 5: (void)cm_layer_conv(s, "d", x, 1, 4, 1, 0, 0); return "(reads 3x4x5x2; makes 0x1x2x1)";
+    case 6: (void)cm_layer_conv(s, "d", x, 1 << 24, 1, 1, 0, 0); return "too large";
+    case 7: (void)cm_layer_conv(s, "d", 5, 1, 1, 1, 0, 0); return "not before it";
+    case 8: (void)cm_layer_conv(s, "d", -2, 1, 1, 1, 0, 0); return "not before it";
+    case 9: (void)cm_layer_conv(s, "d", -1, 1, 1, 1, 0, 1); return "no bias (reads 3x4x5 hits;";
+    case 10: (void)cm_layer_conv(s, "a", x, 1, 1, 1, 0, 0); return "the same name";
+    case 11: (void)cm_layer_norm(s, "", x); return "have no name";
+    case 12: (void)cm_layer_pool(s, "d", x, 1); return "a name, but no parameters";
+    case 13: (void)cm_layer_pool(s, "", x, (double)NAN); return "the scale is no number";
+    case 14: (void)cm_layer_linear(s, "d", x, 1, CM_GLOROT); return "linear d: more than one site";
+    case 15: (void)cm_layer_concat(s, x, y); return "concat: other sites (reads 3x4x5x2, 2x3x4x2;";
+    case 16: (void)cm_layer_add_scaled(s, x, y, m); return "add scaled: shortcut and path";
+    case 17: (void)cm_layer_add_scaled(s, x, z, m); return "shortcut and path";
+    case 18: (void)cm_layer_add_scaled(s, z, z, m); return "the gate is not one value";
+    case 19: (void)cm_layer_add_scaled(s, x, x, x); return "the gate is not one value";
+    case 20: (void)cm_layer_features(s); return "are read by a layer before it";
+    case 21: (void)cm_layer_norm(s, "d23456789012345678901234567890123", x); return "";
+    case 22: (void)cm_layer_norm(s, "d234567890123456789012345678901234", x); return "33 letters";
+    case 23: cm_list_result(s, 5); return "there is no layer 5";
+    case 24: cm_list_result(s, -2); return "there is no layer -2";
+    case 25: cm_list_result(s, f); return "";
+    case 26: while (x < 6) x = cm_layer_point(s, CM_SWISH, x); return "";
+    case 27: for (x = 0; x < 9; x++) (void)cm_layer_concat(s, y, z); return "more layers than";
+    default: return NULL;
+    }
+}
+
+static void check_refusals(calomu *c)
+{
+    const char *text;
+    int bad;
+    for (bad = 0; bad < 100; bad++) {
+        cm_list *s = cm_list_new(c, 3, 4, 5, 2, 7);
+        cm_net *net = NULL;
+        if (!s) exit(1);
+        text = bad_layer(s, bad);
+        if (!text) {
+            cm_list_free(c, s);
+            break;
+        }
+        if (!*text) CHECK_OK(c, cm_net_of_list(c, s, &net));
+        else {
+            CHECK_FAILS(c, cm_net_of_list(c, s, &net), CALOMU_EUSAGE);
+            CHECK(strstr(calomu_message(c), text), "list %d: '%s', expected '%s'", bad,
+                  calomu_message(c), text);
+        }
+        CHECK(!net == (*text != 0), "list %d: a network if and only if it is right", bad);
+        cm_net_free(c, net);
+    }
+    CHECK(bad == 28, "%d bad lists", bad);
+    {
+        cm_list *empty = cm_list_new(c, 1, 1, 1, 0, 0);
+        CHECK_FAILS(c, cm_list_check(c, empty), CALOMU_EUSAGE);
+        cm_list_free(c, empty);
+    }
+}
+
+/* The paper's, too, passes the check; inputs of other shapes than the list's are refused. */
+static void check_inputs(calomu *c)
+{
+    calomu_architecture a = calomu_architecture_default();
+    cm_net *net = NULL;
+    cm_graph *g;
+    cm_hits h;
+    int i;
+    if (!CHECK_OK(c, cm_net_new(c, &a, &net))) return;
+    CHECK_OK(c, cm_list_check(c, net->list));
+    memset(&h, 0, sizeof h);
+    for (i = 0; i < 6; i++) {
+        cm_tensor *x, *y;
+        h.muons = 16;
+        h.nz = 50 + (i == 1);
+        h.nx = 32 + (i == 2);
+        h.ny = 32 + (i == 3);
+        g = cm_graph_new(c, NULL, 0, 1, 0);
+        x = cm_input(g, 16, 1, 1, 1, 28 - (i == 4), 0, 0, 0);
+        y = cm_net_forward(g, net, i == 5 ? NULL : &h, x, NULL);
+        CHECK(!y == (i > 0) && cm_graph_status(g) == (i > 0 ? CALOMU_EUSAGE : CALOMU_OK),
+              "inputs %d: status %d", i, (int)cm_graph_status(g));
+        cm_graph_free(g);
+    }
+    cm_net_free(c, net);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = test_seed_of(argc, argv, 20220117);
@@ -594,6 +693,8 @@ int main(int argc, char **argv)
     test_begin(argc, argv);
     printf("test_lists: seed %llu\n", (unsigned long long)seed);
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) {
+        check_refusals(c);
+        check_inputs(c);
         check_random(c, &r);
         calomu_close(c);
     }
