@@ -516,8 +516,25 @@ static void count_words(const cm_net *net, int direct)
             for (k = 0; k < WORDS; k++) met[k] += strstr(line, words[k]) != NULL;
 }
 
+/* The network as `first` was computed, in another way; ones: muons alone. */
+static void check_way(const cm_net *net, const test_batch *b, const way *w, const cm_real *buffers,
+                      int ones, const outcome *first, int number, uint64_t seed)
+{
+    outcome o;
+    int good = run(net, b, w, buffers, ones, &o);
+    if (good >= 0
+        && !CHECK(good && !*difference(net, first, &o), "list %d, %d muons, seed %llu: set %d,"
+                  " %d threads, direct %d, unfused %d, recompute %d, device %d: other %s", number,
+                  b->n, (unsigned long long)seed, (int)w->isa, w->threads, w->direct, w->unfused,
+                  w->recompute, w->device, good ? difference(net, first, &o) : "end")) {
+        print_plan(net, 1, w);
+        print_plan(net, 0, w);
+    }
+    outcome_free(&o);
+}
+
 /* One list in all ways; returns 1 if its numbers are finite, so that they were compared. */
-static int check_list(calomu *c, cm_list *list, int features, int muons, int number, uint64_t seed)
+static int check_list(calomu *c, const maker *m, int muons, int number, uint64_t seed)
 {
     static const way ways[] = {      /* direct: by the number of the list */
         { CALOMU_ISA_BEST, 1, 0, 0, 0, 0 }, { CALOMU_ISA_BEST, 2, 0, 0, 0, 0 },
@@ -528,40 +545,29 @@ static int check_list(calomu *c, cm_list *list, int features, int muons, int num
     };
     test_random r = test_seed(seed);
     cm_real *buffers;
-    outcome first, o;
+    outcome first;
     test_batch b;
     cm_net *net = NULL;
     way w = { CALOMU_ISA_BEST, 1, 0, 1, 0, 0 };
     int finite = 0;
     size_t i;
-    if (!CHECK_OK(c, cm_net_of_list(c, list, &net))) return 0;
-    b = test_muons(&net->arch.geometry, muons, features, seed);
+    if (!CHECK_OK(c, cm_net_of_list(c, m->list, &net))) return 0;
+    b = test_muons(&net->arch.geometry, muons, m->features, seed);
     cm_net_init(net, seed);
     test_fill_buffers(net, &r);
     buffers = test_memory(net->n_buffers, sizeof *buffers);
     memcpy(buffers, net->buffers, net->n_buffers * sizeof *buffers);
     w.direct = number % 2;
     count_words(net, w.direct);
-    if (CHECK(run(net, &b, &w, buffers, 0, &first) == 1, "list %d does not run", number)
-        && is_finite(&first, net->n_trained))
-        for (finite = 1, i = 0; i < sizeof ways / sizeof *ways; i++) {
-            int ones = i == 0 || i == 3 || i == 5 ? 2 : 0, good;
-            w = ways[i];
-            w.direct = number % 2;
-            if (w.isa == CALOMU_ISA_PLAIN && number % 8) continue;
-            if (w.device && number % 4 > 1) continue;
-            good = run(net, &b, &w, buffers, ones, &o);
-            if (good >= 0
-                && !CHECK(good && !*difference(net, &first, &o), "list %d, %d muons, seed %llu: set"
-                          " %d, %d threads, direct %d, unfused %d, recompute %d, device %d: other"
-                          " %s", number, muons, (unsigned long long)seed, (int)w.isa, w.threads,
-                          w.direct, w.unfused, w.recompute, w.device,
-                          good ? difference(net, &first, &o) : "end")) {
-                print_plan(net, 1, &w);
-                print_plan(net, 0, &w);
-            }
-            outcome_free(&o);
-        }
+    if (CHECK(run(net, &b, &w, buffers, 0, &first) == 1, "list %d does not run", number))
+        finite = is_finite(&first, net->n_trained);
+    for (i = 0; finite && i < sizeof ways / sizeof *ways; i++) {
+        w = ways[i];
+        w.direct = number % 2;
+        if (w.isa == CALOMU_ISA_PLAIN && number % 8) continue;
+        if (w.device && number % 4 > 1) continue;
+        check_way(net, &b, &w, buffers, i == 0 || i == 3 || i == 5 ? 2 : 0, &first, number, seed);
+    }
     outcome_free(&first);
     free(buffers);
     test_muons_free(&b);
@@ -577,11 +583,11 @@ static void check_random(calomu *c, test_random *r)
         test_random own = test_seed(seed);
         maker m;
         random_list(c, &m, &own);
-        finite += check_list(c, m.list, m.features, i % 5 ? test_int(&own, 2, 20)
-                                                          : test_int(&own, 17, 40), i, seed);
+        finite += check_list(c, &m, i % 5 ? test_int(&own, 2, 20) : test_int(&own, 17, 40), i, seed);
     }
     printf("test_lists: %d of %d lists have finite numbers\n", finite, lists);
-    for (i = 0; i < WORDS; i++) CHECK(met[i] > lists / 100, "'%s' %d times", words[i], met[i]);
+    for (i = 0; i < WORDS; i++)
+        CHECK(met[i] > lists / 100, "'%s' %d times in the plans", words[i], met[i]);
     if (getenv("TEST_WORDS"))
         for (i = 0; i < WORDS; i++) printf("    '%s' %d times\n", words[i], met[i]);
     CHECK(finite > lists * 9 / 10, "%d of %d lists are finite", finite, lists);
