@@ -7780,7 +7780,7 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     cm_real *d;
     if (!x->needs) return;
-    cm_remember(g, x);
+    cm_remember(g, x);               /* the ties are found in its values */
     d = cm_gradient(g, x);
     if (!d || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)

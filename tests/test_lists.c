@@ -691,6 +691,42 @@ static void check_inputs(calomu *c)
     cm_net_free(c, net);
 }
 
+/* A model that another context has packed and measured, with and without fusion. */
+static void check_model(void)
+{
+    enum { N = 17 };
+    calomu_architecture a = calomu_architecture_default();
+    double out[2][2][N];
+    int by, from;
+    a.geometry.nz = 9;
+    a.geometry.nx = 7;
+    a.geometry.ny = 8;
+    a.blocks = 2;
+    a.n_features = 0;
+    for (from = 0; from < 2; from++)
+        for (by = 0; by < 2; by++) {
+            test_batch b = test_muons(&a.geometry, N, 0, 7);
+            calomu_options o = { 0 };
+            calomu *c[2];
+            calomu_model *m = NULL;
+            o.unfused = from;
+            CHECK_OK(NULL, calomu_open(&c[0], &o));
+            o.unfused = by;
+            CHECK_OK(NULL, calomu_open(&c[1], &o));
+            CHECK_OK(c[0], cm_model_finish(c[0], CALOMU_OK, test_model_new(c[0], &a, 1, 7), &m));
+            CHECK_OK(c[1], calomu_predict(c[1], m, NULL, b.event, N, out[from][by], NULL));
+            CHECK(memcmp(out[from][by], out[0][0], sizeof out[0][0]) == 0, "from %d, by %d", from,
+                  by);
+            CHECK_OK(c[1], calomu_predict(c[1], m, NULL, b.event, 2, out[from][by], NULL));
+            CHECK(memcmp(out[from][by], out[0][0], 2 * sizeof(double)) == 0, "from %d, by %d: one"
+                  " muon", from, by);
+            calomu_model_free(m);
+            calomu_close(c[0]);
+            calomu_close(c[1]);
+            test_muons_free(&b);
+        }
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = test_seed_of(argc, argv, 20220117);
@@ -701,6 +737,7 @@ int main(int argc, char **argv)
     if (CHECK(calomu_open(&c, NULL) == CALOMU_OK, "no context")) {
         check_refusals(c);
         check_inputs(c);
+        check_model();
         check_random(c, &r);
         calomu_close(c);
     }
