@@ -7443,7 +7443,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (!wino)                   /* else its own blocks, which are of planes, are the result's */
+        if (!wino)                   /* else the result has the same blocks, of whole planes */
             x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
         halo = 0;
     }
@@ -13481,8 +13481,9 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks of all members.
-   Each thread has a context for its messages, scratch memory and an arena of its own. */
+   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks of
+   all members.  Each thread has a context for its messages, scratch memory and an arena of its own;
+   a muon alone has one arena, whose operations share out their rows. */
 
 typedef struct cm_predictor {
     calomu *own;
@@ -13711,10 +13712,10 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* The context keeps the predictors of its last call: contexts, scratch memory, graphs, and how large
-   arenas are.  They hold nothing of a model, but were made for its architecture and whether its
-   packed weights are used: a model that differs in these gets new ones, and so does a call that
-   takes more of them.  A call that failed leaves none. */
+/* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
+   memory and graphs, and how large arenas are.  They hold nothing of a model, but were made for its
+   architecture and whether its packed weights are used: a model that differs in these gets new
+   ones, and so does a call that takes more of them.  A call that failed leaves none. */
 typedef struct cm_ready {
     calomu_architecture architecture;
     int packs;
@@ -13819,7 +13820,8 @@ static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, i
 static int cm_team_now(const calomu *c, const calomu_model *m)
 {
     const cm_ready *o = c->ready;
-    return c->threads > 1 && cm_ready_fits(c, m, 1) && o->calls > 1 && o->rest == 0 ? c->threads : 1;
+    if (!cm_ready_fits(c, m, 1) || o->calls < 2 || o->rest > 0) return 1;
+    return c->threads;
 }
 
 /* If the team was no faster, it pauses, twice as long each time. */
