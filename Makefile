@@ -15,8 +15,10 @@ ALL_C    = $(CPPFLAGS) $(STD) $(WARN) $(CFLAGS) $(OPENMP)
 LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 
 VERBS    = main messages options progress files threads csv rows signals topics info import \
-           features train predict evaluate plot model_import model_join bench simulate simulate_verb \
-           electronics perturb
+           features train train_run train_log train_files train_agree predict evaluate plot \
+           plot_verb model_import model_join bench bench_turns bench_jobs bench_profile perturb \
+           simulate_verb simulation/simulate simulation/electronics
+OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops network golden files features train eval \
            model blocks api simulate tool rows
@@ -63,30 +65,30 @@ $(B)/libcalomu.a: $(B)/calomu.o
 	$(AR) rcs $@ $^
 
 # The engine for programs and plugins of others: no name but calomu_* leaves it.
-$(B)/calomu.o: calomu.c calomu.h | $(B)/tools
+$(B)/calomu.o: calomu.c calomu.h | $(OBJECTS)
 	$(CC) $(ALL_C) -fPIC -c -o $@ calomu.c
 
 # The same with its internals, for the tests, cuda/ and the benchmark; and in double, for gradients
 # and golden numbers.
-$(B)/internals.o $(B)/calomu_double.o: calomu.c calomu.h | $(B)/tools
-	$(CC) $(ALL_C) -DCALOMU_INTERNALS $(if $(findstring double,$@),-DCALOMU_REAL=double) -c -o $@ calomu.c
+$(B)/internals.o $(B)/calomu_double.o: calomu.c calomu.h | $(OBJECTS)
+	$(CC) $(ALL_C) -DCALOMU_INTERNALS $(if $(findstring double,$@),-DCALOMU_REAL=double) \
+	  -c -o $@ calomu.c
 
-$(B)/tools/%.o: tools/%.c calomu.h tools/calomu_tool.h tools/plot.h tools/simulate.h \
-                tools/electronics.h tools/rows.h | $(B)/tools
+$(B)/tools/%.o: tools/%.c calomu.h $(wildcard tools/*.h tools/simulation/*.h) | $(OBJECTS)
 	$(CC) $(ALL_C) -c -o $@ $<
 
-$(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h tools/rows.h | $(B)/tools
+$(B)/tools/import_h5.o: tools/import_h5.c calomu.h tools/calomu_tool.h tools/rows.h | $(OBJECTS)
 	$(CC) $(ALL_C) $(filter -I% -D%,$(HDF5)) -c -o $@ $<
 
 $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/internals.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/internals.o -lm $(LDFLAGS)
 
-$(B)/test_simulate: tools/simulate.c tools/simulate.h
+$(B)/test_simulate: $(wildcard tools/simulation/*.[ch])
 $(B)/test_tool: $(patsubst %,tools/%.c,messages files signals threads) tools/calomu_tool.h
 $(B)/test_rows: tools/rows.c tools/rows.h tools/calomu_tool.h
 
 # The CUDA kernels as C; fused products must be instructions, or they take minutes.
-$(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(B)/tools
+$(B)/emulated.o: $(wildcard cuda/*.h) cuda/emulated.c calomu.h | $(OBJECTS)
 	$(CC) $(ALL_C) -O3 -march=native -c -o $@ cuda/emulated.c
 
 EMULATED = tests/test.h tests/test_net.h $(B)/internals.o $(B)/emulated.o
@@ -100,7 +102,7 @@ $(B)/test_%_double: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/c
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -DCALOMU_REAL=double -o $@ $< $(B)/calomu_double.o \
 	  -lm $(LDFLAGS)
 
-$(B)/tools $(B)/cuda:
+$(OBJECTS) $(B)/cuda:
 	@mkdir -p $@
 
 DOUBLES  = ops golden gradients
@@ -114,11 +116,11 @@ test:
 demo: all
 	@B=$(B) sh tools/demo.sh
 
-$(B)/physics: tools/physics.c calomu.h $(B)/calomu.o
+$(B)/physics: tools/simulation/physics.c calomu.h $(B)/calomu.o
 	$(CC) $(ALL_C) -o $@ $< $(B)/calomu.o -lm $(LDFLAGS)
 
 physics: all $(B)/physics
-	@B=$(B) REF="$(REF)" sh tools/physics.sh
+	@B=$(B) REF="$(REF)" sh tools/simulation/physics.sh
 
 bench bench-check: $(if $(filter cuda%,$(DEVICE)),cuda,all)
 	@B=$(B) REF="$(REF)" PYTHON="$(PYTHON)" PEER_PYTHON="$(PEER_PYTHON)" DEVICE="$(DEVICE)" \

@@ -6,7 +6,7 @@ ARCHS   ?= 70 75 80 86 89 90
 SM       = $(filter $(ARCHS),$(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch 2>/dev/null)))
 CUDART   = $(shell $(NVCC) --dryrun -x cu /dev/null 2>&1 | sed -n 's/^\#$$ LIBRARIES=//p') \
            -lcudart_static -lstdc++ -ldl -lrt -lpthread -lm
-$(B)/cuda.o: $(wildcard cuda/*.h) cuda/cuda.cu calomu.h | $(B)/tools
+$(B)/cuda.o: $(wildcard cuda/*.h) cuda/cuda.cu calomu.h | $(OBJECTS)
 	@[ -n "$(SM)" ] || { echo "make cuda needs nvcc (CUDA 12 or newer) for one of: $(ARCHS);" \
 	  "NVCC=$(NVCC) is none" >&2; exit 1; }
 	$(NVCC) -O3 -fmad=false -t0 $(foreach a,$(SM),-gencode arch=compute_$a,code=sm_$a) \
@@ -15,6 +15,7 @@ $(B)/cuda.o: $(wildcard cuda/*.h) cuda/cuda.cu calomu.h | $(B)/tools
 	  -c -o $@ cuda/cuda.cu
 
 $(B)/cuda/%.o: tools/%.c $(wildcard tools/*.h) cuda/calomu_cuda.h calomu.h | $(B)/cuda
+	@mkdir -p $(@D)
 	$(CC) $(ALL_C) -DCALOMU_CUDA -c -o $@ $<
 
 cuda: $(B)/cuda.o $(B)/internals.o $(VERBS:%=$(B)/cuda/%.o)

@@ -26,7 +26,7 @@ strict="-std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wshadow \
     -Wstrict-prototypes -Wundef -Wcast-qual -Werror"
 if "$CC" $strict -O2 -DCALOMU_INTERNALS -c -o engine.o "$SOURCE/calomu.c" 2>err &&
     "$CC" $strict -O0 -static -o calomu.arm -I"$SOURCE" engine.o \
-        $(ls "$SOURCE"/tools/*.c | grep -v "import_h5\|physics") -lm 2>err
+        $(ls "$SOURCE"/tools/*.c "$SOURCE"/tools/simulation/*.c | grep -v "import_h5\|physics") -lm 2>err
 then pass; else fail "build" "$(head -n 5 err)"; cli_end; exit 1; fi
 OBJDUMP=${CC%gcc}objdump
 if command -v "$OBJDUMP" >/dev/null; then

@@ -126,7 +126,7 @@ scaled 1e-6 1e-6
 narrow "tiny energies" scaled.csv --range 0.0001,0.004
 
 # ---- help: topics, and no text wider than a terminal of 80 columns
-for topic in mi folds features; do
+for topic in mi folds features energies files; do
     check "help lists $topic" 0 "    $topic " "$PROGRAM" help
     check "help $topic" 0 "" "$PROGRAM" help $topic
     cp out $topic

@@ -948,7 +948,7 @@ refused "packed with another filter" "packed with filter 32001 (Blosc), which" b
 
 sed -n '/^```python/,/^```/p' "$TOOLS/import.md" >code.txt
 awk '/^```python/ { n++; next } /^```/ { next } { print > ("shown" n ".py") }' code.txt
-sed -n '/^```sh/,/^```/p' "$TOOLS/import.md" | grep -v '^```' >commands.txt
+sed -n '/^```sh/,/^```/p' "$TOOLS/import.md" | grep '^calomu-import-h5' >commands.txt
 for n in 1 2 3 4; do
     check "import.md: code $n" 0 "" "$PYTHON" shown$n.py
     command=$(sed -n ${n}p commands.txt)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # header.sh - the headers as their readers use them: the program in the opening comment built by the
 # command below it and run, the header alone under strict flags, as C and as C++; the same for
-# simulate.h with nothing but its source and calomu's two files
+# simulate.h and electronics.h with nothing but their folder and calomu's two files
 #
 # usage: header.sh PROGRAM [TESTDATA [TMPDIR]]
 . "$(dirname "$0")/cli_lib.sh"
@@ -10,7 +10,7 @@ cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" header
 cd "$TMP" || exit 1
 OMP_WAIT_POLICY=passive              # threads that spin would starve each other on a busy machine
 export OMP_WAIT_POLICY
-cp "$top/calomu.h" "$top/calomu.c" "$top/tools/simulate.h" "$top/tools/simulate.c" . || exit 1
+cp "$top/calomu.h" "$top/calomu.c" "$top"/tools/simulation/*.[ch] . || exit 1
 
 # ---------------------------------------------------------------- the opening program
 
@@ -119,13 +119,15 @@ fi
     printf '       return 0;\n}\n'
 } >host.c
 holds "the muon is there" host.c "sim_run("
-printf '#include "simulate.h"\n#include "simulate.h"\nextern int none;\n' >alone.c
+printf '#include "%s.h"\n' simulate electronics simulate electronics >alone.c
+echo 'extern int none;' >>alone.c
 cp alone.c alone.cc
 all="-std=c99 -pedantic -O2 $(echo "$strict" | sed s/-fsyntax-only//) $c_only"
 for cc in gcc clang; do
     command -v $cc >/dev/null || continue
-    check "simulate.h alone, $cc" 0 "" $cc -std=c99 $strict $c_only alone.c
-    check "a host of the simulation, $cc" 0 "" $cc $all host.c simulate.c plain.o -o host_$cc -lm
+    check "its headers alone, $cc" 0 "" $cc -std=c99 $strict $c_only alone.c
+    check "a host of the simulation, $cc" 0 "" $cc $all host.c simulate.c electronics.c plain.o \
+        -o host_$cc -lm
     check "it prints, $cc" 0 " cells" ./host_$cc
     mv out host_$cc.out
 done
@@ -133,7 +135,7 @@ done
     same "the same muon by both compilers" host_gcc.out host_clang.out
 for cxx in g++ clang++; do
     command -v $cxx >/dev/null || continue
-    check "simulate.h alone, $cxx" 0 "" $cxx -std=c++98 $strict -Wno-long-long alone.cc
+    check "its headers alone, $cxx" 0 "" $cxx -std=c++98 $strict -Wno-long-long alone.cc
 done
 
 # ---------------------------------------------------------------- its output

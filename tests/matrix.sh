@@ -38,7 +38,7 @@ cd "$TMP" || exit 1
 OMP_WAIT_POLICY=passive WINEDEBUG=-all WINEPREFIX=$TMP/wine
 ZIG_GLOBAL_CACHE_DIR=$TMP/zig ZIG_LOCAL_CACHE_DIR=$TMP/zig
 export OMP_WAIT_POLICY WINEDEBUG WINEPREFIX ZIG_GLOBAL_CACHE_DIR ZIG_LOCAL_CACHE_DIR
-sources="$top/calomu.c $top/tools/simulate.c"
+sources="$top/calomu.c $top/tools/simulation/simulate.c"
 
 # ---------------------------------------------------------------- one cell
 
@@ -64,7 +64,7 @@ run()
     n=$1 cc=$2 runner=$3
     shift 3
     mkdir $n.tmp
-    if $cc "$@" -w -I"$top" -I"$top/tools" -o $n.exe "$top/tests/bits.c" $sources -lm 2>$n.err
+    if $cc "$@" -w -I"$top" -I"$top/tools/simulation" -o $n.exe "$top/tests/bits.c" $sources -lm 2>$n.err
     then $runner ./$n.exe "$DATA" $n.tmp $mode >$n.out 2>$n.info </dev/null
     else echo failed >$n.code; fi
     outcome $n >$n.is
@@ -110,7 +110,7 @@ table()
 # ---------------------------------------------------------------- the reference
 
 # The objects of the Makefile, which the program consists of; CC is make's.
-objects="$top/${B:-build}/calomu.o $top/${B:-build}/tools/simulate.o"
+objects="$top/${B:-build}/calomu.o $top/${B:-build}/tools/simulation/simulate.o"
 openmp=
 nm -u $objects 2>/dev/null | grep -q GOMP_ && openmp=-fopenmp
 nm -u $objects 2>/dev/null | grep -q __kmpc_ && openmp=-fopenmp
@@ -119,7 +119,7 @@ linked()
 {
     what=$1
     shift
-    ${CC:-cc} -std=c99 "$@" -I"$top" -I"$top/tools" -o $what "$top/tests/bits.c" $objects \
+    ${CC:-cc} -std=c99 "$@" -I"$top" -I"$top/tools/simulation" -o $what "$top/tests/bits.c" $objects \
         $openmp -lm 2>$what.err && mkdir -p $what.tmp
 }
 linked host -O1 $openmp -Wall -Wextra -Wpedantic -Werror || {

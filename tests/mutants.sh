@@ -24,7 +24,7 @@ done
 
 dir=build/mutants
 rm -rf "$dir"                        # nothing of a run before
-mkdir -p "$dir/tmp" "$dir/tools" "$dir/tests" "$dir/cuda" || exit 1
+mkdir -p "$dir/tmp" "$dir/tools/simulation" "$dir/tests" "$dir/cuda" || exit 1
 openmp=
 echo 'int main(void) { return 0; }' > "$dir/try.c"
 $CC -fopenmp -include omp.h "$dir/try.c" -o "$dir/try" 2> /dev/null && openmp=-fopenmp
@@ -65,6 +65,7 @@ try() {
             return 2 ;;
     *)
         [ -f "$dir/plain.o" ] || $CC $flags -O2 -c calomu.c -o "$dir/plain.o" || return 2
+        for f in tools/simulation/*.[ch]; do [ "$f" = "$1" ] || cp "$f" "$dir/$f"; done
         cp "tests/test_$2.c" "$dir/tests" &&
         $CC $flags -Itests -Itools -O2 "$dir/tests/test_$2.c" "$dir/plain.o" -lm -o "$dir/test" ||
             return 2 ;;

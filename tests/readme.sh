@@ -1,12 +1,13 @@
 #!/bin/sh
-# readme.sh - every command of README, in its order: `calomu` ones are run, on small data; of `make`
-# ones the targets are looked up
+# readme.sh - every command of README and of the pages that it names, in their order: `calomu` ones
+# are run, on small data; of `make` ones the targets are looked up
 #
 # usage: readme.sh PROGRAM [TESTDATA [TMPDIR]]
 #
 # The programs are called through wrappers that make the work small: they set the options that only
 # say how much (epochs, batch, folds, muons, bins) and leave all others as README has them.  The
-# files that a reader brings are made of testdata.
+# files that a reader brings are made of testdata.  The commands of import.md for files that its own code
+# makes are run by cli_h5.sh.
 . "$(dirname "$0")/cli_lib.sh"
 top=$(cd "$(dirname "$0")/.." && pwd)
 cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" readme
@@ -47,7 +48,7 @@ done
 # shellcheck disable=SC2086
 exec "$PROGRAM" "$@" $small
 END
-# The samples of "What it reaches" are those of testdata.
+# The samples of study.md are those of testdata.
 cat >calomu-import-h5 <<'END'
 #!/bin/sh
 case $1 in
@@ -60,7 +61,7 @@ esac
 END
 cat >make <<END
 #!/bin/sh
-# A target that is not there, or a misspelt variable, is what can go wrong in README.
+# A target that is not there, or a misspelt variable, is what can go wrong in them.
 for word; do
     case \$word in
     CC=*|CFLAGS=*|OPENMP=*|HDF5=*|REF=*|PYTHON=*|PEER_PYTHON=*|DEVICE=*|MATH=*|B=*|ARCHS=*|NVCC=*) ;;
@@ -94,19 +95,27 @@ done
 
 # ---------------------------------------------------------------- the commands
 
-# One line of `commands` for each, continuation lines and loops joined; comments go.
-awk '/^```sh/ { on = 1; next } /^```/ { on = 0 }
+# One line "PAGE: COMMAND" of `commands` for each, continuation lines and loops joined; comments go.
+(cd "$top" && awk 'FNR == 1 { on = 0 } /^```sh/ { on = 1; next } /^```/ { on = 0 }
     on { sub(/[ ]+#.*$/, ""); if ($0 ~ /^[ ]*$/) next
          line = line $0
          if (line ~ /\\$/) { sub(/\\$/, " ", line); next }
          if (line ~ /^for / && line !~ /done$/) { line = line " "; next }
-         print line; line = "" }' "$top/README.md" >commands
-[ "$(wc -l <commands)" -ge 30 ] && pass || fail "README has its commands" "$(wc -l <commands) found"
+         if (line !~ /^calomu-import-h5/) print FILENAME ": " line
+         line = "" }' README.md tools/study.md tools/import.md tools/simulation/README.md \
+    cuda/README.md tests/bench.md) >commands
+for page in "README.md 30" "tools/study.md 5" "tools/import.md 3" "tools/simulation/README.md 3" \
+    "cuda/README.md 5" "tests/bench.md 5"; do
+    n=$(grep -c "^${page% *}: " commands)
+    [ "$n" -ge "${page#* }" ] && pass || fail "${page% *} has its commands" "$n found"
+done
 while IFS= read -r command; do
+    page=${command%%: *}
+    command=${command#*: }
     case $command in
     *calomu-import-h5*) [ -x "$H5" ] || { skip "no calomu-import-h5: $command"; continue; } ;;
     esac
-    piped "README: $command" 0 "" "set -e; $command"
+    piped "$page: $command" 0 "" "set -e; $command"
 done <commands
 for file in points.csv my.safetensors pred.csv run1_*.svg model.safetensors two.cmu; do
     case $file in *.svg) command -v gnuplot >/dev/null || continue ;; esac

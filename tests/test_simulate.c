@@ -2,7 +2,7 @@
    computed apart from the code, showers against GEANT4, energy balance, determinism, misuse
 
    usage: test_simulate [TESTDATA [TMP]] */
-#include "../tools/simulate.c"
+#include "../tools/simulation/simulate.c"
 #include "test.h"
 
 static sim *make(int library, int photonuclear, uint64_t seed)

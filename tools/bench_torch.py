@@ -4,7 +4,7 @@ Does what `calomu bench` does, with oracle/torch_model.py of the reference folde
 the same thread count, loss and Adam included.  The dense grids are filled before the clock starts,
 so the peer is not charged for that.  Of all variants (batch sizes, and with --engines and
 --layouts more) the fastest of a short trial is the one that is measured.  Speaks the lines that
-tools/bench.c describes: `ready MUONS TEXT`, then for each `go` one repetition, answered by
+tools/bench_turns.c describes: `ready MUONS TEXT`, then for each `go` one repetition, answered by
 `SECONDS MEGABYTES`.
 """
 import argparse

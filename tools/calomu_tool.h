@@ -211,11 +211,16 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
     { .name = "grow", .type = TOOL_FLOAT, .target = (pointer_to_float), .value = "GEV", \
       .help = "clusters grow over cells above this energy (GeV)", .high = 1e30 }
 
-/* ---------------------------------------------------------------- debiasing (evaluate.c) */
+/* ---------------------------------------------------------------- evaluation (evaluate.c) */
 
 /* The line fitted to a table of predict, from its columns true_energy and pred.  Reports. */
 calomu_status tool_debias_line(calomu *c, const char *path, const calomu_eval_options *options,
                                calomu_line *line);
+/* What `calomu evaluate` does with predictions (and, not NULL, those that the debiasing is fitted
+   on), but only its plots: see plot_evaluation.  Reports. */
+calomu_status tool_plot_predictions(calomu *c, const char *predictions, const char *fit,
+                                    const char *column, const calomu_eval_options *options,
+                                    const char *prefix);
 
 /* ---------------------------------------------------------------- topics of help (topics.c) */
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EVALUATE_BINS = 100000 };
+enum { EVALUATE_BINS = 100000, EVALUATE_OPTIONS = 20 };
 
 /* Columns of a file of predictions with a known true energy. */
 typedef struct evaluate_set {
@@ -314,9 +314,9 @@ static calomu_status evaluate_run(evaluate_job *j, evaluate_set *set, evaluate_s
     return s;
 }
 
-calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,
-                             const char *column, const calomu_eval_options *options,
-                             const char *prefix)
+calomu_status tool_plot_predictions(calomu *c, const char *predictions, const char *fit,
+                                    const char *column, const calomu_eval_options *options,
+                                    const char *prefix)
 {
     evaluate_job j;
     evaluate_set set = { 0 }, other = { 0 };
@@ -354,6 +354,46 @@ static calomu_status evaluate_claim(const evaluate_job *j)
     return s;
 }
 
+/* The table ends with what follows, which is 0. */
+static void evaluate_options(evaluate_job *j, int *points, double range[2], tool_option *to)
+{
+    const tool_option options[] = {
+        { .name = "fit", .type = TOOL_STRING, .target = &j->fit, .value = "VALID.csv",
+          .file = TOOL_READS,
+          .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
+        { .name = "column", .type = TOOL_STRING, .target = &j->column, .value = "NAME",
+          .help = "column of the predictions: pred, or pred0, pred1 ... for single members" },
+        { .name = "points", .type = TOOL_FLAG, .target = points,
+          .help = "true energies are fixed points, not to be binned", .preset = "by itself" },
+        { .name = "range", .type = TOOL_PAIR, .target = range, .value = "LOW,HIGH",
+          .help = "true energies (GeV) that are binned" },
+        { .name = "bins", .type = TOOL_INT, .target = &j->options.bins, .value = "N",
+          .help = "bins of the resolution", .low = 1, .high = EVALUATE_BINS },
+        { .name = "fit-bins", .type = TOOL_INT, .target = &j->options.fit_bins, .value = "N",
+          .help = "bins of the debiasing fit", .low = 2, .high = EVALUATE_BINS },
+        { .name = "tracker", .type = TOOL_DOUBLE, .target = &j->options.tracker, .value = "X",
+          .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
+        { .name = "bootstrap", .type = TOOL_INT, .target = &j->options.bootstrap, .value = "N",
+          .help = "resamplings for the error of a bin's mean in the debiasing; 0: sd/sqrt(n)",
+          .high = 1000000 },
+        { .name = "errors", .type = TOOL_INT, .target = &j->options.errors, .value = "N",
+          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
+          .high = 1000000 },
+        { .name = "seed", .type = TOOL_U64, .target = &j->options.seed, .value = "N",
+          .help = "seed of the resamplings" },
+        { .name = "csv", .type = TOOL_STRING, .target = &j->csv, .value = "OUT.csv",
+          .file = TOOL_WRITES,
+          .help = "write the table (GeV, relative resolutions) here too" },
+        { .name = "plots", .type = TOOL_STRING, .target = &j->plots, .value = "PREFIX",
+          .help = "write plots (data, gnuplot scripts, images) with names that begin so" },
+        { .name = "history", .type = TOOL_STRING, .target = &j->history, .value = "LOG.csv",
+          .file = TOOL_READS,
+          .help = "plot the losses of this training log too" },
+        TOOL_OPTION_THREADS(&j->threads)
+    };
+    memcpy(to, options, sizeof options);
+}
+
 int verb_evaluate(int argc, char **argv)
 {
     evaluate_job j;
@@ -361,41 +401,7 @@ int verb_evaluate(int argc, char **argv)
     int points = 0, code;
     double range[2];
     tool_operand operands[] = { { .name = "PRED.csv", .target = &j.input }, { .name = NULL } };
-    tool_option options[] = {
-        { .name = "fit", .type = TOOL_STRING, .target = &j.fit, .value = "VALID.csv",
-          .file = TOOL_READS,
-          .help = "fit the debiasing on these predictions", .preset = "PRED.csv" },
-        { .name = "column", .type = TOOL_STRING, .target = &j.column, .value = "NAME",
-          .help = "column of the predictions: pred, or pred0, pred1 ... for single members" },
-        { .name = "points", .type = TOOL_FLAG, .target = &points,
-          .help = "true energies are fixed points, not to be binned", .preset = "by itself" },
-        { .name = "range", .type = TOOL_PAIR, .target = range, .value = "LOW,HIGH",
-          .help = "true energies (GeV) that are binned" },
-        { .name = "bins", .type = TOOL_INT, .target = &j.options.bins, .value = "N",
-          .help = "bins of the resolution", .low = 1, .high = EVALUATE_BINS },
-        { .name = "fit-bins", .type = TOOL_INT, .target = &j.options.fit_bins, .value = "N",
-          .help = "bins of the debiasing fit", .low = 2, .high = EVALUATE_BINS },
-        { .name = "tracker", .type = TOOL_DOUBLE, .target = &j.options.tracker, .value = "X",
-          .help = "relative resolution of the tracker per TeV", .low = 1e-9, .high = 100 },
-        { .name = "bootstrap", .type = TOOL_INT, .target = &j.options.bootstrap, .value = "N",
-          .help = "resamplings for the error of a bin's mean in the debiasing; 0: sd/sqrt(n)",
-          .high = 1000000 },
-        { .name = "errors", .type = TOOL_INT, .target = &j.options.errors, .value = "N",
-          .help = "resamplings for the errors of resolutions and MI; 0: no errors",
-          .high = 1000000 },
-        { .name = "seed", .type = TOOL_U64, .target = &j.options.seed, .value = "N",
-          .help = "seed of the resamplings" },
-        { .name = "csv", .type = TOOL_STRING, .target = &j.csv, .value = "OUT.csv",
-          .file = TOOL_WRITES,
-          .help = "write the table (GeV, relative resolutions) here too" },
-        { .name = "plots", .type = TOOL_STRING, .target = &j.plots, .value = "PREFIX",
-          .help = "write plots (data, gnuplot scripts, images) with names that begin so" },
-        { .name = "history", .type = TOOL_STRING, .target = &j.history, .value = "LOG.csv",
-          .file = TOOL_READS,
-          .help = "plot the losses of this training log too" },
-        TOOL_OPTION_THREADS(&j.threads),
-        { .name = NULL }
-    };
+    tool_option options[EVALUATE_OPTIONS];
     tool_usage usage = {
         .verb = "evaluate",
         .purpose = "Debiases predictions and prints their resolution against true energy, its\n"
@@ -406,11 +412,13 @@ int verb_evaluate(int argc, char **argv)
                  "may be a pipe or - for standard input.  Rows without true energy are left out.\n"
                  "Debias with the muons that chose the model, never with those of the test: --fit."
     };
+    memset(options, 0, sizeof options);
     memset(&j, 0, sizeof j);
     j.column = "pred";
     j.options = calomu_eval_options_default();
     range[0] = j.options.low;
     range[1] = j.options.high;
+    evaluate_options(&j, &points, range, options);
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     code = (int)evaluate_check(&j);

@@ -1,10 +1,22 @@
 /* perturb.c - `calomu perturb`: the muons of a data file behind imperfect electronics. */
-#include "calomu_tool.h"
+#include "perturb.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#include "electronics.h"
+calomu_status perturb_electronics(const electronics_options *o, const calomu_geometry *g,
+                                  electronics **made)
+{
+    calomu_status status = electronics_new(o, g, made);
+    return status == CALOMU_OK ? status : tool_fail(status, "no memory");
+}
+
+void perturb_warn(const electronics_options *o)
+{
+    if (electronics_fill(o))
+        tool_notice("noise or bias without --zero: nearly every cell of every muon is hit, and "
+                    "the file is large");
+}
 
 enum { PERTURB_CHUNK = 64 };         /* muons read at a time */
 
@@ -78,7 +90,7 @@ static calomu_status perturb_open(perturb_job *job, const electronics_options *o
     memset(info.deviation, 0, sizeof info.deviation);
     job->hits = malloc(cells * sizeof *job->hits);
     if (!job->hits) return tool_fail(CALOMU_EMEMORY, "no memory");
-    status = electronics_new(o, &info.geometry, &job->chain);
+    status = perturb_electronics(o, &info.geometry, &job->chain);
     if (status != CALOMU_OK) return status;
     status = calomu_writer_open(job->c, out, &info, &job->writer);
     return status == CALOMU_OK ? status : tool_report(job->c, status);
@@ -116,7 +128,7 @@ int verb_perturb(int argc, char **argv)
         { .name = "out", .type = TOOL_STRING, .target = &out, .value = "OUT.cmu",
           .file = TOOL_REPLACES,
           .help = "data file to write; may be the same as IN.cmu", .needed = 1 },
-        ELECTRONICS_OPTIONS(o),
+        PERTURB_OPTIONS(o),
         { .name = "seed", .type = TOOL_U64, .target = &o.seed, .value = "S",
           .help = "calibration and noise depend on it, cell and muon number alone" },
         { .name = "first", .type = TOOL_U64, .target = &job.number, .value = "K",
@@ -139,7 +151,7 @@ int verb_perturb(int argc, char **argv)
     if (code >= 0) return code;
     job.feature_options.convention = (calomu_convention)convention;
     if (!electronics_wanted(&o)) return (int)tool_misuse("no effect was asked for");
-    electronics_warn(&o);
+    perturb_warn(&o);
     tool_signals_catch();
     status = perturb_run(&job, &o, in, out);
     if (status == CALOMU_STOPPED) tool_signals_obey();

@@ -23,20 +23,19 @@ calomu_status plot_evaluation(calomu *c, const char *prefix, const calomu_line *
    and, if there, mi (empty where unknown). */
 calomu_status plot_history(calomu *c, const char *prefix, const char *log);
 
+/* PREFIX_event (Fig. 2): the cells of the n muons of a data file that have these numbers, a panel
+   for each. */
+calomu_status plot_events(calomu *c, const char *prefix, const char *path, const uint64_t *number,
+                          int n);
+
 /* Length of the prefix without an ending that is the format. */
 size_t plot_stem(const char *prefix);
 
 /* Claims the three files of PREFIX_FIGURE ("prediction" and so on): see tool_claim. */
 calomu_status plot_claim(tool_file file, const char *prefix, const char *figure);
-calomu_status plot_claim_evaluation(const char *prefix);     /* of each that plot_evaluation makes */
+calomu_status plot_claim_evaluation(const char *prefix);    /* of each that plot_evaluation makes */
 
 /* Whether they can be written, as far as that is seen before: their folder is looked at. */
 calomu_status plot_try(calomu *c, const char *prefix, const char *figure);
-
-/* What `calomu evaluate` does with these files (fit may be NULL), but only its plots: for the verb
-   plot.  In evaluate.c. */
-calomu_status evaluate_plots(calomu *c, const char *predictions, const char *fit,
-                             const char *column, const calomu_eval_options *options,
-                             const char *prefix);
 
 #endif /* CALOMU_PLOT_H */

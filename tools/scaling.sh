@@ -1,6 +1,6 @@
 #!/bin/sh
 # scaling.sh - `make scaling`: cost per muon against batch size, hits and cells of the grid, into
-# testdata/scaling.csv and, with gnuplot, testdata/scaling.svg, the plot of the README
+# testdata/scaling.csv and, with gnuplot, testdata/scaling.svg, the plot of tests/bench.md
 set -eu
 out=testdata/scaling
 if [ -z "${PLOT_ONLY:-}" ]; then

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "electronics.h"
-#include "simulate.h"
+#include "perturb.h"
+#include "simulation/simulate.h"
 
-enum { SIMULATE_ENERGIES = 1024 };
+enum { SIMULATE_ENERGIES = 1024, SIMULATE_OPTIONS = 32 };
 
 /* What a thread owns. */
 typedef struct simulate_thread {
@@ -215,8 +215,9 @@ static calomu_status simulate_prepare(simulate_job *job)
     if (status == CALOMU_EUSAGE) return tool_misuse("%s", why);
     if (status != CALOMU_OK) return tool_fail(status, "%s", why);
     if (electronics_wanted(&job->electronics)) {
-        electronics_warn(&job->electronics);
-        status = electronics_new(&job->electronics, &job->options.geometry, &job->chain);
+        perturb_warn(&job->electronics);
+        status = perturb_electronics(&job->electronics, &job->options.geometry,
+                                     &job->chain);
         if (status != CALOMU_OK) return status;
     }
     job->thread = calloc((size_t)job->threads, sizeof *job->thread);
@@ -307,98 +308,108 @@ static simulate_job *simulate_new(void)
 }
 
 /* What the command line says beyond plain values. */
+typedef struct simulate_words {
+    const char *energy, *energies;
+    int charge, ideal, single, convention;
+    int32_t threads, chunk;
+    double field;
+} simulate_words;
+
 static calomu_status simulate_settle(simulate_job *job, const tool_usage *usage,
-                                     const char *energy, const char *energies, double field)
+                                     const simulate_words *w)
 {
     static const char *const mine[] = { "convention", "grow" };
     calomu_status status = CALOMU_OK;
     size_t i;
-    if (energy && energies) return tool_misuse("give --energy or --energies, not both");
-    if (energy) status = simulate_energy_range(job, energy);
-    if (energies) status = simulate_energy_list(job, energies);
+    if (w->energy && w->energies) return tool_misuse("give --energy or --energies, not both");
+    if (w->energy) status = simulate_energy_range(job, w->energy);
+    if (w->energies) status = simulate_energy_list(job, w->energies);
     for (i = 0; i < 2 && !job->features; i++)
         if (tool_given(usage, mine[i])) return tool_misuse("--%s needs --features", mine[i]);
-    if (tool_given(usage, "field")) job->options.geometry.field = field;
+    if (tool_given(usage, "field")) job->options.geometry.field = w->field;
     if (job->first > UINT64_MAX / 4 || job->n > UINT64_MAX / 4)
         return tool_misuse("--first and --n must be below 2^62");
     job->electronics.seed = job->options.seed;
-    job->threads = job->threads > 0 ? job->threads : tool_threads_default();
+    job->charge = w->charge == 2 ? 0 : w->charge == 1 ? 1 : -1;
+    job->options.photonuclear = !w->ideal;
+    job->options.library = !w->single;
+    job->feature_options.convention = (calomu_convention)w->convention;
+    job->threads = w->threads > 0 ? w->threads : tool_threads_default();
+    job->chunk = w->chunk;
     if (job->chunk < 1) job->chunk = 16 * job->threads < 64 ? 64 : 16 * job->threads;
     return status;
+}
+
+/* The table ends with what follows, which is 0. */
+static void simulate_options(simulate_job *job, simulate_words *w, tool_option *to)
+{
+    const tool_option options[] = {
+        { .name = "out", .type = TOOL_STRING, .target = &job->out, .value = "OUT.cmu",
+          .file = TOOL_WRITES,
+          .help = "data file to write", .needed = 1 },
+        { .name = "n", .type = TOOL_U64, .target = &job->n, .value = "N",
+          .help = "number of muons", .needed = 1, .low = 1, .high = 1e15 },
+        { .name = "energy", .type = TOOL_STRING, .target = &w->energy, .value = "LOW,HIGH",
+          .help = "momentum, uniform between the two (GeV)", .preset = "50,8000" },
+        { .name = "energies", .type = TOOL_STRING, .target = &w->energies, .value = "A,B,...",
+          .help = "fixed momenta instead (GeV): muon i has number i modulo their number" },
+        { .name = "seed", .type = TOOL_U64, .target = &job->options.seed, .value = "S",
+          .help = "a muon depends on seed and number alone" },
+        { .name = "first", .type = TOOL_U64, .target = &job->first, .value = "K",
+          .help = "number of the first muon: continues a set" },
+        { .name = "charge", .type = TOOL_CHOICE, .target = &w->charge,
+          .value = "minus|plus|both", .help = "charge of the muons" },
+        TOOL_OPTION_GEOMETRY(&job->options.geometry),
+        { .name = "field", .type = TOOL_DOUBLE, .target = &w->field, .value = "T",
+          .help = "magnetic field along y (T), over that of --geometry", .low = -20,
+          .high = 20 },
+        { .name = "active", .type = TOOL_DOUBLE, .target = &job->options.active,
+          .value = "SHARE", .help = "sensitive share of each layer along z; the rest is a "
+          "gap (the authors' simulation: 0.99)", .low = 1e-6, .high = 1 },
+        { .name = "no-photonuclear", .type = TOOL_FLAG, .target = &w->ideal,
+          .help = "electromagnetic processes only" },
+        { .name = "no-library", .type = TOOL_FLAG, .target = &w->single,
+          .help = "follow every particle: ten times slower, a check of the library" },
+        { .name = "features", .type = TOOL_FLAG, .target = &job->features,
+          .help = "add the 28 high-level features" },
+        TOOL_OPTION_CONVENTION(&w->convention),
+        TOOL_OPTION_GROW(&job->feature_options.grow),
+        PERTURB_OPTIONS(job->electronics),
+        TOOL_OPTION_THREADS(&w->threads),
+        { .name = "chunk", .type = TOOL_INT, .target = &w->chunk, .value = "N",
+          .help = "muons between two writes; changes no result", .preset = "64 or more",
+          .low = 1, .high = 65536 }
+    };
+    memcpy(to, options, sizeof options);
 }
 
 int verb_simulate(int argc, char **argv)
 {
     simulate_job *job = simulate_new();
-    const char *energy = NULL, *energies = NULL;
-    int charge = 2, ideal = 0, single = 0, convention = 0, code;
-    int32_t threads = 0, chunk = 0;
-    double field = 2;
+    simulate_words w = { .charge = 2, .field = 2 };
+    tool_option options[SIMULATE_OPTIONS];
+    tool_usage usage = {
+        .verb = "simulate",
+        .purpose = "Simulates muons in the calorimeter, filled with lead tungstate, and "
+                   "writes hits, truth and\nenergy losses (lost, deposited, leaked, unseen).  "
+                   "The same seed gives the same file on\nany machine with any number of "
+                   "threads.",
+        .notes = "A signal ends the work early: OUT.cmu then has the muons that were complete, "
+                 "and the\nexit code is 85.  GEANT4 without hadronic processes compares with "
+                 "--no-photonuclear.",
+        .options = options
+    };
     calomu_status status;
+    int code;
     if (!job) return (int)tool_fail(CALOMU_EMEMORY, "no memory");
-    {
-        tool_option options[] = {
-            { .name = "out", .type = TOOL_STRING, .target = &job->out, .value = "OUT.cmu",
-              .file = TOOL_WRITES,
-              .help = "data file to write", .needed = 1 },
-            { .name = "n", .type = TOOL_U64, .target = &job->n, .value = "N",
-              .help = "number of muons", .needed = 1, .low = 1, .high = 1e15 },
-            { .name = "energy", .type = TOOL_STRING, .target = &energy, .value = "LOW,HIGH",
-              .help = "momentum, uniform between the two (GeV)", .preset = "50,8000" },
-            { .name = "energies", .type = TOOL_STRING, .target = &energies, .value = "A,B,...",
-              .help = "fixed momenta instead (GeV): muon i has number i modulo their number" },
-            { .name = "seed", .type = TOOL_U64, .target = &job->options.seed, .value = "S",
-              .help = "a muon depends on seed and number alone" },
-            { .name = "first", .type = TOOL_U64, .target = &job->first, .value = "K",
-              .help = "number of the first muon: continues a set" },
-            { .name = "charge", .type = TOOL_CHOICE, .target = &charge,
-              .value = "minus|plus|both", .help = "charge of the muons" },
-            TOOL_OPTION_GEOMETRY(&job->options.geometry),
-            { .name = "field", .type = TOOL_DOUBLE, .target = &field, .value = "T",
-              .help = "magnetic field along y (T), over that of --geometry", .low = -20,
-              .high = 20 },
-            { .name = "active", .type = TOOL_DOUBLE, .target = &job->options.active,
-              .value = "SHARE", .help = "sensitive share of each layer along z; the rest is a "
-              "gap (the authors' simulation: 0.99)", .low = 1e-6, .high = 1 },
-            { .name = "no-photonuclear", .type = TOOL_FLAG, .target = &ideal,
-              .help = "electromagnetic processes only" },
-            { .name = "no-library", .type = TOOL_FLAG, .target = &single,
-              .help = "follow every particle: ten times slower, a check of the library" },
-            { .name = "features", .type = TOOL_FLAG, .target = &job->features,
-              .help = "add the 28 high-level features" },
-            TOOL_OPTION_CONVENTION(&convention),
-            TOOL_OPTION_GROW(&job->feature_options.grow),
-            ELECTRONICS_OPTIONS(job->electronics),
-            TOOL_OPTION_THREADS(&threads),
-            { .name = "chunk", .type = TOOL_INT, .target = &chunk, .value = "N",
-              .help = "muons between two writes; changes no result", .preset = "64 or more",
-              .low = 1, .high = 65536 },
-            { .name = NULL }
-        };
-        tool_usage usage = {
-            .verb = "simulate",
-            .purpose = "Simulates muons in the calorimeter, filled with lead tungstate, and "
-                       "writes hits, truth and\nenergy losses (lost, deposited, leaked, unseen).  "
-                       "The same seed gives the same file on\nany machine with any number of "
-                       "threads.",
-            .notes = "A signal ends the work early: OUT.cmu then has the muons that were complete, "
-                     "and the\nexit code is 85.  GEANT4 without hadronic processes compares with "
-                     "--no-photonuclear.",
-            .options = options
-        };
-        code = tool_parse(&usage, argc, argv);
-        if (code >= 0) {
-            simulate_free(job);
-            return code;
-        }
-        job->threads = threads;
-        job->chunk = chunk;
-        job->charge = charge == 2 ? 0 : charge == 1 ? 1 : -1;
-        job->options.photonuclear = !ideal;
-        job->options.library = !single;
-        job->feature_options.convention = (calomu_convention)convention;
-        status = simulate_settle(job, &usage, energy, energies, field);
+    memset(options, 0, sizeof options);
+    simulate_options(job, &w, options);
+    code = tool_parse(&usage, argc, argv);
+    if (code >= 0) {
+        simulate_free(job);
+        return code;
     }
+    status = simulate_settle(job, &usage, &w);
     if (status == CALOMU_OK) status = simulate_run(job);
     simulate_free(job);
     return (int)status;

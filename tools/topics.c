@@ -1,4 +1,4 @@
-/* topics.c - calomu help mi, folds, features: what the numbers mean */
+/* topics.c - calomu help mi, folds, features, energies, files: what numbers and files mean */
 #include "calomu_tool.h"
 
 #include <string.h>
@@ -73,6 +73,46 @@ static const char topic_folds[] =
     "Example: 220 muons, --folds 4 --holdout no --batch 16. Folds of 55; fold 1 is\n"
     "monitored; folds 0, 2 and 3 have 3 batches each: 9 updates an epoch.\n";
 
+static const char topic_energies[] =
+    "What calomu train takes for granted of the muons, and what it looks at before\n"
+    "it starts.\n"
+    "\n"
+    "Energies        The loss bins (--loss-range), the weights of Eq. (3)\n"
+    "                (--weight-centre, --weight-low, --weight-high) and the range of\n"
+    "                the MI (--range) are the paper's, for muons of 50 to 8000 GeV.\n"
+    "                --energy-range LOW,HIGH moves and stretches them together;\n"
+    "                auto: to the energies of the muons used. Single options go\n"
+    "                before it.\n"
+    "Calorimeter     cells and network follow from the data file: --geometry at\n"
+    "                import or simulate.\n"
+    "Checks          train ends with code 3 and names the option where\n"
+    "                - the monitored fold's energies are distributed otherwise than\n"
+    "                  the other folds' (Kolmogorov-Smirnov, p < 1e-6): --shuffle;\n"
+    "                - more than a fifth of the muons (--outside) lies outside of\n"
+    "                  bins or weights; where fewer are a notice says how many;\n"
+    "                - four of five bins are empty;\n"
+    "                - hits are a thousand times too large or small.\n";
+
+static const char topic_files[] =
+    "What calomu writes, and what a killed run leaves.\n"
+    "\n"
+    "Outputs         No output is an input or another output of its command, under\n"
+    "                any name or link. Only features and perturb may replace their\n"
+    "                input.\n"
+    "Locks           While a file is written, .NAME.calomu-lock lies beside it. Of\n"
+    "                two commands with one output the second is refused (code 4).\n"
+    "Killed runs     Lock and half-written file go with the next run of the same\n"
+    "                output: at once on the same machine; on a shared folder, where\n"
+    "                another machine's run may live, the lock counts after 90 s\n"
+    "                without a sign of life.\n"
+    "Signals         INT, TERM, HUP, USR1, USR2 and XCPU end a run. Those that the\n"
+    "                parent ignores, as nohup does, stay ignored. train writes a\n"
+    "                checkpoint, simulate leaves the muons that are complete: code\n"
+    "                85. train --resume goes on to the same bytes, after a kill -9\n"
+    "                too, and does nothing where the training has ended.\n"
+    "Kinds           .cmu: muons; .safetensors: models and checkpoints, which\n"
+    "                PyTorch reads. calomu info describes and verifies each.\n";
+
 /* ---------------------------------------------------------------- features */
 
 typedef struct topic_feature {
@@ -131,7 +171,7 @@ static void topic_print_features(void)
            "both halves of the layers, where a cell counts exp(-|y|/50 mm), y from the row\n"
            "with most energy.\n"
            "--convention authors, for the authors' public files, differs in V1 to V8, V15,\n"
-           "V19, V20 and V22 to V27 (README: Where we differ from the paper's text). The\n"
+           "V19, V20 and V22 to V27 (tools/study.md: where we differ from the text). The\n"
            "names are those of these files.\n");
 }
 
@@ -141,10 +181,16 @@ static void topic_print_mi(void) { (void)fputs(topic_mi, stdout); }
 
 static void topic_print_folds(void) { (void)fputs(topic_folds, stdout); }
 
+static void topic_print_energies(void) { (void)fputs(topic_energies, stdout); }
+
+static void topic_print_files(void) { (void)fputs(topic_files, stdout); }
+
 static const tool_topic topics[] = {
     { "mi", topic_print_mi, "debiasing, resolution, mean improvement and their errors" },
     { "folds", topic_print_folds, "which muons train, which monitor, which are held out" },
-    { "features", topic_print_features, "the 28 high-level features: names, units, meaning" }
+    { "features", topic_print_features, "the 28 high-level features: names, units, meaning" },
+    { "energies", topic_print_energies, "muons of other energies; what train looks at first" },
+    { "files", topic_print_files, "outputs, locks, signals, what a killed run leaves" }
 };
 enum { TOPICS = sizeof topics / sizeof topics[0] };
 

@@ -1,7 +1,8 @@
 /* simulate.h - muons of 1 GeV to 10 TeV in a calorimeter of lead tungstate, simulated
 
    A fast Monte Carlo of what GEANT4 does in minutes per hundred muons.  To use it in a program of
-   your own compile simulate.c beside calomu.c; it needs calomu.h and nothing else.
+   your own take this folder and compile simulate.c beside calomu.c; it needs calomu.h and the
+   headers beside it, nothing else.
 
        sim *s = NULL;
        sim_worker *w = NULL;

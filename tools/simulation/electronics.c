@@ -26,11 +26,9 @@ int electronics_wanted(const electronics_options *o)
     return o->miscalibration > 0 || o->bias < 0 || o->bias > 0 || o->noise > 0 || o->zero > 0;
 }
 
-void electronics_warn(const electronics_options *o)
+int electronics_fill(const electronics_options *o)
 {
-    if ((o->noise > 0 || o->bias > 0) && !(o->zero > 0))
-        tool_notice("noise or bias without --zero: nearly every cell of every muon is hit, and "
-                    "the file is large");
+    return (o->noise > 0 || o->bias > 0) && !(o->zero > 0);
 }
 
 /* ---------------------------------------------------------------- Beta(2,2) variates */
@@ -132,7 +130,7 @@ calomu_status electronics_new(const electronics_options *o, const calomu_geometr
 {
     electronics *e = calloc(1, sizeof *e);
     *made = NULL;
-    if (!e) return tool_fail(CALOMU_EMEMORY, "no memory");
+    if (!e) return CALOMU_EMEMORY;
     e->o = *o;
     e->g = *g;
     e->cells = (size_t)g->nz * (size_t)g->nx * (size_t)g->ny;
@@ -143,7 +141,7 @@ calomu_status electronics_new(const electronics_options *o, const calomu_geometr
     e->share = malloc((size_t)e->groups * sizeof *e->share);
     if (!e->factor || !e->share) {
         electronics_free(e);
-        return tool_fail(CALOMU_EMEMORY, "no memory");
+        return CALOMU_EMEMORY;
     }
     electronics_calibrate(e);
     *made = e;
