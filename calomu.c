@@ -4095,14 +4095,18 @@ static int cm_thread(void) { return 0; }
 static double cm_seconds(void) { return 0; }
 #endif
 
-/* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
-   the end of each loop (libgomp 12: 4% of the time of one muon). */
-#define CM_EACH_UNIT(threads, u, n, call) \
+/* `call` for u = 0 to n - 1; fixed: each thread takes the same u every time.  One thread goes round
+   OpenMP, which asks the kernel to wake nobody at the end of each loop (libgomp 12: 4% of the time
+   of one muon). */
+#define CM_EACH_UNIT(threads, fixed, u, n, call) \
     do { \
         if ((threads) == 1) { \
             for (u = 0; u < (n); u++) call; \
-        } else { \
+        } else if (fixed) { \
             CM_PARALLEL_FOR_STATIC(threads) \
+            for (u = 0; u < (n); u++) call; \
+        } else { \
+            CM_PARALLEL_FOR(threads) \
             for (u = 0; u < (n); u++) call; \
         } \
     } while (0)
@@ -5737,7 +5741,7 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
     if (cm_dry(g)) return t;
     threads = cm_row_team(g, t);
-    CM_EACH_UNIT(threads, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
+    CM_EACH_UNIT(threads, 1, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
     return t;
 }
 
@@ -6251,7 +6255,8 @@ static void cm_norm_apply(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0];
     int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_norm_share(g, r, cm_share_of(x, u, shares)));
+    CM_EACH_UNIT(threads, x->blocks != NULL, u, shares,
+                 cm_norm_share(g, r, cm_share_of(x, u, shares)));
 }
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
@@ -6504,7 +6509,7 @@ static void cm_conv_lanes(const cm_graph *g, const cm_record *r, const cm_real *
     int rows = y->nz * y->nx, most = g->k->max_conv, units = (y->nc + most - 1) / most * rows, u;
     double cells = (double)r->kernel * r->kernel * r->kernel;
     int threads = cm_team(g, cells * x->nc * y->nc * rows * y->ny);
-    CM_EACH_UNIT(threads, u, units, cm_conv_unit(g, r, packed, u));
+    CM_EACH_UNIT(threads, 1, u, units, cm_conv_unit(g, r, packed, u));
 }
 
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
@@ -7110,7 +7115,7 @@ static void cm_wino_lanes(cm_graph *g, const cm_record *r)
     cm_give_back(g, memory);         /* nothing else is taken before the end */
     cm_give_back(g, u);
     if (!u || !memory || cm_dry(g)) return;
-    CM_EACH_UNIT(threads, i, threads,
+    CM_EACH_UNIT(threads, 1, i, threads,
                  cm_wino_share(g, r, u, memory, cm_share_of(y, i, threads)));
 }
 
@@ -7635,7 +7640,7 @@ static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_rea
     const cm_tensor *t = r->out;
     const cm_flat f = cm_flat_of(r);
     int threads = t->nz > 1 ? cm_row_team(g, t) : 1, z;
-    CM_EACH_UNIT(threads, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
+    CM_EACH_UNIT(threads, 1, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
 }
 
 /* [out][cells] to [packed cell][out], or back. */
@@ -7919,7 +7924,8 @@ static void cm_point_compute(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0];
     int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_point_share(g, r, cm_share_of(x, u, shares)));
+    CM_EACH_UNIT(threads, x->blocks != NULL, u, shares,
+                 cm_point_share(g, r, cm_share_of(x, u, shares)));
 }
 
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
@@ -8365,7 +8371,8 @@ static void cm_join_compute(cm_graph *g, cm_record *r)
     cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_join_share(g, r, room, cm_share_of(y, u, shares)));
+    CM_EACH_UNIT(threads, y->blocks != NULL, u, shares,
+                 cm_join_share(g, r, room, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
@@ -13481,9 +13488,9 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks of
-   all members.  Each thread has a context for its messages, scratch memory and an arena of its own;
-   a muon alone has one arena, whose operations share out their rows. */
+   One unit of work is a group of 16 muons, of few muons one: features, standardisation, the
+   networks of all members.  Each thread has a context for its messages, scratch memory and an arena
+   of its own; of a muon alone the operations share out their rows. */
 
 typedef struct cm_predictor {
     calomu *own;
