@@ -95,6 +95,7 @@ typedef struct tool_machine {        /* where a network is computed */
     const char *device;              /* "cpu", "cuda", "cuda:N" */
     int math;                        /* a calomu_math */
     int unfused;                     /* --no-fusion */
+    int plain;                       /* --plain */
 } tool_machine;
 
 /* Opens a context whose notices go to tool_notice; threads 0: tool_threads_default.  Reports
