@@ -4600,9 +4600,6 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
     return b;
 }
 
-/* All rows in lane 0, so that a tensor of one muon is the same with and without blocks. */
-static int cm_one_block(const cm_blocks *b) { return b->along * b->across == 1; }
-
 /* ============================================================================================
    7 Operations
    ============================================================================================
@@ -7218,7 +7215,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
         x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
-        if (!cm_one_block(blocks)) halo = 0;
+        halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
                       cm_larger(halo, back_hi));
@@ -7240,7 +7237,6 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -7466,8 +7462,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (cm_one_block(blocks)) blocks = NULL;
-        else halo = 0;
+        halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
@@ -7612,7 +7607,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         blocks = cm_result_blocks(g, size);
         x = own = blocks ? cm_reblock(g, x, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
         if (!x) return NULL;
-        if (!cm_one_block(blocks)) halo = 0;
+        halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -7625,7 +7620,6 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return cm_done(g, r, "pooling");
 }
 
