@@ -4775,9 +4775,6 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
     return b;
 }
 
-/* All rows in lane 0, so that a tensor of one muon is the same with and without blocks. */
-static int cm_one_block(const cm_blocks *b) { return b->along * b->across == 1; }
-
 /* ============================================================================================
    7 Operations
    ============================================================================================
@@ -7596,7 +7593,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
         if (!blocks) return NULL;
         if (!wino)                   /* else the result has the same blocks, of whole planes */
             x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
-        if (!cm_one_block(blocks)) halo = 0;
+        halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
                       cm_larger(halo, back_hi));
@@ -7618,7 +7615,6 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -7878,8 +7874,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (cm_one_block(blocks)) blocks = NULL;
-        else halo = 0;
+        halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
@@ -8027,8 +8022,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         if (!own) return NULL;
         if (some != x) cm_give_back(g, some->x);
         x = own;
-        first = 0;
-        if (!cm_one_block(blocks)) halo = 0;
+        first = halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -8041,7 +8035,6 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return cm_done(g, r, "pooling");
 }
 
