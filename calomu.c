@@ -4572,12 +4572,15 @@ void cm_remember(cm_graph *g, cm_tensor *t)
         if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
 }
 
-/* t is not needed any more in inference, but for the joins that wait for it (7.12); in training it
-   is forgotten if it can be made again. */
-static void cm_drop(cm_graph *g, cm_tensor *t)
+/* t is not needed any more in the forward pass, but for the joins that wait for it (7.12); in
+   training it is forgotten if it can be made again or, forward_only, in any case. */
+static void cm_drop(cm_graph *g, cm_tensor *t, int forward_only)
 {
     if (!t) return;
-    if (g->training) cm_forget(g, t);
+    if (g->training && forward_only) {
+        cm_give_back(g, t->x);
+        t->x = NULL;
+    } else if (g->training) cm_forget(g, t);
     else if (t->kept > 0) t->dropped = 1;
     else cm_give_back(g, t->x);
 }
@@ -6279,7 +6282,7 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     g->o->norm_prepare(g, r);
     if (g->status != CALOMU_OK) return NULL;
     if (!unkept) g->o->norm.forward(g, r);
-    cm_drop(g, own);
+    cm_drop(g, own, 0);
     return cm_done(g, r, "batch norm");
 }
 
@@ -7639,48 +7642,59 @@ static void cm_pool_backward(cm_graph *g, cm_record *r)
     }
 }
 
-/* The four rows of x, 2 x 2, that row (z, i) of the result reads, each with a zero at its ends; the
-   memory for them, for each thread, comes zeroed. */
-static void cm_pool_rows(const cm_graph *g, const cm_tensor *x, int k, int z, int i, cm_real *to)
+/* Sites `from` to `end` - 1 of a row of the result, of whose cells along y those from `low` to `high`
+   are in the grid; row: where the rows of x are, from `base`. */
+static void cm_pool_sites(const cm_graph *g, const cm_record *r, const cm_real *base,
+                          const ptrdiff_t *row, int rows, int from, int end, int low, int high,
+                          cm_real *to)
 {
-    size_t site = (size_t)(x->nc * CM_LANES), row = (size_t)x->ny * site;
-    int t;
-    for (t = 0, to += site; t < 4; t++, to += row + 2 * site) {
+    int in = r->in[0]->nc * CM_LANES, out = r->out->nc * CM_LANES, n = 0, t, q;
+    cm_tap tap[8];
+    for (t = 0; t < rows; t++)
+        for (q = low; q <= high; q++) {
+            tap[n].x = row[t] + (q - 1) * in;
+            tap[n++].w = 0;
+        }
+    if (from >= end) return;
+    g->k->box(base + (size_t)(2 * from * in) + r->first * CM_LANES, (size_t)(2 * in), tap, n,
+              to + from * out, (size_t)out, end - from, r->out->nc, (cm_real)r->scale, 0);
+}
+
+/* A row of the result from the rows of x that are in the grid, up to 2 x 2, or of other blocks of a
+   muon (6.2), which are in the halo; no other halo is read.  What is outside is zero, and 0 + 0 and
+   a + 0 are 0 and a: a sum that begins with 0 is never -0.  room: for rows that are made. */
+static void cm_pool_row(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *room)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *base = room ? room : cm_row(x, x->x, k, 0, 0);
+    cm_real *to = cm_row(y, y->x, k, z, i);
+    int both = (x->ny + 1) / 2, rows = 0, t;     /* sites but the first that have both cells */
+    ptrdiff_t row[4];
+    for (t = 0; t < 4; t++) {
         int a = 2 * z - 1 + t / 2, b = 2 * i - 1 + t % 2;
-        if (cm_inside(x, a, b)) (void)cm_value_row(g, x, k, a, b, to);
-        else memset(to, 0, row * sizeof *to);
+        if (!y->blocks && !cm_inside(x, a, b)) continue;
+        row[rows] = room ? (ptrdiff_t)t * x->ny * x->nc * CM_LANES : cm_site_offset(x, a, b, 0);
+        if (room) (void)cm_value_row(g, x, k, a, b, room + row[rows]);
+        rows++;
     }
+    cm_pool_sites(g, r, base, row, rows, 0, 1, 1, 1, to);
+    cm_pool_sites(g, r, base, row, rows, 1, both, 0, 1, to);
+    cm_pool_sites(g, r, base, row, rows, both, y->ny, 0, 0, to);
 }
 
 static void cm_pool_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = y->groups * y->nz, u, t, edge = x->nc * CM_LANES;
-    size_t size = (size_t)(4 * (x->ny + 2) * edge);
-    cm_real *room = x->x ? NULL : cm_scratch(g, size * (size_t)g->threads * sizeof *room);
-    cm_tensor rows = *x;
-    cm_tap tap[8];
+    int units = y->groups * y->nz, u;
+    size_t size = (size_t)(4 * x->ny * x->nc * CM_LANES);
+    cm_real *room = x->x ? NULL : cm_arena_take(g, size * (size_t)g->threads);
     cm_give_back(g, room);           /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    if (room) {
-        rows.row_x = (size_t)(x->ny + 2);
-        rows.row_z = 2 * rows.row_x;
-    }
-    for (t = 0; t < 8; t++) {
-        tap[t].x = cm_site_offset(&rows, t / 4, t / 2 % 2, t % 2);
-        tap[t].w = 0;
-    }
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         cm_real *made = room ? room + size * (size_t)cm_thread() : NULL;
-        int k = u / y->nz, z = u % y->nz, i;
-        for (i = 0; i < y->nx; i++) {
-            if (made) cm_pool_rows(g, x, k, z, i, made);
-            g->k->box((made ? made : cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1) - edge)
-                          + r->first * CM_LANES,
-                      (size_t)(2 * edge), tap, 8, cm_row(y, y->x, k, z, i),
-                      (size_t)(y->nc * CM_LANES), y->ny, y->nc, (cm_real)r->scale, 0);
-        }
+        int i;
+        for (i = 0; i < y->nx; i++) cm_pool_row(g, r, u / y->nz, u % y->nz, i, made);
     }
 }
 
@@ -7695,9 +7709,8 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     in[1] = cm_nx(x);
     in[2] = x->ny;
     if (first < 0 || n < 1 || first + n > x->nc
-        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)
-        || (!x->blocks && (x->lo < 1 || x->hi < hi))) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit, or the halo is too small");
+        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit");
         return NULL;
     }
     if (x->blocks) {
@@ -9724,7 +9737,7 @@ typedef enum cm_values {             /* where the values of a step are */
 
 enum {                               /* rules that have changed a step: bits, in this order */
     CM_RULE_SWISH, CM_RULE_JOIN, CM_RULE_SAME_SUMS, CM_RULE_CHANNEL, CM_RULE_NORM_IN_CONV,
-    CM_RULE_ON_THE_FLY, CM_RULE_SUMS, CM_RULE_HALO, CM_RULE_DEFERRED, CM_RULES
+    CM_RULE_ON_THE_FLY, CM_RULE_SUMS, CM_RULE_HALO, CM_RULE_DEFERRED, CM_RULE_FORWARD_ONLY, CM_RULES
 };
 
 typedef struct cm_step {             /* one operation */
@@ -9737,7 +9750,8 @@ typedef struct cm_step {             /* one operation */
     int sums;                        /* what is summed on the way: CM_SWISH_BEFORE, CM_MEAN */
     cm_values values;
     int halo, deferred;
-    int until;                       /* the last step for which its values are needed */
+    int until;                       /* the last step for which its values are needed, */
+    int forward_only;                /*   and 1: not in backward */
     int next;                        /* of the steps with the same `until`, or -1 */
     unsigned rules;
 } cm_step;
@@ -9951,11 +9965,10 @@ static void cm_rule_on_the_fly(cm_schedule *p, int i, int last)
     if (t->values != CM_KEPT) t->rules |= 1u << CM_RULE_ON_THE_FLY;
 }
 
-/* Sites beyond the edge that a reader takes: the padding of direct convolutions and poolings.
-   Winograd's method (kernel 3, no bias) makes its own. */
+/* Sites beyond the edge that a reader takes: the padding of direct convolutions.  Winograd's method
+   (kernel 3, no bias) makes its own, and poolings leave out what is outside. */
 static int cm_halo_read(const cm_schedule *p, const cm_layer *reader, const cm_layer *x)
 {
-    if (reader->kind == CM_POOL) return 1;
     if (reader->kind != CM_CONV || reader->pad == 0) return 0;
     if (p->wino && !reader->bias
         && cm_wino_fits(x->nx, reader->kernel, reader->stride, reader->pad)) return 0;
@@ -9988,6 +10001,30 @@ static void cm_rule_deferred(cm_schedule *p, int i, int first)
     t->rules |= 1u << CM_RULE_DEFERRED;
 }
 
+/* Whether the derivatives of step s read its argument k: those of sums do not, and of s + q*p only q
+   and p. */
+static int cm_read_in_backward(const cm_schedule *p, const cm_step *s, int k)
+{
+    cm_kind kind = cm_layer_of(p, s)->kind;
+    if (s->join) return k >= 2;
+    return kind != CM_MEAN_OF && kind != CM_POOL && kind != CM_CONCAT;
+}
+
+/* Values that no derivative reads are given back in training as in inference, behind the last step
+   that reads them. */
+static void cm_rule_forward_only(cm_schedule *p, int i, int last)
+{
+    cm_step *t = &p->step[i];
+    cm_kind kind = cm_layer_of(p, t)->kind;
+    int r, k;
+    if (!p->training || t->values != CM_KEPT || kind == CM_SIGMOID || kind == CM_MAX_OF) return;
+    for (r = i + 1; r <= last; r++)
+        for (k = 0; k < 4; k++)
+            if (p->step[r].in[k] == i && cm_read_in_backward(p, &p->step[r], k)) return;
+    t->forward_only = 1;
+    t->rules |= 1u << CM_RULE_FORWARD_ONLY;
+}
+
 /* Last step that reads each, in `until`; of what is made on the fly the inputs must stay as long as
    itself is read. */
 static void cm_plan_lifetimes(cm_schedule *p)
@@ -10017,6 +10054,7 @@ static void cm_plan_values(cm_schedule *p)
             cm_rule_reader(p, i, r);
         }
         cm_rule_deferred(p, i, first);
+        cm_rule_forward_only(p, i, last[i]);
     }
     cm_plan_lifetimes(p);
 }
@@ -10068,7 +10106,7 @@ static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list
 
 static const char *const cm_rule_names[CM_RULES] = {
     "Swish joins", "join", "same sums", "channel in place", "norm joins", "made where read",
-    "sums on the way", "halo", "deferred"
+    "sums on the way", "halo", "deferred", "forward only"
 };
 
 static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[48])
@@ -10353,7 +10391,7 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
     for (i = 0; i < u.p->n; i++) {
         u.value[i] = cm_run_step(g, &u, &u.p->step[i]);
         if (!u.value[i]) return NULL;
-        for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next) cm_drop(g, u.value[k]);
+        for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next) cm_drop(g, u.value[k], u.p->step[k].forward_only);
     }
     return u.value[u.p->n - 1];
 }

@@ -587,8 +587,8 @@ static void record(cm_graph *g, const state *s, run *u, int dry)
     int k, sparse = j->op == SPARSE_CONV || j->op == SPARSE_SUM;
     for (k = 0; k < s->n_in && !sparse; k++) {       /* one tensor may be two inputs */
         const grid *v = &s->in[k];
-        int halo = v->z * v->x * v->y == 1 && j->op != CONV && j->op != POOL ? 0 : 2;
-        if (j->op == ADD || j->op == CONCAT || j->op == SIGMOID) halo = j->halo;
+        int halo = v->z * v->x * v->y == 1 && j->op != CONV ? 0 : 2;
+        if (j->op == ADD || j->op == CONCAT || j->op == SIGMOID || j->op == POOL) halo = j->halo;
         if (j->in_halo >= 0) halo = j->in_halo;
         in[k] = cm_input(g, v->b, v->z, v->x, v->y, v->c, halo, halo, j->needs);
         if (!in[k]) return;
