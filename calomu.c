@@ -62,7 +62,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
-#ifdef _OPENMP
+#if defined(_OPENMP) && !defined(CALOMU_PLAIN)
+#define CM_THREADS
 #include <omp.h>
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -83,7 +84,7 @@ struct calomu {
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
     int plain;                       /* layer by layer (section 9) */
-    int recompute;
+    int recompute, unfused;
     const calomu_device *device;     /* NULL: the processor */
     int device_number;
     calomu_math math;
@@ -91,6 +92,7 @@ struct calomu {
     calomu_status failure;           /* of the last cm_fail */
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
+    struct cm_ready *ready;          /* what else inference keeps (13), or NULL */
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
     const char *fault;               /* of the build, for which calls are refused; or NULL */
@@ -217,6 +219,12 @@ static int cm_isa_here(calomu_isa isa)
     return 0;
 }
 
+#ifdef CALOMU_PLAIN
+#define CM_ONLY_PLAIN 1
+#else
+#define CM_ONLY_PLAIN 0
+#endif
+
 static const char *cm_isa_name(calomu_isa isa)
 {
     if (isa == CALOMU_ISA_AVX512) return "AVX-512";
@@ -332,6 +340,26 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
     return finite;
 }
 
+/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
+   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
+   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
+static CM_NOINLINE const char *cm_fault_single(void)
+{
+    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
+                                                                       : (cm_real)DBL_MIN;
+    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
+    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
+    cm_real x = one + e, y = -one - 2 * e;
+    if (x * x + y != 0)
+        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
+    if (!(least * (cm_real)half > 0))
+        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
+               " them";
+    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
+        return "this build's fma rounds twice: compile calomu.c with another compiler";
+    return NULL;
+}
+
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
    -0 + 0 is 0. */
@@ -352,6 +380,7 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
                "-ffinite-math-only and -fno-honor-nans";
     if (1 / (minus + 0.0) < 0)
         return "this build takes -0 for 0: compile calomu.c without -fno-signed-zeros";
+    if (cm_fault_single()) return cm_fault_single();
     if (cm_kernels_fault[CALOMU_ISA_PLAIN] && cm_kernels_fault[CALOMU_ISA_PLAIN]())
         return cm_kernels_fault[CALOMU_ISA_PLAIN]();     /* it is compiled as all the rest is */
     return cm_kernels_fault[isa] ? cm_kernels_fault[isa]() : NULL;
@@ -359,7 +388,7 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
 
 int calomu_threads_available(void)
 {
-#ifdef _OPENMP
+#ifdef CM_THREADS
     return omp_get_num_procs();
 #else
     return 1;
@@ -387,7 +416,9 @@ static void cm_describe_build(calomu *c)
 #else
     const char *compiler = "C compiler";
 #endif
-#ifdef _OPENMP
+#if defined(CALOMU_PLAIN)
+    const char *openmp = "plain layers only";
+#elif defined(CM_THREADS)
     const char *openmp = "OpenMP";
 #else
     const char *openmp = "no OpenMP";
@@ -427,8 +458,10 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
         || (o->math == CALOMU_MATH_FAST && !o->device)
         || (o->device && sizeof(cm_real) != sizeof(float))) return CALOMU_EUSAGE;
     if (isa < CALOMU_ISA_BEST || isa > CALOMU_ISA_AVX512) return CALOMU_EUSAGE;
+    if (CM_ONLY_PLAIN && (o->threads > 1 || isa > CALOMU_ISA_PLAIN || o->device))
+        return CALOMU_EUSAGE;
     if (isa == CALOMU_ISA_BEST) {
-        isa = CALOMU_ISA_AVX512;
+        isa = CM_ONLY_PLAIN ? CALOMU_ISA_PLAIN : CALOMU_ISA_AVX512;
         while (!cm_isa_here(isa)) isa = (calomu_isa)(isa - 1);
     }
     if (!cm_isa_here(isa)) return CALOMU_EUSAGE;
@@ -442,14 +475,15 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->log = o->log;
     c->user = o->user;
     c->threads = o->threads ? o->threads : 1;
-#ifndef _OPENMP
+#ifndef CM_THREADS
     c->threads = 1;
 #endif
     c->process = cm_process();
     c->isa = isa;
     c->direct = o->direct != 0;
-    c->plain = o->plain != 0;
+    c->plain = o->plain != 0 || CM_ONLY_PLAIN;
     c->recompute = o->recompute != 0;
+    c->unfused = o->unfused != 0;
     c->device = o->device;
     c->device_number = o->device_number;
     c->math = o->math;
@@ -459,25 +493,33 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 }
 
 static void cm_place_free(calomu *c, struct cm_place *p);    /* 9 */
+static void cm_ready_free(calomu *c);                        /* 13 */
 
 void calomu_close(calomu *c)
 {
     if (!c) return;
     cm_place_free(c, c->place);
+    cm_ready_free(c);
     cm_release(c, c->kept);
     cm_release(c, c);
+}
+
+/* Everything of c but what it keeps and has to say. */
+static void cm_clone_again(calomu *own, const calomu *c)
+{
+    *own = *c;
+    own->place = NULL;
+    own->kept = NULL;
+    own->kept_size = 0;
+    own->ready = NULL;
+    own->entered = 0;
+    own->message[0] = 0;
 }
 
 calomu *cm_clone(calomu *c)
 {
     calomu *own = cm_allocate(c, 1, sizeof *own);
-    if (!own) return NULL;
-    *own = *c;
-    own->place = NULL;
-    own->kept = NULL;
-    own->kept_size = 0;
-    own->entered = 0;
-    own->message[0] = 0;
+    if (own) cm_clone_again(own, c);
     return own;
 }
 
@@ -4123,7 +4165,7 @@ enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at lea
 /* Loops over independent units of work; which thread takes which does not matter to any bit.  The
    threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those of
    the thread that made them when it did). */
-#ifdef _OPENMP
+#ifdef CM_THREADS
 #define CM_PRAGMA(x) _Pragma(#x)
 #define CM_PARALLEL_FOR(threads) CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(dynamic) nowait)
 #define CM_PARALLEL_FOR_STATIC(threads) \
@@ -4152,12 +4194,26 @@ static void cm_shift_end(cm_shift *s)
 
 #define CM_CRITICAL CM_PRAGMA(omp critical(calomu_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
+static double cm_seconds(void) { return omp_get_wtime(); }
 #else
 #define CM_PARALLEL_FOR(threads) (void)(threads);
 #define CM_PARALLEL_FOR_STATIC(threads) (void)(threads);
 #define CM_CRITICAL
 static int cm_thread(void) { return 0; }
+static double cm_seconds(void) { return 0; }
 #endif
+
+/* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
+   the end of each loop (libgomp 12: 4% of the time of one muon). */
+#define CM_EACH_UNIT(threads, u, n, call) \
+    do { \
+        if ((threads) == 1) { \
+            for (u = 0; u < (n); u++) call; \
+        } else { \
+            CM_PARALLEL_FOR_STATIC(threads) \
+            for (u = 0; u < (n); u++) call; \
+        } \
+    } while (0)
 
 static const cm_kernels *cm_kernels_of(calomu_isa isa);      /* the one table, section 7 */
 
@@ -4184,7 +4240,8 @@ cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int t
     g->threads = threads < 1 ? 1 : threads;
     g->training = training;
     g->k = cm_kernels_of(c->isa);
-    g->fast = !c->direct;
+    g->wino = !c->direct;
+    g->fused = !c->unfused;
     g->recompute = c->recompute;
     return g;
 }
@@ -4649,7 +4706,7 @@ static int cm_rule_unadded_norm(const cm_graph *g, cm_record *r, cm_tensor *t, i
 static void cm_unadded_share(const cm_graph *g, cm_record *r, int k)
 {
     cm_tensor *t = r->in[k];
-    cm_share share = (cm_share)r->share[k];
+    cm_share_kind share = (cm_share_kind)r->share[k];
     int first, unadded = 0;
     if (share == CM_SHARE_NONE || !t->needs) return;
     first = !t->reached;
@@ -4661,7 +4718,7 @@ static void cm_unadded_share(const cm_graph *g, cm_record *r, int k)
     if (unadded) r->out->unadded.readers++;
     else cm_unadded_none(t);
     /* A convolution is the only reader of a batch norm's result: it has each row in the cache. */
-    if (share == CM_SHARE_CONV && !g->unit && t->users == 1 && t->made)
+    if (share == CM_SHARE_CONV && g->fused && !g->unit && t->users == 1 && t->made)
         t->unadded.first_pass = t->made->share[0] == CM_SHARE_NORM;
 }
 
@@ -4750,6 +4807,45 @@ void cm_graph_split(cm_graph *g, int split)
 static int cm_nz(const cm_tensor *t) { return t->blocks ? t->blocks->nz : t->nz; }
 static int cm_nx(const cm_tensor *t) { return t->blocks ? t->blocks->nx : t->nx; }
 
+/* The thread of a loop over units: 0 where it has one, which may be any of another loop (13). */
+static int cm_thread_in(const cm_graph *g) { return g->threads > 1 ? cm_thread() : 0; }
+
+/* Threads for a muon in lanes, and one for work that takes no longer than to wake them: products of
+   lane vectors, 8 a nanosecond. */
+static int cm_team(const cm_graph *g, double products)
+{
+    return g->split && products < 30000 ? 1 : g->threads;
+}
+
+/* The same of an operation that reads the lane vectors of t once. */
+static int cm_row_team(const cm_graph *g, const cm_tensor *t)
+{
+    return cm_team(g, 10 * (double)(t->group / CM_LANES));
+}
+
+/* A unit of work of operations on rows: a plane of a group or, of a muon in blocks, some sites of
+   every row, the same in all operations, so that they stay in the cache of a thread. */
+typedef struct cm_share {
+    int k, z, end;                   /* planes z to end - 1 */
+    int y, n;                        /* first site and sites of their rows */
+} cm_share;
+
+static int cm_shares(const cm_tensor *t, int threads)
+{
+    return t->blocks ? threads : t->groups * t->nz;
+}
+
+static cm_share cm_share_of(const cm_tensor *t, int u, int shares)
+{
+    cm_share o;
+    o.k = t->blocks ? 0 : u / t->nz;
+    o.z = t->blocks ? 0 : u % t->nz;
+    o.end = t->blocks ? t->nz : o.z + 1;
+    o.y = t->blocks ? t->ny * u / shares : 0;
+    o.n = t->blocks ? t->ny * (u + 1) / shares - o.y : t->ny;
+    return o;
+}
+
 /* The blocks with the least rows for each lane; whole: planes are not cut. */
 static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
 {
@@ -4770,6 +4866,9 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
     b->nx = nx;
     return b;
 }
+
+/* All rows in lane 0, so that a tensor of one muon is the same with and without blocks. */
+static int cm_one_block(const cm_blocks *b) { return b->along * b->across == 1; }
 
 /* ============================================================================================
    7 Operations
@@ -4835,7 +4934,7 @@ typedef void cm_box_fn(CM_BOX_PARAMS);
 typedef void cm_join_fn(CM_JOIN_PARAMS);
 #define CM_DJOIN_PARAMS const cm_real *restrict dy, const cm_real *restrict path, \
     const cm_real *restrict gate, cm_real *restrict dshortcut, cm_real *restrict dpath, int n, \
-    int C, int add, double *restrict sum
+    int C, int lead, int add, double *restrict sum
 typedef void cm_djoin_fn(CM_DJOIN_PARAMS);
 #define CM_PART_PARAMS const cm_real *restrict dy, const cm_real *restrict gate, \
     cm_real *restrict y, int n, int C
@@ -4858,8 +4957,8 @@ typedef struct cm_sparse_job {
 typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
 #define CM_LANESUM_PARAMS const cm_real *restrict a, int n, double *restrict out, size_t step
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
-#define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
-typedef void cm_move_fn(CM_MOVE_PARAMS);
+#define CM_PERMUTE_PARAMS const cm_real *from, const int *lane, int n, cm_real *to
+typedef void cm_permute_fn(CM_PERMUTE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
     int pairs, int full
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
@@ -4885,7 +4984,7 @@ struct cm_kernels {
     cm_spread_fn *spread;
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
-    cm_move_fn *move;
+    cm_permute_fn *permute;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
 };
@@ -5325,13 +5424,16 @@ static void CM_KERNEL(box)(CM_BOX_PARAMS)
 }
 
 /* Row of cm_join: y[0] = scale*e[0], y[1 + c] = gate[c]*path[c] + shortcut[c]; estep: reals from
-   one site of e to the next. */
+   one site of e to the next; e NULL: no such channel. */
 static void CM_KERNEL(join)(CM_JOIN_PARAMS)
 {
     int s, c, l;
-    for (s = 0; s < n; s++, e += estep) {
-        CM_EACH_LANE(l) y[l] = scale * e[l];
-        y += CM_LANES;
+    for (s = 0; s < n; s++) {
+        if (e) {
+            CM_EACH_LANE(l) y[l] = scale * e[l];
+            e += estep;
+            y += CM_LANES;
+        }
         for (c = 0; c < C * CM_LANES; c += CM_LANES)
             CM_EACH_LANE(l) y[c + l] = cm_fuse(gate[c + l], path[c + l], shortcut[c + l], CM_FUSE);
         y += C * CM_LANES;
@@ -5341,7 +5443,8 @@ static void CM_KERNEL(join)(CM_JOIN_PARAMS)
 }
 
 /* Backward: dshortcut (+)= dy, dpath (+)= gate*dy, each unless it is NULL, and path*dy is added to
-   sum.  add: bit 0 for the shortcut, bit 1 for the path. */
+   sum.  add: bit 0 for the shortcut, bit 1 for the path; lead: channels of dy before these, 1 or 0
+   (of cm_add_scaled). */
 static void CM_KERNEL(djoin)(CM_DJOIN_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -5350,9 +5453,9 @@ static void CM_KERNEL(djoin)(CM_DJOIN_PARAMS)
         CM_EACH_VECTOR(h) {
             cm_vec w = CM_LOAD(gate + c * CM_LANES + h), a = zero;
             for (s = 0; s < n; s++) {
-                int i = (s * C + c) * CM_LANES + h, j = (s * (C + 1) + c + 1) * CM_LANES + h;
+                int i = (s * C + c) * CM_LANES + h, j = i + (s + 1) * lead * CM_LANES;
                 cm_vec d = CM_LOAD(dy + j);
-                CM_AHEAD(dy + j + n * (C + 1) * CM_LANES);
+                CM_AHEAD(dy + j + n * (C + lead) * CM_LANES);
                 CM_AHEAD(path + i + n * C * CM_LANES);
                 a = cm_vfma(CM_LOAD(path + i), d, a);
                 if (dpath) CM_STORE(dpath + i, add & 2 ? cm_vfma(w, d, CM_LOAD(dpath + i)) : w * d);
@@ -5409,14 +5512,45 @@ static void CM_KERNEL(lanesum)(CM_LANESUM_PARAMS)
     }
 }
 
-/* n lane vectors: the lanes that are on from others. */
-static void CM_KERNEL(move)(CM_MOVE_PARAMS)
+/* Lane l of each of n vectors becomes lane[l] of the same, or 0 where that is negative: any, by an
+   instruction of gcc's where a vector has all lanes, */
+static void CM_KERNEL(shuffle)(CM_PERMUTE_PARAMS)
 {
-    int s, h, l;
+    int s, l;
+#if defined(__GNUC__) && !defined(__clang__)
+    if (CM_VECTOR == CM_LANES) {
+        const cm_vec zero = { 0 };
+        __typeof__(zero < zero) at;
+        for (l = 0; l < CM_VECTOR; l++) at[l] = lane[l] < 0 ? CM_VECTOR : lane[l];
+        for (s = 0; s < n * CM_LANES; s += CM_LANES)
+            CM_STORE(to + s, __builtin_shuffle(CM_LOAD(from + s), zero, at));
+        return;
+    }
+#endif
+    for (s = 0; s < n * CM_LANES; s += CM_LANES)
+        CM_EACH_LANE(l) to[s + l] = lane[l] < 0 ? 0 : from[s + lane[l]];
+}
+
+/* or all as many lanes away, which are read shifted. */
+static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
+{
+    const cm_vec zero = { 0 };
+    cm_real on[CM_LANES];
+    int s, h, l, shift = CM_LANES, even = 1;
+    CM_EACH_LANE(l) {
+        on[l] = lane[l] >= 0 ? 1 : 0;
+        if (lane[l] >= 0 && shift == CM_LANES) shift = lane[l] - l;
+        if (lane[l] >= 0 && shift != lane[l] - l) even = 0;
+    }
+    if (!even) {
+        CM_KERNEL(shuffle)(from, lane, n, to);
+        return;
+    }
+    if (shift == CM_LANES) shift = 0;            /* all are 0 */
     CM_EACH_VECTOR(h) {
         cm_vec m = CM_LOAD(on + h);
         for (s = h; s < n * CM_LANES; s += CM_LANES) {
-            cm_vec a = CM_LOAD(from + s), b = CM_LOAD(to + s);
+            cm_vec a = CM_LOAD(from + s + shift), b = zero;
             for (l = 0; l < CM_VECTOR; l++)
                 CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
             CM_STORE(to + s, b);
@@ -5604,7 +5738,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
-    CM_KERNEL(lanesum), CM_KERNEL(move),
+    CM_KERNEL(lanesum), CM_KERNEL(permute),
     CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
@@ -5713,7 +5847,7 @@ static int cm_smaller(int a, int b) { return a < b ? a : b; }
 
 static int cm_has_wino(const cm_graph *g)
 {
-    return g->fast && !(g->unit && g->unit->math == CALOMU_MATH_FAST);   /* cores: direct sums */
+    return g->wino && !(g->unit && g->unit->math == CALOMU_MATH_FAST);   /* cores: direct sums */
 }
 
 /* Where Winograd's method (7.6) is used: on fewer rows it is no faster. */
@@ -5737,28 +5871,62 @@ static const cm_blocks *cm_result_blocks(cm_graph *g, int size[3])
     return b;
 }
 
+/* Rows at, at + step, ... of an axis of n rows in blocks of `size`: which of its block each is, -1
+   outside, and the block. */
+static void cm_block_rows(int n, int size, int at, int step, int count, int *row, int *block)
+{
+    int k;
+    for (k = 0; k < count; k++, at += step) {
+        int inside = at >= 0 && at < n;
+        row[k] = inside ? at % size : -1;
+        block[k] = inside ? at / size : 0;
+    }
+}
+
 /* A row of the result of cm_reblock, n lane vectors: lane l from lane[l] of the row from[l], or
-   zeros if that is NULL.  Lanes are moved together that find theirs in the same row and as many
-   lanes away: the row is read shifted, so up to 15 reals before or behind it (which is why nothing
-   begins or ends an arena). */
-static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *lane, int n,
+   zeros if that is NULL.  A row may be read shifted, up to 15 reals before or behind it (which is
+   why nothing begins or ends an arena). */
+static void cm_gather_row(const cm_graph *g, const cm_real *const *from, const int *lane, int n,
                           cm_real *to)
 {
-    int l, i, zeros = 0;
-    CM_EACH_LANE(l) zeros += !from[l];
-    if (zeros) memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    const cm_real *row = NULL;
+    int l, i, one = 1, where[CM_LANES];
     CM_EACH_LANE(l) {
-        const cm_real *row = from[l];
-        int shift = lane[l] - l, count = 0;
-        cm_real on[CM_LANES] = { 0 };
-        for (i = l; row && i < CM_LANES; i++) {
-            if (from[i] != row || lane[i] - i != shift) continue;
-            from[i] = NULL;
-            on[i] = 1;
-            count++;
+        if (from[l] && !row) row = from[l];
+        if (from[l] && from[l] != row) one = 0;
+        where[l] = from[l] ? lane[l] : -1;
+    }
+    if (row && one) {
+        g->k->permute(row, where, n, to);
+        return;
+    }
+    memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    CM_EACH_LANE(l)
+        for (i = 0; from[l] && i < n; i++) to[i * CM_LANES + l] = from[l][i * CM_LANES + lane[l]];
+}
+
+/* Plane z of the result of cm_reblock, whose blocks are nz times nx rows of x. */
+static void cm_reblock_plane(const cm_graph *g, const cm_tensor *x, const cm_tensor *t,
+                             const cm_blocks *to, int nz, int nx, int z)
+{
+    const cm_blocks *b = x->blocks;
+    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES], l, i, n = x->ny * x->nc;
+    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
+    cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
+    for (i = -t->lo; i < nx + t->hi; i++) {
+        const cm_real *from[CM_LANES] = { NULL };
+        cm_real *row = cm_row(t, t->x, 0, z, i);
+        int lane[CM_LANES] = { 0 };
+        cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
+        for (l = 0; l < to->along * to->across; l++) {
+            int v = l / to->across, w = l % to->across;
+            if (row_z[v] < 0 || row_x[w] < 0) continue;
+            from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
+            lane[l] = at_z[v] * b->across + at_x[w];
         }
-        if (count == CM_LANES) memcpy(to, row, (size_t)(n * CM_LANES) * sizeof *to);
-        else if (count > 0) g->k->move(row + shift, on, n, to);
+        cm_gather_row(g, from, lane, n, row);
+        memset(row - t->lo * x->nc * CM_LANES, 0, halo * (size_t)t->lo);
+        memset(row + n * CM_LANES, 0, halo * (size_t)t->hi);
     }
 }
 
@@ -5767,41 +5935,22 @@ static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *la
 static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *to, int stride,
                              int lo, int hi)
 {
-    int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
-    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
-    const cm_blocks *b = x->blocks;
+    int size[3], u, nz = stride * to->z, nx = stride * to->x, planes = nz + lo + hi, threads;
     cm_tensor *t;
-    size[0] = nz + lo + hi;
+    size[0] = planes;
     size[1] = nx + lo + hi;
     size[2] = x->ny + lo + hi;
     t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
     if (!t) return NULL;
     t->nz = nz;
-    t->nx = nx;
+    t->nx = to->across == 1 ? x->blocks->nx : nx;        /* of planes that are not cut: no more */
     t->ny = x->ny;
     t->lo = lo;
     t->hi = hi;
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
     if (cm_dry(g)) return t;
-    for (z = -lo; z < nz + hi; z++)
-        for (i = -lo; i < nx + hi; i++) {
-            const cm_real *from[CM_LANES] = { NULL };
-            cm_real *row = cm_row(t, t->x, 0, z, i);
-            int lane[CM_LANES] = { 0 };
-            for (l = 0; l < to->along * to->across; l++) {
-                int gz = l / to->across * nz + z, gx = l % to->across * nx + i;
-                if (gz < 0 || gz >= b->nz || gx < 0 || gx >= b->nx) continue;
-                from[l] = cm_row(x, x->x, 0, gz % b->z, gx % b->x);
-                lane[l] = gz / b->z * b->across + gx / b->x;
-            }
-            for (; l < CM_LANES; l++) {          /* lanes without a block: anything finite */
-                from[l] = from[0];
-                lane[l] = l;
-            }
-            cm_gather_row(g, from, lane, n, row);
-            memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
-            memset(row + n * CM_LANES, 0, halo * (size_t)hi);
-        }
+    threads = cm_row_team(g, t);
+    CM_EACH_UNIT(threads, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
     return t;
 }
 
@@ -5814,6 +5963,18 @@ static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
     b->nx = b->x = x->blocks->nx;
     b->along = b->across = 1;
     return cm_reblock(g, x, b, 1, 0, 0);
+}
+
+/* Channels first to first + n - 1 of a muon in blocks, so that no others are copied. */
+static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, int n)
+{
+    cm_tensor *y = cm_tensor_like(g, x, n, 0, 0);
+    int site;
+    if (!y || cm_dry(g)) return y;
+    for (site = 0; site < x->nz * x->nx * x->ny; site++)
+        memcpy(y->x + site * n * CM_LANES, x->x + (site * x->nc + first) * CM_LANES,
+               (size_t)(n * CM_LANES) * sizeof *y->x);
+    return y;
 }
 
 /* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
@@ -5883,7 +6044,7 @@ static double cm_muons_sum(const cm_tensor *t, const double *sum, int kinds, int
 static void cm_sums_take(cm_graph *g, cm_tensor *t, int swished, int mean)
 {
     t->swished = swished;
-    if (!g->training && !mean) return;
+    if (!g->fused || (!g->training && !mean)) return;
     if (!g->unit && !t->blocks && t->nz * t->nx * t->ny > 1) t->sums = cm_plane_sums(g, t, 2);
 }
 
@@ -6085,11 +6246,11 @@ static void cm_norm_second_row(const cm_graph *g, const cm_record *r, int k, int
    in backward, row by row or plane by plane in memory of their threads.  In the same way shares of
    a gradient that are not added (section 6) are computed by the operation that made the tensor:
    that of a join or a pooling, the mean's, the second passes of batch norms.  The bits are those of
-   writing all, which `direct` does. */
+   writing all, which `unfused` does. */
 
 static int cm_by_rows(const cm_graph *g, const cm_tensor *x)
 {
-    return g->fast && !g->unit && !x->blocks;
+    return g->fused && !g->unit && !x->blocks;
 }
 
 /* Whether a thread can have a group: there are groups for all of them. */
@@ -6100,7 +6261,7 @@ static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
 
 static int cm_takes_unadded(const cm_graph *g, const cm_tensor *t)
 {
-    return g->fast && !g->unit && t->made && t->made->takes_unadded
+    return g->fused && !g->unit && t->made && t->made->takes_unadded
         && (t->made->takes_unadded == CM_ROWS || cm_by_groups(g, t));
 }
 
@@ -6274,16 +6435,23 @@ static void cm_group_until(const cm_graph *g, cm_group *o, int end)
                              cm_row(o->t, o->at, 0, cm_group_plane(o, o->planes), i));
 }
 
-static void cm_norm_apply(cm_graph *g, cm_record *r)
+static void cm_norm_share(const cm_graph *g, const cm_record *r, cm_share s)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
+    int at = s.y * x->nc * CM_LANES, i;
+    for (; s.z < s.end; s.z++)
+        for (i = 0; i < x->nx; i++)
+            if (!x->blocks) cm_norm_value(g, r, s.k, s.z, i, cm_row(y, y->x, s.k, s.z, i));
+            else g->k->affine(cm_row(x, x->x, 0, s.z, i) + at, cm_row(y, y->x, 0, s.z, i) + at, s.n,
+                              x->nc, r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+}
+
+static void cm_norm_apply(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++) cm_norm_value(g, r, k, z, i, cm_row(y, y->x, k, z, i));
-    }
+    CM_EACH_UNIT(threads, u, shares, cm_norm_share(g, r, cm_share_of(x, u, shares)));
 }
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
@@ -6345,7 +6513,7 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     r->again = g->o->norm.forward;
     r->share[0] = CM_SHARE_NORM;
     r->takes_unadded = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;   /* that changes dx in place */
-    r->cheap = 1;
+    r->cheap = g->fused;
     r->norm = n;
     r->swish = swish;
     g->o->norm_prepare(g, r);
@@ -6425,23 +6593,30 @@ typedef struct cm_taps {             /* of one row of outputs */
     int n, run, cells;               /* taps, cells of each, cells of the kernel */
 } cm_taps;
 
-/* All chunks of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+/* Chunk i of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+static void cm_conv_chunk(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
+                          int in, const cm_real *packed, const cm_real *bias, cm_real *y,
+                          size_t ystep, int n, int channels, int add, int i)
+{
+    int t, first, width = cm_chunk(channels, g->k->max_conv, i, &first);
+    cm_tap tap[16];
+    for (t = 0; t < taps->n; t++) {
+        tap[t].x = taps->tap[t].x;
+        tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
+    }
+    g->k->conv_row(x, xstep, tap, taps->n, taps->run * in,
+                   packed + (size_t)taps->cells * (size_t)in * (size_t)first,
+                   bias ? bias + first : NULL, y + first * CM_LANES, ystep, n, add, width);
+}
+
+/* All of them. */
 static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
                            int in, const cm_real *packed, const cm_real *bias, cm_real *y,
                            size_t ystep, int n, int channels, int add)
 {
-    int most = g->k->max_conv, chunks = (channels + most - 1) / most, i, t, first;
-    cm_tap tap[16];
-    for (i = 0; i < chunks; i++) {
-        int width = cm_chunk(channels, most, i, &first);
-        for (t = 0; t < taps->n; t++) {
-            tap[t].x = taps->tap[t].x;
-            tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
-        }
-        g->k->conv_row(x, xstep, tap, taps->n, taps->run * in, packed, bias ? bias + first : NULL,
-                       y + first * CM_LANES, ystep, n, add, width);
-        packed += (size_t)taps->cells * (size_t)in * (size_t)width;
-    }
+    int most = g->k->max_conv, i;
+    for (i = 0; i < (channels + most - 1) / most; i++)
+        cm_conv_chunk(g, x, xstep, taps, in, packed, bias, y, ystep, n, channels, add, i);
 }
 
 /* Whether (z, x) is a row of t.  Outside are zeros, which change no sum. */
@@ -6451,18 +6626,20 @@ static int cm_inside(const cm_tensor *t, int z, int x)
 }
 
 /* Of a row of outputs whose first row of inputs is (z, i).  What is outside counts only if it is
-   of other blocks of a muon (6.2). */
+   of other blocks of a muon (6.2), of which there are none along x if its planes are not cut. */
 static void cm_forward_taps(const cm_record *r, const cm_group *values, int z, int i,
                             cm_taps *taps)
 {
     const cm_tensor *x = r->in[0];
+    const cm_blocks *b = r->out->blocks;
     int kernel = r->kernel, kz, kx;
     taps->n = 0;
     taps->run = kernel;
     taps->cells = kernel * kernel * kernel;
     for (kz = 0; kz < kernel; kz++)
         for (kx = 0; kx < kernel; kx++) {
-            if (!r->out->blocks && !cm_inside(x, z + kz, i + kx)) continue;
+            if (b ? b->across == 1 && !cm_inside(x, 0, i + kx) : !cm_inside(x, z + kz, i + kx))
+                continue;
             taps->tap[taps->n].x = cm_site_offset(x, cm_group_plane(values, z + kz), i + kx, 0);
             taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel);
         }
@@ -6499,6 +6676,36 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
         for (z = u % parts; z < y->nz; z += parts)
             cm_conv_plane(g, r, &values, packed, u / parts, z);
     }
+}
+
+/* One muon, in blocks or of one site: a unit of work is a chunk of a row, and what is behind the
+   convolution is done chunk by chunk. */
+static void cm_conv_unit(const cm_graph *g, const cm_record *r, const cm_real *packed, int u)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int chunk = u / (y->nz * y->nx), row = u % (y->nz * y->nx), first, s;
+    int z = row / y->nx, i = row % y->nx, width = cm_chunk(y->nc, g->k->max_conv, chunk, &first);
+    cm_group values = cm_group_begin(x, 0, 0, NULL, 0);
+    cm_real *to = cm_row(y, y->x, 0, z, i);
+    cm_taps taps;
+    cm_forward_taps(r, &values, z * r->stride - r->pad, i * r->stride - r->pad, &taps);
+    cm_conv_chunk(g, cm_row(x, x->x, 0, 0, 0) - (ptrdiff_t)r->pad * x->nc * CM_LANES,
+                  (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed, r->bias.x, to,
+                  (size_t)(y->nc * CM_LANES), y->ny, y->nc, 0, chunk);
+    for (s = 0; r->column[CM_NORM_A] && s < y->ny; s++) {
+        cm_real *at = to + (s * y->nc + first) * CM_LANES;
+        g->k->affine(at, at, 1, width, r->column[CM_NORM_A] + first, r->column[CM_NORM_B] + first,
+                     r->swish);
+    }
+}
+
+static void cm_conv_lanes(const cm_graph *g, const cm_record *r, const cm_real *packed)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int rows = y->nz * y->nx, most = g->k->max_conv, units = (y->nc + most - 1) / most * rows, u;
+    double cells = (double)r->kernel * r->kernel * r->kernel;
+    int threads = cm_team(g, cells * x->nc * y->nc * rows * y->ny);
+    CM_EACH_UNIT(threads, u, units, cm_conv_unit(g, r, packed, u));
 }
 
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
@@ -6917,10 +7124,12 @@ static void cm_wino_read(const cm_graph *g, cm_wino_rows *o, const cm_wino_tile 
     o->next = cm_larger(o->next, z + 1);
 }
 
-/* Scratch of one thread: v of three neighbouring planes (slot z % 3), with a zero before and behind
-   each row, m of one of them, a row of zeros, and inputs that are made here. */
+/* Scratch of one thread: v of three neighbouring planes (slot z % 3) or, of a muon in blocks, of
+   all and two more, with a zero before and behind each row, m of one of them, a row of zeros, and
+   inputs that are made here. */
 typedef struct cm_wino_room {
     cm_real *v, *m, *zero, *rows;
+    int slots;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, z to z + 1; all */
 } cm_wino_room;
 
@@ -6931,12 +7140,13 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + o.v_step + CM_WINO_F * o.m_step
+    o.slots = x->blocks ? x->nz + 2 : 3;
+    o.per = (size_t)o.slots * o.slot + o.v_step + CM_WINO_F * o.m_step
           + cm_wino_rows_size(x, turned, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
-    o.zero = o.v + 3 * o.slot;
+    o.zero = o.v + (size_t)o.slots * o.slot;
     o.m = o.zero + o.v_step;
     o.rows = o.m + CM_WINO_F * o.m_step;
     return o;
@@ -6966,7 +7176,7 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_
             int channel, width = cm_chunk(channels, most, i, &channel);
             cm_tap tap[3];
             for (t = 0; t < taps; t++) {
-                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % 3) * o->slot);
+                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % o->slots) * o->slot);
                 tap[t].w = (size_t)((first + t) * 3 * in * width);
             }
             g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, taps,
@@ -6994,19 +7204,18 @@ static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_
     }
 }
 
-/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero but for those of a
-   muon in blocks (6.2), which are in its halo. */
+/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
                            const cm_wino_room *o, cm_wino_rows *rows, const cm_wino_tile *tile,
                            int first, int end, int add, const cm_record *norm)
 {
     const cm_tensor *x = rows->t, *y = turned ? r->in[0] : r->out;
-    int z, halo = !turned && x->x && x->lo > 0 && x->hi > 0;
+    int z;
     rows->next = rows->first;
     for (z = first - 1; z <= end; z++) {         /* v of z, then y of z - 1 */
-        int above = halo || z > 1, below = halo || z < y->nz;
+        int above = z > 1, below = z < y->nz;
         const cm_real *d[CM_WINO_F];
-        if (halo || (z >= 0 && below)) {
+        if (z >= 0 && below) {
             cm_wino_read(g, rows, tile, z, o->zero, d);
             g->k->wino_in(d, o->v + (size_t)((z + 1) % 3) * o->slot + x->nc * CM_LANES, o->v_step,
                           x->ny * x->nc, 15, tile->full);
@@ -7046,6 +7255,80 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     }
     cm_give_back(g, memory);
     cm_give_back(g, u);
+}
+
+/* A muon in blocks of whole planes (6.2).  The planes before and behind those of a lane are in the
+   lanes beside it, and so is v of them, in slots 1 to nz; slots 0 and nz + 1 are filled from there.
+   A last lane with fewer planes has zeros behind them. */
+static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_room *o,
+                               const cm_wino_tile *tile, size_t at, int n)
+{
+    const cm_blocks *b = x->blocks;
+    int lane[3][CM_LANES], full = b->nz - (b->along - 1) * b->z, l, f, z;
+    CM_EACH_LANE(l) {
+        lane[0][l] = l > 0 && l < b->along ? l - 1 : -1;
+        lane[1][l] = l + 1 < b->along ? l : -1;
+        lane[2][l] = l + 1 < b->along ? l + 1 : -1;
+    }
+    for (f = tile->from; f < tile->end; f++) {
+        cm_real *v = o->v + (size_t)f * o->v_step + at, *last = v + (size_t)x->nz * o->slot;
+        for (z = full; z < x->nz; z++)
+            g->k->permute(v + (size_t)(z + 1) * o->slot, lane[1], n, v + (size_t)(z + 1) * o->slot);
+        g->k->permute(last, lane[0], n, v);
+        g->k->permute(v + o->slot, lane[2], n, last + o->slot);
+    }
+}
+
+/* Sites `first` to `end` - 1 of the rows of a tile. */
+static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_real *u,
+                               const cm_wino_room *room, const cm_wino_tile *tile, int first,
+                               int end)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int from = cm_larger(0, first - 1), n = cm_smaller(x->ny, end + 1) - from, z, j;
+    size_t site = (size_t)(x->nc * CM_LANES), at = (size_t)(from + 1) * site;
+    cm_wino_room o = *room;
+    for (z = 0; z < x->nz; z++) {
+        const cm_real *d[CM_WINO_F];
+        for (j = 0; j < tile->full + 2; j++) {
+            int i = tile->x - 1 + j;
+            d[j] = cm_inside(x, z, i) ? cm_row(x, x->x, 0, z, i) + (size_t)from * site : o.zero;
+        }
+        g->k->wino_in(d, o.v + (size_t)(z + 1) * o.slot + at, o.v_step, n * x->nc, 15, tile->full);
+    }
+    cm_wino_neighbours(g, x, &o, tile, at, n * x->nc);
+    o.v += (size_t)first * site;
+    for (z = 0; z < y->nz; z++) {
+        cm_real *row[CM_WINO_WIDE];
+        for (j = 0; j < tile->rows; j++)
+            row[j] = cm_row(y, y->x, 0, z, tile->x + j) + first * y->nc * CM_LANES;
+        cm_wino_products(g, &o, tile, x->nc, u, end - first, y->nc, z, 0, 3);
+        g->k->wino_out(o.m, o.m_step, row, end - first, y->nc, tile->rows, tile->full, 0,
+                       r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+    }
+}
+
+static void cm_wino_share(const cm_graph *g, const cm_record *r, const cm_real *u, cm_real *memory,
+                          cm_share s)
+{
+    cm_wino_room o = cm_wino_room_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
+    cm_wino_tile tile = cm_wino_first(r->out->nx);
+    cm_wino_clear(&o, r->in[0]);
+    for (; tile.rows > 0 && s.n > 0; tile = cm_wino_next(r->out->nx, &tile))
+        cm_wino_lanes_tile(g, r, u, &o, &tile, s.y, s.y + s.n);
+}
+
+static void cm_wino_lanes(cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *u = cm_weights(g, r, 0);
+    cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
+    int threads = cm_team(g, 9. * y->nx * y->nz * y->ny * x->nc * y->nc), i;
+    cm_give_back(g, memory);         /* nothing else is taken before the end */
+    cm_give_back(g, u);
+    if (!u || !memory || cm_dry(g)) return;
+    CM_EACH_UNIT(threads, i, threads,
+                 cm_wino_share(g, r, u, memory, cm_share_of(y, i, threads)));
 }
 
 /* To the weights.  v and dm of a slab, some planes of a tile, are made for all f from rows that are
@@ -7295,7 +7578,10 @@ static void cm_conv_direct(cm_graph *g, cm_record *r)
 {
     const cm_real *packed = cm_weights(g, r, 0);
     cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
-    if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_forward(g, r, packed, room);
+    if (g->status == CALOMU_OK && !cm_dry(g)) {
+        if (g->split && r->in[0]->x) cm_conv_lanes(g, r, packed);
+        else cm_conv_forward(g, r, packed, room);
+    }
     cm_give_back(g, room);
     cm_give_back(g, packed);
 }
@@ -7305,7 +7591,8 @@ static void cm_join_end(cm_graph *g, cm_tensor *t);          /* 7.12 */
 static void cm_conv_compute(cm_graph *g, cm_record *r)
 {
     cm_values_ready(g, r->in[0]);
-    if (r->wino) cm_wino(g, r, 0, 0, NULL);
+    if (r->wino && r->in[0]->blocks) cm_wino_lanes(g, r);
+    else if (r->wino) cm_wino(g, r, 0, 0, NULL);
     else cm_conv_direct(g, r);
     if (r->in[0]->unkept) cm_join_end(g, r->in[0]->made->in[0]);
 }
@@ -7373,8 +7660,9 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
-        halo = 0;
+        if (!wino)                   /* else its own blocks, of planes, are the result's */
+            x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
+        if (!cm_one_block(blocks)) halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
                       cm_larger(halo, back_hi));
@@ -7397,6 +7685,7 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
+    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -7524,25 +7813,48 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
     }
 }
 
-/* One muon, its rows into the lanes of their blocks. */
-static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *plane)
+/* One muon: a row of all blocks from its planes, which lie behind each other, one for each block
+   along z. */
+static void cm_blocks_out(const cm_tensor *t, int z, int x, const cm_real *planes,
+                          const cm_flat *f)
+{
+    const cm_blocks *b = t->blocks;
+    cm_real *row = cm_row(t, t->x, 0, z, x);
+    const cm_real *from[CM_LANES] = { NULL };
+    int l, i, n = t->ny * t->nc;
+    for (l = 0; l < b->along * b->across; l++) {
+        int gz = l / b->across * b->z + z, gx = l % b->across * b->x + x;
+        if (gz < b->nz && gx < b->nx)
+            from[l] = planes + f->size * (size_t)(l / b->across) + f->origin + gx * f->wide * t->nc;
+    }
+    memset(row, 0, (size_t)(n * CM_LANES) * sizeof *row);
+    for (i = 0; i < n; i++, row += CM_LANES)
+        CM_EACH_LANE(l) if (from[l]) row[l] = from[l][i];
+}
+
+/* Plane z of all blocks. */
+static void cm_sparse_block(const cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch,
+                            const cm_flat *f, int z)
 {
     const cm_tensor *t = r->out;
     const cm_blocks *b = t->blocks;
-    const cm_flat f = cm_flat_of(r);
-    int z, x, i;
-    memset(t->x, 0, cm_total(t) * sizeof *t->x);
-    for (z = 0; z < b->nz; z++) {
-        const cm_real *from = plane + f.origin;
-        memset(plane, 0, f.size * sizeof *plane);
-        cm_sparse_plane(g, r, 0, z, w, plane, &f, 1);
-        for (x = 0; x < b->nx; x++, from += f.wide * t->nc) {
-            cm_real *row = cm_row(t, t->x, 0, z % b->z, x % b->x);
-            row += z / b->z * b->across + x / b->x;
-            for (i = 0; i < t->ny * t->nc; i++) row[i * CM_LANES] = from[i];
-        }
+    cm_real *planes = scratch + f->size * (size_t)(CM_LANES * cm_thread_in(g));
+    int i;
+    memset(planes, 0, f->size * (size_t)b->along * sizeof *planes);
+    for (i = 0; i < b->along && i * b->z + z < b->nz; i++)
+        cm_sparse_plane(g, r, 0, i * b->z + z, w, planes + f->size * (size_t)i, f, 1);
+    for (i = 0; i < t->nx; i++) {
+        cm_blocks_out(t, z, i, planes, f);
+        cm_conv_row_done(g, r, 0, z, i);
     }
-    for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
+}
+
+static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
+{
+    const cm_tensor *t = r->out;
+    const cm_flat f = cm_flat_of(r);
+    int threads = t->nz > 1 ? cm_row_team(g, t) : 1, z;
+    CM_EACH_UNIT(threads, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
 }
 
 /* Weights [out][cells] to [packed cell][out]. */
@@ -7633,7 +7945,8 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        halo = 0;
+        if (cm_one_block(blocks)) blocks = NULL;
+        else halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
@@ -7786,10 +8099,14 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         return NULL;
     }
     if (x->blocks) {
-        blocks = cm_result_blocks(g, size);
-        x = own = blocks ? cm_reblock(g, x, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
-        if (!x) return NULL;
-        halo = 0;
+        cm_tensor *some = n == x->nc ? x : cm_block_channels(g, x, first, n);
+        blocks = some ? cm_result_blocks(g, size) : NULL;
+        own = blocks ? cm_reblock(g, some, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
+        if (!own) return NULL;
+        if (some != x) cm_give_back(g, some->x);
+        x = own;
+        first = 0;
+        if (!cm_one_block(blocks)) halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -7803,10 +8120,11 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
+    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return cm_done(g, r, "pooling");
 }
 
-/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)).  No halo. */
+/* 7.9 Pointwise: Swish-1, y = x sigmoid(x); sigmoid, y = 1/(1 + exp(-x)). */
 
 static void cm_point_backward(cm_graph *g, cm_record *r)
 {
@@ -7829,28 +8147,32 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
     }
 }
 
-static void cm_point_compute(cm_graph *g, cm_record *r)
+static void cm_point_share(const cm_graph *g, const cm_record *r, cm_share s)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
-    if (cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
+    int at = s.y * x->nc * CM_LANES, i;
+    for (; s.z < s.end; s.z++)
         for (i = 0; i < x->nx; i++) {
-            g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc,
-                        r->first);
-            cm_sums_row(g, y, k, z, cm_row(y, y->x, k, z, i));
+            cm_real *row = cm_row(y, y->x, s.k, s.z, i);
+            g->k->point(cm_row(x, x->x, s.k, s.z, i) + at, row + at, s.n * x->nc, r->first);
+            cm_sums_row(g, y, s.k, s.z, row);    /* of whole rows: there are none in blocks */
         }
-    }
 }
 
-static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
+static void cm_point_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
+    if (cm_dry(g)) return;
+    CM_EACH_UNIT(threads, u, shares, cm_point_share(g, r, cm_share_of(x, u, shares)));
+}
+
+static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
 {
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    y = cm_tensor_like(g, x, x->nc, 0, 0);
+    y = cm_tensor_like(g, x, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->point.backward, y, x, NULL);
     if (!r) return NULL;
@@ -7862,8 +8184,8 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what)
     return cm_done(g, r, what == 0 ? "Swish" : "sigmoid");
 }
 
-cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0); }
-cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 1); }
+cm_tensor *cm_swish(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 0, 0); }
+cm_tensor *cm_sigmoid(cm_graph *g, cm_tensor *x) { return cm_pointwise(g, x, 1, 0); }
 
 /* 7.10 Mean and maximum over the sites, per channel: one site of C channels. */
 
@@ -7872,10 +8194,11 @@ static const int cm_one_site[3] = { 1, 1, 1 };
 static void cm_mean_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u, add;
+    int units = x->groups * x->nz, per = x->nc * CM_LANES, u, add;
     cm_real inverse = (cm_real)(1 / r->scale);
     if (!x->needs) return;
-    for (u = 0; !cm_dry(g) && u < y->groups * y->nc * CM_LANES; u++) y->dx[u] *= inverse;
+    for (u = 0; !cm_dry(g) && u < y->groups * per; u++)
+        cm_row(y, y->dx, u / per, 0, 0)[u % per] *= inverse;
     if (!r->added[0]) return;
     add = cm_grad_begin(g, x);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
@@ -7894,22 +8217,25 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
 {
     const cm_blocks *b = x->blocks;
     int per = x->nc * CM_LANES, z, i, c, rows = x->nz * x->nx;
-    double *row = cm_scratch(g, (size_t)(rows * per) * sizeof *row);
+    double *row = cm_scratch(g, (size_t)(rows * per + 2 * x->nc) * sizeof *row);
+    double *sum = row + rows * per, *plane = sum + x->nc;        /* of each channel */
     cm_give_back(g, row);            /* nothing else is taken before the end */
     if (!row || cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);         /* other lanes, and the halo */
     for (i = 0; i < rows; i++)
         g->k->sum(cm_row(x, x->x, 0, i / x->nx, i % x->nx), x->ny, x->nc, row + i * per);
-    for (c = 0; c < x->nc; c++) {
-        double sum = 0, plane;
-        for (z = 0; z < b->nz; z++) {
-            for (plane = 0, i = 0; i < b->nx; i++)
-                plane += row[(z % b->z * x->nx + i % b->x) * per + c * CM_LANES
-                             + z / b->z * b->across + i / b->x];
-            sum = z > 0 ? sum + plane : plane;
+    for (z = 0; z < b->nz; z++) {
+        for (c = 0; c < x->nc; c++) plane[c] = 0;
+        for (i = 0; i < b->nx; i++) {
+            const double *from = row + (z % b->z * x->nx + i % b->x) * per;
+            from += z / b->z * b->across + i / b->x;
+            for (c = 0; c < x->nc; c++) plane[c] += from[c * CM_LANES];
         }
-        y->x[c * CM_LANES] = (cm_real)(sum / ((double)b->nz * b->nx * x->ny));
+        for (c = 0; c < x->nc; c++) sum[c] = z > 0 ? sum[c] + plane[c] : plane[c];
     }
+    for (c = 0; c < x->nc; c++)
+        cm_row(y, y->x, 0, 0, 0)[c * CM_LANES]
+            = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
 }
 
 static void cm_mean_compute(cm_graph *g, cm_record *r)
@@ -7923,17 +8249,18 @@ static void cm_mean_compute(cm_graph *g, cm_record *r)
     }
     sum = cm_sums(g, x, 0);
     cm_give_back(g, sum);            /* nothing else is taken before the end */
-    for (u = 0; sum && !cm_dry(g) && u < y->groups * per; u++)
-        y->x[u] = (cm_real)(sum[(size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per)]
-                            / r->scale);
+    for (u = 0; sum && !cm_dry(g) && u < y->groups * per; u++) {
+        size_t first = (size_t)(u / per * x->nz) * (size_t)(2 * per) + (size_t)(u % per);
+        cm_row(y, y->x, u / per, 0, 0)[u % per] = (cm_real)(sum[first] / r->scale);
+    }
 }
 
-cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
+static cm_tensor *cm_mean_of(cm_graph *g, cm_tensor *x, int halo)
 {
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->mean.backward, y, x, NULL);
     if (!r) return NULL;
@@ -7943,6 +8270,8 @@ cm_tensor *cm_mean(cm_graph *g, cm_tensor *x)
     return g->status == CALOMU_OK ? cm_done(g, r, "mean") : NULL;
 }
 
+cm_tensor *cm_mean(cm_graph *g, cm_tensor *x) { return cm_mean_of(g, x, 0); }
+
 /* Sites that share the maximum share its gradient, as PyTorch's amax does. */
 static void cm_max_backward(cm_graph *g, cm_record *r)
 {
@@ -7950,8 +8279,9 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     cm_real *d;
     if (!x->needs) return;
+    cm_remember(g, x);
     d = cm_gradient(g, x);
-    if (!d || cm_dry(g)) return;
+    if (!d || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (k = 0; k < x->groups; k++) {
         const cm_real *top = cm_row(y, y->x, k, 0, 0);
@@ -7968,10 +8298,35 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* The same of a muon in blocks, site by site in the order of the grid. */
+static void cm_max_blocks(const cm_graph *g, const cm_tensor *x, const cm_tensor *y)
+{
+    const cm_blocks *b = x->blocks;
+    cm_real *most = cm_row(y, y->x, 0, 0, 0);
+    int z, i, s, c;
+    if (cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);         /* other lanes, and the halo */
+    for (c = 0; c < x->nc; c++) most[c * CM_LANES] = x->x[c * CM_LANES];
+    for (z = 0; z < b->nz; z++)
+        for (i = 0; i < b->nx; i++) {
+            const cm_real *v = cm_row(x, x->x, 0, z % b->z, i % b->x);
+            v += z / b->z * b->across + i / b->x;
+            for (s = 0; s < x->ny; s++)
+                for (c = 0; c < x->nc; c++, v += CM_LANES) {
+                    cm_real *top = most + c * CM_LANES;
+                    *top = *v > *top || *v != *v ? *v : *top;            /* NaN stays */
+                }
+        }
+}
+
 static void cm_max_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
+    if (x->blocks) {
+        cm_max_blocks(g, x, y);
+        return;
+    }
     r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
     if (!r->saved || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -7991,14 +8346,12 @@ static void cm_max_compute(cm_graph *g, cm_record *r)
     }
 }
 
-cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
+static cm_tensor *cm_max_of(cm_graph *g, cm_tensor *x, int halo)
 {
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    if (x->blocks) x = cm_whole(g, x);
-    if (!x) return NULL;
-    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, 0, 0);
+    y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->max.backward, y, x, NULL);
     if (!r) return NULL;
@@ -8006,33 +8359,43 @@ cm_tensor *cm_max(cm_graph *g, cm_tensor *x)
     return g->status == CALOMU_OK ? cm_done(g, r, "maximum") : NULL;
 }
 
-/* 7.11 Plain combinations: add, scale, concatenate.  The network uses cm_join, which does all
-   three in one pass; these are its plain form and serve small tensors.  Results have no halo. */
+cm_tensor *cm_max(cm_graph *g, cm_tensor *x) { return cm_max_of(g, x, 0); }
 
-/* Adds f * (a row of `from`) to a row of `to`, n sites: channels of `from` start at c0, those of
-   `to` at c1, C of them; f NULL: 1; else one value per channel and lane, of the same c0. */
+/* 7.11 Plain combinations: add, scale, concatenate, channel 0, shortcut + gate*path.  cm_join does
+   those at the end of a block in one pass. */
+
+/* A row of `from`, n sites, times f to a row of `to`: channels of `from` start at c0, those of `to`
+   at c1, C of them; f NULL: 1; else one value per channel and lane, of the same c0.  add: to what
+   is there. */
 static void cm_add_row(const cm_real *from, int from_nc, int c0, cm_real *to, int to_nc, int c1,
-                       int n, int C, const cm_real *f)
+                       int n, int C, const cm_real *f, int add)
 {
     int s, c, l;
     for (s = 0; s < n; s++)
         for (c = 0; c < C; c++) {
-            const cm_real *a = from + (s * from_nc + c0 + c) * CM_LANES;
+            const cm_real *a = from + (s * from_nc + c0 + c) * CM_LANES, *w = f;
             cm_real *b = to + (s * to_nc + c1 + c) * CM_LANES;
-            CM_EACH_LANE(l) b[l] = cm_fma(f ? f[c * CM_LANES + l] : 1, a[l], b[l]);
+            if (f) w += c * CM_LANES;
+            if (!f && !add) memcpy(b, a, CM_LANES * sizeof *b);
+            else if (!f) CM_EACH_LANE(l) b[l] += a[l];
+            else if (!add) CM_EACH_LANE(l) b[l] = w[l] * a[l];
+            else CM_EACH_LANE(l) b[l] = cm_fma(w[l], a[l], b[l]);
         }
 }
 
 /* cm_add_row over all rows of two tensors; f: a tensor of one site, or NULL. */
-static void cm_add_tensor(const cm_tensor *from, cm_real *a, int c0, const cm_tensor *to,
-                          cm_real *b, int c1, int C, const cm_tensor *f)
+static void cm_add_tensor(const cm_graph *g, const cm_tensor *from, cm_real *a, int c0,
+                          const cm_tensor *to, cm_real *b, int c1, int C, const cm_tensor *f,
+                          int add)
 {
-    int k, z, x;
-    for (k = 0; k < to->groups; k++)
-        for (z = 0; z < to->nz; z++)
-            for (x = 0; x < to->nx; x++)
-                cm_add_row(cm_row(from, a, k, z, x), from->nc, c0, cm_row(to, b, k, z, x), to->nc,
-                           c1, to->ny, C, f ? cm_row(f, f->x, k, 0, 0) : NULL);
+    int units = to->groups * to->nz, threads = to->nz * to->nx > 1 ? g->threads : 1, u;
+    CM_PARALLEL_FOR(threads)
+    for (u = 0; u < units; u++) {
+        int k = u / to->nz, z = u % to->nz, x;
+        for (x = 0; x < to->nx; x++)
+            cm_add_row(cm_row(from, a, k, z, x), from->nc, c0, cm_row(to, b, k, z, x), to->nc, c1,
+                       to->ny, C, f ? cm_row(f, f->x, k, 0, 0) : NULL, add);
+    }
 }
 
 static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
@@ -8041,43 +8404,51 @@ static int cm_same_sites(const cm_tensor *a, const cm_tensor *b)
         && !a->blocks == !b->blocks;
 }
 
-/* A result of nc channels with the sites of a. */
-static cm_tensor *cm_combination(cm_graph *g, const cm_operation *o, const char *name,
-                                 cm_tensor *a, cm_tensor *b, int nc, int fits)
+/* Whether two tensors have the same sites.  If only one of them is in blocks (6.2: the other came
+   from the features), it becomes the whole muon in one lane, as the other is. */
+static int cm_match(cm_graph *g, cm_tensor **a, cm_tensor **b)
 {
-    cm_tensor *y;
-    cm_record *r;
-    if (!a || !b || g->status != CALOMU_OK) return NULL;
-    if (!fits) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "tensors of different shapes");
-        return NULL;
-    }
-    y = cm_tensor_like(g, a, nc, 0, 0);
-    r = y ? cm_record_new(g, o->backward, y, a, b) : NULL;
+    if (!*a || !*b || g->status != CALOMU_OK) return 0;
+    if ((*a)->blocks && !(*b)->blocks) *a = cm_whole(g, *a);
+    else if ((*b)->blocks && !(*a)->blocks) *b = cm_whole(g, *b);
+    return *a && *b && cm_same_sites(*a, *b);
+}
+
+static cm_tensor *cm_misfit(cm_graph *g, const char *text)
+{
+    cm_graph_fail(g, CALOMU_EUSAGE, text);
+    return NULL;
+}
+
+/* A result of nc channels with the sites of a; b may be NULL. */
+static cm_tensor *cm_combination(cm_graph *g, const cm_operation *o, const char *name,
+                                 cm_tensor *a, cm_tensor *b, int nc, int halo)
+{
+    cm_tensor *y = cm_tensor_like(g, a, nc, halo, halo);
+    cm_record *r = y ? cm_record_new(g, o->backward, y, a, b) : NULL;
     if (!r) return NULL;
     o->forward(g, r);
     return cm_done(g, r, name);
-}
-
-/* Inputs a and b to channels 0 and c1 of a zeroed result. */
-static void cm_put_two(cm_graph *g, cm_record *r, int c1)
-{
-    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
-    if (cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
-    cm_add_tensor(a, a->x, 0, y, y->x, 0, a->nc, NULL);
-    cm_add_tensor(b, b->x, 0, y, y->x, c1, b->nc, NULL);
 }
 
 /* Adds y's gradient, channels c1 .. c1 + C - 1, to all channels of an input. */
 static void cm_pass_back(cm_graph *g, cm_tensor *to, const cm_tensor *y, int c1,
                          const cm_tensor *f)
 {
-    if (!to->needs || !cm_gradient(g, to) || cm_dry(g)) return;
-    cm_add_tensor(y, y->dx, c1, to, to->dx, 0, to->nc, f);
+    int add;
+    if (!to->needs) return;
+    add = cm_grad_begin(g, to);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    cm_add_tensor(g, y, y->dx, c1, to, to->dx, 0, to->nc, f, add);
 }
 
-static void cm_add_compute(cm_graph *g, cm_record *r) { cm_put_two(g, r, 0); }
+static void cm_add_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
+    if (cm_dry(g)) return;
+    cm_add_tensor(g, a, a->x, 0, y, y->x, 0, a->nc, NULL, 0);
+    cm_add_tensor(g, b, b->x, 0, y, y->x, 0, b->nc, NULL, 1);
+}
 
 static void cm_add_backward(cm_graph *g, cm_record *r)
 {
@@ -8087,11 +8458,18 @@ static void cm_add_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_add(cm_graph *g, cm_tensor *a, cm_tensor *b)
 {
-    return cm_combination(g, &g->o->add, "sum", a, b, a ? a->nc : 0,
-                          a && b && cm_same_sites(a, b) && a->nc == b->nc);
+    if (!a || !b || g->status != CALOMU_OK) return NULL;
+    if (!cm_match(g, &a, &b) || a->nc != b->nc) return cm_misfit(g, "sum: different shapes");
+    return cm_combination(g, &g->o->add, "sum", a, b, a->nc, 0);
 }
 
-static void cm_concat_compute(cm_graph *g, cm_record *r) { cm_put_two(g, r, r->in[0]->nc); }
+static void cm_concat_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *a = r->in[0], *b = r->in[1], *y = r->out;
+    if (cm_dry(g)) return;
+    cm_add_tensor(g, a, a->x, 0, y, y->x, 0, a->nc, NULL, 0);
+    cm_add_tensor(g, b, b->x, 0, y, y->x, a->nc, b->nc, NULL, 0);
+}
 
 static void cm_concat_backward(cm_graph *g, cm_record *r)
 {
@@ -8099,18 +8477,55 @@ static void cm_concat_backward(cm_graph *g, cm_record *r)
     cm_pass_back(g, r->in[1], r->out, r->in[0]->nc, NULL);
 }
 
-cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b)
+static cm_tensor *cm_concat_of(cm_graph *g, cm_tensor *a, cm_tensor *b, int halo)
 {
-    return cm_combination(g, &g->o->concat, "concatenation", a, b, a && b ? a->nc + b->nc : 0,
-                          a && b && cm_same_sites(a, b));
+    if (!a || !b || g->status != CALOMU_OK) return NULL;
+    if (!cm_match(g, &a, &b)) return cm_misfit(g, "concatenation: different sites");
+    return cm_combination(g, &g->o->concat, "concatenation", a, b, a->nc + b->nc, halo);
+}
+
+cm_tensor *cm_concat(cm_graph *g, cm_tensor *a, cm_tensor *b) { return cm_concat_of(g, a, b, 0); }
+
+/* y[c] = x[c] for the first channels. */
+static void cm_channel_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    if (!cm_dry(g)) cm_add_tensor(g, x, x->x, 0, y, y->x, 0, y->nc, NULL, 0);
+}
+
+static void cm_channel_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    if (!x->needs || !cm_gradient(g, x) || cm_dry(g)) return;    /* the others get zero */
+    cm_add_tensor(g, y, y->dx, 0, x, x->dx, 0, y->nc, NULL, 1);
+}
+
+/* The first nc channels of x as a tensor of its own. */
+static cm_tensor *cm_channel(cm_graph *g, cm_tensor *x, int nc, int halo)
+{
+    if (!x || g->status != CALOMU_OK) return NULL;
+    return cm_combination(g, &g->o->channel, "channel", x, NULL, nc, halo);
+}
+
+/* The muon's gate, in lane 0, for the blocks of all lanes. */
+static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
+{
+    cm_real *x = cm_dry(g) ? NULL : cm_row(gate, gate->x, 0, 0, 0);
+    int c, l;
+    for (c = 0; x && c < gate->nc; c++)
+        CM_EACH_LANE(l) x[c * CM_LANES + l] = x[c * CM_LANES];
+}
+
+/* One value for each channel of x. */
+static int cm_is_gate(const cm_tensor *gate, const cm_tensor *x)
+{
+    return gate->muons == x->muons && gate->nc == x->nc && gate->nz * gate->nx * gate->ny == 1;
 }
 
 static void cm_scale_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    if (cm_dry(g)) return;
-    memset(y->x, 0, cm_total(y) * sizeof *y->x);
-    cm_add_tensor(x, x->x, 0, y, y->x, 0, x->nc, r->in[1]);
+    if (!cm_dry(g)) cm_add_tensor(g, x, x->x, 0, y, y->x, 0, x->nc, r->in[1], 0);
 }
 
 static void cm_scale_backward(cm_graph *g, cm_record *r)
@@ -8130,9 +8545,98 @@ static void cm_scale_backward(cm_graph *g, cm_record *r)
 
 cm_tensor *cm_scale(cm_graph *g, cm_tensor *x, cm_tensor *gate)
 {
-    return cm_combination(g, &g->o->scale, "scale", x, gate, x ? x->nc : 0,
-                          x && gate && x->muons == gate->muons && x->nc == gate->nc
-                              && gate->nz * gate->nx * gate->ny == 1);
+    if (!x || !gate || g->status != CALOMU_OK) return NULL;
+    if (!cm_is_gate(gate, x)) return cm_misfit(g, "scale: no gate of these channels");
+    return cm_combination(g, &g->o->scale, "scale", x, gate, x->nc, 0);
+}
+
+/* y = shortcut + gate*path, one rounding.  Any two of the three may be the same tensor, so backward
+   adds to one after the other: ds += dy, dp += gate*dy, one rounding, then
+   dgate[c] += sum over sites: path[c] dy[c], of a row in real, of rows and planes in double. */
+
+static void cm_add_scaled_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
+    int units = y->groups * y->nz, u;
+    if (p->blocks) cm_gate_spread(g, gate);
+    if (cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++)
+            g->k->join(NULL, 0, 1, cm_row(s, s->x, k, z, i), cm_row(p, p->x, k, z, i),
+                       cm_row(gate, gate->x, k, 0, 0), cm_row(y, y->x, k, z, i), y->ny, y->nc);
+    }
+}
+
+/* To the shortcut s or to the path p (NULL: not), and sums for the gate, of planes. */
+static void cm_add_scaled_pass(cm_graph *g, const cm_record *r, cm_tensor *s, cm_tensor *p,
+                               double *sum)
+{
+    const cm_tensor *path = r->in[2], *gate = r->in[3], *y = r->out;
+    int units = y->groups * y->nz, per = y->nc * CM_LANES, u, add;
+    add = s ? cm_grad_begin(g, s) : p ? cm_grad_begin(g, p) << 1 : 0;
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    memset(sum, 0, (size_t)(units * per) * sizeof *sum);
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / y->nz, z = u % y->nz;
+        for (i = 0; i < y->nx; i++)
+            g->k->djoin(cm_row(y, y->dx, k, z, i), cm_row(path, path->x, k, z, i),
+                        cm_row(gate, gate->x, k, 0, 0), s ? cm_row(s, s->dx, k, z, i) : NULL,
+                        p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, y->nc, 0, add,
+                        sum + (size_t)(u * per));
+    }
+}
+
+/* dgate from the sums of the planes. */
+static void cm_gate_gradient(const cm_tensor *gate, const cm_tensor *path, double *sum, int add)
+{
+    int per = path->nc * CM_LANES, u;
+    cm_plane_add(path, sum, 1);
+    for (u = 0; u < path->groups * per; u++) {
+        cm_real d = (cm_real)sum[(size_t)(u / per * path->nz * per + u % per)];
+        cm_real *to = cm_row(gate, gate->dx, u / per, 0, 0) + u % per;
+        *to = add ? *to + d : d;
+    }
+}
+
+static void cm_add_scaled_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3];
+    double *sum;
+    int add;
+    cm_remember(g, p);
+    cm_remember(g, gate);
+    sum = cm_plane_sums(g, p, 1);
+    if (s->needs) cm_add_scaled_pass(g, r, s, NULL, sum);
+    if (p->needs) cm_add_scaled_pass(g, r, NULL, p, sum);
+    if (gate->needs) {
+        add = cm_grad_begin(g, gate);
+        cm_add_scaled_pass(g, r, NULL, NULL, sum);
+        if (g->status == CALOMU_OK && !cm_dry(g)) cm_gate_gradient(gate, p, sum, add);
+    }
+    cm_give_back(g, sum);
+}
+
+static cm_tensor *cm_add_scaled(cm_graph *g, cm_tensor *shortcut, cm_tensor *path, cm_tensor *gate,
+                                int halo)
+{
+    cm_tensor *y;
+    cm_record *r;
+    if (!shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
+    if (!cm_match(g, &shortcut, &path) || shortcut->nc != path->nc || !cm_is_gate(gate, path))
+        return cm_misfit(g, "shortcut + gate * path: different shapes");
+    y = cm_tensor_like(g, path, path->nc, halo, halo);
+    r = y ? cm_record_new(g, g->o->add_scaled.backward, y, NULL, shortcut) : NULL;
+    if (!r) return NULL;
+    r->in[2] = path;
+    r->in[3] = gate;
+    r->share[2] = r->share[3] = CM_SHARE_WHOLE;
+    path->users++;
+    gate->users++;
+    g->o->add_scaled.forward(g, r);
+    return cm_done(g, r, "add scaled");
 }
 
 /* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Sums e come
@@ -8144,7 +8648,7 @@ static void cm_join_share_row(const cm_graph *g, const cm_record *r, const cm_te
 {
     const cm_tensor *y = r->out;
     const cm_real *gate = t == r->in[2] ? r->gate : NULL;
-    if (gate) gate += (size_t)(k * t->nc) * CM_LANES;
+    if (gate) gate += (size_t)(k * t->nc * CM_LANES);
     g->k->part(cm_row(y, y->dx, k, z, i), gate, to, t->ny, t->nc);
 }
 
@@ -8176,17 +8680,16 @@ static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const c
             g->k->djoin(cm_gradient_row_to(g, y, k, z, i, part ? part : dy, dy),
                         cm_value_row(g, p, k, z, i, cm_room_here(p, o->value)),
                         r->gate + k * per, r->added[1] ? cm_row(s, s->dx, k, z, i) : NULL,
-                        r->added[2] ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, o->add,
+                        r->added[2] ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, 1, o->add,
                         o->sum + (size_t)(u * per));
         }
     }
-    cm_plane_add(p, o->sum, 1);
 }
 
 static void cm_join_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
-    int per = p->nc * CM_LANES, add_gate, u;
+    int per = p->nc * CM_LANES, add_gate, k;
     cm_real *over = cm_join_over(y);
     cm_join_pass o;
     cm_values_ready(g, p);
@@ -8195,30 +8698,20 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     if (r->added[2] && cm_grad_begin(g, p)) o.add |= 2;
     add_gate = cm_grad_begin(g, gate);
     if (!y->dx) y->dx = over ? over : cm_arena_take(g, cm_total(y));
-    r->gate = cm_small_take(g, cm_total(gate) * sizeof *r->gate);
+    r->gate = cm_small_take(g, (size_t)(y->groups * per) * sizeof *r->gate);
     o.part = over ? cm_rows_room(g, y) : NULL;
     o.value = cm_row_room(g, p, !p->x);
     cm_give_back(g, o.part);         /* nothing else is taken before the end */
     cm_give_back(g, o.sum);
     if (g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
-        memcpy(r->gate, gate->x, cm_total(gate) * sizeof *r->gate);
+        for (k = 0; k < y->groups; k++)
+            memcpy(r->gate + k * per, cm_row(gate, gate->x, k, 0, 0),
+                   (size_t)per * sizeof *r->gate);
         cm_join_differentiate(g, r, &o);
-        for (u = 0; u < y->groups * per; u++) {
-            cm_real d = (cm_real)o.sum[(size_t)(u / per * y->nz * per + u % per)];
-            gate->dx[u] = add_gate ? gate->dx[u] + d : d;
-        }
+        cm_gate_gradient(gate, p, o.sum, add_gate);
     }
     if (over) y->unadded.norms->out->dx = NULL;  /* it is y's now */
-}
-
-/* The muon's gate, in lane 0, for the blocks of all lanes. */
-static void cm_gate_spread(const cm_graph *g, const cm_tensor *gate)
-{
-    int c, l;
-    if (cm_dry(g)) return;
-    for (c = 0; c < gate->nc; c++)
-        CM_EACH_LANE(l) gate->x[c * CM_LANES + l] = gate->x[c * CM_LANES];
 }
 
 /* room: for a row of the path, should it be made. */
@@ -8232,18 +8725,37 @@ static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int
     cm_sums_row(g, y, k, z, row);
 }
 
+/* The same of a muon in blocks: a share. */
+static void cm_join_blocks(const cm_graph *g, const cm_record *r, cm_share o)
+{
+    const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *y = r->out;
+    int at = o.y * CM_LANES, i;
+    for (; o.z < o.end; o.z++)
+        for (i = 0; i < y->nx; i++)
+            g->k->join(cm_row(e, e->x, 0, o.z, i) + at * e->nc, (size_t)(e->nc * CM_LANES),
+                       (cm_real)r->scale, cm_row(s, s->x, 0, o.z, i) + at * s->nc,
+                       cm_row(p, p->x, 0, o.z, i) + at * p->nc, r->in[3]->x,
+                       cm_row(y, y->x, 0, o.z, i) + at * y->nc, o.n, p->nc);
+}
+
+static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *room, cm_share o)
+{
+    const cm_tensor *p = r->in[2];
+    int i;
+    if (p->blocks) cm_join_blocks(g, r, o);
+    else
+        for (i = 0; i < p->nx; i++)
+            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_room_here(p, room) : room);
+}
+
 static void cm_join_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *p = r->in[2], *y = r->out;
-    int units = y->groups * y->nz, u;
+    int threads = cm_row_team(g, y), shares = cm_shares(y, threads), u;
     cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / y->nz, z = u % y->nz;
-        for (i = 0; i < y->nx; i++) cm_join_row(g, r, k, z, i, cm_room_here(p, room));
-    }
+    CM_EACH_UNIT(threads, u, shares, cm_join_share(g, r, room, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
@@ -8272,12 +8784,9 @@ static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor
     cm_tensor *y;
     cm_record *r;
     if (!e || !shortcut || !path || !gate || g->status != CALOMU_OK) return NULL;
-    if (!cm_same_sites(e, path) || !cm_same_sites(shortcut, path) || gate->nc != path->nc
-        || shortcut->nc != path->nc || shortcut == path
-        || gate->nz * gate->nx * gate->ny != 1) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "join: tensors of different shapes");
-        return NULL;
-    }
+    if (!cm_match(g, &e, &path) || !cm_match(g, &shortcut, &path) || !cm_match(g, &e, &path)
+        || shortcut->nc != path->nc || shortcut == path || !cm_is_gate(gate, path))
+        return cm_misfit(g, "join: tensors of different shapes");
     y = cm_tensor_like(g, path, path->nc + 1, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->join.backward, y, e, shortcut);
@@ -8318,6 +8827,8 @@ static const cm_operations cm_processor = {
     { cm_concat_compute, cm_concat_backward },
     { cm_scale_compute, cm_scale_backward },
     { cm_join_compute, cm_join_backward },
+    { cm_channel_compute, cm_channel_backward },
+    { cm_add_scaled_compute, cm_add_scaled_backward },
     cm_norm_prepare, cm_zero, cm_zero_halo
 };
 
@@ -8404,24 +8915,6 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
 
 /* ---------------------------------------------------------------- layers */
 
-/* What a layer computes; x, a, b, s, p, q are the results of those that it reads. */
-typedef enum cm_kind {
-    CM_FEATURES,                     /* the features of the muon: an input */
-    CM_HITS_CONV,                    /* convolution of the hits, no bias */
-    CM_HITS_SUM,                     /* scale times the sum of the hits in 2x2x2 cells */
-    CM_CONV,                         /* convolution of x */
-    CM_LINEAR,                       /* y[o] = bias[o] + sum w[o][i] x[i], of one site */
-    CM_NORM,                         /* running batch norm */
-    CM_SWISH,                        /* Swish-1, each value */
-    CM_SIGMOID,
-    CM_MEAN_OF,                      /* over the sites, per channel */
-    CM_MAX_OF,
-    CM_POOL,                         /* scale times sums of x over 2x2x2, stride 2, padding 1 */
-    CM_CHANNEL,                      /* channel 0 of x */
-    CM_ADD_SCALED,                   /* s + q*p, one rounding; q has one site */
-    CM_CONCAT                        /* the channels of a, then those of b */
-} cm_kind;
-
 typedef struct cm_layer {            /* 80 bytes */
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
@@ -8435,90 +8928,262 @@ typedef struct cm_layer {            /* 80 bytes */
 
 struct cm_list {
     cm_layer *layer;
-    int n;
+    int n, most;
     int hits[3];                     /* cells of the calorimeter */
+    int features;
+    int reads;                       /* inputs: CM_READS_HITS, CM_READS_FEATURES */
+    int result;                      /* the layer that is the network's; -1: the last */
+    int fault;                       /* CM_TOO_MANY layers, CM_TOO_LONG a name */
     char block[24];                  /* what names of layers begin with while it is made */
-    struct cm_schedule *plan;        /* [2*training + Winograd's method], section 9 */
+    struct cm_schedule *plan;        /* CM_PLANS of them: cm_plan_of, section 9 */
     int users;                       /* networks of this list */
 };
 
-static int cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
+enum { CM_READS_HITS = 1, CM_READS_FEATURES };
+enum { CM_TOO_MANY = 1, CM_TOO_LONG };
+
+/* Behind the last one that there is room for, the last one is overwritten. */
+static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
 {
-    cm_layer *l = &s->layer[s->n];
+    const cm_layer *x;
+    cm_layer *l;
+    int length;
+    if (s->n == s->most) s->fault = CM_TOO_MANY;
+    else s->n++;
+    l = &s->layer[s->n - 1];
     memset(l, 0, sizeof *l);
-    (void)snprintf(l->name, sizeof l->name, "%s%s", *name ? s->block : "", name);
+    length = snprintf(l->name, sizeof l->name, "%s%s", *name ? s->block : "", name);
+    if (length >= (int)sizeof l->name && !s->fault) s->fault = CM_TOO_LONG;
     l->kind = (unsigned char)kind;
     l->in[0] = a;
     l->in[1] = b;
     l->in[2] = c;
-    l->nz = a < 0 ? s->hits[0] : s->layer[a].nz;
-    l->nx = a < 0 ? s->hits[1] : s->layer[a].nx;
-    l->ny = a < 0 ? s->hits[2] : s->layer[a].ny;
-    l->nc = a < 0 ? 1 : s->layer[a].nc;
+    x = a >= 0 && a < s->n - 1 ? &s->layer[a] : NULL;
+    l->nz = x ? x->nz : s->hits[0];
+    l->nx = x ? x->nx : s->hits[1];
+    l->ny = x ? x->ny : s->hits[2];
+    l->nc = x ? x->nc : 1;
     l->kernel = l->stride = 1;
     l->init = CM_KAIMING;
-    return s->n++;
+    if (kind == CM_HITS_CONV || kind == CM_HITS_SUM) s->reads |= CM_READS_HITS;
+    if (kind == CM_FEATURES) s->reads |= CM_READS_FEATURES;
+    return l;
 }
 
-/* Sites of what slides a window over l's sites. */
+/* Sites of what slides a window over n; 0: none, or no window that there is. */
+static int cm_layer_sites(const cm_layer *l, int n)
+{
+    int beyond = n + 2 * l->pad - l->kernel;
+    return l->kernel > 0 && l->stride > 0 && beyond >= 0 ? beyond / l->stride + 1 : 0;
+}
+
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = (unsigned char)kernel;
-    l->stride = (unsigned char)stride;
-    l->pad = (unsigned char)pad;
-    l->nz = (l->nz + 2 * pad - kernel) / stride + 1;
-    l->nx = (l->nx + 2 * pad - kernel) / stride + 1;
-    l->ny = (l->ny + 2 * pad - kernel) / stride + 1;
+    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel
+                                                                                       : 0);
+    l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
+    l->pad = (unsigned char)(l->kernel ? pad : 0);
+    l->nz = cm_layer_sites(l, l->nz);
+    l->nx = cm_layer_sites(l, l->nx);
+    l->ny = cm_layer_sites(l, l->ny);
 }
 
-/* x -1: of the hits. */
-static int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride,
-                         int pad)
+int cm_layer_features(cm_list *s)
 {
-    int i = cm_layer_add(s, x < 0 ? CM_HITS_CONV : CM_CONV, name, x, -1, -1);
-    s->layer[i].nc = out;
-    cm_layer_slide(&s->layer[i], kernel, stride, pad);
-    return i;
+    cm_layer *l = cm_layer_add(s, CM_FEATURES, "", -1, -1, -1);
+    l->nz = l->nx = l->ny = 1;
+    l->nc = s->features;
+    return s->n - 1;
+}
+
+int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride, int pad,
+                  int bias)
+{
+    cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_CONV : CM_CONV, name, x, -1, -1);
+    l->nc = out;
+    l->bias = bias != 0;
+    cm_layer_slide(l, kernel, stride, pad);
+    return s->n - 1;
 }
 
 /* Sums over 2x2x2, times scale; an energy sum (its name is not empty) has fixed weights of 1. */
-static int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
+int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
 {
-    int i = cm_layer_add(s, x < 0 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
-    s->layer[i].scale = scale;
-    cm_layer_slide(&s->layer[i], 2, 2, 1);
-    return i;
+    cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
+    l->scale = scale;
+    cm_layer_slide(l, 2, 2, 1);
+    return s->n - 1;
 }
 
-static int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
+int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
 {
-    int i = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
-    s->layer[i].nc = out;
-    s->layer[i].bias = 1;
-    s->layer[i].init = (unsigned char)init;
-    return i;
+    cm_layer *l = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
+    l->nc = out;
+    l->bias = 1;
+    l->init = (unsigned char)init;
+    return s->n - 1;
 }
 
-static int cm_layer_norm(cm_list *s, const char *name, int x)
+int cm_layer_norm(cm_list *s, const char *name, int x)
 {
-    return cm_layer_add(s, CM_NORM, name, x, -1, -1);
+    (void)cm_layer_add(s, CM_NORM, name, x, -1, -1);
+    return s->n - 1;
 }
 
-static int cm_layer_swish(cm_list *s, int x) { return cm_layer_add(s, CM_SWISH, "", x, -1, -1); }
+int cm_layer_point(cm_list *s, cm_kind kind, int x)
+{
+    (void)cm_layer_add(s, kind, "", x, -1, -1);
+    return s->n - 1;
+}
 
 /* One site. */
-static int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
+int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
 {
-    int i = cm_layer_add(s, kind, "", x, -1, -1);
-    s->layer[i].nz = s->layer[i].nx = s->layer[i].ny = 1;
-    return i;
+    cm_layer *l = cm_layer_add(s, kind, "", x, -1, -1);
+    l->nz = l->nx = l->ny = 1;
+    return s->n - 1;
 }
 
-static int cm_layer_concat(cm_list *s, int a, int b)
+int cm_layer_channel(cm_list *s, int x)
 {
-    int i = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
-    s->layer[i].nc += s->layer[b].nc;
-    return i;
+    cm_layer_add(s, CM_CHANNEL, "", x, -1, -1)->nc = 1;
+    return s->n - 1;
+}
+
+int cm_layer_add_scaled(cm_list *s, int shortcut, int path, int gate)
+{
+    (void)cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate);
+    return s->n - 1;
+}
+
+int cm_layer_concat(cm_list *s, int a, int b)
+{
+    cm_layer *l = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
+    if (b >= 0 && b < s->n - 1) l->nc += s->layer[b].nc;
+    return s->n - 1;
+}
+
+void cm_list_result(cm_list *s, int layer) { s->result = layer; }
+
+static int cm_result_of(const cm_list *s) { return s->result == -1 ? s->n - 1 : s->result; }
+
+/* ---------------------------------------------------------------- a check of a list
+
+   The paper's list needs none; any other comes from somebody else. */
+
+static const char *const cm_kind_names[CM_KINDS] = {
+    "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid", "mean",
+    "maximum", "pool", "channel", "add scaled", "concat"
+};
+
+/* How many layers it reads. */
+static int cm_kind_reads(int kind)
+{
+    return kind <= CM_HITS_SUM ? 0 : kind == CM_ADD_SCALED ? 3 : kind == CM_CONCAT ? 2 : 1;
+}
+
+/* Whether parameters that training changes belong to it, which need a name. */
+static int cm_kind_learns(int kind)
+{
+    return kind == CM_HITS_CONV || kind == CM_CONV || kind == CM_LINEAR || kind == CM_NORM;
+}
+
+static int cm_layer_is_one_site(const cm_layer *l)
+{
+    return l->nz == 1 && l->nx == 1 && l->ny == 1;
+}
+
+static int cm_layers_same_sites(const cm_layer *a, const cm_layer *b)
+{
+    return a->nz == b->nz && a->nx == b->nx && a->ny == b->ny;
+}
+
+/* Why the layer's name cannot be; NULL: it can. */
+static const char *cm_name_fault(const cm_list *s, int i)
+{
+    const cm_layer *l = &s->layer[i];
+    int j, sum = l->kind == CM_HITS_SUM || (l->kind == CM_POOL && l->nc == 1);
+    if (cm_kind_learns(l->kind) && !*l->name) return "its parameters have no name";
+    if (!cm_kind_learns(l->kind) && !sum && *l->name) return "a name, but no parameters";
+    for (j = 0; j < i && *l->name; j++)
+        if (strcmp(s->layer[j].name, l->name) == 0) return "a layer before it has the same name";
+    return NULL;
+}
+
+/* Why the shapes of what it reads do not fit; NULL: they do. */
+static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
+{
+    const cm_layer *x = l->in[0] < 0 ? NULL : &s->layer[l->in[0]];
+    const cm_layer *b = l->in[1] < 0 ? NULL : &s->layer[l->in[1]];
+    const cm_layer *q = l->in[2] < 0 ? NULL : &s->layer[l->in[2]];
+    if (l->kernel == 0 || l->stride == 0)
+        return "kernels are 1 to 4, strides 1 to 255, and the padding is less than the kernel";
+    if (l->kind == CM_HITS_CONV && l->bias) return "a convolution of the hits has no bias";
+    if (l->kind == CM_LINEAR && !cm_layer_is_one_site(x)) return "more than one site";
+    if ((l->kind == CM_HITS_SUM || l->kind == CM_POOL) && !(fabs(l->scale) <= 1e30))
+        return "the scale is no number, or too large";
+    if (l->kind == CM_CONCAT && !cm_layers_same_sites(x, b)) return "other sites";
+    if (l->kind == CM_ADD_SCALED && (!cm_layers_same_sites(x, b) || x->nc != b->nc))
+        return "shortcut and path are of different shapes";
+    if (l->kind == CM_ADD_SCALED && (!cm_layer_is_one_site(q) || q->nc != b->nc))
+        return "the gate is not one value for each channel";
+    if (l->nz < 1 || l->nx < 1 || l->ny < 1 || l->nc < 1) return "no sites or no channels";
+    if ((double)l->nz * l->nx * l->ny * l->nc > 1 << 25) return "too large for any machine";
+    return NULL;
+}
+
+static const char *cm_layer_fault(const cm_list *s, int i)
+{
+    const cm_layer *l = &s->layer[i];
+    int k, reads = cm_kind_reads(l->kind);
+    for (k = 0; k < 3; k++)
+        if (k < reads ? l->in[k] < 0 || l->in[k] >= i : l->in[k] != -1)
+            return "it reads a layer that is not before it";
+    for (k = 0; k < i; k++)
+        if (l->kind == CM_FEATURES && s->layer[k].kind == CM_FEATURES)
+            return "the features are read by a layer before it";
+    return cm_shape_fault(s, l) ? cm_shape_fault(s, l) : cm_name_fault(s, i);
+}
+
+/* The shapes of what layer l reads. */
+static void cm_shapes_text(const cm_list *s, const cm_layer *l, char text[160])
+{
+    size_t n = 0;
+    int k;
+    if (l->kind == CM_HITS_CONV || l->kind == CM_HITS_SUM)
+        n = (size_t)snprintf(text, 160, " %dx%dx%d hits", s->hits[0], s->hits[1], s->hits[2]);
+    text[n] = 0;
+    for (k = 0; k < 3; k++)
+        if (l->in[k] >= 0 && l->in[k] < l - s->layer) {
+            const cm_layer *x = &s->layer[l->in[k]];
+            n += (size_t)snprintf(text + n, 160 - n, "%s %dx%dx%dx%d", n ? "," : "", x->nz, x->nx,
+                                  x->ny, x->nc);
+        }
+}
+
+calomu_status cm_list_check(calomu *c, const cm_list *s)
+{
+    char shapes[160];
+    const char *why;
+    int i;
+    if (s->n == 0 || s->fault)
+        return cm_fail(c, CALOMU_EUSAGE, "network: %s", s->n == 0 ? "no layers"
+                       : s->fault == CM_TOO_MANY ? "more layers than there is room for"
+                       : "a name of more than 33 letters");
+    for (i = 0; i < s->n; i++) {
+        const cm_layer *l = &s->layer[i];
+        if (l->kind >= CM_KINDS) return cm_fail(c, CALOMU_EUSAGE, "layer %d: of no kind", i);
+        why = cm_layer_fault(s, i);
+        if (!why) continue;
+        cm_shapes_text(s, l, shapes);
+        return cm_fail(c, CALOMU_EUSAGE, "layer %d, %s%s%s: %s (reads%s; makes %dx%dx%dx%d)", i,
+                       cm_kind_names[l->kind], *l->name ? " " : "", l->name, why,
+                       *shapes ? shapes : " nothing", l->nz, l->nx, l->ny, l->nc);
+    }
+    if (s->result < -1 || s->result >= s->n)
+        return cm_fail(c, CALOMU_EUSAGE, "network: there is no layer %d to be its result",
+                       s->result);
+    return CALOMU_OK;
 }
 
 /* ---------------------------------------------------------------- Figs. 4 and 5 */
@@ -8530,26 +9195,25 @@ static int cm_list_gate(cm_list *s, int x)
 {
     int c = s->layer[x].nc, q = cm_layer_over_sites(s, CM_MEAN_OF, x);
     q = cm_layer_linear(s, "se.a", q, cm_squeezed(c), CM_KAIMING);
-    q = cm_layer_linear(s, "se.b", cm_layer_swish(s, q), c, CM_GLOROT);
-    return cm_layer_add(s, CM_SIGMOID, "", q, -1, -1);
+    q = cm_layer_linear(s, "se.b", cm_layer_point(s, CM_SWISH, q), c, CM_GLOROT);
+    return cm_layer_point(s, CM_SIGMOID, q);
 }
 
 /* What every block ends with: the energy sum in front of shortcut + gate * path. */
 static int cm_list_join(cm_list *s, int e, int shortcut, int path, int gate)
 {
-    return cm_layer_concat(s, e, cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate));
+    return cm_layer_concat(s, e, cm_layer_add_scaled(s, shortcut, path, gate));
 }
 
 /* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1. */
 static int cm_list_first_block(cm_list *s, int out)
 {
-    int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2), gate, shortcut;
-    x = cm_layer_norm(s, "path.2", cm_layer_swish(s, x));
-    x = cm_layer_conv(s, "path.3", x, out, 3, 1, 1);
-    x = cm_layer_norm(s, "path.5", cm_layer_swish(s, x));
+    int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2, 0), gate, shortcut;
+    x = cm_layer_norm(s, "path.2", cm_layer_point(s, CM_SWISH, x));
+    x = cm_layer_conv(s, "path.3", x, out, 3, 1, 1, 0);
+    x = cm_layer_norm(s, "path.5", cm_layer_point(s, CM_SWISH, x));
     gate = cm_list_gate(s, x);
-    shortcut = cm_layer_conv(s, "short.1", cm_layer_pool(s, "", -1, 0.125), out, 1, 1, 0);
-    s->layer[shortcut].bias = 1;
+    shortcut = cm_layer_conv(s, "short.1", cm_layer_pool(s, "", -1, 0.125), out, 1, 1, 0, 1);
     return cm_list_join(s, cm_layer_pool(s, "esum", -1, 1), shortcut, x, gate);
 }
 
@@ -8557,18 +9221,17 @@ static int cm_list_first_block(cm_list *s, int out)
    halved, Swish, norm, average, conv1.  Channel 0 of `in` is the energy sum. */
 static int cm_list_later_block(cm_list *s, int in, int out, int down)
 {
-    int x = cm_layer_swish(s, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
-    x = cm_layer_conv(s, "path.2", x, out, down ? 4 : 3, down ? 2 : 1, down ? 2 : 1);
-    x = cm_layer_swish(s, cm_layer_norm(s, "path.3", x));
-    x = cm_layer_conv(s, "path.5", x, out, 3, 1, 1);
+    int x = cm_layer_point(s, CM_SWISH, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
+    x = cm_layer_conv(s, "path.2", x, out, down ? 4 : 3, down ? 2 : 1, down ? 2 : 1, 0);
+    x = cm_layer_point(s, CM_SWISH, cm_layer_norm(s, "path.3", x));
+    x = cm_layer_conv(s, "path.5", x, out, 3, 1, 1, 0);
     gate = cm_list_gate(s, x);
     if (down) {
-        shortcut = cm_layer_norm(s, "short.1", cm_layer_swish(s, in));
+        shortcut = cm_layer_norm(s, "short.1", cm_layer_point(s, CM_SWISH, in));
         shortcut = cm_layer_pool(s, "", shortcut, 0.125);
-        shortcut = cm_layer_conv(s, "short.3", shortcut, out, 1, 1, 0);
+        shortcut = cm_layer_conv(s, "short.3", shortcut, out, 1, 1, 0, 0);
     }
-    e = cm_layer_add(s, CM_CHANNEL, "", in, -1, -1);
-    s->layer[e].nc = 1;
+    e = cm_layer_channel(s, in);
     if (down) e = cm_layer_pool(s, "esum", e, 1);
     return cm_list_join(s, e, shortcut, x, gate);
 }
@@ -8588,14 +9251,11 @@ static void cm_list_network(cm_list *s, const calomu_architecture *a)
         i = cm_layer_over_sites(s, CM_MAX_OF, h);
         h = cm_layer_concat(s, i, cm_layer_over_sites(s, CM_MEAN_OF, h));
     }
-    if (a->n_features) {
-        t = cm_layer_over_sites(s, CM_FEATURES, -1);
-        s->layer[t].nc = a->n_features;
-    }
+    if (a->n_features) t = cm_layer_features(s);
     h = h < 0 ? t : t < 0 ? h : cm_layer_concat(s, t, h);
-    h = cm_layer_swish(s, cm_layer_linear(s, "body.0", h, a->body, CM_KAIMING));
-    h = cm_layer_swish(s, cm_layer_linear(s, "body.2", h, a->body, CM_KAIMING));
-    h = cm_layer_swish(s, cm_layer_linear(s, "body.4", h, a->body, CM_KAIMING));
+    h = cm_layer_point(s, CM_SWISH, cm_layer_linear(s, "body.0", h, a->body, CM_KAIMING));
+    h = cm_layer_point(s, CM_SWISH, cm_layer_linear(s, "body.2", h, a->body, CM_KAIMING));
+    h = cm_layer_point(s, CM_SWISH, cm_layer_linear(s, "body.4", h, a->body, CM_KAIMING));
     (void)cm_layer_linear(s, "tail", h, 1, CM_GLOROT);
 }
 
@@ -9020,7 +9680,7 @@ static void cm_plain_sigmoid_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.6 mean, maximum, pooling */
 
-static size_t cm_layer_sites(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
+static size_t cm_sites_of(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
 
 /* y[c] = sum over j of x[c](j), divided by the number of sites */
 static void cm_plain_mean(const cm_work *o)
@@ -9028,12 +9688,12 @@ static void cm_plain_mean(const cm_work *o)
     int c;
     for (c = 0; c < o->l->nc; c++)
         o->y[c] = (cm_real)(cm_site_sum(o->in[0], c, NULL, o->x[0], 0)
-                            / (double)cm_layer_sites(o->in[0]));
+                            / (double)cm_sites_of(o->in[0]));
 }
 
 static void cm_plain_mean_back(const cm_work *o)
 {
-    const cm_real part = (cm_real)(1 / (double)cm_layer_sites(o->in[0]));
+    const cm_real part = (cm_real)(1 / (double)cm_sites_of(o->in[0]));
     size_t i, n = cm_layer_size(o->in[0]);
     for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i % (size_t)o->l->nc] * part;
 }
@@ -9118,12 +9778,12 @@ static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, 
 /* y[0] = x[0] */
 static void cm_plain_channel(const cm_work *o)
 {
-    cm_channels(cm_layer_sites(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
+    cm_channels(cm_sites_of(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
 }
 
 static void cm_plain_channel_back(const cm_work *o)
 {
-    if (o->dx[0]) cm_channels(cm_layer_sites(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
+    if (o->dx[0]) cm_channels(cm_sites_of(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
 }
 
 /* y = the channels of a, then those of b */
@@ -9132,7 +9792,7 @@ static void cm_plain_concat(const cm_work *o)
     int k, nc = o->l->nc, first[2] = { 0 };
     first[1] = o->in[0]->nc;
     for (k = 0; k < 2; k++)
-        cm_channels(cm_layer_sites(o->l), o->in[k]->nc, o->x[k], o->in[k]->nc, 0, o->y, nc,
+        cm_channels(cm_sites_of(o->l), o->in[k]->nc, o->x[k], o->in[k]->nc, 0, o->y, nc,
                     first[k], 0);
 }
 
@@ -9142,7 +9802,7 @@ static void cm_plain_concat_back(const cm_work *o)
     first[1] = o->in[0]->nc;
     for (k = 0; k < 2; k++)
         if (o->dx[k])
-            cm_channels(cm_layer_sites(o->l), o->in[k]->nc, o->dy, nc, first[k], o->dx[k],
+            cm_channels(cm_sites_of(o->l), o->in[k]->nc, o->dy, nc, first[k], o->dx[k],
                         o->in[k]->nc, 0, 1);
 }
 
@@ -9180,7 +9840,8 @@ static void cm_no_input_back(const cm_work *o) { (void)o; }
        v[f] = (B' d)[f]  of a tile's 8 or 6 rows of inputs d,       u[f] = (G w)[f],
        m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m
    and backward
-       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,  dw = G' du,
+       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,
+       dw = G' du,
    while dx is the same as y, of dy, with the kernel turned round. */
 
 /* v = B' d, of 8 rows for 6 outputs or 6 for 4. */
@@ -9545,7 +10206,7 @@ static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l,
                           double *muon)
 {
     const double m = cm_norm_momentum(p->muons);
-    const double count = (double)p->muons * (double)cm_layer_sites(l);
+    const double count = (double)p->muons * (double)cm_sites_of(l);
     int c;
     for (c = 0; c < l->nc; c++) {
         double s = n->sums[c], q = n->squares[c];
@@ -9661,7 +10322,7 @@ static void cm_pass_drop(const cm_pass *p, int i)
     int k;
     for (k = 0; k < 3; k++) {
         int x = cm_pass_layer(p, i)->in[k];
-        if (x < 0 || p->last[x] != i) continue;
+        if (x < 0 || p->last[x] != i || x == cm_result_of(p->net->list)) continue;
         cm_release(p->c, p->x[x]);
         p->x[x] = NULL;
     }
@@ -9670,30 +10331,30 @@ static void cm_pass_drop(const cm_pass *p, int i)
 calomu_status cm_pass_forward(cm_pass *p, double *prediction)
 {
     calomu_status s = CALOMU_OK;
-    int i, n = p->net->list->n, v;
-    for (i = 0; i < n && s == CALOMU_OK; i++) {
+    int i, result = cm_result_of(p->net->list), v;
+    for (i = 0; i < p->net->list->n && s == CALOMU_OK; i++) {
         s = cm_pass_step(p, i);
         if (!p->training) cm_pass_drop(p, i);
     }
-    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[n - 1][v];
+    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[result][v];
     return s;
 }
 
 /* ---- backward */
 
-typedef struct cm_shares {           /* of the muons, in the derivatives by a layer's parameters */
+typedef struct cm_muon_shares {      /* of the muons, in the derivatives by a layer's parameters */
     cm_real *dw;                     /* [muon][count], or NULL */
     double *dbias;                   /* [muon][output], or NULL */
     double *muon;                    /* [muon] */
     size_t count;
-} cm_shares;
+} cm_muon_shares;
 
 static int cm_pass_learns(const cm_pass *p, const cm_layer *l)
 {
     return *l->name && l->kind != CM_NORM && cm_pass_weight(p, l, 0).dx;
 }
 
-static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_shares *s)
+static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon_shares *s)
 {
     size_t n = (size_t)p->muons, in = l->in[0] < 0 ? 1 : (size_t)cm_pass_layer(p, l->in[0])->nc;
     memset(s, 0, sizeof *s);
@@ -9707,7 +10368,7 @@ static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_shar
 }
 
 /* The sum of the muons' shares in weight k. */
-static double cm_shares_sum(const cm_pass *p, const cm_shares *s, size_t k)
+static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
 {
     size_t v;
     for (v = 0; v < (size_t)p->muons; v++) s->muon[v] = (double)s->dw[v * s->count + k];
@@ -9715,7 +10376,7 @@ static double cm_shares_sum(const cm_pass *p, const cm_shares *s, size_t k)
 }
 
 /* dw = G' du */
-static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_shares *s)
+static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     int in = cm_pass_layer(p, l->in[0])->nc, i, c, t, f, kx;
     cm_real *dw = cm_pass_weight(p, l, 0).dx;
@@ -9732,7 +10393,7 @@ static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_sha
     }
 }
 
-static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_shares *s)
+static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
     size_t k, v;
@@ -9752,7 +10413,7 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
     const cm_layer *l = cm_pass_layer(p, i);
     const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
     calomu_status s = CALOMU_OK;
-    cm_shares shares;
+    cm_muon_shares shares;
     cm_pass_room r = { NULL, NULL, NULL };
     int k, v;
     for (k = 0; k < 3; k++) {
@@ -9782,7 +10443,7 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
 calomu_status cm_pass_backward(cm_pass *p, const double *dp)
 {
     calomu_status s = CALOMU_OK;
-    int i, v, last = p->net->list->n - 1;
+    int i, v, last = cm_result_of(p->net->list);
     p->dx[last] = cm_allocate(p->c, (size_t)p->muons, sizeof *p->dx[last]);
     if (!p->dx[last]) return CALOMU_EMEMORY;
     for (v = 0; v < p->muons; v++) p->dx[last][v] = (cm_real)dp[v];
@@ -9823,7 +10484,7 @@ typedef struct cm_step {             /* one operation */
     double scale;                    /* of the energy sum of a join */
     int sums;                        /* what is summed on the way: CM_SWISH_BEFORE, CM_MEAN */
     cm_values values;
-    int halo, deferred;
+    int halo, deferred, needs;       /* needs: a gradient */
     int until;                       /* the last step for which its values are needed, */
     int forward_only;                /*   and 1: not in backward */
     int next;                        /* of the steps with the same `until`, or -1 */
@@ -9832,25 +10493,65 @@ typedef struct cm_step {             /* one operation */
 
 typedef struct cm_schedule {         /* a plan */
     const cm_list *list;
-    int training, wino;              /* the mode that it is for */
+    int training, wino, fused;       /* what it is for */
     cm_step *step;
-    int n;
+    int n, result;                   /* steps; the one of the network's result */
     int *drop;                       /* for each step the first whose values end with it, or -1 */
     int *at;                         /* for each layer its step, or -1 */
     int *readers, *reader;           /* for each layer how many read it; the last of them */
+    int *needs;                      /* of each layer: CM_NEEDS, CM_NEEDS_FIRST */
 } cm_schedule;
 
-/* ---------------------------------------------------------------- 9.1 layers computed together */
+enum { CM_NEEDS = 1, CM_NEEDS_FIRST };           /* a gradient is needed, and of channel 0 */
+
+/* ---------------------------------------------------------------- 9.1 layers computed together
+
+   Plain layers add to the gradient of what they read from the last layer to the first.  A rule that
+   computes a layer later than its place in the list, with one behind it, holds only where nobody
+   between the two adds to the same gradients (cm_read_between). */
 
 static const cm_layer *cm_layer_of(const cm_schedule *p, const cm_step *t)
 {
     return &p->list->layer[t->layer];
 }
 
-/* The kind of the only layer that reads layer i; -1: there is not one. */
+/* A gradient is needed where a parameter that is learned is behind a layer.  The energy sums are in
+   channel 0 and behind no parameter, so they get none, as far as they are handed on. */
+static void cm_plan_needs(cm_schedule *p)
+{
+    int i, k;
+    for (i = 0; p->training && i < p->list->n; i++) {
+        const cm_layer *l = &p->list->layer[i];
+        for (k = 0; k < 3; k++)
+            if (l->in[k] >= 0) p->needs[i] |= p->needs[l->in[k]];
+        if (cm_kind_learns(l->kind)) p->needs[i] = CM_NEEDS | CM_NEEDS_FIRST;
+        if (l->kind == CM_CONCAT && !(p->needs[l->in[0]] & CM_NEEDS_FIRST))
+            p->needs[i] &= ~CM_NEEDS_FIRST;
+        if (l->kind == CM_CHANNEL && !(p->needs[i] & CM_NEEDS_FIRST)) p->needs[i] = 0;
+    }
+}
+
+/* The only layer that reads layer i, and only once; -1: there is not one. */
+static int cm_only_reader(const cm_schedule *p, int i)
+{
+    return p->readers[i] == 1 && i != cm_result_of(p->list) ? p->reader[i] : -1;
+}
+
+/* Its kind. */
 static int cm_read_only_by(const cm_schedule *p, int i)
 {
-    return p->readers[i] == 1 ? (int)p->list->layer[p->reader[i]].kind : -1;
+    int r = cm_only_reader(p, i);
+    return r < 0 ? -1 : (int)p->list->layer[r].kind;
+}
+
+/* Whether, in training, a layer between the layers `from` and `to` reads layer x. */
+static int cm_read_between(const cm_schedule *p, int x, int from, int to)
+{
+    int i, k;
+    for (i = from + 1; p->training && i < to; i++)
+        for (k = 0; k < 3; k++)
+            if (p->list->layer[i].in[k] == x) return 1;
+    return 0;
 }
 
 static cm_step *cm_step_add(cm_schedule *p, int layer)
@@ -9863,6 +10564,7 @@ static cm_step *cm_step_add(cm_schedule *p, int layer)
     for (k = 0; k < 3; k++) t->in[k] = l->in[k] < 0 ? -1 : p->at[l->in[k]];
     t->in[3] = t->norm = -1;
     t->scale = 1;
+    t->needs = p->needs[layer] & CM_NEEDS;
     p->at[layer] = p->n++;
     return t;
 }
@@ -9874,30 +10576,37 @@ static void cm_step_share(cm_schedule *p, int i, int by, int rule)
     p->step[p->at[i]].rules |= 1u << rule;
 }
 
-/* Whether the norm of layer i can take in the Swish in front of it: nobody else reads that, and it
-   is no part of another norm. */
+/* Whether the Swish of layer i goes to the norm behind it: nobody else reads it, and nobody between
+   the two reads what it reads. */
+static int cm_swish_to_norm(const cm_schedule *p, int i)
+{
+    return p->list->layer[i].kind == CM_SWISH && cm_read_only_by(p, i) == CM_NORM
+        && !cm_read_between(p, p->list->layer[i].in[0], i, cm_only_reader(p, i));
+}
+
+/* Whether the norm of layer i takes in the Swish in front of it, which is no part of another. */
 static int cm_swish_before(const cm_schedule *p, int i)
 {
     int x = p->list->layer[i].in[0];
-    const cm_layer *l = &p->list->layer[x];
-    return l->kind == CM_SWISH && p->readers[x] == 1
-        && (p->list->layer[l->in[0]].kind != CM_NORM
-            || p->step[p->at[x]].swish != CM_SWISH_BEHIND);
+    return cm_swish_to_norm(p, x) && (p->list->layer[p->list->layer[x].in[0]].kind != CM_NORM
+                                      || p->step[p->at[x]].swish != CM_SWISH_BEHIND);
 }
 
 /* Swish of a norm that nobody else reads is made with it, and one in front of a norm, too: each
-   value goes through the same two functions, in registers. */
+   value goes through the same two functions, in registers.  So does each gradient, but that a
+   product of Swish's slope is not added to 0 first, which only turns -0 to 0: the sums of the norm
+   begin with 0 and are the same. */
 static int cm_rule_swish(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i];
     cm_step *t;
     if (l->kind == CM_SWISH && p->list->layer[l->in[0]].kind == CM_NORM
-        && p->readers[l->in[0]] == 1 && p->step[p->at[l->in[0]]].swish == 0) {
+        && cm_only_reader(p, l->in[0]) == i && p->step[p->at[l->in[0]]].swish == 0) {
         cm_step_share(p, i, l->in[0], CM_RULE_SWISH);
         p->step[p->at[i]].swish = CM_SWISH_BEHIND;
         return 1;
     }
-    if (l->kind == CM_SWISH && cm_read_only_by(p, i) == CM_NORM) {
+    if (cm_swish_to_norm(p, i)) {
         p->at[i] = p->at[l->in[0]];              /* the norm reads what Swish would read */
         return 1;
     }
@@ -9909,17 +10618,21 @@ static int cm_rule_swish(cm_schedule *p, int i)
 }
 
 /* In inference a norm's transform is known before its convolution, which applies it to its rows
-   while they are in registers: the same a*x + b, and Swish before or behind it. */
+   while they are in registers, if nobody else reads them: the same a*x + b, and Swish before or
+   behind it. */
 static int cm_rule_norm_in_conv(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
-    int from = l->in[0], before;
+    int from = l->in[0], by = i, before;
     if (p->training || l->kind != CM_NORM) return 0;
     x = &p->list->layer[from];
     before = cm_swish_before(p, i);
-    if (before) from = x->in[0];
-    x = &p->list->layer[from];
-    if ((x->kind != CM_CONV && x->kind != CM_HITS_CONV) || p->readers[from] != 1) return 0;
+    if (before) {
+        by = from;
+        from = x->in[0];
+        x = &p->list->layer[from];
+    }
+    if ((x->kind != CM_CONV && x->kind != CM_HITS_CONV) || cm_only_reader(p, from) != by) return 0;
     cm_step_share(p, i, from, CM_RULE_NORM_IN_CONV);
     p->step[p->at[i]].norm = i;
     p->step[p->at[i]].swish = before ? CM_SWISH_BEFORE : 0;
@@ -9927,21 +10640,31 @@ static int cm_rule_norm_in_conv(cm_schedule *p, int i)
 }
 
 /* Whether layer i is a join: concat(e, s + q*p) where e is one channel and nobody else reads the
-   sum. */
+   sum.  In training e gets no gradient and s, p and q do; they are three layers, each of which gets
+   its share from the join at once, so that nobody may read one of them between sum and join. */
 static int cm_is_join(const cm_schedule *p, int i)
 {
-    const cm_layer *l = &p->list->layer[i];
-    return l->kind == CM_CONCAT && p->list->layer[l->in[1]].kind == CM_ADD_SCALED
-        && p->readers[l->in[1]] == 1 && p->list->layer[l->in[0]].nc == 1;
+    const cm_layer *l = &p->list->layer[i], *sum;
+    int k;
+    if (l->kind != CM_CONCAT || p->list->layer[l->in[1]].kind != CM_ADD_SCALED
+        || cm_only_reader(p, l->in[1]) != i || p->list->layer[l->in[0]].nc != 1) return 0;
+    sum = &p->list->layer[l->in[1]];
+    if (p->training && p->needs[l->in[0]]) return 0;
+    for (k = 0; k < 3; k++)
+        if (sum->in[k] == sum->in[(k + 1) % 3] || cm_read_between(p, sum->in[k], l->in[1], i)
+            || (p->training && !p->needs[sum->in[k]])) return 0;
+    return 1;
 }
 
-/* A join is one pass over the rows; s + q*p is one rounding in the plain layer as well. */
+/* A join is one pass over the rows; s + q*p is one rounding in the plain layer as well, and both
+   have one kernel. */
 static int cm_rule_join(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *sum;
     cm_step *t;
     int k;
-    if (l->kind == CM_ADD_SCALED && cm_is_join(p, p->reader[i])) return 1;
+    if (l->kind == CM_ADD_SCALED && cm_only_reader(p, i) >= 0 && cm_is_join(p, p->reader[i])
+        && p->list->layer[p->reader[i]].in[1] == i) return 1;
     if (!cm_is_join(p, i)) return 0;
     sum = &p->list->layer[l->in[1]];
     t = cm_step_add(p, i);
@@ -9954,31 +10677,35 @@ static int cm_rule_join(cm_schedule *p, int i)
 /* Whether layer i is read once, by a join, as what it copies. */
 static int cm_read_only_by_join(const cm_schedule *p, int i)
 {
-    return p->readers[i] == 1 && cm_is_join(p, p->reader[i])
+    return cm_only_reader(p, i) >= 0 && cm_is_join(p, p->reader[i])
         && p->list->layer[p->reader[i]].in[0] == i;
 }
 
-/* Two sums of the hits in equal windows are one: a scale that is a power of two is exact, so the
-   join that reads the second multiplies the first. */
+/* Two sums of the hits, whose windows are all alike (cm_layer_pool), are one: the join that reads
+   the second multiplies the first by the ratio of their scales.  That is a power of two, so all
+   products and sums are the same but for the exponent.  Its limits are far: the ratio is at most
+   256, and energies of hits are neither below 1e-33 nor above 1e33 GeV. */
 static int cm_rule_same_sums(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
     int j, power;
     if (l->kind != CM_HITS_SUM || !cm_read_only_by_join(p, i)) return 0;
+    if (!(fabs(l->scale) > 1e-3 && fabs(l->scale) < 1e3)) return 0;
     for (j = i - 1; j >= 0; j--) {
         x = &p->list->layer[j];
-        if (x->kind != CM_HITS_SUM || frexp(l->scale / x->scale, &power) != 0.5) continue;
+        if (x->kind != CM_HITS_SUM || p->step[p->at[j]].layer != j
+            || frexp(l->scale / x->scale, &power) != 0.5 || power < -7 || power > 9) continue;
         p->at[i] = p->at[j];
         return 1;
     }
     return 0;
 }
 
-/* A pooling or a join reads one channel where it is. */
+/* A pooling or a join reads one channel where it is, if that gets no gradient. */
 static int cm_rule_channel(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i];
-    if (l->kind != CM_CHANNEL
+    if (l->kind != CM_CHANNEL || p->needs[i]
         || (cm_read_only_by(p, i) != CM_POOL && !cm_read_only_by_join(p, i))) return 0;
     p->at[i] = p->at[l->in[0]];
     return 1;
@@ -9989,14 +10716,18 @@ static void cm_plan_layer(cm_schedule *p, int i)
 {
     const cm_layer *l = &p->list->layer[i], *x;
     cm_step *t;
+    if (!p->fused) {
+        (void)cm_step_add(p, i);
+        return;
+    }
     if (cm_rule_norm_in_conv(p, i) || cm_rule_swish(p, i) || cm_rule_same_sums(p, i)
         || cm_rule_channel(p, i)) return;
     if (!cm_rule_join(p, i)) (void)cm_step_add(p, i);
     t = &p->step[p->n - 1];
     x = l->in[0] < 0 ? NULL : &p->list->layer[l->in[0]];
-    if (t->layer != i || !x) return;
+    if (t->layer != i || !x || p->step[t->in[0]].layer == l->in[0]) return;
     if (x->kind == CM_CHANNEL) t->rules |= 1u << CM_RULE_CHANNEL;
-    if (t->join && x->kind == CM_HITS_SUM && p->step[t->in[0]].layer != l->in[0]) {
+    if (x->kind == CM_HITS_SUM) {
         t->scale = x->scale / cm_layer_of(p, &p->step[t->in[0]])->scale;
         t->rules |= 1u << CM_RULE_SAME_SUMS;
     }
@@ -10024,7 +10755,7 @@ static void cm_rule_on_the_fly(cm_schedule *p, int i, int last)
 {
     cm_step *t = &p->step[i];
     int r, convolutions = 0, rows = 0, others = 0;
-    if (cm_layer_of(p, t)->kind != CM_NORM) return;
+    if (!p->fused || i == p->result || cm_layer_of(p, t)->kind != CM_NORM) return;
     for (r = i + 1; r <= last; r++) {
         const cm_step *s = &p->step[r];
         cm_kind kind = cm_layer_of(p, s)->kind;
@@ -10059,6 +10790,7 @@ static void cm_rule_reader(cm_schedule *p, int i, int r)
     int halo = cm_halo_read(p, reader, l);
     if (halo > t->halo) t->halo = halo;
     if (halo > 0) t->rules |= 1u << CM_RULE_HALO;
+    if (!p->fused) return;
     if (cm_is_conv(l) && t->norm < 0 && reader->kind == CM_NORM && s->swish == CM_SWISH_BEFORE)
         t->sums |= CM_SWISH_BEFORE;
     if (l->kind == CM_CONV && reader->kind == CM_MEAN_OF) t->sums |= CM_MEAN;
@@ -10066,11 +10798,18 @@ static void cm_rule_reader(cm_schedule *p, int i, int r)
 }
 
 /* A join whose first reader is a norm made by groups may leave its rows to that one's convolution
-   (7.12): the same rows, in the cache. */
+   (7.12): the same rows, in the cache.  Nobody may read the join before the convolution has run,
+   which must reach the last plane. */
 static void cm_rule_deferred(cm_schedule *p, int i, int first)
 {
     cm_step *t = &p->step[i];
+    const cm_layer *conv;
+    int r;
     if (p->training || !t->join || first < 0 || p->step[first].values != CM_BY_GROUPS) return;
+    for (r = first + 1; cm_reads(p, r, first) < 0; r++)
+        if (cm_reads(p, r, i) >= 0) return;
+    conv = cm_layer_of(p, &p->step[r]);
+    if ((conv->nz - 1) * conv->stride - conv->pad + conv->kernel < cm_layer_of(p, t)->nz) return;
     t->deferred = 1;
     t->rules |= 1u << CM_RULE_DEFERRED;
 }
@@ -10081,7 +10820,8 @@ static int cm_read_in_backward(const cm_schedule *p, const cm_step *s, int k)
 {
     cm_kind kind = cm_layer_of(p, s)->kind;
     if (s->join) return k >= 2;
-    return kind != CM_MEAN_OF && kind != CM_POOL && kind != CM_CONCAT;
+    if (kind == CM_ADD_SCALED) return k >= 1;
+    return kind != CM_MEAN_OF && kind != CM_POOL && kind != CM_CONCAT && kind != CM_CHANNEL;
 }
 
 /* Values that no derivative reads are given back in training as in inference, behind the last step
@@ -10131,36 +10871,35 @@ static void cm_plan_values(cm_schedule *p)
         cm_rule_forward_only(p, i, last[i]);
     }
     cm_plan_lifetimes(p);
+    p->step[p->result].until = p->n - 1;
 }
 
-/* Values of one site stay: they are small, and the result of the network is one of them. */
+/* Values of one site stay: they are small.  So does the network's result. */
 static void cm_plan_drops(cm_schedule *p)
 {
     int i;
     for (i = 0; i < p->n; i++) p->drop[i] = -1;
     for (i = 0; i < p->n; i++) {
         const cm_layer *l = cm_layer_of(p, &p->step[i]);
-        if (l->nz * l->nx * l->ny == 1 || p->step[i].until == i) continue;
+        if (cm_layer_is_one_site(l) || p->step[i].until == i || i == p->result) continue;
         p->step[i].next = p->drop[p->step[i].until];
         p->drop[p->step[i].until] = i;
     }
 }
 
 /* Lists and plans are of one network and its like (cm_net_like), which share them. */
-static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list, int training,
-                                  int wino)
+static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list)
 {
     size_t n = (size_t)list->n;
     int i, k;
     p->list = list;
-    p->training = training;
-    p->wino = wino;
     p->step = cm_allocate(c, n, sizeof *p->step);
-    p->drop = cm_allocate(c, 4 * n, sizeof *p->drop);
+    p->drop = cm_allocate(c, 5 * n, sizeof *p->drop);
     if (!p->step || !p->drop) return CALOMU_EMEMORY;
     p->at = p->drop + n;
     p->readers = p->at + n;
     p->reader = p->readers + n;
+    p->needs = p->reader + n;
     for (i = 0; i < list->n; i++) {
         p->at[i] = p->reader[i] = -1;
         for (k = 0; k < 3; k++) {
@@ -10170,10 +10909,49 @@ static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list
             p->reader[x] = i;
         }
     }
+    cm_plan_needs(p);
     for (i = 0; i < list->n; i++) cm_plan_layer(p, i);
+    p->result = p->at[cm_result_of(list)];
     cm_plan_values(p);
     cm_plan_drops(p);
     return CALOMU_OK;
+}
+
+/* Those of a list, for all modes. */
+
+enum { CM_PLANS = 8 };
+
+static cm_schedule *cm_plan_of(const cm_list *s, int training, int wino, int fused)
+{
+    return &s->plan[4 * (fused != 0) + 2 * (training != 0) + (wino != 0)];
+}
+
+static calomu_status cm_plans_make(calomu *c, cm_list *s)
+{
+    calomu_status status = CALOMU_OK;
+    int i;
+    if (s->plan) return CALOMU_OK;
+    s->plan = cm_allocate(c, CM_PLANS, sizeof *s->plan);
+    if (!s->plan) return CALOMU_EMEMORY;
+    for (i = 0; status == CALOMU_OK && i < CM_PLANS; i++) {
+        cm_schedule *p = cm_plan_of(s, i / 2 % 2, i % 2, i / 4);
+        p->training = i / 2 % 2;
+        p->wino = i % 2;
+        p->fused = i / 4;
+        status = cm_plan_make(c, p, s);
+    }
+    return status;
+}
+
+static void cm_plans_free(calomu *c, cm_list *s)
+{
+    int i;
+    for (i = 0; s->plan && i < CM_PLANS; i++) {
+        cm_release(c, s->plan[i].step);
+        cm_release(c, s->plan[i].drop);
+    }
+    cm_release(c, s->plan);
+    s->plan = NULL;
 }
 
 /* ---------------------------------------------------------------- 9.3 a plan as text */
@@ -10185,25 +10963,22 @@ static const char *const cm_rule_names[CM_RULES] = {
 
 static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[48])
 {
-    static const char *const names[] = {
-        "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid",
-        "mean", "maximum", "pool", "channel", "add scaled", "concat"
-    };
     const cm_layer *l = cm_layer_of(p, t);
     int norm = l->kind == CM_NORM || t->norm >= 0;
     char size[16] = "";
     if (cm_is_conv(l)) (void)snprintf(size, sizeof size, " %d/%d", l->kernel, l->stride);
     (void)snprintf(text, 48, "%s%s%s%s%s", norm && t->swish == CM_SWISH_BEFORE && t->norm < 0
                                                ? "Swish, " : "",
-                   t->join ? "join" : names[l->kind], size,
+                   t->join ? "join" : cm_kind_names[l->kind], size,
                    t->norm < 0 ? "" : t->swish == CM_SWISH_BEFORE ? ", Swish, norm" : ", norm",
                    norm && t->swish == CM_SWISH_BEHIND ? ", Swish" : "");
 }
 
-int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320])
+int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int step,
+                char text[320])
 {
-    static const char *const halo[] = { "", ", halo 1", ", halo 2" };
-    const cm_schedule *p = &net->list->plan[2 * (training != 0) + !direct];
+    static const char *const halo[] = { "", ", halo 1", ", halo 2", ", halo 3" };
+    const cm_schedule *p = cm_plan_of(net->list, training, !direct, !unfused);
     char operation[48], reads[40] = "", where[32], rules[100] = "";
     const cm_step *t;
     const cm_layer *l;
@@ -10232,48 +11007,39 @@ int cm_net_plan(const cm_net *net, int training, int direct, int step, char text
 
 /* ---------------------------------------------------------------- networks in memory */
 
-static void cm_list_free(calomu *c, cm_list *s)
+void cm_list_free(calomu *c, cm_list *s)
 {
-    int i;
     if (!s || --s->users > 0) return;
-    for (i = 0; s->plan && i < 4; i++) {
-        cm_release(c, s->plan[i].step);
-        cm_release(c, s->plan[i].drop);
-    }
-    cm_release(c, s->plan);
+    cm_plans_free(c, s);
     cm_release(c, s->layer);
     cm_release(c, s);
 }
 
-/* A list without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
-static cm_list *cm_list_new(calomu *c, const calomu_architecture *a)
+cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most)
 {
     cm_list *s = cm_allocate(c, 1, sizeof *s);
     if (!s) return NULL;
     s->users = 1;
-    s->hits[0] = a->geometry.nz;
-    s->hits[1] = a->geometry.nx;
-    s->hits[2] = a->geometry.ny;
-    s->layer = cm_allocate(c, (size_t)(14 * cm_stages(a) + 5 * CM_RESOLUTIONS + 16),
-                           sizeof *s->layer);
-    if (s->layer) {
-        cm_list_network(s, a);
-        return s;
-    }
+    s->hits[0] = nz;
+    s->hits[1] = nx;
+    s->hits[2] = ny;
+    s->features = features;
+    s->result = -1;
+    s->most = most < 1 ? 1 : most;
+    s->layer = cm_allocate(c, (size_t)s->most, sizeof *s->layer);
+    if (s->layer) return s;
     cm_list_free(c, s);
     return NULL;
 }
 
-static calomu_status cm_list_plan(calomu *c, cm_list *s)
+/* The paper's, without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
+static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
 {
-    calomu_status status = CALOMU_OK;
-    int i;
-    if (s->plan) return CALOMU_OK;
-    s->plan = cm_allocate(c, 4, sizeof *s->plan);
-    if (!s->plan) return CALOMU_EMEMORY;
-    for (i = 0; status == CALOMU_OK && i < 4; i++)
-        status = cm_plan_make(c, &s->plan[i], s, i / 2, i % 2);
-    return status;
+    const calomu_geometry *g = &a->geometry;
+    cm_list *s = cm_list_new(c, g->nz, g->nx, g->ny, a->n_features,
+                             14 * cm_stages(a) + 5 * CM_RESOLUTIONS + 16);
+    if (s) cm_list_network(s, a);
+    return s;
 }
 
 void cm_net_free(calomu *c, cm_net *net)
@@ -10288,8 +11054,8 @@ void cm_net_free(calomu *c, cm_net *net)
 }
 
 /* A network without values.  Takes over the user of `list` that it is given, in every case. */
-static calomu_status cm_net_of_list(calomu *c, const calomu_architecture *a, cm_list *list,
-                                    cm_net **out)
+static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_list *list,
+                                 cm_net **out)
 {
     cm_net *net = list ? cm_allocate(c, 1, sizeof *net) : NULL;
     if (!net) {
@@ -10312,7 +11078,7 @@ static calomu_status cm_net_of_list(calomu *c, const calomu_architecture *a, cm_
 /* Its values, all 0, and the plans. */
 static calomu_status cm_net_room(calomu *c, cm_net *net)
 {
-    calomu_status s = cm_list_plan(c, net->list);
+    calomu_status s = cm_plans_make(c, net->list);
     if (s != CALOMU_OK) return s;
     net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
     if (net->trained) net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
@@ -10324,7 +11090,7 @@ static calomu_status cm_net_room(calomu *c, cm_net *net)
 static calomu_status cm_net_table(calomu *c, const calomu_architecture *a, cm_net **out)
 {
     calomu_status s = cm_architecture_check(c, a);
-    return s == CALOMU_OK ? cm_net_of_list(c, a, cm_list_new(c, a), out) : s;
+    return s == CALOMU_OK ? cm_net_with(c, a, cm_list_paper(c, a), out) : s;
 }
 
 /* A network that has its table so far (s: how that went): room for its values, or none of it. */
@@ -10343,13 +11109,31 @@ calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
     return cm_net_finish(c, s, net, out);
 }
 
+calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **out)
+{
+    calomu_architecture a = calomu_architecture_default();
+    calomu_status status = cm_list_check(c, s);
+    cm_net *net = NULL;
+    if (status != CALOMU_OK) {
+        cm_list_free(c, s);
+        return status;
+    }
+    a.geometry.nz = s->hits[0];
+    a.geometry.nx = s->hits[1];
+    a.geometry.ny = s->hits[2];
+    a.head = (s->reads & CM_READS_HITS) != 0;
+    a.n_features = s->reads & CM_READS_FEATURES ? s->features : 0;
+    status = cm_net_with(c, &a, s, &net);
+    return cm_net_finish(c, status, net, out);
+}
+
 /* Another network of the same list, which they share. */
 static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
 {
     cm_net *net = NULL;
     calomu_status s;
     first->list->users++;
-    s = cm_net_of_list(c, &first->arch, first->list, &net);
+    s = cm_net_with(c, &first->arch, first->list, &net);
     return cm_net_finish(c, s, net, out);
 }
 
@@ -10402,7 +11186,8 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
     cm_norm norm;
     const cm_norm *n = t->norm < 0 ? NULL : &norm;
     int then = n ? t->swish | (t->sums & CM_MEAN) : t->sums;
-    cm_weight w = cm_weight_of(u->net, u->gradient, l, 0), bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
+    cm_weight w = cm_weight_of(u->net, u->gradient, l, 0);
+    cm_weight bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
     if (n) norm = cm_norm_of(u->net, u->gradient, &u->p->list->layer[t->norm]);
     if (l->kind == CM_HITS_CONV)
         return cm_sparse(g, u->hits, w, 0, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
@@ -10425,24 +11210,35 @@ static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
     for (k = 0; k < 4; k++) in[k] = t->in[k] < 0 ? NULL : u->value[t->in[k]];
     if (t->join) return cm_join_for(g, in[0], t->scale, in[1], in[2], in[3], t->halo, t->deferred);
     switch ((cm_kind)l->kind) {
-    case CM_FEATURES: return u->features;
+    case CM_FEATURES:
+        return t->halo ? cm_channel(g, u->features, l->nc, t->halo) : u->features;
     case CM_HITS_CONV:
     case CM_CONV: return cm_run_conv(g, u, t, in[0]);
     case CM_HITS_SUM: return cm_sparse_sum(g, u->hits, l->scale, t->halo);
     case CM_LINEAR:
-        return cm_linear(g, in[0], cm_weight_of(u->net, u->gradient, l, 0), cm_weight_of(u->net, u->gradient, l, 1), l->nc);
+        return cm_conv_then(g, in[0], cm_weight_of(u->net, u->gradient, l, 0),
+                            cm_weight_of(u->net, u->gradient, l, 1), l->nc, 1, 1, 0, t->halo, NULL,
+                            0);
     case CM_NORM: return cm_run_norm(g, u, t, in[0]);
-    case CM_SWISH: return cm_swish(g, in[0]);
-    case CM_SIGMOID: return cm_sigmoid(g, in[0]);
-    case CM_MEAN_OF: return cm_mean(g, in[0]);
-    case CM_MAX_OF: return cm_max(g, in[0]);
+    case CM_SWISH: return cm_pointwise(g, in[0], 0, t->halo);
+    case CM_SIGMOID: return cm_pointwise(g, in[0], 1, t->halo);
+    case CM_MEAN_OF: return cm_mean_of(g, in[0], t->halo);
+    case CM_MAX_OF: return cm_max_of(g, in[0], t->halo);
     case CM_POOL: return cm_pool(g, in[0], 0, l->nc, l->scale, t->halo);
-    case CM_CONCAT: return cm_concat(g, in[0], in[1]);
-    case CM_CHANNEL:
-    case CM_ADD_SCALED: break;       /* parts of joins and poolings, in every list that is made */
+    case CM_CHANNEL: return cm_channel(g, in[0], 1, t->halo);
+    case CM_ADD_SCALED: return cm_add_scaled(g, in[0], in[1], in[2], t->halo);
+    case CM_CONCAT: return cm_concat_of(g, in[0], in[1], t->halo);
+    case CM_KINDS: break;
     }
-    cm_graph_fail(g, CALOMU_EUSAGE, "the network has a layer that is computed in joins only");
     return NULL;
+}
+
+/* Whether the inputs that the list reads are there and have its shapes. */
+static int cm_inputs_fit(const cm_list *s, const cm_hits *h, const cm_tensor *features)
+{
+    if ((s->reads & CM_READS_HITS)
+        && (!h || h->nz != s->hits[0] || h->nx != s->hits[1] || h->ny != s->hits[2])) return 0;
+    return !(s->reads & CM_READS_FEATURES) || (features && features->nc == s->features);
 }
 
 cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, cm_tensor *features,
@@ -10452,23 +11248,23 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
     int i, k;
     memset(&u, 0, sizeof u);
     u.net = net;
-    u.p = &net->list->plan[2 * (g->training != 0) + cm_has_wino(g)];
+    u.p = cm_plan_of(net->list, g->training, cm_has_wino(g), g->fused);
     u.hits = hits;
     u.features = features;
     u.gradient = gradient;
-    if (net->arch.head ? !hits : !features) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "the network's input is missing");
-        return NULL;
-    }
+    if (!cm_inputs_fit(net->list, hits, features))
+        return cm_misfit(g, "the network's input is missing, or of another shape");
     u.value = cm_small_take(g, (size_t)u.p->n * sizeof *u.value);
     if (!u.value) return NULL;
     for (i = 0; i < u.p->n; i++) {
         u.value[i] = cm_run_step(g, &u, &u.p->step[i]);
         if (!u.value[i]) return NULL;
+        if (g->training) u.value[i]->needs = u.p->step[i].needs;
         for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next)
             cm_drop(g, u.value[k], u.p->step[k].forward_only);
     }
-    return u.value[u.p->n - 1];
+    return u.value[u.p->result]->blocks ? cm_whole(g, u.value[u.p->result])
+                                        : u.value[u.p->result];
 }
 
 /* ---------------------------------------------------------------- networks on a device
@@ -10478,7 +11274,7 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
 
 typedef struct cm_place {
     cm_unit *unit;
-    int number, math, direct, recompute;         /* of the context that it was made for */
+    int number, math, direct, recompute, unfused;        /* of the context that it was made for */
     cm_net *net;                     /* tables of the host, blocks of the device */
     int members;
     int room, batch;                 /* muons: that fit into inputs and outputs, and the arena */
@@ -10549,7 +11345,8 @@ static size_t cm_outputs_size(int muons)
 static int cm_place_fits(const calomu *c, const cm_place *p)
 {
     return c->device == p->unit->device && c->device_number == p->number
-        && (int)c->math == p->math && c->direct == p->direct && c->recompute == p->recompute;
+        && (int)c->math == p->math && c->direct == p->direct && c->recompute == p->recompute
+        && c->unfused == p->unfused;
 }
 
 /* A device that cannot be used is found before anything is read for it. */
@@ -10576,6 +11373,7 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
     p->math = (int)c->math;
     p->direct = c->direct;
     p->recompute = c->recompute;
+    p->unfused = c->unfused;
     p->room = p->batch = room;
     s = c->device->open(c, c->device, c->device_number, c->math, &p->unit);
     if (s != CALOMU_OK) return s;
@@ -11191,7 +11989,7 @@ struct calomu_trainer {
     calomu_events events;
     unsigned char *arena;            /* NULL: not made yet */
     size_t arena_size, arena_skip;   /* bytes from start on, to the next multiple of 64 */
-    int arena_threads, arena_plain;  /* that it was measured for */
+    int arena_for;                   /* cm_arena_kind of the context that it was measured for */
     struct cm_remote *remote;        /* the training on a device, or NULL */
 };
 
@@ -12059,6 +12857,8 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
 
 /* ---------------------------------------------------------------- one batch through the network */
 
+enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
+
 /* Muons on their way through a network, which an engine computes: backward may follow forward, and
    end follows in any case. */
 typedef struct cm_batch {
@@ -12070,6 +12870,7 @@ typedef struct cm_batch {
     cm_real *gradient;               /* training: derivatives are added to it; NULL: inference */
     void *arena;                     /* memory, 64-byte aligned, of at least so many bytes as */
     size_t arena_size;               /*   measure asks for */
+    const calomu_model *model;       /* in predictions: whose member the network is */
     void *work;                      /* the engine's; NULL before forward and after end */
 } cm_batch;
 
@@ -12077,7 +12878,12 @@ typedef struct cm_engine {
     calomu_status (*measure)(cm_batch *b, size_t *bytes);
     calomu_status (*forward)(cm_batch *b, double *prediction);
     calomu_status (*backward)(cm_batch *b, const double *dp);
+    calomu_status (*predict)(cm_batch *b, double *prediction);   /* inference, up to 16 muons */
     void (*end)(cm_batch *b);
+    calomu_status (*prepare)(calomu *c, calomu_model *m);        /* what predictions keep with it */
+    int (*packed)(const calomu *c, const calomu_model *m);       /* whether that serves c */
+    calomu_status (*arena)(calomu *c, const calomu_model *m, int threads, size_t *bytes);
+                                     /* that predict needs */
 } cm_engine;
 
 static calomu_status cm_plain_measure(cm_batch *b, size_t *bytes)
@@ -12105,8 +12911,39 @@ static calomu_status cm_plain_backward(cm_batch *b, const double *dp)
     return cm_pass_backward(b->work, dp);
 }
 
+static calomu_status cm_plain_predict(cm_batch *b, double *prediction)
+{
+    calomu_status s = cm_plain_forward(b, prediction);
+    cm_plain_end(b);                 /* it borrows the model's network */
+    return s;
+}
+
+static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
+{
+    (void)c;
+    (void)m;
+    return CALOMU_OK;
+}
+
+static int cm_plain_packed(const calomu *c, const calomu_model *m)
+{
+    (void)c;
+    (void)m;
+    return 0;
+}
+
+static calomu_status cm_plain_arena(calomu *c, const calomu_model *m, int threads, size_t *bytes)
+{
+    (void)c;
+    (void)m;
+    (void)threads;
+    *bytes = 0;
+    return CALOMU_OK;
+}
+
 static const cm_engine cm_plain_engine = {
-    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_end
+    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_predict, cm_plain_end,
+    cm_plain_prepare, cm_plain_packed, cm_plain_arena
 };
 
 /* ---- part III: the fast engine */
@@ -12143,12 +12980,13 @@ static cm_fast_work *cm_fast_begin(cm_batch *b, int dry)
 {
     const calomu_geometry *geometry = &b->net->arch.geometry;
     cm_fast_work *w = b->work;
-    if (!w) {
-        b->work = w = cm_allocate(b->c, 1, sizeof *w);
-        if (!w) return NULL;
-        w->g = cm_graph_new(b->c, dry ? NULL : b->arena, b->arena_size, b->threads,
-                            b->gradient != NULL);
-        if (!w->g) return NULL;
+    if (!w) b->work = w = cm_allocate(b->c, 1, sizeof *w);
+    if (w && !w->g) w->g = cm_graph_new(b->c, NULL, 0, b->threads, b->gradient != NULL);
+    if (!w || !w->g) return NULL;
+    if (!dry) {
+        w->g->memory = b->arena;
+        w->g->size = b->arena_size;
+        w->g->threads = b->threads;
     }
     cm_graph_reset(w->g);
     w->hits.event = b->event;
@@ -12180,7 +13018,7 @@ static void cm_fast_record(const cm_batch *b, double *prediction)
 static calomu_status cm_fast_forward(cm_batch *b, double *prediction)
 {
     cm_fast_work *w = cm_fast_begin(b, 0);
-    if (!w || !w->g) return CALOMU_EMEMORY;
+    if (!w) return CALOMU_EMEMORY;
     cm_fast_record(b, prediction);
     return cm_graph_status(w->g);
 }
@@ -12199,7 +13037,7 @@ static calomu_status cm_fast_backward(cm_batch *b, const double *dp)
 static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
 {
     cm_fast_work *w = cm_fast_begin(b, 1);
-    calomu_status s = w && w->g ? CALOMU_OK : CALOMU_EMEMORY;
+    calomu_status s = w ? CALOMU_OK : CALOMU_EMEMORY;
     if (s == CALOMU_OK) {
         cm_fast_record(b, NULL);
         s = cm_graph_status(w->g);
@@ -12210,8 +13048,101 @@ static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
     return s;
 }
 
+/* Whether the model's packed weights suit this context. */
+static int cm_packs_fit(const calomu *c, const calomu_model *m)
+{
+    return m->packs.isa == c->isa && m->packs.direct == c->direct
+        && m->packs.unfused == c->unfused;
+}
+
+static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
+{
+    const int n = b->muons, step = n < CM_SPLIT_BELOW ? 1 : n;   /* the same bits either way */
+    cm_batch part = *b;
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < n && s == CALOMU_OK; i += step) {
+        cm_fast_work *w;
+        part.muons = step;
+        part.event = b->event + i;
+        part.features = b->features + i * b->net->arch.n_features;
+        w = cm_fast_begin(&part, 0);
+        b->work = part.work;
+        if (!w) return CALOMU_EMEMORY;
+        w->g->packs = cm_packs_fit(b->c, b->model) ? &b->model->packs : NULL;
+        cm_graph_split(w->g, step == 1);
+        cm_fast_record(&part, prediction + i);
+        w->g->packs = NULL;          /* the model's */
+        s = cm_graph_status(w->g);
+    }
+    return s;
+}
+
+/* The arena for a group of muons and for a muon in blocks, by dry runs. */
+static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, int threads, size_t *bytes)
+{
+    cm_batch b;
+    cm_fast_work *w = NULL;
+    calomu_status s = CALOMU_OK;
+    int one;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.net = m->net[0];
+    b.threads = threads;
+    for (one = 0; one < 2 && s == CALOMU_OK; one++) {
+        b.muons = one ? 1 : CM_LANES;
+        w = cm_fast_begin(&b, 1);
+        if (!w) s = CALOMU_EMEMORY;
+        if (s != CALOMU_OK) break;
+        w->g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
+        cm_graph_split(w->g, one);
+        cm_fast_record(&b, NULL);
+        s = cm_graph_status(w->g);
+    }
+    if (s == CALOMU_OK) *bytes = (cm_graph_peak(w->g) + 63) / 64 * 64;
+    cm_fast_end(&b);
+    return s;
+}
+
+/* Packs the weights of all members. */
+static calomu_status cm_fast_prepare(calomu *c, calomu_model *m)
+{
+    calomu_status s = CALOMU_OK;
+    cm_batch b;
+    int i;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.threads = 1;
+    b.muons = CM_LANES;
+    m->packs.isa = c->isa;
+    m->packs.direct = c->direct;
+    m->packs.unfused = c->unfused;
+    for (i = 0; i < m->info.members && s == CALOMU_OK; i++) {
+        cm_fast_work *w;
+        b.net = m->net[i];
+        w = cm_fast_begin(&b, 1);
+        if (w) {
+            w->g->packing = &m->packs;
+            cm_fast_record(&b, NULL);
+            s = cm_graph_status(w->g);
+        } else {
+            s = CALOMU_EMEMORY;
+        }
+        cm_fast_end(&b);
+    }
+    return s == CALOMU_OK ? cm_fast_arena(c, m, 1, &m->arena) : s;
+}
+
+static calomu_status cm_fast_predict_arena(calomu *c, const calomu_model *m, int threads,
+                                           size_t *bytes)
+{
+    *bytes = m->arena;
+    return threads == 1 && cm_packs_fit(c, m) ? CALOMU_OK : cm_fast_arena(c, m, threads, bytes);
+}
+
 static const cm_engine cm_fast_engine = {
-    cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_end
+    cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_predict, cm_fast_end,
+    cm_fast_prepare, cm_packs_fit, cm_fast_predict_arena
 };
 
 static const cm_engine *cm_engine_of(const calomu *c)
@@ -12277,12 +13208,17 @@ static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *byte
 /* Threads have sums of their own in the arena, so another context may need another one. */
 static calomu_status cm_remote_ready(calomu *c, calomu_trainer *t);
 
+static int cm_arena_kind(const calomu *c)
+{
+    return 16 * c->threads + 8 * c->plain + 4 * c->direct + 2 * c->recompute + c->unfused;
+}
+
 static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
 {
     size_t bytes;
     calomu_status s = cm_remote_ready(c, t);
     if (s != CALOMU_OK || t->remote) return s;
-    if (t->arena && t->arena_threads == c->threads && t->arena_plain == c->plain) return CALOMU_OK;
+    if (t->arena && t->arena_for == cm_arena_kind(c)) return CALOMU_OK;
     s = cm_arena_measure(c, t, &bytes);
     if (s != CALOMU_OK) return s;
     if (!t->arena || bytes > t->arena_size) {
@@ -12295,8 +13231,7 @@ static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
         t->arena_size = bytes;
         t->arena_skip = (64 - (size_t)((uintptr_t)p % 64)) % 64;
     }
-    t->arena_threads = c->threads;
-    t->arena_plain = c->plain;
+    t->arena_for = cm_arena_kind(c);
     return CALOMU_OK;
 }
 
@@ -12745,13 +13680,6 @@ static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
     return s;
 }
 
-size_t calomu_trainer_memory(const calomu_trainer *t)
-{
-    return t->remote ? t->remote->place->taken : t->arena_size;
-}
-
-/* ---------------------------------------------------------------- steps of either */
-
 /* A failure of the device takes the training back to where the host knows it. */
 static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
 {
@@ -12762,6 +13690,23 @@ static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
     r->ahead = 0;
     return s;
 }
+
+/* An epoch has ended; reload: the host has taken the best weights back. */
+static void cm_remote_epoch(calomu_trainer *t, int reload)
+{
+    if (t->remote && reload) cm_remote_put(t);
+    if (t->remote) t->remote->state = t->state;
+}
+
+static size_t cm_remote_memory(const calomu_trainer *t) { return t->remote->place->taken; }
+
+/* ---------------------------------------------------------------- steps of either */
+
+size_t calomu_trainer_memory(const calomu_trainer *t)
+{
+    return t->remote ? cm_remote_memory(t) : t->arena_size;
+}
+
 
 /* One update.  On failure everything is as before it. */
 static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
@@ -12878,8 +13823,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     state->last = r;
     state->update = state->validated = 0;
     state->loss_sum = 0;
-    if (t->remote && what & CM_PLAN_RELOAD) cm_remote_put(t);
-    if (t->remote) t->remote->state = *state;
+    cm_remote_epoch(t, (what & CM_PLAN_RELOAD) != 0);
     return CALOMU_OK;
 }
 
@@ -13636,68 +14580,9 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     return CALOMU_OK;
 }
 
-/* A group of the right shape without hits, for dry runs. */
-static cm_hits cm_dry_hits(const calomu_architecture *a, int muons)
-{
-    cm_hits hits;
-    memset(&hits, 0, sizeof hits);
-    hits.muons = muons;
-    hits.nz = a->geometry.nz;
-    hits.nx = a->geometry.nx;
-    hits.ny = a->geometry.ny;
-    return hits;
-}
-
-static void cm_dry_forward(cm_graph *g, const cm_net *net, int muons)
-{
-    const calomu_architecture *a = &net->arch;
-    cm_hits hits = cm_dry_hits(a, muons);
-    cm_tensor *x = NULL;
-    if (a->n_features > 0) x = cm_input(g, muons, 1, 1, 1, a->n_features, 0, 0, 0);
-    (void)cm_net_forward(g, net, a->head ? &hits : NULL, x, NULL);
-}
-
-/* Whether the model's packed weights suit this context. */
-static int cm_packs_fit(const calomu *c, const calomu_model *m)
-{
-    return m->packs.isa == c->isa && m->packs.direct == c->direct;
-}
-
-/* Arena for a group of muons or a muon in blocks, from dry runs. */
-static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
-{
-    cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-    calomu_status s;
-    if (!g) return CALOMU_EMEMORY;
-    g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
-    cm_dry_forward(g, m->net[0], CM_LANES);
-    s = cm_graph_status(g);
-    cm_graph_reset(g);
-    cm_graph_split(g, 1);
-    if (s == CALOMU_OK) cm_dry_forward(g, m->net[0], 1);
-    if (s == CALOMU_OK) s = cm_graph_status(g);
-    *bytes = (cm_graph_peak(g) + 63) / 64 * 64;
-    cm_graph_free(g);
-    return s;
-}
-
 calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
 {
-    int i;
-    for (i = 0; s == CALOMU_OK && i < m->info.members; i++) {
-        cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-        if (!g) {
-            s = CALOMU_EMEMORY;
-            break;
-        }
-        m->packs.isa = c->isa;
-        m->packs.direct = c->direct;
-        g->packing = &m->packs;
-        cm_dry_forward(g, m->net[i], CM_LANES);
-        s = cm_graph_status(g);
-        cm_graph_free(g);
-    }
-    if (s == CALOMU_OK) s = cm_predict_measure(c, m, &m->arena);
+    if (s == CALOMU_OK) s = cm_engine_of(c)->prepare(c, m);
     if (s == CALOMU_OK) *model = m;
     else calomu_model_free(m);
     return s;
@@ -14632,18 +15517,17 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons: features, standardisation, the networks of all members.
-   Each thread has a context for its messages, scratch memory and an arena of its own. */
+   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks
+   of all members.  Each thread has a context for its messages, scratch memory and an arena of its own. */
 
 typedef struct cm_predictor {
     calomu *own;
     cm_feature_scratch *scratch;
-    cm_graph *g;
+    cm_batch b;
+    cm_real *features;               /* standardised, of a group */
     calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
     size_t room;
 } cm_predictor;
-
-enum { CM_SPLIT_BELOW = 9 };          /* fewer muons are faster one by one, in blocks (6.2) */
 
 typedef struct cm_prediction {       /* what all units share */
     const calomu_model *model;
@@ -14651,6 +15535,7 @@ typedef struct cm_prediction {       /* what all units share */
     const calomu_event *event;
     size_t n;
     cm_source source;
+    size_t each;                     /* muons of a unit: 16, of few 1 */
     double *weight;                  /* of the members */
     double *out, *members;
 } cm_prediction;
@@ -14733,33 +15618,15 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
 }
 
 /* Standardised features of n muons. */
-static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_tensor *x)
+static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_real *to)
 {
-    int i, k;
+    int i, k, nc = info->architecture.n_features;
     for (i = 0; i < n; i++)
-        for (k = 0; k < x->nc; k++) {
-            int j = cm_feature_of_input(x->nc, k);
-            x->x[cm_lane(x, i, k)] = (cm_real)(((double)rows[i * CALOMU_FEATURES + j]
-                                                - info->mean[j]) / info->deviation[j]);
+        for (k = 0; k < nc; k++) {
+            int j = cm_feature_of_input(nc, k);
+            *to++ = (cm_real)(((double)rows[i * CALOMU_FEATURES + j] - info->mean[j])
+                              / info->deviation[j]);
         }
-}
-
-/* One member on one group. */
-static calomu_status cm_predict_member(cm_predictor *w, const cm_prediction *p, const cm_net *net,
-                                       const cm_hits *hits, const float *rows, double *out)
-{
-    const calomu_model_info *info = &p->model->info;
-    int n_features = info->architecture.n_features, i;
-    cm_tensor *x = NULL, *y;
-    cm_graph_reset(w->g);
-    cm_graph_split(w->g, hits->muons == 1);
-    if (n_features > 0) {
-        x = cm_input(w->g, hits->muons, 1, 1, 1, n_features, 0, 0, 0);
-        if (x) cm_predict_inputs(info, rows, hits->muons, x);
-    }
-    y = cm_net_forward(w->g, net, info->architecture.head ? hits : NULL, x, NULL);
-    for (i = 0; y && i < hits->muons; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
-    return cm_graph_status(w->g);
 }
 
 /* Events and, if the model wants them, features of a group of at most 16 muons. */
@@ -14792,24 +15659,18 @@ static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t
 
 static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
 {
-    const calomu_geometry *geometry = &p->model->info.architecture.geometry;
     calomu_event e[CM_LANES];
     float rows[CM_LANES * CALOMU_FEATURES];
     double pred[CM_LANES];
-    cm_hits hits;
-    int i, k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
+    int k, n = p->n - first < p->each ? (int)(p->n - first) : (int)p->each;
     calomu_status s = cm_predict_group(w, p, first, n, e, rows, NULL);
-    hits.resident = NULL;
-    hits.nz = geometry->nz;
-    hits.nx = geometry->nx;
-    hits.ny = geometry->ny;
+    if (s == CALOMU_OK) cm_predict_inputs(&p->model->info, rows, n, w->features);
+    w->b.event = e;
+    w->b.features = w->features;
+    w->b.muons = n;
     for (k = 0; s == CALOMU_OK && k < p->model->info.members; k++) {
-        hits.muons = n < CM_SPLIT_BELOW ? 1 : n;         /* the same bits either way */
-        for (i = 0; i < n && s == CALOMU_OK; i += hits.muons) {
-            hits.event = e + i;
-            s = cm_predict_member(w, p, p->model->net[k], &hits, rows + i * CALOMU_FEATURES,
-                                  pred + i);
-        }
+        w->b.net = p->model->net[k];
+        s = cm_engine_of(w->own)->predict(&w->b, pred);
         if (s == CALOMU_OK) s = cm_predict_take(w->own, p, first, n, k, pred, p->out + first);
     }
     return s;
@@ -14834,7 +15695,8 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     int i;
     for (i = 0; w && i < n; i++) {
         if (!w[i].own) continue;
-        cm_graph_free(w[i].g);
+        cm_engine_of(c)->end(&w[i].b);
+        cm_release(w[i].own, w[i].features);
         cm_feature_scratch_free(w[i].own, w[i].scratch);
         cm_release(w[i].own, w[i].hits);
         cm_clone_free(w[i].own);
@@ -14861,31 +15723,139 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* For n threads; with graphs, unless a device has them. */
-static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
+/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine
+   works with, and how large arenas are.  They hold nothing of a model, but were made for its
+   architecture and whether its packed weights are used: a model that differs in these gets new
+   ones, and so does a call that takes more of them.  A call that failed leaves none. */
+typedef struct cm_ready {
+    calomu_architecture architecture;
+    int packed;
+    int n;                           /* predictors */
+    size_t bytes;                    /* of the arena of each with one thread, */
+    size_t team_bytes;               /*   of the first with `team`, or 0 */
+    int team;
+    double alone;                    /* the least time of a muon with one thread, s, of `calls` */
+    int calls, rest, pause;          /* calls to come with one thread; how many next time */
+    cm_predictor *w;
+} cm_ready;
+
+static void cm_ready_free(calomu *c)
 {
-    size_t bytes = c->device ? 0 : m->arena;
-    calomu_status s = c->device || cm_packs_fit(c, m) ? CALOMU_OK
-                                                      : cm_predict_measure(c, m, &bytes);
-    cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
-    unsigned char *memory = w ? cm_keep(c, bytes * (size_t)n) : NULL;
+    if (!c->ready) return;
+    cm_predictors_free(c, c->ready->w, c->ready->n);
+    cm_release(c, c->ready);
+    c->ready = NULL;
+}
+
+static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
+{
+    const cm_ready *o = c->ready;
+    return o && o->n >= n && o->packed == cm_engine_of(c)->packed(c, m)
+        && cm_same_architecture(&o->architecture, &m->info.architecture);
+}
+
+/* n predictors without arenas. */
+static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor *w)
+{
     int i;
-    *out = NULL;
-    if (s != CALOMU_OK || !w) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
     for (i = 0; i < n; i++) {
-        calomu *own = w[i].own = cm_clone(c);
+        calomu *own = w[i].own = w[i].b.c = cm_clone(c);
         if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-        if (own && memory && !c->device)
-            w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
-        if (w[i].g && cm_packs_fit(c, m)) w[i].g->packs = &m->packs;
-        if (!own || !w[i].scratch || (!w[i].g && !c->device)) {
-            cm_predictors_free(c, w, n);
-            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
-                           bytes);
-        }
+        if (own) w[i].features = cm_allocate(own, CM_LANES * CALOMU_FEATURES,
+                                             sizeof *w[i].features);
+        if (!own || !w[i].scratch || !w[i].features)
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference in %d threads", n);
     }
-    *out = w;
     return CALOMU_OK;
+}
+
+static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
+{
+    size_t bytes = 0;
+    calomu_status s = c->device ? CALOMU_OK : cm_engine_of(c)->arena(c, m, 1, &bytes);
+    cm_ready *o;
+    cm_ready_free(c);
+    if (s != CALOMU_OK) return s;
+    o = c->ready = cm_allocate(c, 1, sizeof *o);
+    if (!o) return CALOMU_EMEMORY;
+    o->architecture = m->info.architecture;
+    o->packed = cm_engine_of(c)->packed(c, m);
+    o->bytes = bytes;
+    o->w = cm_allocate(c, (size_t)n, sizeof *o->w);
+    if (!o->w) return CALOMU_EMEMORY;
+    o->n = n;
+    return cm_predictors_new(c, m, n, o->w);
+}
+
+/* n predictors with one thread each, or one with a team of more. */
+static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int team)
+{
+    calomu_status s = cm_ready_fits(c, m, n) ? CALOMU_OK : cm_ready_new(c, m, n);
+    cm_ready *o = c->ready;
+    unsigned char *memory = NULL;
+    size_t bytes;
+    int i;
+    if (s == CALOMU_OK && team > 1 && o->team != team)
+        s = cm_engine_of(c)->arena(c, m, o->team = team, &o->team_bytes);
+    if (s != CALOMU_OK || c->device) return s;
+    bytes = team > 1 ? o->team_bytes : o->bytes;
+    if (bytes) memory = cm_keep(c, bytes * (size_t)n);
+    if (bytes && !memory)
+        return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
+                       bytes);
+    for (i = 0; i < n; i++) {
+        o->w[i].b.arena = memory ? memory + bytes * (size_t)i : NULL;
+        o->w[i].b.arena_size = bytes;
+        o->w[i].b.threads = team;
+        o->w[i].b.model = m;
+    }
+    return CALOMU_OK;
+}
+
+/* The same; cm_predict_end ends their use. */
+static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, int team,
+                                      cm_predictor **w)
+{
+    calomu_status s = cm_ready_for(c, m, n, team);
+    int i;
+    if (s != CALOMU_OK) {
+        cm_ready_free(c);
+        return s;
+    }
+    *w = c->ready->w;
+    for (i = 0; i < n; i++) cm_clone_again((*w)[i].own, c);
+    return CALOMU_OK;
+}
+
+/* Threads for a muon alone: of the first two calls one, to know how long it takes. */
+static int cm_team_now(const calomu *c, const calomu_model *m)
+{
+    const cm_ready *o = c->ready;
+    return c->threads > 1 && cm_ready_fits(c, m, 1) && o->calls > 1 && o->rest == 0 ? c->threads
+                                                                                  : 1;
+}
+
+/* If the team was no faster, it pauses, twice as long each time. */
+static void cm_team_took(cm_ready *o, int team, double seconds)
+{
+    if (team == 1) {
+        if (o->calls == 0 || seconds < o->alone) o->alone = seconds;
+        if (o->calls < 2) o->calls++;
+        if (o->rest > 0) o->rest--;
+    } else if (seconds > 1.1 * o->alone) {
+        o->pause = o->pause < 1 ? 1 : o->pause < 1024 ? 2 * o->pause : 1024;
+        o->rest = o->pause;
+    } else {
+        o->pause /= 2;
+    }
+}
+
+static calomu_status cm_predict_end(calomu *c, calomu_status s)
+{
+    int i;
+    if (s != CALOMU_OK) cm_ready_free(c);
+    for (i = 0; c->ready && i < c->ready->n; i++) c->ready->w[i].b.model = NULL;
+    return s;
 }
 
 /* ---------------------------------------------------------------- the same on a device
@@ -14970,6 +15940,7 @@ typedef struct cm_shipment {         /* a batch on its way to the device */
     int n;
     calomu_event *event;             /* [room] */
     float *rows;                     /* [room][28] */
+    cm_real *features;               /* [room][feature], standardised */
     calomu_hit *hits;                /* sorted, of the caller's events */
     size_t hits_room;
 } cm_shipment;
@@ -15020,7 +15991,8 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     if (failed < units)
         return cm_predict_failed(c, w, cm_ship_group(w, p, b, at, failed));
     x = cm_place_home(c->place, b->n);
-    if (x.nc > 0) cm_predict_inputs(&p->model->info, b->rows, b->n, &x);
+    cm_predict_inputs(&p->model->info, b->rows, b->n, b->features);
+    cm_lanes_put(&x, b->features, b->n);
     cm_place_load(c->place, slot, b->event, b->n);
     return cm_place_status(c, c->place);
 }
@@ -15091,35 +16063,53 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     cm_shipment b;
     calomu_status s = cm_place_for(c, p->model, room);
     memset(&b, 0, sizeof b);
-    if (s == CALOMU_OK) s = cm_predictors_new(c, p->model, threads, &w);
+    if (s == CALOMU_OK) s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
     b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
     b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
-    s = b.event && b.rows ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
+    b.features = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.features);
+    s = b.event && b.rows && b.features ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
     cm_release(c, b.event);
     cm_release(c, b.rows);
+    cm_release(c, b.features);
     cm_release(c, b.hits);
-    cm_predictors_free(c, w, threads);
-    return s;
+    return cm_predict_end(c, s);
+}
+
+/* One muon alone: its operations have all threads if that was faster lately.  Where other programs
+   take the processors, each of its 60 meetings of threads may wait for a turn, and the muon takes
+   100 times as long.  The bits are the same in any case. */
+static calomu_status cm_predict_alone(calomu *c, const cm_prediction *p)
+{
+    int team = cm_team_now(c, p->model);
+    double start = cm_seconds();
+    cm_predictor *w;
+    calomu_status s = cm_predict_begin(c, p->model, 1, team, &w);
+    if (s != CALOMU_OK) return s;
+    s = cm_predict_unit(w, p, 0);
+    cm_team_took(c->ready, team, cm_seconds() - start);
+    if (s != CALOMU_OK) s = cm_fail(c, s, "%s", calomu_message(w->own));
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 {
-    ptrdiff_t units = (ptrdiff_t)((p->n + CM_LANES - 1) / CM_LANES), u, failed = units;
+    ptrdiff_t units = (ptrdiff_t)((p->n + p->each - 1) / p->each), u, failed = units;
     int threads = units < c->threads ? (int)units : c->threads;
     cm_predictor *w;
-    calomu_status s = cm_predictors_new(c, p->model, threads, &w);
+    calomu_status s;
+    if (p->n == 1) return cm_predict_alone(c, p);
+    s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
-        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * CM_LANES) == CALOMU_OK) continue;
+        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * p->each) == CALOMU_OK) continue;
         CM_CRITICAL
         if (u < failed) failed = u;
     }
     if (failed < units)
-        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * CM_LANES));
-    cm_predictors_free(c, w, threads);
-    return s;
+        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * p->each));
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
@@ -15134,6 +16124,7 @@ static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
+    p.each = n < CM_SPLIT_BELOW ? 1 : CM_LANES;
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);

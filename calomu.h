@@ -109,9 +109,13 @@ typedef struct calomu_options {
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
     int plain;               /* 1: computed by the plain layers, one behind the other and muon by */
-                             /*   muon, on one thread: the same bits, ten and more times slower */
+                             /*   muon, on one thread: the same bits, slower; needs 8 MB a muon of */
+                             /*   a training's batch.  A build with -DCALOMU_PLAIN has only these, */
+                             /*   and refuses threads, instruction sets and devices */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
+    int unfused;             /* 1: every layer of the network is computed on its own and its */
+                             /*   values are stored: the same bits, slower, for looking for faults */
     const calomu_device *device;     /* NULL: the processor */
     int device_number;               /* of several, from 0 */
     calomu_math math;
@@ -669,7 +673,7 @@ typedef struct cm_pack_of {
 
 typedef struct cm_packs {
     calomu_isa isa;
-    int direct;                      /* made for direct sums */
+    int direct, unfused;             /* of the context */
     cm_pack_of *one;
     int n, room;
 } cm_packs;
@@ -684,7 +688,7 @@ typedef struct cm_record cm_record;  /* one operation on the tape */
 typedef struct cm_kernels cm_kernels;
 
 enum { CM_ROWS = 1, CM_GROUPS };
-typedef enum cm_share {              /* what backward hands to an input: */
+typedef enum cm_share_kind {              /* what backward hands to an input: */
     CM_SHARE_NONE,
     CM_SHARE_WHOLE,                  /* a gradient that is written in one go, */
     CM_SHARE_CONV,                   /*   that in rows which are complete one by one, */
@@ -692,7 +696,7 @@ typedef enum cm_share {              /* what backward hands to an input: */
                                      /*   poolings), */
     CM_SHARE_MEAN,                   /*   the same for all sites, */
     CM_SHARE_NORM                    /*   the second pass of a batch norm (7.4) */
-} cm_share;
+} cm_share_kind;
 enum {                               /* what a batch norm keeps: y = A x + B, ... */
     CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_SLOPE, CM_NORM_SHIFT,
     CM_NORM_KINDS
@@ -710,7 +714,7 @@ struct cm_record {
     cm_norm norm;
     const cm_hits *hits;
     int kernel, stride, pad, first, swish, wino, cheap;
-    unsigned char share[4];          /* cm_share, of each input; */
+    unsigned char share[4];          /* cm_share_kind, of each input; */
     unsigned char added[4];          /* 1: backward adds it to dx, 0: there is none, or it is */
                                      /*   among the input's unadded ones, */
     cm_record *next_norm;            /*   there before this batch norm */
@@ -733,7 +737,8 @@ typedef struct cm_operation {
 
 /* The one table of operations: the processor's, or a device's. */
 typedef struct cm_operations {
-    cm_operation sparse, conv, pool, point, norm, mean, max, add, concat, scale, join;
+    cm_operation sparse, conv, pool, point, norm, mean, max, add, concat, scale, join, channel,
+        add_scaled;
     void (*norm_prepare)(cm_graph *g, cm_record *r);     /* updates the buffers from in[0], in */
                                      /*   training; then saved and columns A, B, MEAN */
     void (*zero)(cm_graph *g, void *at, size_t bytes);
@@ -755,7 +760,8 @@ struct cm_graph {
     int n_blocks, room;
     struct cm_small *small;
     cm_record *last;
-    int threads, training, fast, split, recompute;
+    int threads, training, split, recompute;
+    int wino, fused;                 /* allowed: Winograd's method; what 9.1 to 9.2 save */
     calomu_status status;
     const cm_kernels *k;
     const cm_packs *packs;           /* packed weights to use, or NULL */
@@ -763,6 +769,7 @@ struct cm_graph {
     cm_keeper *keeper;               /* on a device: weights do not change; or NULL */
 };
 
+#ifndef CALOMU_PLAIN
 /* What the operations of a device need of the graph.  cm_kept: memory for what is made of weights
    alone, found again under its key from call to call if the weights do not change; *fresh becomes
    1 if it must be filled.  Else it is the arena's; cm_give_back takes either. */
@@ -775,6 +782,7 @@ CM_LOCAL int cm_cheap(const cm_tensor *t);
 CM_LOCAL void cm_forget(cm_graph *g, cm_tensor *t);      /* t->x may go and be made again: */
 CM_LOCAL void cm_remember(cm_graph *g, cm_tensor *t);
 CM_LOCAL void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
+#endif
 
 /* A device that is open: its own struct begins with this. */
 typedef struct cm_unit {
@@ -838,6 +846,7 @@ typedef struct cm_lap {
 } cm_lap;
 CM_LOCAL void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
 
+#ifndef CALOMU_PLAIN                 /* part III: the fast engine */
 /* A graph in a caller's arena of `size` bytes (64-byte aligned), or, with memory NULL, a dry one:
    it records and counts but does not compute.  training: operations are recorded for backward and
    batch norms update their buffers. */
@@ -887,6 +896,7 @@ CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *
 CM_LOCAL void cm_backward(cm_graph *g);
 CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
                                      /* t->dx, allocated and zeroed if not there */
+#endif
 
 /* Loss (Sec. 3.2.2) of B predictions (GeV): returns the mean, updates the thresholds if `update`,
    writes the gradient to dp if not NULL (B values). thresholds: options->bins values, -1 unset. */
@@ -906,7 +916,49 @@ typedef struct cm_param {
     size_t offset, count;            /* reals, in the block of its role */
 } cm_param;
 
+/* A network is a list of plain layers (section 8).  What a layer computes; x, a, b, s, p, q are the
+   results of those that it reads. */
+typedef enum cm_kind {
+    CM_FEATURES,                     /* the features of the muon: an input */
+    CM_HITS_CONV,                    /* convolution of the hits, no bias */
+    CM_HITS_SUM,                     /* scale times the sum of the hits in 2x2x2 cells */
+    CM_CONV,                         /* convolution of x */
+    CM_LINEAR,                       /* y[o] = bias[o] + sum w[o][i] x[i], of one site */
+    CM_NORM,                         /* running batch norm */
+    CM_SWISH,                        /* Swish-1, each value */
+    CM_SIGMOID,
+    CM_MEAN_OF,                      /* over the sites, per channel */
+    CM_MAX_OF,
+    CM_POOL,                         /* scale times sums of x over 2x2x2, stride 2, padding 1 */
+    CM_CHANNEL,                      /* channel 0 of x */
+    CM_ADD_SCALED,                   /* s + q*p, one rounding; q has one site */
+    CM_CONCAT,                       /* the channels of a, then those of b */
+    CM_KINDS
+} cm_kind;
+
 typedef struct cm_list cm_list;      /* of layers, and its plans; networks of a model share one */
+
+/* An empty list for at most `most` layers that read hits of nz x nx x ny cells and as many features;
+   NULL: EMEMORY is set. */
+CM_LOCAL cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most);
+CM_LOCAL void cm_list_free(calomu *c, cm_list *s);
+/* Each adds a layer and returns its number.  x, a, ...: numbers of layers before it; x -1 of a
+   convolution or a sum: the hits.  name: of its parameters in the state_dict.  What does not fit is
+   refused by cm_list_check. */
+CM_LOCAL int cm_layer_features(cm_list *s);
+CM_LOCAL int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride,
+                           int pad, int bias);
+CM_LOCAL int cm_layer_pool(cm_list *s, const char *name, int x, double scale);   /* name "": none */
+CM_LOCAL int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init);
+CM_LOCAL int cm_layer_norm(cm_list *s, const char *name, int x);
+CM_LOCAL int cm_layer_point(cm_list *s, cm_kind kind, int x);        /* CM_SWISH, CM_SIGMOID */
+CM_LOCAL int cm_layer_over_sites(cm_list *s, cm_kind kind, int x);   /* CM_MEAN_OF, CM_MAX_OF */
+CM_LOCAL int cm_layer_channel(cm_list *s, int x);
+CM_LOCAL int cm_layer_add_scaled(cm_list *s, int shortcut, int path, int gate);
+CM_LOCAL int cm_layer_concat(cm_list *s, int a, int b);
+CM_LOCAL void cm_list_result(cm_list *s, int layer);     /* the network's; else the last layer */
+/* EUSAGE: a layer cannot be computed; the message names it and says why. */
+CM_LOCAL calomu_status cm_list_check(calomu *c, const cm_list *s);
 
 typedef struct cm_net {              /* one network: list, table and values */
     calomu_architecture arch;
@@ -919,17 +971,23 @@ typedef struct cm_net {              /* one network: list, table and values */
 
 /* All values 0. */
 CM_LOCAL calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **net);
+/* Of a list that is checked first, and the network's from then on; freed if this fails. */
+CM_LOCAL calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **net);
 CM_LOCAL void cm_net_init(cm_net *net, uint64_t seed);   /* Sec. 3.1: Kaiming, Glorot */
 CM_LOCAL void cm_net_free(calomu *c, cm_net *net);
 CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
 CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
+#ifndef CALOMU_PLAIN
 /* One line for each operation of the plan of inference or training: number, layer, operation, the
    numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
-CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int step, char text[320]);
-/* Records the network on g: features (may be NULL without features) and hits (NULL without a
-   head) to one output per muon.  gradient: a block like net->trained, or NULL. */
+CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int step,
+                         char text[320]);
+/* Records the network on g, from features and hits (NULL: the list reads none) to its result.
+   gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
                                    cm_tensor *features, cm_real *gradient);
+#endif
+
 /* The plain pass of a batch (section 9), one layer behind the other: what every other way to
    compute must equal.  Borrows what it is given; gradient NULL: inference, else training, and
    derivatives are added to it.  Functions fail with EMEMORY, or EFORMAT for a network that was never

@@ -7,8 +7,8 @@
    kernel without a GPU.
 
    Bits.  Additions, products, quotients, roots and fused products are IEEE on both.  Whatever is
-   summed in an order is summed in the order of calomu.c, by one thread, without atomics: results
-   are equal to the processor's to the last bit.  nvcc must not fuse products on its own
+   summed is summed in the order of calomu.c, over muons in its tree, without atomics: results are
+   equal to the processor's to the last bit.  nvcc must not fuse products on its own
    (-fmad=false); those that calomu.c fuses are written as cm_fmaf.
 
    Letters: those of calomu.c; k group, z, x, y site, c channel, l lane, i item of a launch.  */

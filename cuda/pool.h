@@ -271,7 +271,8 @@ static void cm_device_max_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     cm_args_dmax a;
-    if (x->needs && cm_gradient(g, x) && !cm_dry(g)) {
+    if (x->needs) cm_remember(g, x);
+    if (x->needs && cm_gradient(g, x) && g->status == CALOMU_OK && !cm_dry(g)) {
         a.x = cm_view_of(x, x->x);
         a.y = cm_view_of(y, y->x);
         a.dy = cm_view_of(y, y->dx);

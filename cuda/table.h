@@ -23,6 +23,8 @@
     { cm_device_concat, cm_device_concat_backward }, \
     { cm_device_scale, cm_device_scale_backward }, \
     { cm_device_join, cm_device_join_backward }, \
+    { cm_device_channel, cm_device_channel_backward }, \
+    { cm_device_add_scaled, cm_device_add_scaled_backward }, \
     cm_device_norm_prepare, cm_device_zero, cm_device_zero_halo \
 }
 

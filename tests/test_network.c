@@ -520,7 +520,7 @@ static void check_plan(calomu *c)
         CHECK(fgets(expected, sizeof expected, f) && strstr(expected, training ? "Training"
                                                                                : "Inference"),
               "no title");
-        for (i = 0; cm_net_plan(net, training, 0, i, line); i++) {
+        for (i = 0; cm_net_plan(net, training, 0, 0, i, line); i++) {
             CHECK(fgets(expected, sizeof expected, f), "plan: step %d is not stored", i);
             expected[strcspn(expected, "\n")] = 0;
             CHECK(strcmp(line, expected) == 0, "plan: %s\n    stored: %s", line, expected);

@@ -1108,7 +1108,7 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
    of a convolution read by a batch norm (whose own result another may read), a Swish, a pooling, a
    mean and a join with the mean for its gate (whose own result a batch norm may read, or a batch norm and,
    as the shortcut beside it, another join), or by a batch norm (of it or of Swish of it) that a
-   join and mean or a pooling make by rows, in many orders, against a context with `direct`, which
+   join and mean or a pooling make by rows, in many orders, against a context with `unfused`, which
    writes all values and gradients. */
 
 enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_JOIN_JOIN, LATE_NORM_NORM, LATE_POOL,
@@ -1198,12 +1198,14 @@ static int go_late(cm_graph *g, void *user, int dry)
     return 1;
 }
 
-static uint64_t late_run(late *l, int threads, int direct)
+static uint64_t late_run(late *l, int threads, int unfused)
 {
-    calomu *c = open_engine(CALOMU_ISA_BEST, direct);
+    calomu_options o = { 0 };
+    calomu *c = NULL;
     test_random r = test_seed(8);
     int i;
-    if (!CHECK(c != NULL, "no context")) return 0;
+    o.unfused = unfused;
+    if (!CHECK(calomu_open(&c, &o) == CALOMU_OK, "no context")) return 0;
     for (i = 0; i < 2 * LATE_W; i++) l->w[i] = (cm_real)test_uniform(&r, -1, 1);
     for (i = 0; i < 2 * LATE_N; i++) l->norm[i] = (cm_real)test_uniform(&r, 0.5, 1.5);
     memset(l->dw, 0, sizeof l->dw);

@@ -7,13 +7,9 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 #endif
@@ -415,7 +411,7 @@ calomu_status bench_plan(bench *b, int given)
     for (training = 0; training < 2; training++) {
         printf("%s%s: step, layer, operation, what it reads, z x x x y x channels, values; rules\n",
                training ? "\n" : "", modes[training]);
-        for (i = 0; cm_net_plan(m->net[0], training, 0, i, line); i++) printf("%s\n", line);
+        for (i = 0; cm_net_plan(m->net[0], training, 0, 0, i, line); i++) printf("%s\n", line);
     }
     calomu_model_free(m);
     return CALOMU_OK;
