@@ -340,25 +340,7 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
     return finite;
 }
 
-/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
-   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
-   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
-static CM_NOINLINE const char *cm_fault_single(void)
-{
-    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
-                                                                       : (cm_real)DBL_MIN;
-    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
-    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
-    cm_real x = one + e, y = -one - 2 * e;
-    if (x * x + y != 0)
-        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
-    if (!(least * (cm_real)half > 0))
-        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
-               " them";
-    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
-        return "this build's fma rounds twice: compile calomu.c with another compiler";
-    return NULL;
-}
+static const char *cm_fault_single(void);    /* 2 */
 
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
@@ -912,6 +894,26 @@ CM_INLINE cm_real cm_fuse(cm_real a, cm_real b, cm_real c, const int fused)
 }
 
 CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c) { return cm_fuse(a, b, c, CM_FUSED); }
+
+/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
+   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
+   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
+static CM_NOINLINE const char *cm_fault_single(void)
+{
+    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
+                                                                       : (cm_real)DBL_MIN;
+    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
+    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
+    cm_real x = one + e, y = -one - 2 * e;
+    if (x * x + y != 0)
+        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
+    if (!(least * (cm_real)half > 0))
+        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
+               " them";
+    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
+        return "this build's fma rounds twice: compile calomu.c with another compiler";
+    return NULL;
+}
 
 /* sigmoid(v) = 1/(1 + exp(-v)).  exp(-v) = 2^(n + f), n the nearest integer; 2^f = 1 + f q(f) with
    the q of degree 5 whose largest relative error over |f| <= 1/2 is least (3e-9).  log2(e) is off
@@ -8279,7 +8281,7 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     cm_real *d;
     if (!x->needs) return;
-    cm_remember(g, x);
+    cm_remember(g, x);               /* the ties are found in its values */
     d = cm_gradient(g, x);
     if (!d || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -8979,10 +8981,10 @@ static int cm_layer_sites(const cm_layer *l, int n)
 
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel
-                                                                                       : 0);
+    int fits = kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel;
+    l->kernel = (unsigned char)(fits ? kernel : 0);
     l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
-    l->pad = (unsigned char)(l->kernel ? pad : 0);
+    l->pad = (unsigned char)(fits ? pad : 0);
     l->nz = cm_layer_sites(l, l->nz);
     l->nx = cm_layer_sites(l, l->nx);
     l->ny = cm_layer_sites(l, l->ny);

@@ -115,7 +115,7 @@ typedef struct calomu_options {
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
     int unfused;             /* 1: every layer of the network is computed on its own and its */
-                             /*   values are stored: the same bits, slower, for looking for faults */
+                             /*   values are stored: the same bits, slower; to look for faults */
     const calomu_device *device;     /* NULL: the processor */
     int device_number;               /* of several, from 0 */
     calomu_math math;
@@ -938,8 +938,8 @@ typedef enum cm_kind {
 
 typedef struct cm_list cm_list;      /* of layers, and its plans; networks of a model share one */
 
-/* An empty list for at most `most` layers that read hits of nz x nx x ny cells and as many features;
-   NULL: EMEMORY is set. */
+/* An empty list for at most `most` layers, which read hits of nz x nx x ny cells and so many
+   features; NULL: EMEMORY is set. */
 CM_LOCAL cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most);
 CM_LOCAL void cm_list_free(calomu *c, cm_list *s);
 /* Each adds a layer and returns its number.  x, a, ...: numbers of layers before it; x -1 of a
