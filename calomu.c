@@ -7581,7 +7581,7 @@ static void cm_conv_direct(cm_graph *g, cm_record *r)
     const cm_real *packed = cm_weights(g, r, 0);
     cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
     if (g->status == CALOMU_OK && !cm_dry(g)) {
-        if (g->split && r->in[0]->x) cm_conv_lanes(g, r, packed);
+        if (g->split && r->in[0]->x && !r->out->sums) cm_conv_lanes(g, r, packed);
         else cm_conv_forward(g, r, packed, room);
     }
     cm_give_back(g, room);
