@@ -4550,7 +4550,7 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
     r->before = g->last;
     g->last = r;
     out->needs = 1;
-    out->made = r;
+    out->producer = r;
     r->share[0] = a ? CM_SHARE_WHOLE : CM_SHARE_NONE;
     r->share[1] = b ? CM_SHARE_WHOLE : CM_SHARE_NONE;
     if (a) a->users++;
@@ -4605,11 +4605,12 @@ cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
 /* A result that can be made again from the inputs of its operation may be forgotten until backward
    asks for it: always where that is cheap, a batch norm that one operation reads, and anything if
    `recompute` asks for less memory. */
-int cm_cheap(const cm_tensor *t) { return t->made && t->made->cheap && t->users == 1; }
+int cm_cheap(const cm_tensor *t) { return t->producer && t->producer->cheap && t->users == 1; }
 
 void cm_forget(cm_graph *g, cm_tensor *t)
 {
-    if (!g->training || !t->made || !t->made->again || !(g->recompute || cm_cheap(t))) return;
+    if (!g->training || !t->producer || !t->producer->again) return;
+    if (!g->recompute && !cm_cheap(t)) return;
     cm_give_back(g, t->x);
     t->x = NULL;
 }
@@ -4617,16 +4618,16 @@ void cm_forget(cm_graph *g, cm_tensor *t)
 void cm_remember(cm_graph *g, cm_tensor *t)
 {
     int k;
-    if (t->x || !t->made || !t->made->again || g->status != CALOMU_OK) return;
+    if (t->x || !t->producer || !t->producer->again || g->status != CALOMU_OK) return;
     for (k = 0; k < 4; k++)
-        if (t->made->in[k]) cm_remember(g, t->made->in[k]);
+        if (t->producer->in[k]) cm_remember(g, t->producer->in[k]);
     t->x = cm_arena_take(g, cm_total(t));
     if (!t->x) return;
     g->o->zero_halo(g, t, t->x);
-    t->made->again(g, t->made);
-    cm_lap_end(g, t->made, "again");
+    t->producer->again(g, t->producer);
+    cm_lap_end(g, t->producer, "again");
     for (k = 0; k < 4; k++)
-        if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
+        if (t->producer->in[k] && cm_cheap(t->producer->in[k])) cm_forget(g, t->producer->in[k]);
 }
 
 /* t is not needed any more in the forward pass, but for deferred joins (7.12); in
@@ -4663,7 +4664,7 @@ static void cm_unadded_none(cm_tensor *t)
         if (u->join->in[k] == t && u->join->share[k] == CM_SHARE_ROWS) u->join->added[k] = 1;
     if (u->join) u->join->out->unadded.readers--;
     if (u->mean) {
-        u->mean->made->added[0] = 1;
+        u->mean->producer->added[0] = 1;
         u->mean->unadded.readers--;
     }
     for (; u->norms; u->norms = u->norms->next_norm) {
@@ -4697,7 +4698,7 @@ static int cm_rule_unadded_norm(const cm_graph *g, cm_record *r, cm_tensor *t, i
 {
     cm_record **last = &t->unadded.norms;
     if (!first) cm_unadded_none(r->out);
-    if (!cm_takes_unadded(g, t) || t->made->share[0] == CM_SHARE_NORM) return 0;
+    if (!cm_takes_unadded(g, t) || t->producer->share[0] == CM_SHARE_NORM) return 0;
     while (*last) last = &(*last)->next_norm;
     *last = r;
     r->next_norm = NULL;
@@ -4720,8 +4721,8 @@ static void cm_unadded_share(const cm_graph *g, cm_record *r, int k)
     if (unadded) r->out->unadded.readers++;
     else cm_unadded_none(t);
     /* A convolution is the only reader of a batch norm's result: it has each row in the cache. */
-    if (share == CM_SHARE_CONV && g->fused && !g->unit && t->users == 1 && t->made)
-        t->unadded.first_pass = t->made->share[0] == CM_SHARE_NORM;
+    if (share == CM_SHARE_CONV && g->fused && !g->unit && t->users == 1 && t->producer)
+        t->unadded.first_pass = t->producer->share[0] == CM_SHARE_NORM;
 }
 
 static void cm_backward_plan(const cm_graph *g)
@@ -6263,8 +6264,8 @@ static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
 
 static int cm_takes_unadded(const cm_graph *g, const cm_tensor *t)
 {
-    return g->fused && !g->unit && t->made && t->made->takes_unadded
-        && (t->made->takes_unadded == CM_ROWS || cm_by_groups(g, t));
+    return g->fused && !g->unit && t->producer && t->producer->takes_unadded
+        && (t->producer->takes_unadded == CM_ROWS || cm_by_groups(g, t));
 }
 
 /* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
@@ -6272,7 +6273,7 @@ static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k,
                                    cm_real *room)
 {
     if (t->x) return cm_row(t, t->x, k, z, i);
-    cm_norm_value(g, t->made, k, z, i, room);
+    cm_norm_value(g, t->producer, k, z, i, room);
     return room;
 }
 
@@ -6309,7 +6310,7 @@ static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int
 }
 
 /* Either: whether its rows are made, and row i of plane z, in `room` if it is. */
-static int cm_is_made(const cm_tensor *t, int gradient)
+static int cm_computed_on_read(const cm_tensor *t, int gradient)
 {
     return gradient ? cm_is_unadded(t) : !t->x;
 }
@@ -6391,7 +6392,7 @@ static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t, int ring)
 /* x can be read by rows or groups. */
 static void cm_values_ready(cm_graph *g, cm_tensor *x)
 {
-    if (x->unkept) cm_remember(g, x->made->in[0]);
+    if (x->on_the_fly) cm_remember(g, x->producer->in[0]);
     else cm_remember(g, x);
 }
 
@@ -6410,7 +6411,7 @@ enum { CM_RING = 4 };                /* planes that a kernel reads at once, at m
 static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room, int ring)
 {
     cm_group o;
-    int made = cm_is_made(t, gradient);
+    int made = cm_computed_on_read(t, gradient);
     o.t = t;
     o.gradient = gradient;
     o.k = k;
@@ -6481,14 +6482,14 @@ static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z
 static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 {
     if (!t->unadded.first_pass) return NULL;
-    cm_norm_begin(g, t->made);
-    return g->status == CALOMU_OK && !cm_dry(g) ? t->made : NULL;
+    cm_norm_begin(g, t->producer);
+    return g->status == CALOMU_OK && !cm_dry(g) ? t->producer : NULL;
 }
 
 /* With Swish before the batch norm its values are not kept, either; without these shortcuts it is
    an operation of its own. */
 static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi,
-                              int unkept)
+                              int on_the_fly)
 {
     int size[3];
     cm_tensor *y, *own = NULL;
@@ -6506,12 +6507,12 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     size[0] = x->nz;
     size[1] = x->nx;
     size[2] = x->ny;
-    y = unkept ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
+    y = on_the_fly ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
                : cm_tensor_like(g, x, x->nc, lo, hi);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->norm.backward, y, x, NULL);
     if (!r) return NULL;
-    y->unkept = unkept;
+    y->on_the_fly = on_the_fly;
     r->again = g->o->norm.forward;
     r->share[0] = CM_SHARE_NORM;
     r->takes_unadded = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;   /* that changes dx in place */
@@ -6520,7 +6521,7 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     r->swish = swish;
     g->o->norm_prepare(g, r);
     if (g->status != CALOMU_OK) return NULL;
-    if (!unkept) g->o->norm.forward(g, r);
+    if (!on_the_fly) g->o->norm.forward(g, r);
     cm_drop(g, own, 0);
     return cm_done(g, r, "batch norm");
 }
@@ -6872,7 +6873,8 @@ static void cm_add_partials(const cm_graph *g, double *partial, int groups, size
 static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int rows = r->kernel == 1, made_x = cm_is_made(x, 0), made_dy = cm_is_made(y, 1);
+    int rows = r->kernel == 1;
+    int made_x = cm_computed_on_read(x, 0), made_dy = cm_computed_on_read(y, 1);
     cm_rooms o = { NULL, NULL, 0 };
     if (made_x) o.x = rows ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
     if (made_dy) o.dy = rows ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
@@ -7087,7 +7089,7 @@ typedef struct cm_wino_rows {
 static size_t cm_wino_rows_size(const cm_tensor *t, int gradient, int ring)
 {
     size_t row = (size_t)(t->ny * t->nc) * CM_LANES;
-    return cm_is_made(t, gradient) ? (size_t)(4 * ring + 4 * t->nz) * row : 0;
+    return cm_computed_on_read(t, gradient) ? (size_t)(4 * ring + 4 * t->nz) * row : 0;
 }
 
 static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int first, int ring,
@@ -7099,7 +7101,7 @@ static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int
     o.k = k;
     o.first = o.next = first;
     o.ring = ring;
-    o.at = cm_is_made(t, gradient) ? memory : NULL;
+    o.at = cm_computed_on_read(t, gradient) ? memory : NULL;
     return o;
 }
 
@@ -7355,7 +7357,7 @@ static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     int whole = CM_WINO_PAIRS * ((y->groups + g->threads - 1) / g->threads);   /* for a thread */
     int split = (CM_WINO_PAIRS * y->groups + g->threads - 1) / g->threads;
-    int made = cm_is_made(x, 0) || cm_is_made(y, 1), f;
+    int made = cm_computed_on_read(x, 0) || cm_computed_on_read(y, 1), f;
     cm_wino_tile tile = cm_wino_first(y->nx);
     cm_wino_slab s;
     s.x = s.dy = NULL;
@@ -7596,7 +7598,7 @@ static void cm_conv_compute(cm_graph *g, cm_record *r)
     if (r->wino && r->in[0]->blocks) cm_wino_lanes(g, r);
     else if (r->wino) cm_wino(g, r, 0, 0, NULL);
     else cm_conv_direct(g, r);
-    if (r->in[0]->unkept) cm_join_end(g, r->in[0]->made->in[0]);
+    if (r->in[0]->on_the_fly) cm_join_end(g, r->in[0]->producer->in[0]);
 }
 
 static void cm_conv_backward(cm_graph *g, cm_record *r)

@@ -613,8 +613,8 @@ typedef struct cm_unadded {
     struct cm_tensor *mean;          /* behind it of the mean with this result, or NULL */
     struct cm_record *norms;         /* of batch norms that read it: this one, and by next_norm */
     int readers;                     /* unadded shares that are computed from this tensor's dx */
-    int first_pass;                  /* 1: of a batch norm's result: as its only reader writes dx, */
-                                     /*   the norm sums its rows (7.4) */
+    int first_pass;                  /* 1: of a batch norm's result: while its only reader writes */
+                                     /*   dx, the norm sums the rows (7.4) */
 } cm_unadded;
 
 typedef struct cm_tensor {
@@ -630,11 +630,11 @@ typedef struct cm_tensor {
     int reached;                     /* 1: backward comes here: a gradient is set or handed to it */
     int written;                     /* 1: dx holds a gradient, so add to it */
     int users;                       /* operations that read it */
-    struct cm_record *made;          /* the operation that made it, or NULL */
+    struct cm_record *producer;      /* the operation that made it, or NULL */
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
     int swished;                     /* 1: sums are those of Swish of it */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
-    int unkept;                      /* 1: no memory, values are made where they are read (7.4) */
+    int on_the_fly;                  /* 1: no memory, values are computed when read (7.4) */
     cm_unadded unadded;
     int pending_readers;             /* in inference: deferred joins (7.12) that will read x, */
     int dropped;                     /*   and 1: then nobody needs it */
