@@ -4554,7 +4554,9 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
     r->before = g->last;
     g->last = r;
     out->needs = 1;
-    out->made = r;
+    out->producer = r;
+    r->share[0] = a ? CM_SHARE_WHOLE : CM_SHARE_NONE;
+    r->share[1] = b ? CM_SHARE_WHOLE : CM_SHARE_NONE;
     if (a) a->users++;
     if (b) b->users++;
     return r;
@@ -4584,15 +4586,11 @@ static cm_tensor *cm_done(const cm_graph *g, cm_record *r, const char *name)
     return r->out;
 }
 
-static void cm_settle(cm_graph *g, cm_tensor *t);            /* 7.4 */
-
 /* Makes t->dx ready for a backward step that writes every interior site: returns whether it must
    add to what is there. */
 int cm_grad_begin(cm_graph *g, cm_tensor *t)
 {
-    int add;
-    if (t->part || t->late) cm_settle(g, t);
-    add = t->written;
+    int add = t->written;
     if (!t->dx) {
         t->dx = cm_arena_take(g, cm_total(t));
         if (!t->dx) return 0;
@@ -4611,11 +4609,12 @@ cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
 /* A result that can be made again from the inputs of its operation may be forgotten until backward
    asks for it: always where that is cheap, a batch norm that one operation reads, and anything if
    `recompute` asks for less memory. */
-int cm_cheap(const cm_tensor *t) { return t->made && t->made->cheap && t->users == 1; }
+int cm_cheap(const cm_tensor *t) { return t->producer && t->producer->cheap && t->users == 1; }
 
 void cm_forget(cm_graph *g, cm_tensor *t)
 {
-    if (!g->training || !t->made || !t->made->again || !(g->recompute || cm_cheap(t))) return;
+    if (!g->training || !t->producer || !t->producer->again) return;
+    if (!g->recompute && !cm_cheap(t)) return;
     cm_give_back(g, t->x);
     t->x = NULL;
 }
@@ -4623,67 +4622,167 @@ void cm_forget(cm_graph *g, cm_tensor *t)
 void cm_remember(cm_graph *g, cm_tensor *t)
 {
     int k;
-    if (t->x || !t->made || !t->made->again || g->status != CALOMU_OK) return;
+    if (t->x || !t->producer || !t->producer->again || g->status != CALOMU_OK) return;
     for (k = 0; k < 4; k++)
-        if (t->made->in[k]) cm_remember(g, t->made->in[k]);
+        if (t->producer->in[k]) cm_remember(g, t->producer->in[k]);
     t->x = cm_arena_take(g, cm_total(t));
     if (!t->x) return;
     g->o->zero_halo(g, t, t->x);
-    t->made->again(g, t->made);
-    cm_lap_end(g, t->made, "again");
+    t->producer->again(g, t->producer);
+    cm_lap_end(g, t->producer, "again");
     for (k = 0; k < 4; k++)
-        if (t->made->in[k] && cm_cheap(t->made->in[k])) cm_forget(g, t->made->in[k]);
+        if (t->producer->in[k] && cm_cheap(t->producer->in[k])) cm_forget(g, t->producer->in[k]);
 }
 
-/* t is not needed any more in inference, but for the joins that wait for it (7.12); in training it
-   is forgotten if it can be made again. */
-static void cm_drop(cm_graph *g, cm_tensor *t)
+/* t is not needed any more in the forward pass, but for deferred joins (7.12); in
+   training it is forgotten if it can be made again or, forward_only, in any case. */
+static void cm_drop(cm_graph *g, cm_tensor *t, int forward_only)
 {
     if (!t) return;
-    if (g->training) cm_forget(g, t);
-    else if (t->kept > 0) t->dropped = 1;
+    if (g->training && forward_only) {
+        cm_give_back(g, t->x);
+        t->x = NULL;
+    } else if (g->training) cm_forget(g, t);
+    else if (t->pending_readers > 0) t->dropped = 1;
     else cm_give_back(g, t->x);
 }
 
-/* What t's late gradient (7.4) is made of is not needed for it any more. */
-static void cm_late_end(cm_graph *g, cm_tensor *t);
+/* Gradients that are not yet added
 
-static void cm_late_release(cm_graph *g, cm_tensor *from)
+   A share of a gradient costs a pass over main memory where it is added and another where the sum
+   is read.  So a share that follows row by row from what is there anyway is left to the operation
+   that made the tensor, which adds it to the row that it has just read (7.4): the same numbers in
+   the same order, in the cache.  The order is that in which shares arise, from the last record
+   back, so an unadded one must not be followed by an added one.  The rules below decide this for
+   each share of the whole tape before backward starts, whether a list (section 9) or single calls
+   have recorded it; a plan of the list alone could not: it depends on groups and threads too. */
+
+static int cm_takes_unadded(const cm_graph *g, const cm_tensor *t);      /* 7.4 */
+
+/* The shares of t that are known are added where they arise, by its readers, in the same order. */
+static void cm_unadded_none(cm_tensor *t)
 {
-    if (!from || --from->kept > 0) return;
-    cm_late_end(g, from);
+    cm_unadded *u = &t->unadded;
+    int k;
+    for (k = 0; u->join && k < 4; k++)
+        if (u->join->in[k] == t && u->join->share[k] == CM_SHARE_ROWS) u->join->added[k] = 1;
+    if (u->join) u->join->out->unadded.readers--;
+    if (u->mean) {
+        u->mean->producer->added[0] = 1;
+        u->mean->unadded.readers--;
+    }
+    for (; u->norms; u->norms = u->norms->next_norm) {
+        u->norms->added[0] = 1;
+        u->norms->out->unadded.readers--;
+    }
+    u->join = NULL;
+    u->mean = NULL;
+}
+
+/* A join or a pooling: if it is the first, for it fills a row and adds to none. */
+static int cm_rule_unadded_rows(const cm_graph *g, cm_record *r, cm_tensor *t, int first)
+{
+    if (!first || !cm_takes_unadded(g, t)) return 0;
+    t->unadded.join = r;
+    return 1;
+}
+
+/* A mean: right behind that of the join, to whose row it is added. */
+static int cm_rule_unadded_mean(const cm_record *r, cm_tensor *t)
+{
+    if (!t->unadded.join || t->unadded.mean || t->unadded.norms) return 0;
+    t->unadded.mean = r->out;
+    return 1;
+}
+
+/* A batch norm: always, behind all others, as its second pass adds to the row in place; but not to
+   the result of another one, which would compute it in both its passes.  What its own result has
+   unadded is then computed in the row itself: that must be empty, this share the first. */
+static int cm_rule_unadded_norm(const cm_graph *g, cm_record *r, cm_tensor *t, int first)
+{
+    cm_record **last = &t->unadded.norms;
+    if (!first) cm_unadded_none(r->out);
+    if (!cm_takes_unadded(g, t) || t->producer->share[0] == CM_SHARE_NORM) return 0;
+    while (*last) last = &(*last)->next_norm;
+    *last = r;
+    r->next_norm = NULL;
+    return 1;
+}
+
+/* Record r's share for its input k, which comes behind those of all later records. */
+static void cm_unadded_share(const cm_graph *g, cm_record *r, int k)
+{
+    cm_tensor *t = r->in[k];
+    cm_share_kind share = (cm_share_kind)r->share[k];
+    int first, unadded = 0;
+    if (share == CM_SHARE_NONE || !t->needs) return;
+    first = !t->reached;
+    t->reached = 1;
+    if (share == CM_SHARE_ROWS) unadded = cm_rule_unadded_rows(g, r, t, first);
+    if (share == CM_SHARE_MEAN) unadded = cm_rule_unadded_mean(r, t);
+    if (share == CM_SHARE_NORM) unadded = cm_rule_unadded_norm(g, r, t, first);
+    r->added[k] = !unadded;
+    if (unadded) r->out->unadded.readers++;
+    else cm_unadded_none(t);
+    /* A convolution is the only reader of a batch norm's result: it has each row in the cache. */
+    if (share == CM_SHARE_CONV && g->fused && !g->unit && t->users == 1 && t->producer)
+        t->unadded.first_pass = t->producer->share[0] == CM_SHARE_NORM;
+}
+
+static void cm_backward_plan(const cm_graph *g)
+{
+    cm_record *r;
+    int k;
+    for (r = g->last; r; r = r->before) {
+        if (r->out->written) r->out->reached = 1;            /* set by the caller */
+        for (k = 0; r->out->reached && k < 4; k++) cm_unadded_share(g, r, k);
+    }
+}
+
+/* What t's unadded shares are computed from is not needed for it any more. */
+static void cm_unadded_end(cm_graph *g, cm_tensor *t);
+
+static void cm_unadded_release(cm_graph *g, cm_tensor *from)
+{
+    if (--from->unadded.readers > 0) return;
+    cm_unadded_end(g, from);
     cm_give_back(g, from->dx);
     from->dx = NULL;
 }
 
-static void cm_late_end(cm_graph *g, cm_tensor *t)
+static void cm_unadded_end(cm_graph *g, cm_tensor *t)
 {
-    cm_record *n;
-    for (n = t->late; n; n = n->later) {
-        n->pending = 0;
-        cm_late_release(g, n->out);
-    }
-    if (t->part) cm_late_release(g, t->part->out);
-    cm_late_release(g, t->spread);
-    t->late = t->part = NULL;
-    t->spread = NULL;
+    cm_unadded *u = &t->unadded;
+    for (; u->norms; u->norms = u->norms->next_norm) cm_unadded_release(g, u->norms->out);
+    if (u->join) cm_unadded_release(g, u->join->out);
+    if (u->mean) cm_unadded_release(g, u->mean);
+    u->join = NULL;
+    u->mean = NULL;
 }
 
-/* The memory of every result goes back to the arena once its record is through and nothing late
-   (7.4) is made from it; values and gradients of inputs (cm_input) stay. */
+/* Whether the second pass of a batch norm is still to come, which reads what the first one read. */
+static int cm_half_done(const cm_record *r)
+{
+    return r->share[0] == CM_SHARE_NORM && r->in[0]->needs && !r->added[0];
+}
+
+/* The memory of every result goes back to the arena once its record is through and no unadded share
+   is computed from it; values and gradients of inputs (cm_input) stay. */
 void cm_backward(cm_graph *g)
 {
     cm_record *r;
+    cm_backward_plan(g);
     for (r = g->last; r && g->status == CALOMU_OK; r = r->before) {
-        if (!r->out->written && !r->out->late && !r->out->part) continue;    /* reaches no result */
+        cm_tensor *t = r->out;
+        if (!t->reached) continue;
         r->backward(g, r);
         cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
-        if (!r->pending) cm_late_end(g, r->out);     /* else still read */
-        cm_give_back(g, r->out->kept > 0 ? NULL : r->out->dx);
-        cm_give_back(g, r->out->x);
-        cm_give_back(g, r->out->sums);
-        if (r->out->kept == 0) r->out->dx = NULL;
-        r->out->x = NULL;
+        if (!cm_half_done(r)) cm_unadded_end(g, t);
+        cm_give_back(g, t->unadded.readers > 0 ? NULL : t->dx);
+        cm_give_back(g, t->x);
+        cm_give_back(g, t->sums);
+        if (t->unadded.readers == 0) t->dx = NULL;
+        t->x = NULL;
     }
     g->last = NULL;
 }
@@ -6084,7 +6183,7 @@ static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int
 static void cm_norm_value(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *to)
 {
     const cm_tensor *x = r->in[0];
-    if (x->waits) cm_join_row(g, x->waits, k, z, i, NULL);
+    if (x->deferred) cm_join_row(g, x->deferred, k, z, i, NULL);
     g->k->affine(cm_row(x, x->x, k, z, i), to, x->ny, x->nc, r->column[CM_NORM_A],
                  r->column[CM_NORM_B], r->swish);
 }
@@ -6133,9 +6232,9 @@ static void cm_norm_sums(cm_record *r)
     }
 }
 
-/* Second pass, one row: r adds its part, of its result's gradient dv, to `from`, a row of its
+/* Second pass, one row: r adds its share, of its result's gradient dv, to `from`, a row of its
    input's gradient or NULL. */
-static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, int i,
+static void cm_norm_second_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
                          const cm_real *dv, const cm_real *from, cm_real *to)
 {
     const cm_tensor *x = r->in[0];
@@ -6146,13 +6245,12 @@ static void cm_norm_late(const cm_graph *g, const cm_record *r, int k, int z, in
                 r->column[CM_NORM_A], r->column[CM_NORM_E], r->column[CM_NORM_F], live, r->swish);
 }
 
-/* Made where it is read: main memory is slower than arithmetic.  The result of a batch norm in
-   front of a convolution, of a mean and join or of a pooling is not kept; these make it, in forward
-   and in backward, row by row or plane by plane in memory of their threads.  And a gradient may be
-   late: parts that would go through memory once more (the second passes of batch norms; before them
-   what a pooling, or a join and the mean behind it hand back), if they are the last, are made
-   by the operation that made the tensor as it reads them.  The bits are those of writing all, which
-   `unfused` does. */
+/* Computed on read: main memory is slower than arithmetic.  The result of a batch norm in front of
+   a convolution, of a mean and join or of a pooling has no memory; these compute it, in forward and
+   in backward, row by row or plane by plane in memory of their threads.  In the same way shares of
+   a gradient that are not added (section 6) are computed by the operation that made the tensor:
+   that of a join or a pooling, the mean's, the second passes of batch norms.  The bits are those of
+   writing all, which `unfused` does. */
 
 static int cm_by_rows(const cm_graph *g, const cm_tensor *x)
 {
@@ -6165,10 +6263,10 @@ static int cm_by_groups(const cm_graph *g, const cm_tensor *x)
     return cm_by_rows(g, x) && x->groups >= g->threads;
 }
 
-static int cm_takes_late(const cm_graph *g, const cm_tensor *t)
+static int cm_takes_unadded(const cm_graph *g, const cm_tensor *t)
 {
-    return g->fused && !g->unit && t->made && t->made->takes_late
-        && (t->made->takes_late == CM_ROWS || cm_by_groups(g, t));
+    return g->fused && !g->unit && t->producer && t->producer->takes_unadded
+        && (t->producer->takes_unadded == CM_ROWS || cm_by_groups(g, t));
 }
 
 /* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
@@ -6176,31 +6274,30 @@ static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k,
                                    cm_real *room)
 {
     if (t->x) return cm_row(t, t->x, k, z, i);
-    cm_norm_value(g, t->made, k, z, i, room);
+    cm_norm_value(g, t->producer, k, z, i, room);
     return room;
 }
 
-static int cm_is_late(const cm_tensor *t) { return t->late || t->part; }
+static int cm_is_unadded(const cm_tensor *t) { return t->unadded.norms || t->unadded.join; }
 
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                       cm_real *room);
 
-/* Row of t's gradient: where it is or, if it is late, made: the part of a join or a pooling and the
-   mean behind it, in `room`, or what is there; then, in `to`, the second passes of batch norms,
-   whose own gradients are late only if there is nothing else (cm_norm_backward). */
+/* Row of t's gradient: where it is or, with its unadded shares, computed: that of a join or a
+   pooling and of the mean behind it, in `room`, or what is there; then, in `to`, those of norms. */
 static const cm_real *cm_gradient_row_to(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
                                          cm_real *room, cm_real *to)
 {
+    const cm_unadded *u = &t->unadded;
     const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
     const cm_record *n;
-    if (t->part) {
-        t->part->make_part(g, t->part, t, k, z, i, room);
+    if (u->join) {
+        u->join->share_row(g, u->join, t, k, z, i, room);
         row = room;
     }
-    if (t->spread)
-        g->k->spread(cm_row(t->spread, t->spread->dx, k, 0, 0), room, t->ny, t->nc, 1);
-    for (n = t->late; n; n = n->later) {
-        cm_norm_late(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, to), row, to);
+    if (u->mean) g->k->spread(cm_row(u->mean, u->mean->dx, k, 0, 0), room, t->ny, t->nc, 1);
+    for (n = u->norms; n; n = n->next_norm) {
+        cm_norm_second_row(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, to), row, to);
         row = to;
     }
     return row;
@@ -6214,34 +6311,15 @@ static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int
 }
 
 /* Either: whether its rows are made, and row i of plane z, in `room` if it is. */
-static int cm_is_made(const cm_tensor *t, int gradient)
+static int cm_computed_on_read(const cm_tensor *t, int gradient)
 {
-    return gradient ? cm_is_late(t) : !t->x;
+    return gradient ? cm_is_unadded(t) : !t->x;
 }
 
 static const cm_real *cm_any_row(const cm_graph *g, const cm_tensor *t, int gradient, int k, int z,
                                  int i, cm_real *room)
 {
     return gradient ? cm_gradient_row(g, t, k, z, i, room) : cm_value_row(g, t, k, z, i, room);
-}
-
-/* A late gradient is written after all. */
-static void cm_settle(cm_graph *g, cm_tensor *t)
-{
-    int units = t->groups * t->nz, u;
-    if (!t->dx) t->dx = cm_arena_take(g, cm_total(t));
-    if (!t->dx) return;
-    if (t->edge) cm_zero_halo(g, t, t->dx);
-    if (!cm_dry(g)) {
-        CM_PARALLEL_FOR(g->threads)
-        for (u = 0; u < units; u++) {
-            int i, k = u / t->nz, z = u % t->nz;
-            for (i = 0; i < t->nx; i++)
-                (void)cm_gradient_row(g, t, k, z, i, cm_row(t, t->dx, k, z, i));
-        }
-    }
-    t->written = 1;
-    cm_late_end(g, t);
 }
 
 /* First pass, if it did not run ahead. */
@@ -6260,43 +6338,37 @@ static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *room)
     }
 }
 
-/* Its second pass is late: r comes last in the list of the input.  The result's gradient stays
-   late, a part that both passes make, if it comes first to the input: the second pass then makes it
-   where its own result comes. */
+/* Second pass, if it is not left to what made the input. */
+static void cm_norm_second(cm_graph *g, const cm_record *r)
+{
+    cm_tensor *x = r->in[0];
+    int units = x->groups * x->nz, u, add = cm_grad_begin(g, x);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
+    CM_PARALLEL_FOR(g->threads)
+    for (u = 0; u < units; u++) {
+        int i, k = u / x->nz, z = u % x->nz;
+        for (i = 0; i < x->nx; i++) {
+            cm_real *to = cm_row(x, x->dx, k, z, i);
+            cm_norm_second_row(g, r, k, z, i, cm_gradient_row(g, r->out, k, z, i, to),
+                               add ? to : NULL, to);
+        }
+    }
+}
+
 static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
-    int begun = r->sums != NULL;
+    int begun = y->unadded.first_pass;
     cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *room;
-    cm_record **last = &x->late;
-    if (y->late || (y->part && x->needs && (x->written || cm_is_late(x)))) cm_settle(g, y);
     if (!begun) cm_norm_begin(g, r);
-    room = cm_row_room(g, y, y->part != NULL);
+    room = cm_row_room(g, y, cm_is_unadded(y));
     cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
     if (!e || g->status != CALOMU_OK) return;
     r->column[CM_NORM_E] = e;
     r->column[CM_NORM_F] = e + x->nc;
     if (!begun && !cm_dry(g)) cm_norm_first(g, r, room);
     if (!cm_dry(g)) cm_norm_sums(r);
-    if (!x->needs) return;
-    while (*last) last = &(*last)->later;
-    *last = r;
-    r->pending = 1;
-    y->kept++;
-    if (!cm_takes_late(g, x)) cm_settle(g, x);
-}
-
-/* Whether the part of r's gradient that goes to t is written now, or made late from r->out->dx;
-   add: whether it is added. */
-static int cm_part_writes(cm_graph *g, cm_record *r, cm_tensor *t, int *add)
-{
-    if (!t->written && !cm_is_late(t) && cm_takes_late(g, t)) {
-        t->part = r;
-        r->out->kept++;
-        return 0;
-    }
-    *add = cm_grad_begin(g, t);
-    return 1;
+    if (r->added[0]) cm_norm_second(g, r);
 }
 
 /* A group of t or, in a ring, only `ring` planes of it. */
@@ -6321,7 +6393,7 @@ static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t, int ring)
 /* x can be read by rows or groups. */
 static void cm_values_ready(cm_graph *g, cm_tensor *x)
 {
-    if (x->unkept) cm_remember(g, x->made->in[0]);
+    if (x->on_the_fly) cm_remember(g, x->producer->in[0]);
     else cm_remember(g, x);
 }
 
@@ -6340,7 +6412,7 @@ enum { CM_RING = 4 };                /* planes that a kernel reads at once, at m
 static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room, int ring)
 {
     cm_group o;
-    int made = cm_is_made(t, gradient);
+    int made = cm_computed_on_read(t, gradient);
     o.t = t;
     o.gradient = gradient;
     o.k = k;
@@ -6407,19 +6479,19 @@ static void cm_conv_row_done(const cm_graph *g, const cm_record *r, int k, int z
     cm_sums_row(g, y, k, z, row);
 }
 
-/* The batch norm whose first pass can run on the rows of t's gradient as they come. */
+/* Begins the batch norm that made t, if its first pass runs on the rows of t's gradient as they
+   come: that norm, if anything is computed. */
 static cm_record *cm_norm_ahead(cm_graph *g, const cm_tensor *t)
 {
-    cm_record *r = t->made;
-    if (!g->fused || !r || r->backward != cm_norm_backward || t->users != 1) return NULL;
-    cm_norm_begin(g, r);
-    return g->status == CALOMU_OK && !cm_dry(g) ? r : NULL;
+    if (!t->unadded.first_pass) return NULL;
+    cm_norm_begin(g, t->producer);
+    return g->status == CALOMU_OK && !cm_dry(g) ? t->producer : NULL;
 }
 
 /* With Swish before the batch norm its values are not kept, either; without these shortcuts it is
    an operation of its own. */
 static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, int lo, int hi,
-                              int unkept)
+                              int on_the_fly)
 {
     int size[3];
     cm_tensor *y, *own = NULL;
@@ -6437,21 +6509,22 @@ static cm_tensor *cm_norm_new(cm_graph *g, cm_tensor *x, cm_norm n, int swish, i
     size[0] = x->nz;
     size[1] = x->nx;
     size[2] = x->ny;
-    y = unkept ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
+    y = on_the_fly ? cm_tensor_shape(g, x->muons, size, x->nc, lo, hi)
                : cm_tensor_like(g, x, x->nc, lo, hi);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->norm.backward, y, x, NULL);
     if (!r) return NULL;
-    y->unkept = unkept;
+    y->on_the_fly = on_the_fly;
     r->again = g->o->norm.forward;
-    r->takes_late = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;
+    r->share[0] = CM_SHARE_NORM;
+    r->takes_unadded = swish == CM_SWISH_BEHIND ? 0 : CM_ROWS;   /* that changes dx in place */
     r->cheap = g->fused;
     r->norm = n;
     r->swish = swish;
     g->o->norm_prepare(g, r);
     if (g->status != CALOMU_OK) return NULL;
-    if (!unkept) g->o->norm.forward(g, r);
-    cm_drop(g, own);
+    if (!on_the_fly) g->o->norm.forward(g, r);
+    cm_drop(g, own, 0);
     return cm_done(g, r, "batch norm");
 }
 
@@ -6802,7 +6875,8 @@ static void cm_add_partials(const cm_graph *g, double *partial, int groups, size
 static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int rows = r->kernel == 1, made_x = cm_is_made(x, 0), made_dy = cm_is_made(y, 1);
+    int rows = r->kernel == 1;
+    int made_x = cm_computed_on_read(x, 0), made_dy = cm_computed_on_read(y, 1);
     cm_rooms o = { NULL, NULL, 0 };
     if (made_x) o.x = rows ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
     if (made_dy) o.dy = rows ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
@@ -6858,7 +6932,7 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
     const cm_tensor *y = r->out;
     int planes = y->groups * y->nz, rows = y->nz * y->nx, u, c, n = y->nc * CM_LANES;
     double *sum = cm_scratch(g, (size_t)(y->groups * rows) * (size_t)n * sizeof *sum);
-    cm_real *room = cm_row_room(g, y, cm_is_late(y));
+    cm_real *room = cm_row_room(g, y, cm_is_unadded(y));
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -7017,7 +7091,7 @@ typedef struct cm_wino_rows {
 static size_t cm_wino_rows_size(const cm_tensor *t, int gradient, int ring)
 {
     size_t row = (size_t)(t->ny * t->nc) * CM_LANES;
-    return cm_is_made(t, gradient) ? (size_t)(4 * ring + 4 * t->nz) * row : 0;
+    return cm_computed_on_read(t, gradient) ? (size_t)(4 * ring + 4 * t->nz) * row : 0;
 }
 
 static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int first, int ring,
@@ -7029,7 +7103,7 @@ static cm_wino_rows cm_wino_rows_of(const cm_tensor *t, int gradient, int k, int
     o.k = k;
     o.first = o.next = first;
     o.ring = ring;
-    o.at = cm_is_made(t, gradient) ? memory : NULL;
+    o.at = cm_computed_on_read(t, gradient) ? memory : NULL;
     return o;
 }
 
@@ -7285,7 +7359,7 @@ static cm_wino_slab cm_wino_slab_of(const cm_graph *g, const cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     int whole = CM_WINO_PAIRS * ((y->groups + g->threads - 1) / g->threads);   /* for a thread */
     int split = (CM_WINO_PAIRS * y->groups + g->threads - 1) / g->threads;
-    int made = cm_is_made(x, 0) || cm_is_made(y, 1), f;
+    int made = cm_computed_on_read(x, 0) || cm_computed_on_read(y, 1), f;
     cm_wino_tile tile = cm_wino_first(y->nx);
     cm_wino_slab s;
     s.x = s.dy = NULL;
@@ -7316,7 +7390,8 @@ static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_
         }
 }
 
-/* Rows of gradients d of a tile of plane z, late ones made in `room`, and once more the last. */
+/* Rows of gradients d of a tile of plane z, computed in `room` where shares are unadded, and once
+   more the last. */
 static void cm_wino_gradients(const cm_graph *g, const cm_tensor *y, int k, int z,
                               const cm_wino_tile *tile, cm_real *room, const cm_real *zero,
                               const cm_real **d)
@@ -7491,7 +7566,7 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *packed = cm_weights(g, r, 1);
-    cm_real *room = cm_is_late(y) ? cm_group_room(g, y, 0) : NULL;
+    cm_real *room = cm_is_unadded(y) ? cm_group_room(g, y, 0) : NULL;
     int parts = room ? 1 : x->nz, units = x->groups * parts, u;
     cm_give_back(g, packed);         /* nothing else is taken before the end */
     cm_give_back(g, room);
@@ -7525,7 +7600,7 @@ static void cm_conv_compute(cm_graph *g, cm_record *r)
     if (r->wino && r->in[0]->blocks) cm_wino_lanes(g, r);
     else if (r->wino) cm_wino(g, r, 0, 0, NULL);
     else cm_conv_direct(g, r);
-    if (r->in[0]->unkept) cm_join_end(g, r->in[0]->made->in[0]);
+    if (r->in[0]->on_the_fly) cm_join_end(g, r->in[0]->producer->in[0]);
 }
 
 static void cm_conv_backward(cm_graph *g, cm_record *r)
@@ -7608,7 +7683,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->stride = stride;
     r->pad = pad;
     r->wino = wino;
-    r->takes_late = CM_GROUPS;
+    r->share[0] = CM_SHARE_CONV;
+    r->takes_unadded = CM_GROUPS;
     if (norm) cm_norm_inline(g, r, norm, then & ~CM_MEAN);
     if (norm && g->status != CALOMU_OK) return NULL;
     cm_sums_take(g, y, !norm && then == CM_SWISH_BEFORE, then & CM_MEAN);
@@ -7818,7 +7894,7 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
     partial = cm_partials(g, units, nw);
-    room = cm_row_room(g, t, cm_is_late(t));
+    room = cm_row_room(g, t, cm_is_unadded(t));
     if (!scratch || !partial || g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
@@ -7887,7 +7963,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     r->kernel = kernel;
     r->stride = stride;
     r->pad = pad;
-    r->takes_late = CM_ROWS;
+    r->takes_unadded = CM_ROWS;
     if (norm) cm_norm_inline(g, r, norm, swish);
     else if (swish) cm_sums_take(g, t, 1, 0);
     if (g->status != CALOMU_OK) return NULL;
@@ -7932,8 +8008,8 @@ static void cm_pool_drow(const cm_graph *g, const cm_record *r, int k, int z, in
                   y->nc, (cm_real)r->scale, add);
 }
 
-static void cm_pool_part(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
-                         int i, cm_real *to)
+static void cm_pool_share_row(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k,
+                              int z, int i, cm_real *to)
 {
     (void)t;
     cm_pool_drow(g, r, k, z, i, to, 0);
@@ -7943,9 +8019,10 @@ static void cm_pool_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0];
     int units = x->groups * x->nz, u, add;
-    if (!x->needs) return;
+    if (!r->added[0]) return;
     if (x->nc != r->out->nc) cm_gradient(g, x);  /* the other channels are zero */
-    if (!cm_part_writes(g, r, x, &add) || g->status != CALOMU_OK || cm_dry(g)) return;
+    add = cm_grad_begin(g, x);
+    if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         int k = u / x->nz, z = u % x->nz, i;
@@ -7954,48 +8031,59 @@ static void cm_pool_backward(cm_graph *g, cm_record *r)
     }
 }
 
-/* The four rows of x, 2 x 2, that row (z, i) of the result reads, each with a zero at its ends; the
-   memory for them, for each thread, comes zeroed. */
-static void cm_pool_rows(const cm_graph *g, const cm_tensor *x, int k, int z, int i, cm_real *to)
+/* Sites `from` to `end` - 1 of a row of the result, of whose cells along y those from `low` to
+   `high` are in the grid; row: where the rows of x are, from `base`. */
+static void cm_pool_sites(const cm_graph *g, const cm_record *r, const cm_real *base,
+                          const ptrdiff_t *row, int rows, int from, int end, int low, int high,
+                          cm_real *to)
 {
-    size_t site = (size_t)(x->nc * CM_LANES), row = (size_t)x->ny * site;
-    int t;
-    for (t = 0, to += site; t < 4; t++, to += row + 2 * site) {
+    int in = r->in[0]->nc * CM_LANES, out = r->out->nc * CM_LANES, n = 0, t, q;
+    cm_tap tap[8];
+    for (t = 0; t < rows; t++)
+        for (q = low; q <= high; q++) {
+            tap[n].x = row[t] + (q - 1) * in;
+            tap[n++].w = 0;
+        }
+    if (from >= end) return;
+    g->k->box(base + (size_t)(2 * from * in) + r->first * CM_LANES, (size_t)(2 * in), tap, n,
+              to + from * out, (size_t)out, end - from, r->out->nc, (cm_real)r->scale, 0);
+}
+
+/* A row of the result from the rows of x that are in the grid, up to 2 x 2, or of other blocks of a
+   muon (6.2), which are in the halo; no other halo is read.  What is outside is zero, and 0 + 0 and
+   a + 0 are 0 and a: a sum that begins with 0 is never -0.  room: for rows that are made. */
+static void cm_pool_row(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *room)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *base = room ? room : cm_row(x, x->x, k, 0, 0);
+    cm_real *to = cm_row(y, y->x, k, z, i);
+    int both = (x->ny + 1) / 2, rows = 0, t;     /* sites but the first that have both cells */
+    ptrdiff_t row[4];
+    for (t = 0; t < 4; t++) {
         int a = 2 * z - 1 + t / 2, b = 2 * i - 1 + t % 2;
-        if (cm_inside(x, a, b)) (void)cm_value_row(g, x, k, a, b, to);
-        else memset(to, 0, row * sizeof *to);
+        if (!y->blocks && !cm_inside(x, a, b)) continue;
+        row[rows] = room ? (ptrdiff_t)t * x->ny * x->nc * CM_LANES : cm_site_offset(x, a, b, 0);
+        if (room) (void)cm_value_row(g, x, k, a, b, room + row[rows]);
+        rows++;
     }
+    cm_pool_sites(g, r, base, row, rows, 0, 1, 1, 1, to);
+    cm_pool_sites(g, r, base, row, rows, 1, both, 0, 1, to);
+    cm_pool_sites(g, r, base, row, rows, both, y->ny, 0, 0, to);
 }
 
 static void cm_pool_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = y->groups * y->nz, u, t, edge = x->nc * CM_LANES;
-    size_t size = (size_t)(4 * (x->ny + 2) * edge);
-    cm_real *room = x->x ? NULL : cm_scratch(g, size * (size_t)g->threads * sizeof *room);
-    cm_tensor rows = *x;
-    cm_tap tap[8];
+    int units = y->groups * y->nz, u;
+    size_t size = (size_t)(4 * x->ny * x->nc * CM_LANES);
+    cm_real *room = x->x ? NULL : cm_arena_take(g, size * (size_t)g->threads);
     cm_give_back(g, room);           /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    if (room) {
-        rows.row_x = (size_t)(x->ny + 2);
-        rows.row_z = 2 * rows.row_x;
-    }
-    for (t = 0; t < 8; t++) {
-        tap[t].x = cm_site_offset(&rows, t / 4, t / 2 % 2, t % 2);
-        tap[t].w = 0;
-    }
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
         cm_real *made = room ? room + size * (size_t)cm_thread() : NULL;
-        int k = u / y->nz, z = u % y->nz, i;
-        for (i = 0; i < y->nx; i++) {
-            if (made) cm_pool_rows(g, x, k, z, i, made);
-            g->k->box((made ? made : cm_row(x, x->x, k, 2 * z - 1, 2 * i - 1) - edge)
-                          + r->first * CM_LANES,
-                      (size_t)(2 * edge), tap, 8, cm_row(y, y->x, k, z, i),
-                      (size_t)(y->nc * CM_LANES), y->ny, y->nc, (cm_real)r->scale, 0);
-        }
+        int i;
+        for (i = 0; i < y->nx; i++) cm_pool_row(g, r, u / y->nz, u % y->nz, i, made);
     }
 }
 
@@ -8010,9 +8098,8 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     in[1] = cm_nx(x);
     in[2] = x->ny;
     if (first < 0 || n < 1 || first + n > x->nc
-        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)
-        || (!x->blocks && (x->lo < 1 || x->hi < hi))) {
-        cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit, or the halo is too small");
+        || !cm_conv_sizes(in, 2, 2, 1, size, &hi, &lo, &back)) {
+        cm_graph_fail(g, CALOMU_EUSAGE, "pooling: sizes do not fit");
         return NULL;
     }
     if (x->blocks) {
@@ -8031,7 +8118,8 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     if (!r) return NULL;
     r->first = first;
     r->scale = scale;
-    r->make_part = cm_pool_part;
+    if (n == x->nc) r->share[0] = CM_SHARE_ROWS;
+    r->share_row = cm_pool_share_row;
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
@@ -8048,7 +8136,7 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
     if (!x->needs) return;
     cm_remember(g, x);
     add = cm_grad_begin(g, x);
-    room = cm_row_room(g, y, cm_is_late(y));
+    room = cm_row_room(g, y, cm_is_unadded(y));
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -8092,7 +8180,7 @@ static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
     r = cm_record_new(g, g->o->point.backward, y, x, NULL);
     if (!r) return NULL;
     r->first = what;
-    r->takes_late = CM_ROWS;
+    r->takes_unadded = CM_ROWS;
     cm_sums_take(g, y, 0, 0);
     if (what == 0) r->again = g->o->point.forward;
     g->o->point.forward(g, r);
@@ -8114,11 +8202,7 @@ static void cm_mean_backward(cm_graph *g, cm_record *r)
     if (!x->needs) return;
     for (u = 0; !cm_dry(g) && u < y->groups * per; u++)
         cm_row(y, y->dx, u / per, 0, 0)[u % per] *= inverse;
-    if (x->part && !x->spread && !x->late) {     /* the join's part is late already */
-        x->spread = y;
-        y->kept++;
-        return;
-    }
+    if (!r->added[0]) return;
     add = cm_grad_begin(g, x);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -8183,6 +8267,7 @@ static cm_tensor *cm_mean_of(cm_graph *g, cm_tensor *x, int halo)
     if (!y) return NULL;
     r = cm_record_new(g, g->o->mean.backward, y, x, NULL);
     if (!r) return NULL;
+    r->share[0] = CM_SHARE_MEAN;
     r->scale = (double)x->nz * x->nx * x->ny;
     g->o->mean.forward(g, r);
     return g->status == CALOMU_OK ? cm_done(g, r, "mean") : NULL;
@@ -8550,6 +8635,7 @@ static cm_tensor *cm_add_scaled(cm_graph *g, cm_tensor *shortcut, cm_tensor *pat
     if (!r) return NULL;
     r->in[2] = path;
     r->in[3] = gate;
+    r->share[2] = r->share[3] = CM_SHARE_WHOLE;
     path->users++;
     gate->users++;
     g->o->add_scaled.forward(g, r);
@@ -8559,9 +8645,9 @@ static cm_tensor *cm_add_scaled(cm_graph *g, cm_tensor *shortcut, cm_tensor *pat
 /* 7.12 Join, the end of every block (Fig. 4): concat(scale*e, shortcut + gate*path).  Sums e come
    from the hits with fixed weights, so no parameter is behind them and they get no gradient. */
 
-/* A row of one of the parts. */
-static void cm_join_part(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
-                         int i, cm_real *to)
+/* A row of the share of the shortcut or the path. */
+static void cm_join_share_row(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k,
+                              int z, int i, cm_real *to)
 {
     const cm_tensor *y = r->out;
     const cm_real *gate = t == r->in[2] ? r->gate : NULL;
@@ -8569,16 +8655,18 @@ static void cm_join_part(const cm_graph *g, const cm_record *r, const cm_tensor 
     g->k->part(cm_row(y, y->dx, k, z, i), gate, to, t->ny, t->nc);
 }
 
-/* Where y's late gradient is written: over that of the batch norm it is made of, which nobody else
-   reads, if their rows are alike; else NULL. */
+/* Where y's gradient is written with its unadded shares: over that of the batch norm they are made
+   of, which nobody else reads, if their rows are alike; else NULL. */
 static cm_real *cm_join_over(const cm_tensor *y)
 {
-    const cm_tensor *v = y->late && !y->late->later ? y->late->out : NULL;
-    return v && !y->dx && !cm_is_late(v) && v->lo == y->lo && v->group == y->group ? v->dx : NULL;
+    const cm_record *n = y->unadded.norms;
+    const cm_tensor *v = n && !n->next_norm ? n->out : NULL;
+    if (!v || y->dx || cm_is_unadded(v)) return NULL;
+    return v->lo == y->lo && v->group == y->group ? v->dx : NULL;
 }
 
 typedef struct cm_join_pass {
-    int write_s, write_p, add;       /* parts that are written, and which are added (cm_djoin) */
+    int add;                         /* which shares are added to what is there (djoin) */
     cm_real *value, *part;           /* rows of the threads, for the path and for y; or NULL */
     double *sum;
 } cm_join_pass;
@@ -8594,8 +8682,8 @@ static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const c
             cm_real *dy = cm_row(y, y->dx, k, z, i), *part = cm_room_here(y, o->part);
             g->k->djoin(cm_gradient_row_to(g, y, k, z, i, part ? part : dy, dy),
                         cm_value_row(g, p, k, z, i, cm_room_here(p, o->value)),
-                        r->gate + k * per, o->write_s ? cm_row(s, s->dx, k, z, i) : NULL,
-                        o->write_p ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, 1, o->add,
+                        r->gate + k * per, r->added[1] ? cm_row(s, s->dx, k, z, i) : NULL,
+                        r->added[2] ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, 1, o->add,
                         o->sum + (size_t)(u * per));
         }
     }
@@ -8604,14 +8692,13 @@ static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const c
 static void cm_join_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
-    int per = p->nc * CM_LANES, add_s = 0, add_p = 0, add_gate, k;
+    int per = p->nc * CM_LANES, add_gate, k;
     cm_real *over = cm_join_over(y);
     cm_join_pass o;
     cm_values_ready(g, p);
     o.sum = cm_plane_sums(g, p, 1);
-    o.write_s = cm_part_writes(g, r, s, &add_s);
-    o.write_p = cm_part_writes(g, r, p, &add_p);
-    o.add = add_s | add_p << 1;
+    o.add = r->added[1] && cm_grad_begin(g, s);
+    if (r->added[2] && cm_grad_begin(g, p)) o.add |= 2;
     add_gate = cm_grad_begin(g, gate);
     if (!y->dx) y->dx = over ? over : cm_arena_take(g, cm_total(y));
     r->gate = cm_small_take(g, (size_t)(y->groups * per) * sizeof *r->gate);
@@ -8627,7 +8714,7 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
         cm_join_differentiate(g, r, &o);
         cm_gate_gradient(gate, p, o.sum, add_gate);
     }
-    if (over) y->late->out->dx = NULL;           /* it is y's now */
+    if (over) y->unadded.norms->out->dx = NULL;  /* it is y's now */
 }
 
 /* room: for a row of the path, should it be made. */
@@ -8681,17 +8768,17 @@ static void cm_join_compute(cm_graph *g, cm_record *r)
 static void cm_join_wait(cm_record *r)
 {
     int k;
-    r->out->waits = r;
-    for (k = 0; k < 3; k++) r->in[k]->kept++;
+    r->out->deferred = r;
+    for (k = 0; k < 3; k++) r->in[k]->pending_readers++;
 }
 
 static void cm_join_end(cm_graph *g, cm_tensor *t)
 {
-    cm_record *r = t->waits;
+    cm_record *r = t->deferred;
     int k;
-    t->waits = NULL;
+    t->deferred = NULL;
     for (k = 0; r && k < 3; k++)
-        if (--r->in[k]->kept == 0 && r->in[k]->dropped) cm_give_back(g, r->in[k]->x);
+        if (--r->in[k]->pending_readers == 0 && r->in[k]->dropped) cm_give_back(g, r->in[k]->x);
 }
 
 /* wait: the next operation is a batch norm in front of a convolution (cm_batchnorm_by_groups). */
@@ -8710,9 +8797,12 @@ static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor
     if (!r) return NULL;
     r->in[2] = path;
     r->in[3] = gate;
-    r->takes_late = CM_ROWS;
+    r->takes_unadded = CM_ROWS;
     r->scale = scale;
-    r->make_part = cm_join_part;
+    r->share[0] = CM_SHARE_NONE;
+    r->share[1] = r->share[2] = CM_SHARE_ROWS;
+    r->share[3] = CM_SHARE_WHOLE;
+    r->share_row = cm_join_share_row;
     path->users++;
     gate->users++;
     cm_sums_take(g, y, 0, 0);
@@ -10386,7 +10476,7 @@ typedef enum cm_values {             /* where the values of a step are */
 
 enum {                               /* rules that have changed a step: bits, in this order */
     CM_RULE_SWISH, CM_RULE_JOIN, CM_RULE_SAME_SUMS, CM_RULE_CHANNEL, CM_RULE_NORM_IN_CONV,
-    CM_RULE_ON_THE_FLY, CM_RULE_SUMS, CM_RULE_HALO, CM_RULE_DEFERRED, CM_RULES
+    CM_RULE_ON_THE_FLY, CM_RULE_SUMS, CM_RULE_HALO, CM_RULE_DEFERRED, CM_RULE_FORWARD_ONLY, CM_RULES
 };
 
 typedef struct cm_step {             /* one operation */
@@ -10399,7 +10489,8 @@ typedef struct cm_step {             /* one operation */
     int sums;                        /* what is summed on the way: CM_SWISH_BEFORE, CM_MEAN */
     cm_values values;
     int halo, deferred, needs;       /* needs: a gradient */
-    int until;                       /* the last step for which its values are needed */
+    int until;                       /* the last step for which its values are needed, */
+    int forward_only;                /*   and 1: not in backward */
     int next;                        /* of the steps with the same `until`, or -1 */
     unsigned rules;
 } cm_step;
@@ -10683,11 +10774,10 @@ static void cm_rule_on_the_fly(cm_schedule *p, int i, int last)
     if (t->values != CM_KEPT) t->rules |= 1u << CM_RULE_ON_THE_FLY;
 }
 
-/* Sites beyond the edge that a reader takes: the padding of direct convolutions and poolings.
-   Winograd's method (kernel 3, no bias) makes its own. */
+/* Sites beyond the edge that a reader takes: the padding of direct convolutions.  Winograd's method
+   (kernel 3, no bias) makes its own, and poolings leave out what is outside. */
 static int cm_halo_read(const cm_schedule *p, const cm_layer *reader, const cm_layer *x)
 {
-    if (reader->kind == CM_POOL) return 1;
     if (reader->kind != CM_CONV || reader->pad == 0) return 0;
     if (p->wino && !reader->bias
         && cm_wino_fits(x->nx, reader->kernel, reader->stride, reader->pad)) return 0;
@@ -10728,6 +10818,31 @@ static void cm_rule_deferred(cm_schedule *p, int i, int first)
     t->rules |= 1u << CM_RULE_DEFERRED;
 }
 
+/* Whether the derivatives of step s read its argument k: those of sums do not, and of s + q*p only
+   q and p. */
+static int cm_read_in_backward(const cm_schedule *p, const cm_step *s, int k)
+{
+    cm_kind kind = cm_layer_of(p, s)->kind;
+    if (s->join) return k >= 2;
+    if (kind == CM_ADD_SCALED) return k >= 1;
+    return kind != CM_MEAN_OF && kind != CM_POOL && kind != CM_CONCAT && kind != CM_CHANNEL;
+}
+
+/* Values that no derivative reads are given back in training as in inference, behind the last step
+   that reads them. */
+static void cm_rule_forward_only(cm_schedule *p, int i, int last)
+{
+    cm_step *t = &p->step[i];
+    cm_kind kind = cm_layer_of(p, t)->kind;
+    int r, k;
+    if (!p->training || t->values != CM_KEPT || kind == CM_SIGMOID || kind == CM_MAX_OF) return;
+    for (r = i + 1; r <= last; r++)
+        for (k = 0; k < 4; k++)
+            if (p->step[r].in[k] == i && cm_read_in_backward(p, &p->step[r], k)) return;
+    t->forward_only = 1;
+    t->rules |= 1u << CM_RULE_FORWARD_ONLY;
+}
+
 /* Last step that reads each, in `until`; of what is made on the fly the inputs must stay as long as
    itself is read. */
 static void cm_plan_lifetimes(cm_schedule *p)
@@ -10757,6 +10872,7 @@ static void cm_plan_values(cm_schedule *p)
             cm_rule_reader(p, i, r);
         }
         cm_rule_deferred(p, i, first);
+        cm_rule_forward_only(p, i, last[i]);
     }
     cm_plan_lifetimes(p);
     p->step[p->result].until = p->n - 1;
@@ -10846,7 +10962,7 @@ static void cm_plans_free(calomu *c, cm_list *s)
 
 static const char *const cm_rule_names[CM_RULES] = {
     "Swish joins", "join", "same sums", "channel in place", "norm joins", "made where read",
-    "sums on the way", "halo", "deferred"
+    "sums on the way", "halo", "deferred", "forward only"
 };
 
 static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[48])
@@ -11148,7 +11264,8 @@ cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, c
         u.value[i] = cm_run_step(g, &u, &u.p->step[i]);
         if (!u.value[i]) return NULL;
         if (g->training) u.value[i]->needs = u.p->step[i].needs;
-        for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next) cm_drop(g, u.value[k]);
+        for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next)
+            cm_drop(g, u.value[k], u.p->step[k].forward_only);
     }
     return u.value[u.p->result]->blocks ? cm_whole(g, u.value[u.p->result])
                                         : u.value[u.p->result];

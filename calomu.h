@@ -607,6 +607,18 @@ typedef struct cm_blocks {
     int along, across;               /* blocks along z and x */
 } cm_blocks;
 
+/* Shares of a tensor's gradient that are not added to dx where they arise: the operation that made
+   the tensor computes them row by row as it reads its gradient, dx first if anything is there, then
+   in this order.  Decided for the whole tape before backward starts (section 6). */
+typedef struct cm_unadded {
+    struct cm_record *join;          /* of a join or a pooling that reads the tensor, or NULL */
+    struct cm_tensor *mean;          /* behind it of the mean with this result, or NULL */
+    struct cm_record *norms;         /* of batch norms that read it: this one, and by next_norm */
+    int readers;                     /* unadded shares that are computed from this tensor's dx */
+    int first_pass;                  /* 1: of a batch norm's result: while its only reader writes */
+                                     /*   dx, the norm sums the rows (7.4) */
+} cm_unadded;
+
 typedef struct cm_tensor {
     int muons, groups;               /* B, ceil(B / L) */
     int nz, nx, ny, nc;              /* interior sites, channels */
@@ -617,19 +629,18 @@ typedef struct cm_tensor {
     cm_real *dx;                     /* gradient, or NULL while there is none */
     int needs;                       /* 1: a gradient is wanted */
     int edge;                        /* 1: the gradient's halo is read, so it is zeroed */
+    int reached;                     /* 1: backward comes here: a gradient is set or handed to it */
     int written;                     /* 1: dx holds a gradient, so add to it */
     int users;                       /* operations that read it */
-    struct cm_record *made;          /* the operation that made it, or NULL */
+    struct cm_record *producer;      /* the operation that made it, or NULL */
     double *sums;                    /* of its planes, values and squares (7.3), or NULL */
     int swished;                     /* 1: sums are those of Swish of it */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
-    int unkept;                      /* 1: no memory, values are made where they are read (7.4) */
-    struct cm_record *late, *part;   /* batch norms, and a join or pooling, whose parts of dx are */
-    struct cm_tensor *spread;        /*   to come, and the mean behind the latter, or NULL (7.4) */
-    int kept;                        /* tensors whose late gradients are made from this dx, or */
-                                     /*   joins that wait to read this x (7.12) */
-    int dropped;                     /* 1: and then nobody needs x */
-    struct cm_record *waits;         /* the join whose rows are still to be made, or NULL */
+    int on_the_fly;                  /* 1: no memory, values are computed when read (7.4) */
+    cm_unadded unadded;
+    int pending_readers;             /* in inference: deferred joins (7.12) that will read x, */
+    int dropped;                     /*   and 1: then nobody needs it */
+    struct cm_record *deferred;      /* the join whose rows are still to be computed, or NULL */
 } cm_tensor;
 
 /* A view of parameters: values and where their gradient is added (NULL: none is wanted). */
@@ -679,6 +690,15 @@ typedef struct cm_record cm_record;  /* one operation on the tape */
 typedef struct cm_kernels cm_kernels;
 
 enum { CM_ROWS = 1, CM_GROUPS };
+typedef enum cm_share_kind {              /* what backward hands to an input: */
+    CM_SHARE_NONE,
+    CM_SHARE_WHOLE,                  /* a gradient that is written in one go, */
+    CM_SHARE_CONV,                   /*   that in rows which are complete one by one, */
+    CM_SHARE_ROWS,                   /*   one whose rows follow from those of out->dx (joins, */
+                                     /*   poolings), */
+    CM_SHARE_MEAN,                   /*   the same for all sites, */
+    CM_SHARE_NORM                    /*   the second pass of a batch norm (7.4) */
+} cm_share_kind;
 enum {                               /* what a batch norm keeps: y = A x + B, ... */
     CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_SLOPE, CM_NORM_SHIFT,
     CM_NORM_KINDS
@@ -689,21 +709,23 @@ enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE, CM_MEAN = 4 };
 struct cm_record {
     void (*backward)(cm_graph *g, cm_record *r);
     void (*again)(cm_graph *g, cm_record *r);    /* makes out->x from the inputs, or NULL */
-    void (*make_part)(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
-                      int i, cm_real *to);       /* a row of what t, an input, gets late (7.4) */
+    void (*share_row)(const cm_graph *g, const cm_record *r, const cm_tensor *t, int k, int z,
+                      int i, cm_real *to);       /* a row of what t gets, of CM_SHARE_ROWS */
     cm_tensor *out, *in[4];
     cm_weight w, bias;               /* w.x NULL: every weight is `scale` (sums of hits) */
     cm_norm norm;
     const cm_hits *hits;
     int kernel, stride, pad, first, swish, wino, cheap;
-    cm_record *later;                /* of the batch norms in in[0]->late, the next */
-    int pending;                     /* 1: in that list */
-    int takes_late;                  /* CM_ROWS, CM_GROUPS: backward reads late gradients (7.4) */
+    unsigned char share[4];          /* cm_share_kind, of each input; */
+    unsigned char added[4];          /* 1: backward adds it to dx, 0: there is none, or it is */
+                                     /*   among the input's unadded ones, */
+    cm_record *next_norm;            /*   there before this batch norm */
+    int takes_unadded;               /* CM_ROWS, CM_GROUPS: how backward can compute such shares */
     double scale;
     double *saved;                   /* what forward keeps; of a batch norm its transform (7.4), */
     cm_real *column[5];              /*   [kind][channel], and in reals: a, b, mean; */
     double *sums;                    /*   backward e, f; sums of its first pass, once begun */
-    cm_real *gate;                   /* of a join, kept for the late gradient of its path */
+    cm_real *gate;                   /* of a join, for an unadded share of its path */
     const char *name;                /* of the operation, for a profile */
     cm_record *before;
 };

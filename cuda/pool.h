@@ -12,17 +12,15 @@ typedef struct cm_args_pool {
 CM_EACH(pool)
 {
     cm_column o = cm_column_of(&a->y, i);
-    const float *x = cm_row_at(&a->x, o.k, 2 * o.z - 1, 2 * o.x - 1) - a->x.site
-                   + a->first * CM_LANES + o.j;
     float *y = cm_row_at(&a->y, o.k, o.z, o.x) + o.j;
     int s;
-    for (s = 0; s < a->y.ny; s++, x += 2 * a->x.site, y += a->y.site) {
-        float sum = 0.0f;
+    for (s = 0; s < a->y.ny; s++, y += a->y.site) {
+        float sum = 0.0f;            /* what is outside the grid adds nothing to it */
         int t;
-        for (t = 0; t < 4; t++) {
-            const float *at = x + (t / 2 * a->x.row_z + t % 2 * a->x.row_x);
-            sum += at[0];
-            sum += at[a->x.site];
+        for (t = 0; t < 8; t++) {
+            int z = 2 * o.z - 1 + t / 4, c = 2 * o.x - 1 + t / 2 % 2, at = 2 * s - 1 + t % 2;
+            if (z < 0 || z >= a->x.nz || c < 0 || c >= a->x.nx || at < 0 || at >= a->x.ny) continue;
+            sum += cm_row_at(&a->x, o.k, z, c)[at * a->x.site + a->first * CM_LANES + o.j];
         }
         *y = a->scale * sum;
     }

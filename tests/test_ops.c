@@ -587,8 +587,8 @@ static void record(cm_graph *g, const state *s, run *u, int dry)
     int k, sparse = j->op == SPARSE_CONV || j->op == SPARSE_SUM;
     for (k = 0; k < s->n_in && !sparse; k++) {       /* one tensor may be two inputs */
         const grid *v = &s->in[k];
-        int halo = v->z * v->x * v->y == 1 && j->op != CONV && j->op != POOL ? 0 : 2;
-        if (j->op == ADD || j->op == CONCAT || j->op == SIGMOID) halo = j->halo;
+        int halo = v->z * v->x * v->y == 1 && j->op != CONV ? 0 : 2;
+        if (j->op == ADD || j->op == CONCAT || j->op == SIGMOID || j->op == POOL) halo = j->halo;
         if (j->in_halo >= 0) halo = j->in_halo;
         in[k] = cm_input(g, v->b, v->z, v->x, v->y, v->c, halo, halo, j->needs);
         if (!in[k]) return;
@@ -1102,18 +1102,18 @@ static void do_chain(const job *a, const job *n, const job *b, int bits)
     free_state(&c.b);
 }
 
-/* ---------------------------------------------------------------- late gradients
+/* ---------------------------------------------------------------- gradients not yet added
 
    Where a gradient is made by its reader instead of being written, nothing may change: the result
-   of a convolution read by a batch norm (whose own result another may read), a Swish, a pooling and
-   a join with the mean for its gate (whose own result a batch norm may read, or a batch norm and,
+   of a convolution read by a batch norm (whose own result another may read), a Swish, a pooling, a
+   mean and a join with the mean for its gate (whose own result a batch norm may read, or a batch norm and,
    as the shortcut beside it, another join), or by a batch norm (of it or of Swish of it) that a
    join and mean or a pooling make by rows, in many orders, against a context with `unfused`, which
    writes all values and gradients. */
 
 enum { LATE_NORM, LATE_SWISH, LATE_JOIN, LATE_JOIN_NORM, LATE_JOIN_JOIN, LATE_NORM_NORM, LATE_POOL,
        LATE_ROWS_JOIN, LATE_ROWS_POOL, LATE_ROWS_PART, LATE_SWISH_ROWS_JOIN, LATE_SWISH_ROWS_POOL,
-       LATE_READERS, LATE_MOST = 4, LATE_C = 5, LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
+       LATE_MEAN, LATE_READERS, LATE_MOST = 4, LATE_C = 5, LATE_W = LATE_C * LATE_C, LATE_N = LATE_C + 1 };
 
 typedef struct late {
     int order[LATE_MOST], n;         /* the readers */
@@ -1148,6 +1148,7 @@ static cm_tensor *late_reader(cm_graph *g, late *l, int kind, cm_norm n, cm_tens
     case LATE_JOIN_JOIN: return late_block(g, n, late_join(g, l, x, c, e), e);
     case LATE_NORM_NORM: return cm_batchnorm(g, cm_batchnorm(g, c, n, 0, 0, 0), n, 1, 0, 0);
     case LATE_POOL: return cm_pool(g, c, 0, LATE_C, 0.125, 0);
+    case LATE_MEAN: return cm_mean(g, c);
     case LATE_ROWS_JOIN: return late_join(g, l, x, cm_batchnorm_by_rows(g, c, n, 0, 0), e);
     case LATE_ROWS_POOL:
         return cm_pool(g, cm_batchnorm_by_rows(g, c, n, 0, 1), 0, LATE_C, 0.125, 0);
@@ -1220,7 +1221,7 @@ static void late_gradients(void)
 {
     static const int threads[] = { 1, 3, 7 };        /* groups for all of them, and not */
     late l;
-    int code, i, k;                  /* every fifth: all pairs come first, 5 does not divide 12 */
+    int code, i, k;                  /* every fifth: all pairs come first, 5 does not divide 13 */
     for (code = 0; code < LATE_READERS * LATE_READERS * (LATE_READERS + 1); code += 5) {
         test_random r = test_seed((uint64_t)code);
         uint64_t written;
