@@ -20,8 +20,8 @@ VERBS    = main messages options progress files threads csv rows signals topics 
            simulate_verb simulation/simulate simulation/electronics
 OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
-TESTS    = device golden_device cuda engine ops network golden files features train eval \
-           model blocks lists api simulate tool rows
+TESTS    = device golden_device cuda engine ops sums network golden files features train eval \
+           model blocks lists plain api simulate tool rows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
            cli_bench cli_simulate cli_cuda
 SCRIPTS  = readme cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
@@ -105,7 +105,7 @@ $(B)/test_%_double: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/c
 $(OBJECTS) $(B)/cuda:
 	@mkdir -p $@
 
-DOUBLES  = ops golden gradients
+DOUBLES  = ops sums golden gradients
 BINARIES = $(TESTS:%=$(B)/test_%) $(DOUBLES:%=$(B)/test_%_double)
 
 CORES = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)

@@ -2,7 +2,7 @@
 
    Sections, bottom up, each readable alone:
      1 context: errors, allocator, numbers as text      8 networks as lists: Figs. 4 and 5
-     2 random numbers, fma, sigmoid, exp, log, cos      9 the plan of a list: rules
+     2 random numbers, fma, exp, sums over muons        9 the plan of a list: rules
      3 geometry and events                             10 loss
      4 files: output, .cmu data, safetensors           11 Adam
      5 high-level features                             12 training, checkpoints
@@ -62,7 +62,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #endif
-#ifdef _OPENMP
+#if defined(_OPENMP) && !defined(CALOMU_PLAIN)
+#define CM_THREADS
 #include <omp.h>
 #endif
 #if defined(__GLIBC__) && !defined(__USE_GNU)
@@ -82,6 +83,7 @@ struct calomu {
     long process;                    /* that opened it */
     calomu_isa isa;                  /* never BEST: resolved in calomu_open */
     int direct;                      /* no Winograd */
+    int plain;                       /* layer by layer (section 9) */
     int recompute, unfused;
     const calomu_device *device;     /* NULL: the processor */
     int device_number;
@@ -90,6 +92,7 @@ struct calomu {
     calomu_status failure;           /* of the last cm_fail */
     void *kept;                      /* arena for inference, from call to call */
     size_t kept_size;
+    struct cm_ready *ready;          /* what else inference keeps (13), or NULL */
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
     const char *fault;               /* of the build, for which calls are refused; or NULL */
@@ -216,6 +219,12 @@ static int cm_isa_here(calomu_isa isa)
     return 0;
 }
 
+#ifdef CALOMU_PLAIN
+#define CM_ONLY_PLAIN 1
+#else
+#define CM_ONLY_PLAIN 0
+#endif
+
 static const char *cm_isa_name(calomu_isa isa)
 {
     if (isa == CALOMU_ISA_AVX512) return "AVX-512";
@@ -331,6 +340,8 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
     return finite;
 }
 
+static const char *cm_fault_single(void);    /* 2 */
+
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
    -0 + 0 is 0. */
@@ -351,6 +362,7 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
                "-ffinite-math-only and -fno-honor-nans";
     if (1 / (minus + 0.0) < 0)
         return "this build takes -0 for 0: compile calomu.c without -fno-signed-zeros";
+    if (cm_fault_single()) return cm_fault_single();
     if (cm_kernels_fault[CALOMU_ISA_PLAIN] && cm_kernels_fault[CALOMU_ISA_PLAIN]())
         return cm_kernels_fault[CALOMU_ISA_PLAIN]();     /* it is compiled as all the rest is */
     return cm_kernels_fault[isa] ? cm_kernels_fault[isa]() : NULL;
@@ -358,7 +370,7 @@ static CM_NOINLINE const char *cm_fault(calomu_isa isa)
 
 int calomu_threads_available(void)
 {
-#ifdef _OPENMP
+#ifdef CM_THREADS
     return omp_get_num_procs();
 #else
     return 1;
@@ -386,7 +398,9 @@ static void cm_describe_build(calomu *c)
 #else
     const char *compiler = "C compiler";
 #endif
-#ifdef _OPENMP
+#if defined(CALOMU_PLAIN)
+    const char *openmp = "plain layers only";
+#elif defined(CM_THREADS)
     const char *openmp = "OpenMP";
 #else
     const char *openmp = "no OpenMP";
@@ -426,8 +440,10 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
         || (o->math == CALOMU_MATH_FAST && !o->device)
         || (o->device && sizeof(cm_real) != sizeof(float))) return CALOMU_EUSAGE;
     if (isa < CALOMU_ISA_BEST || isa > CALOMU_ISA_AVX512) return CALOMU_EUSAGE;
+    if (CM_ONLY_PLAIN && (o->threads > 1 || isa > CALOMU_ISA_PLAIN || o->device))
+        return CALOMU_EUSAGE;
     if (isa == CALOMU_ISA_BEST) {
-        isa = CALOMU_ISA_AVX512;
+        isa = CM_ONLY_PLAIN ? CALOMU_ISA_PLAIN : CALOMU_ISA_AVX512;
         while (!cm_isa_here(isa)) isa = (calomu_isa)(isa - 1);
     }
     if (!cm_isa_here(isa)) return CALOMU_EUSAGE;
@@ -441,12 +457,13 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
     c->log = o->log;
     c->user = o->user;
     c->threads = o->threads ? o->threads : 1;
-#ifndef _OPENMP
+#ifndef CM_THREADS
     c->threads = 1;
 #endif
     c->process = cm_process();
     c->isa = isa;
     c->direct = o->direct != 0;
+    c->plain = o->plain != 0 || CM_ONLY_PLAIN;
     c->recompute = o->recompute != 0;
     c->unfused = o->unfused != 0;
     c->device = o->device;
@@ -458,25 +475,33 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 }
 
 static void cm_place_free(calomu *c, struct cm_place *p);    /* 9 */
+static void cm_ready_free(calomu *c);                        /* 13 */
 
 void calomu_close(calomu *c)
 {
     if (!c) return;
     cm_place_free(c, c->place);
+    cm_ready_free(c);
     cm_release(c, c->kept);
     cm_release(c, c);
+}
+
+/* Everything of c but what it keeps and has to say. */
+static void cm_clone_again(calomu *own, const calomu *c)
+{
+    *own = *c;
+    own->place = NULL;
+    own->kept = NULL;
+    own->kept_size = 0;
+    own->ready = NULL;
+    own->entered = 0;
+    own->message[0] = 0;
 }
 
 calomu *cm_clone(calomu *c)
 {
     calomu *own = cm_allocate(c, 1, sizeof *own);
-    if (!own) return NULL;
-    *own = *c;
-    own->place = NULL;
-    own->kept = NULL;
-    own->kept_size = 0;
-    own->entered = 0;
-    own->message[0] = 0;
+    if (own) cm_clone_again(own, c);
     return own;
 }
 
@@ -603,7 +628,7 @@ const char *calomu_parse(const char *text, double *x)
 }
 
 /* ============================================================================================
-   2 Random numbers, fma, sigmoid, exp, log, cos
+   2 Random numbers, fma, sigmoid, exp, log, cos, sums over muons
    ============================================================================================ */
 
 /* Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
@@ -870,6 +895,26 @@ CM_INLINE cm_real cm_fuse(cm_real a, cm_real b, cm_real c, const int fused)
 
 CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c) { return cm_fuse(a, b, c, CM_FUSED); }
 
+/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
+   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
+   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
+static CM_NOINLINE const char *cm_fault_single(void)
+{
+    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
+                                                                       : (cm_real)DBL_MIN;
+    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
+    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
+    cm_real x = one + e, y = -one - 2 * e;
+    if (x * x + y != 0)
+        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
+    if (!(least * (cm_real)half > 0))
+        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
+               " them";
+    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
+        return "this build's fma rounds twice: compile calomu.c with another compiler";
+    return NULL;
+}
+
 /* sigmoid(v) = 1/(1 + exp(-v)).  exp(-v) = 2^(n + f), n the nearest integer; 2^f = 1 + f q(f) with
    the q of degree 5 whose largest relative error over |f| <= 1/2 is least (3e-9).  log2(e) is off
    by 1.3e-8 in float, which makes exp(-v) off by 1.3e-8 |v|.  Adding 1.5*2^23 rounds to an integer,
@@ -972,6 +1017,79 @@ static double cm_normal(uint64_t seed, uint64_t stream, uint64_t counter)
     calomu_random(seed, stream, counter, w);
     return sqrt(-2 * cm_log_double(cm_uniform(w)))
         * cm_cos_double(6.2831853071795865 * cm_uniform(w + 2));
+}
+
+/* ---- sums over muons
+
+   The sum over the muons v = 0 .. B - 1 of a batch of numbers s_v, in double to its end:
+       muon v is lane v % 16 of group v/16; lanes behind the last muon count as +0;
+       a group is added by halves: t[l] = s[l] + s[l + 8] for l < 8, t[l] += t[l + 4] for l < 4,
+       then (t[0] + t[2]) + (t[1] + t[3]);
+       groups are added in a binary tree, level by level the neighbours (0, 1), (2, 3), ..., an odd
+       last one passing unchanged: tree(n) = tree(p) + tree(n - p), p the largest power of two < n.
+   So are added: sums of batch norms, gradients of weights and biases, the loss.  The order follows
+   from B alone.  2^i groups that begin at a multiple of 2^i are one summand, whoever adds them: a
+   sum in rising v would have to be made in one place.  Rounding errors grow as log B, not as B. */
+
+CM_INLINE double cm_lanes_sum(const double s[CM_LANES])
+{
+    double t[CM_LANES / 2];
+    int l;
+    for (l = 0; l < 8; l++) t[l] = s[l] + s[l + 8];
+    for (l = 0; l < 4; l++) t[l] += t[l + 4];
+    return (t[0] + t[2]) + (t[1] + t[3]);
+}
+
+/* Groups as they come.  Like the digits of a binary number: sum[i] is of 2^i groups, and counts if
+   bit i of the number of groups is 1; one more carries. */
+typedef struct cm_tree {
+    double sum[32];
+    uint32_t groups;
+} cm_tree;
+
+static void cm_tree_add(cm_tree *t, const double s[CM_LANES])
+{
+    double sum = cm_lanes_sum(s);
+    int i;
+    for (i = 0; t->groups >> i & 1; i++) sum = t->sum[i] + sum;
+    t->sum[i] = sum;
+    t->groups++;
+}
+
+static double cm_tree_sum(const cm_tree *t)
+{
+    double sum = -0.0;               /* changes nothing it is added to */
+    int i;
+    for (i = 0; t->groups >> i; i++)
+        if (t->groups >> i & 1) sum = t->sum[i] + sum;
+    return sum;
+}
+
+/* Of n muons. */
+double cm_muon_sum(const double *s, size_t n)
+{
+    cm_tree t = { { 0 }, 0 };
+    size_t k, l;
+    for (k = 0; k < n; k += CM_LANES) {
+        double lane[CM_LANES] = { 0 };
+        for (l = 0; l < CM_LANES && k + l < n; l++) lane[l] = s[k + l];
+        cm_tree_add(&t, lane);
+    }
+    return cm_tree_sum(&t);
+}
+
+/* The trees of n numbers at once, in place: group k has its sums at sum + k*step; those of all are
+   the first group's in the end. */
+static void cm_trees(double *sum, int groups, size_t step, size_t n)
+{
+    int level, k;
+    size_t i;
+    for (level = 1; level < groups; level *= 2)
+        for (k = 0; k + level < groups; k += 2 * level) {
+            double *to = sum + (size_t)k * step;
+            const double *from = to + (size_t)level * step;
+            for (i = 0; i < n; i++) to[i] += from[i];
+        }
 }
 
 /* ============================================================================================
@@ -4049,7 +4167,7 @@ enum { CM_GUARD = 128 };             /* bytes at either end of the arena, at lea
 /* Loops over independent units of work; which thread takes which does not matter to any bit.  The
    threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those of
    the thread that made them when it did). */
-#ifdef _OPENMP
+#ifdef CM_THREADS
 #define CM_PRAGMA(x) _Pragma(#x)
 #define CM_PARALLEL_FOR(threads) CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(dynamic) nowait)
 #define CM_PARALLEL_FOR_STATIC(threads) \
@@ -4078,12 +4196,26 @@ static void cm_shift_end(cm_shift *s)
 
 #define CM_CRITICAL CM_PRAGMA(omp critical(calomu_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
+static double cm_seconds(void) { return omp_get_wtime(); }
 #else
 #define CM_PARALLEL_FOR(threads) (void)(threads);
 #define CM_PARALLEL_FOR_STATIC(threads) (void)(threads);
 #define CM_CRITICAL
 static int cm_thread(void) { return 0; }
+static double cm_seconds(void) { return 0; }
 #endif
+
+/* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
+   the end of each loop (libgomp 12: 4% of the time of one muon). */
+#define CM_EACH_UNIT(threads, u, n, call) \
+    do { \
+        if ((threads) == 1) { \
+            for (u = 0; u < (n); u++) call; \
+        } else { \
+            CM_PARALLEL_FOR_STATIC(threads) \
+            for (u = 0; u < (n); u++) call; \
+        } \
+    } while (0)
 
 static const cm_kernels *cm_kernels_of(calomu_isa isa);      /* the one table, section 7 */
 
@@ -4579,6 +4711,45 @@ void cm_graph_split(cm_graph *g, int split)
 static int cm_nz(const cm_tensor *t) { return t->blocks ? t->blocks->nz : t->nz; }
 static int cm_nx(const cm_tensor *t) { return t->blocks ? t->blocks->nx : t->nx; }
 
+/* The thread of a loop over units: 0 where it has one, which may be any of another loop (13). */
+static int cm_thread_in(const cm_graph *g) { return g->threads > 1 ? cm_thread() : 0; }
+
+/* Threads for a muon in lanes, and one for work that takes no longer than to wake them: products of
+   lane vectors, 8 a nanosecond. */
+static int cm_team(const cm_graph *g, double products)
+{
+    return g->split && products < 30000 ? 1 : g->threads;
+}
+
+/* The same of an operation that reads the lane vectors of t once. */
+static int cm_row_team(const cm_graph *g, const cm_tensor *t)
+{
+    return cm_team(g, 10 * (double)(t->group / CM_LANES));
+}
+
+/* A unit of work of operations on rows: a plane of a group or, of a muon in blocks, some sites of
+   every row, the same in all operations, so that they stay in the cache of a thread. */
+typedef struct cm_share {
+    int k, z, end;                   /* planes z to end - 1 */
+    int y, n;                        /* first site and sites of their rows */
+} cm_share;
+
+static int cm_shares(const cm_tensor *t, int threads)
+{
+    return t->blocks ? threads : t->groups * t->nz;
+}
+
+static cm_share cm_share_of(const cm_tensor *t, int u, int shares)
+{
+    cm_share o;
+    o.k = t->blocks ? 0 : u / t->nz;
+    o.z = t->blocks ? 0 : u % t->nz;
+    o.end = t->blocks ? t->nz : o.z + 1;
+    o.y = t->blocks ? t->ny * u / shares : 0;
+    o.n = t->blocks ? t->ny * (u + 1) / shares - o.y : t->ny;
+    return o;
+}
+
 /* The blocks with the least rows for each lane; whole: planes are not cut. */
 static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
 {
@@ -4685,10 +4856,10 @@ typedef struct cm_sparse_job {
 #define CM_SPARSE_PARAMS const cm_sparse_job *j, cm_real *restrict w, cm_real *restrict plane, \
     int forward
 typedef void cm_sparse_fn(CM_SPARSE_PARAMS);
-#define CM_LANESUM_PARAMS const cm_real *restrict a, int n, cm_real *restrict out, size_t step
+#define CM_LANESUM_PARAMS const cm_real *restrict a, int n, double *restrict out, size_t step
 typedef void cm_lanesum_fn(CM_LANESUM_PARAMS);
-#define CM_MOVE_PARAMS const cm_real *from, const cm_real *on, int n, cm_real *to
-typedef void cm_move_fn(CM_MOVE_PARAMS);
+#define CM_PERMUTE_PARAMS const cm_real *from, const int *lane, int n, cm_real *to
+typedef void cm_permute_fn(CM_PERMUTE_PARAMS);
 #define CM_WINO_IN_PARAMS const cm_real *const *d, cm_real *restrict v, size_t step, int n, \
     int pairs, int full
 typedef void cm_wino_in_fn(CM_WINO_IN_PARAMS);
@@ -4714,7 +4885,7 @@ struct cm_kernels {
     cm_spread_fn *spread;
     cm_sparse_fn *sparse;
     cm_lanesum_fn *lanesum;
-    cm_move_fn *move;
+    cm_permute_fn *permute;
     cm_wino_in_fn *wino_in, *wino_dm;
     cm_wino_out_fn *wino_out;
 };
@@ -5231,26 +5402,56 @@ static void CM_KERNEL(sparse)(CM_SPARSE_PARAMS)
     }
 }
 
-/* Sums of n lane vectors, by halves and in double: out[i*step] = sum of a[i]. */
+/* Sums of n lane vectors: out[i*step] = sum of a[i]. */
 static void CM_KERNEL(lanesum)(CM_LANESUM_PARAMS)
 {
     int i, l;
     for (i = 0; i < n; i++, a += CM_LANES, out += step) {
-        double s[8];
-        for (l = 0; l < 8; l++) s[l] = (double)a[l] + (double)a[l + 8];
-        for (l = 0; l < 4; l++) s[l] += s[l + 4];
-        *out = (cm_real)((s[0] + s[2]) + (s[1] + s[3]));
+        double s[CM_LANES];
+        CM_EACH_LANE(l) s[l] = (double)a[l];
+        *out = cm_lanes_sum(s);
     }
 }
 
-/* n lane vectors: the lanes that are on from others. */
-static void CM_KERNEL(move)(CM_MOVE_PARAMS)
+/* Lane l of each of n vectors becomes lane[l] of the same, or 0 where that is negative: any, by an
+   instruction of gcc's where a vector has all lanes, */
+static void CM_KERNEL(shuffle)(CM_PERMUTE_PARAMS)
 {
-    int s, h, l;
+    int s, l;
+#if defined(__GNUC__) && !defined(__clang__)
+    if (CM_VECTOR == CM_LANES) {
+        const cm_vec zero = { 0 };
+        __typeof__(zero < zero) at;
+        for (l = 0; l < CM_VECTOR; l++) at[l] = lane[l] < 0 ? CM_VECTOR : lane[l];
+        for (s = 0; s < n * CM_LANES; s += CM_LANES)
+            CM_STORE(to + s, __builtin_shuffle(CM_LOAD(from + s), zero, at));
+        return;
+    }
+#endif
+    for (s = 0; s < n * CM_LANES; s += CM_LANES)
+        CM_EACH_LANE(l) to[s + l] = lane[l] < 0 ? 0 : from[s + lane[l]];
+}
+
+/* or all as many lanes away, which are read shifted. */
+static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
+{
+    const cm_vec zero = { 0 };
+    cm_real on[CM_LANES];
+    int s, h, l, shift = CM_LANES, even = 1;
+    CM_EACH_LANE(l) {
+        on[l] = lane[l] >= 0 ? 1 : 0;
+        if (lane[l] >= 0 && shift == CM_LANES) shift = lane[l] - l;
+        if (lane[l] >= 0 && shift != lane[l] - l) even = 0;
+    }
+    if (!even) {
+        CM_KERNEL(shuffle)(from, lane, n, to);
+        return;
+    }
+    if (shift == CM_LANES) shift = 0;            /* all are 0 */
     CM_EACH_VECTOR(h) {
         cm_vec m = CM_LOAD(on + h);
         for (s = h; s < n * CM_LANES; s += CM_LANES) {
-            cm_vec a = CM_LOAD(from + s), b = CM_LOAD(to + s);
+            cm_vec a = CM_LOAD(from + s + shift), b = zero;
             for (l = 0; l < CM_VECTOR; l++)
                 CM_LANE(b, l) = CM_LANE(m, l) != 0 ? CM_LANE(a, l) : CM_LANE(b, l);
             CM_STORE(to + s, b);
@@ -5438,7 +5639,7 @@ static const cm_kernels CM_KERNEL(kernels) = {
     CM_KERNEL(conv_row), CM_KERNEL(wgrad), CM_KERNEL(stats), CM_KERNEL(sum), CM_KERNEL(affine),
     CM_KERNEL(norm1), CM_KERNEL(norm2), CM_KERNEL(point), CM_KERNEL(dpoint), CM_KERNEL(box),
     CM_KERNEL(join), CM_KERNEL(djoin), CM_KERNEL(part), CM_KERNEL(spread), CM_KERNEL(sparse),
-    CM_KERNEL(lanesum), CM_KERNEL(move),
+    CM_KERNEL(lanesum), CM_KERNEL(permute),
     CM_KERNEL(wino_in), CM_KERNEL(wino_dm), CM_KERNEL(wino_out)
 };
 
@@ -5571,28 +5772,62 @@ static const cm_blocks *cm_result_blocks(cm_graph *g, int size[3])
     return b;
 }
 
+/* Rows at, at + step, ... of an axis of n rows in blocks of `size`: which of its block each is, -1
+   outside, and the block. */
+static void cm_block_rows(int n, int size, int at, int step, int count, int *row, int *block)
+{
+    int k;
+    for (k = 0; k < count; k++, at += step) {
+        int inside = at >= 0 && at < n;
+        row[k] = inside ? at % size : -1;
+        block[k] = inside ? at / size : 0;
+    }
+}
+
 /* A row of the result of cm_reblock, n lane vectors: lane l from lane[l] of the row from[l], or
-   zeros if that is NULL.  Lanes are moved together that find theirs in the same row and as many
-   lanes away: the row is read shifted, so up to 15 reals before or behind it (which is why nothing
-   begins or ends an arena). */
-static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *lane, int n,
+   zeros if that is NULL.  A row may be read shifted, up to 15 reals before or behind it (which is
+   why nothing begins or ends an arena). */
+static void cm_gather_row(const cm_graph *g, const cm_real *const *from, const int *lane, int n,
                           cm_real *to)
 {
-    int l, i, zeros = 0;
-    CM_EACH_LANE(l) zeros += !from[l];
-    if (zeros) memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    const cm_real *row = NULL;
+    int l, i, one = 1, where[CM_LANES];
     CM_EACH_LANE(l) {
-        const cm_real *row = from[l];
-        int shift = lane[l] - l, count = 0;
-        cm_real on[CM_LANES] = { 0 };
-        for (i = l; row && i < CM_LANES; i++) {
-            if (from[i] != row || lane[i] - i != shift) continue;
-            from[i] = NULL;
-            on[i] = 1;
-            count++;
+        if (from[l] && !row) row = from[l];
+        if (from[l] && from[l] != row) one = 0;
+        where[l] = from[l] ? lane[l] : -1;
+    }
+    if (row && one) {
+        g->k->permute(row, where, n, to);
+        return;
+    }
+    memset(to, 0, (size_t)(n * CM_LANES) * sizeof *to);
+    CM_EACH_LANE(l)
+        for (i = 0; from[l] && i < n; i++) to[i * CM_LANES + l] = from[l][i * CM_LANES + lane[l]];
+}
+
+/* Plane z of the result of cm_reblock, whose blocks are nz times nx rows of x. */
+static void cm_reblock_plane(const cm_graph *g, const cm_tensor *x, const cm_tensor *t,
+                             const cm_blocks *to, int nz, int nx, int z)
+{
+    const cm_blocks *b = x->blocks;
+    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES], l, i, n = x->ny * x->nc;
+    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
+    cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
+    for (i = -t->lo; i < nx + t->hi; i++) {
+        const cm_real *from[CM_LANES] = { NULL };
+        cm_real *row = cm_row(t, t->x, 0, z, i);
+        int lane[CM_LANES] = { 0 };
+        cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
+        for (l = 0; l < to->along * to->across; l++) {
+            int v = l / to->across, w = l % to->across;
+            if (row_z[v] < 0 || row_x[w] < 0) continue;
+            from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
+            lane[l] = at_z[v] * b->across + at_x[w];
         }
-        if (count == CM_LANES) memcpy(to, row, (size_t)(n * CM_LANES) * sizeof *to);
-        else if (count > 0) g->k->move(row + shift, on, n, to);
+        cm_gather_row(g, from, lane, n, row);
+        memset(row - t->lo * x->nc * CM_LANES, 0, halo * (size_t)t->lo);
+        memset(row + n * CM_LANES, 0, halo * (size_t)t->hi);
     }
 }
 
@@ -5601,41 +5836,22 @@ static void cm_gather_row(const cm_graph *g, const cm_real **from, const int *la
 static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *to, int stride,
                              int lo, int hi)
 {
-    int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
-    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
-    const cm_blocks *b = x->blocks;
+    int size[3], u, nz = stride * to->z, nx = stride * to->x, planes = nz + lo + hi, threads;
     cm_tensor *t;
-    size[0] = nz + lo + hi;
+    size[0] = planes;
     size[1] = nx + lo + hi;
     size[2] = x->ny + lo + hi;
     t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
     if (!t) return NULL;
     t->nz = nz;
-    t->nx = nx;
+    t->nx = to->across == 1 ? x->blocks->nx : nx;        /* of planes that are not cut: no more */
     t->ny = x->ny;
     t->lo = lo;
     t->hi = hi;
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
     if (cm_dry(g)) return t;
-    for (z = -lo; z < nz + hi; z++)
-        for (i = -lo; i < nx + hi; i++) {
-            const cm_real *from[CM_LANES] = { NULL };
-            cm_real *row = cm_row(t, t->x, 0, z, i);
-            int lane[CM_LANES] = { 0 };
-            for (l = 0; l < to->along * to->across; l++) {
-                int gz = l / to->across * nz + z, gx = l % to->across * nx + i;
-                if (gz < 0 || gz >= b->nz || gx < 0 || gx >= b->nx) continue;
-                from[l] = cm_row(x, x->x, 0, gz % b->z, gx % b->x);
-                lane[l] = gz / b->z * b->across + gx / b->x;
-            }
-            for (; l < CM_LANES; l++) {          /* lanes without a block: anything finite */
-                from[l] = from[0];
-                lane[l] = l;
-            }
-            cm_gather_row(g, from, lane, n, row);
-            memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
-            memset(row + n * CM_LANES, 0, halo * (size_t)hi);
-        }
+    threads = cm_row_team(g, t);
+    CM_EACH_UNIT(threads, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
     return t;
 }
 
@@ -5648,6 +5864,18 @@ static cm_tensor *cm_whole(cm_graph *g, const cm_tensor *x)
     b->nx = b->x = x->blocks->nx;
     b->along = b->across = 1;
     return cm_reblock(g, x, b, 1, 0, 0);
+}
+
+/* Channels first to first + n - 1 of a muon in blocks, so that no others are copied. */
+static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, int n)
+{
+    cm_tensor *y = cm_tensor_like(g, x, n, 0, 0);
+    int site;
+    if (!y || cm_dry(g)) return y;
+    for (site = 0; site < x->nz * x->nx * x->ny; site++)
+        memcpy(y->x + site * n * CM_LANES, x->x + (site * x->nc + first) * CM_LANES,
+               (size_t)(n * CM_LANES) * sizeof *y->x);
+    return y;
 }
 
 /* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
@@ -5696,16 +5924,19 @@ static void cm_plane_add(const cm_tensor *t, double *sum, int kinds)
     }
 }
 
-/* Sum of channel c over the live lanes of all groups, of kind `kind`. */
-static double cm_lanes_sum(const cm_tensor *t, const double *sum, int kinds, int kind, int c)
+/* Sum of channel c over the muons, of kind `kind`: dead lanes have values, too. */
+static double cm_muons_sum(const cm_tensor *t, const double *sum, int kinds, int kind, int c)
 {
     size_t n = (size_t)(kinds * t->nc * CM_LANES);
-    double s = 0;
-    int v;
-    for (v = 0; v < t->muons; v++)
-        s += sum[(size_t)(v / CM_LANES * t->nz) * n
-                 + (size_t)((kind * t->nc + c) * CM_LANES + v % CM_LANES)];
-    return s;
+    cm_tree tree = { { 0 }, 0 };
+    int k, l;
+    for (k = 0; k < t->groups; k++) {
+        const double *from = sum + (size_t)(k * t->nz) * n + (kind * t->nc + c) * CM_LANES;
+        double s[CM_LANES];
+        CM_EACH_LANE(l) s[l] = k * CM_LANES + l < t->muons ? from[l] : 0;
+        cm_tree_add(&tree, s);
+    }
+    return cm_tree_sum(&tree);
 }
 
 /* Convolutions, joins and Swish sum their results, or Swish of them, while these are in the cache,
@@ -5783,8 +6014,8 @@ static void cm_norm_update(cm_graph *g, cm_tensor *x, const cm_norm *n, int swis
     if (!sum || cm_dry(g)) return;
     for (c = 0; c < x->nc; c++) {
         double s = n->sums[c], q = n->squares[c];
-        n->sums[c] = (cm_real)cm_fmad(m, cm_lanes_sum(x, sum, 2, 0, c) - s, s);
-        n->squares[c] = (cm_real)cm_fmad(m, cm_lanes_sum(x, sum, 2, 1, c) - q, q);
+        n->sums[c] = (cm_real)cm_fmad(m, cm_muons_sum(x, sum, 2, 0, c) - s, s);
+        n->squares[c] = (cm_real)cm_fmad(m, cm_muons_sum(x, sum, 2, 1, c) - q, q);
     }
     *n->count = (cm_real)cm_fmad(m, count - (double)*n->count, (double)*n->count);
     *n->batch += (cm_real)x->muons;
@@ -5886,7 +6117,7 @@ static void cm_norm_sums(cm_record *r)
     int c, nc = x->nc;
     cm_plane_add(x, r->sums, 2);
     for (c = 0; c < nc; c++) {
-        double g0 = cm_lanes_sum(x, r->sums, 2, 0, c), g1 = cm_lanes_sum(x, r->sums, 2, 1, c);
+        double g0 = cm_muons_sum(x, r->sums, 2, 0, c), g1 = cm_muons_sum(x, r->sums, 2, 1, c);
         double w = (double)r->norm.weight.x[c], rr = r->saved[CM_NORM_R * nc + c];
         double mu = r->saved[CM_NORM_MEAN * nc + c];
         double dvar = r->saved[CM_NORM_CLAMPED * nc + c] != 0 ? 0 : -0.5 * w * rr * rr * rr * g1;
@@ -6132,16 +6363,23 @@ static void cm_group_until(const cm_graph *g, cm_group *o, int end)
                              cm_row(o->t, o->at, 0, cm_group_plane(o, o->planes), i));
 }
 
-static void cm_norm_apply(cm_graph *g, cm_record *r)
+static void cm_norm_share(const cm_graph *g, const cm_record *r, cm_share s)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
+    int at = s.y * x->nc * CM_LANES, i;
+    for (; s.z < s.end; s.z++)
+        for (i = 0; i < x->nx; i++)
+            if (!x->blocks) cm_norm_value(g, r, s.k, s.z, i, cm_row(y, y->x, s.k, s.z, i));
+            else g->k->affine(cm_row(x, x->x, 0, s.z, i) + at, cm_row(y, y->x, 0, s.z, i) + at, s.n,
+                              x->nc, r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+}
+
+static void cm_norm_apply(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
-        for (i = 0; i < x->nx; i++) cm_norm_value(g, r, k, z, i, cm_row(y, y->x, k, z, i));
-    }
+    CM_EACH_UNIT(threads, u, shares, cm_norm_share(g, r, cm_share_of(x, u, shares)));
 }
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
@@ -6282,23 +6520,30 @@ typedef struct cm_taps {             /* of one row of outputs */
     int n, run, cells;               /* taps, cells of each, cells of the kernel */
 } cm_taps;
 
-/* All chunks of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+/* Chunk i of one row of outputs: y (n outputs, ystep apart, `channels` each) from x. */
+static void cm_conv_chunk(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
+                          int in, const cm_real *packed, const cm_real *bias, cm_real *y,
+                          size_t ystep, int n, int channels, int add, int i)
+{
+    int t, first, width = cm_chunk(channels, g->k->max_conv, i, &first);
+    cm_tap tap[16];
+    for (t = 0; t < taps->n; t++) {
+        tap[t].x = taps->tap[t].x;
+        tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
+    }
+    g->k->conv_row(x, xstep, tap, taps->n, taps->run * in,
+                   packed + (size_t)taps->cells * (size_t)in * (size_t)first,
+                   bias ? bias + first : NULL, y + first * CM_LANES, ystep, n, add, width);
+}
+
+/* All of them. */
 static void cm_conv_chunks(const cm_graph *g, const cm_real *x, size_t xstep, const cm_taps *taps,
                            int in, const cm_real *packed, const cm_real *bias, cm_real *y,
                            size_t ystep, int n, int channels, int add)
 {
-    int most = g->k->max_conv, chunks = (channels + most - 1) / most, i, t, first;
-    cm_tap tap[16];
-    for (i = 0; i < chunks; i++) {
-        int width = cm_chunk(channels, most, i, &first);
-        for (t = 0; t < taps->n; t++) {
-            tap[t].x = taps->tap[t].x;
-            tap[t].w = taps->tap[t].w * (size_t)in * (size_t)width;
-        }
-        g->k->conv_row(x, xstep, tap, taps->n, taps->run * in, packed, bias ? bias + first : NULL,
-                       y + first * CM_LANES, ystep, n, add, width);
-        packed += (size_t)taps->cells * (size_t)in * (size_t)width;
-    }
+    int most = g->k->max_conv, i;
+    for (i = 0; i < (channels + most - 1) / most; i++)
+        cm_conv_chunk(g, x, xstep, taps, in, packed, bias, y, ystep, n, channels, add, i);
 }
 
 /* Whether (z, x) is a row of t.  Outside are zeros, which change no sum. */
@@ -6308,18 +6553,20 @@ static int cm_inside(const cm_tensor *t, int z, int x)
 }
 
 /* Of a row of outputs whose first row of inputs is (z, i).  What is outside counts only if it is
-   of other blocks of a muon (6.2). */
+   of other blocks of a muon (6.2), of which there are none along x if its planes are not cut. */
 static void cm_forward_taps(const cm_record *r, const cm_group *values, int z, int i,
                             cm_taps *taps)
 {
     const cm_tensor *x = r->in[0];
+    const cm_blocks *b = r->out->blocks;
     int kernel = r->kernel, kz, kx;
     taps->n = 0;
     taps->run = kernel;
     taps->cells = kernel * kernel * kernel;
     for (kz = 0; kz < kernel; kz++)
         for (kx = 0; kx < kernel; kx++) {
-            if (!r->out->blocks && !cm_inside(x, z + kz, i + kx)) continue;
+            if (b ? b->across == 1 && !cm_inside(x, 0, i + kx) : !cm_inside(x, z + kz, i + kx))
+                continue;
             taps->tap[taps->n].x = cm_site_offset(x, cm_group_plane(values, z + kz), i + kx, 0);
             taps->tap[taps->n++].w = (size_t)((kz * kernel + kx) * kernel);
         }
@@ -6358,6 +6605,36 @@ static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *pack
     }
 }
 
+/* One muon, in blocks or of one site: a unit of work is a chunk of a row, and what is behind the
+   convolution is done chunk by chunk. */
+static void cm_conv_unit(const cm_graph *g, const cm_record *r, const cm_real *packed, int u)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int chunk = u / (y->nz * y->nx), row = u % (y->nz * y->nx), first, s;
+    int z = row / y->nx, i = row % y->nx, width = cm_chunk(y->nc, g->k->max_conv, chunk, &first);
+    cm_group values = cm_group_begin(x, 0, 0, NULL, 0);
+    cm_real *to = cm_row(y, y->x, 0, z, i);
+    cm_taps taps;
+    cm_forward_taps(r, &values, z * r->stride - r->pad, i * r->stride - r->pad, &taps);
+    cm_conv_chunk(g, cm_row(x, x->x, 0, 0, 0) - (ptrdiff_t)r->pad * x->nc * CM_LANES,
+                  (size_t)(r->stride * x->nc * CM_LANES), &taps, x->nc, packed, r->bias.x, to,
+                  (size_t)(y->nc * CM_LANES), y->ny, y->nc, 0, chunk);
+    for (s = 0; r->column[CM_NORM_A] && s < y->ny; s++) {
+        cm_real *at = to + (s * y->nc + first) * CM_LANES;
+        g->k->affine(at, at, 1, width, r->column[CM_NORM_A] + first, r->column[CM_NORM_B] + first,
+                     r->swish);
+    }
+}
+
+static void cm_conv_lanes(const cm_graph *g, const cm_record *r, const cm_real *packed)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int rows = y->nz * y->nx, most = g->k->max_conv, units = (y->nc + most - 1) / most * rows, u;
+    double cells = (double)r->kernel * r->kernel * r->kernel;
+    int threads = cm_team(g, cells * x->nc * y->nc * rows * y->ny);
+    CM_EACH_UNIT(threads, u, units, cm_conv_unit(g, r, packed, u));
+}
+
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
    For a given m only the k with k = m + pad (mod stride) take part, so the inputs of one row fall
    into `stride` classes, each a convolution of dy with step 1. */
@@ -6384,8 +6661,8 @@ static void cm_backward_taps(const cm_tensor *dy, const cm_record *r, const int 
 
 /* To the weights: dw[o][i][k] = sum over groups, lanes, j:  dy[o](j) * x[i](stride*j + k - pad).
    One unit of work is a group and one kz.  Accumulators over lanes, [kx][ky][tile][in][out][L],
-   stay in the second-level cache while blocks of outputs in the first pass by; lanes are added in
-   their order, then groups in theirs. */
+   stay in the second-level cache while blocks of outputs in the first pass by; then muons are added
+   as all sums over them are (section 2). */
 typedef struct cm_wgrad_sites {
     ptrdiff_t *x, *dy;               /* offset of every output site in the group */
     int n, block;
@@ -6409,7 +6686,7 @@ static void cm_wgrad_fill(const cm_record *r, cm_wgrad_sites *s)
    of tiles and their order depend on the instruction set, the sum of each weight does not. */
 static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real *xs,
                            const cm_real *ys, const ptrdiff_t *xo, const ptrdiff_t *yo, int n,
-                           int add, int last, cm_real *acc, cm_real *dw)
+                           int add, int last, cm_real *acc, double *dw)
 {
     const cm_kernels *k = g->k;
     int in = r->in[0]->nc, out = r->out->nc, kernel = r->kernel, a, b, t, i, first_a, first_b;
@@ -6436,7 +6713,7 @@ static void cm_wgrad_block(const cm_graph *g, const cm_record *r, const cm_real 
    meet nothing but zeros there; one is left in any case. */
 static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s,
                           const cm_real *values, const cm_real *gradient, int kz, cm_real *acc,
-                          cm_real *partial)
+                          double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *xs = values + x->origin, *ys = gradient + y->origin;
@@ -6463,7 +6740,7 @@ typedef struct cm_rooms {
 /* Group k: each `step`-th kz from `first` on. */
 static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
                            int first, int step, const cm_rooms *rooms, cm_real *acc,
-                           cm_real *partial)
+                           double *partial)
 {
     cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x, 0);
     cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy, 0);
@@ -6476,7 +6753,7 @@ static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad
 
 /* A group of a convolution of kernel 1, row by row. */
 static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                          const cm_rooms *rooms, cm_real *acc, cm_real *partial)
+                          const cm_rooms *rooms, cm_real *acc, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int u, rows = y->nz * y->nx;
@@ -6489,19 +6766,32 @@ static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_
     }
 }
 
-/* dw += the partial sums of the groups, in their order. */
-static void cm_add_partials(const cm_graph *g, const cm_real *partial, int groups, size_t n,
-                            cm_real *dw)
+/* Room for partial sums, [group][n]. */
+static double *cm_partials(cm_graph *g, int groups, size_t n)
 {
-    ptrdiff_t i;
-    (void)g;
+    return (double *)(void *)cm_arena_take(g, (size_t)groups * n
+                                                  * (sizeof(double) / sizeof(cm_real)));
+}
+
+/* Adds the groups into the first.  All levels of a block of numbers pass while it is in the
+   second-level cache: of 16 groups 64 kB. */
+static void cm_partials_sum(const cm_graph *g, double *partial, int groups, size_t n)
+{
+    const size_t block = 512;
+    ptrdiff_t units = (ptrdiff_t)((n + block - 1) / block), u;
     CM_PARALLEL_FOR_STATIC(g->threads)
-    for (i = 0; i < (ptrdiff_t)n; i++) {
-        double sum = 0;
-        int k;
-        for (k = 0; k < groups; k++) sum += (double)partial[(size_t)k * n + (size_t)i];
-        dw[i] += (cm_real)sum;
+    for (u = 0; u < units; u++) {
+        size_t first = (size_t)u * block;
+        cm_trees(partial + first, groups, n, n - first < block ? n - first : block);
     }
+}
+
+/* dw += the partial sums. */
+static void cm_add_partials(const cm_graph *g, double *partial, int groups, size_t n, cm_real *dw)
+{
+    size_t i;
+    cm_partials_sum(g, partial, groups, n);
+    for (i = 0; i < n; i++) dw[i] += (cm_real)partial[i];
 }
 
 static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
@@ -6530,7 +6820,7 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     size_t per_tap = (size_t)x->nc * (size_t)y->nc;
     size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
     size_t acc_size = per_tap * (size_t)(r->kernel * r->kernel) * CM_LANES;
-    cm_real *partial = cm_arena_take(g, per_tap * taps * (size_t)y->groups);
+    double *partial = cm_partials(g, y->groups, per_tap * taps);
     cm_real *acc = cm_arena_take(g, acc_size * (size_t)g->threads);
     cm_wgrad_sites s = { NULL, NULL, 0, 0 };
     s.x = cm_scratch(g, 2 * (size_t)sites * sizeof *s.x);
@@ -6544,7 +6834,7 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
         for (u = 0; u < units; u++) {
             int k = u / parts;
             cm_real *sums = acc + acc_size * (size_t)cm_thread();
-            cm_real *to = partial + per_tap * taps * (size_t)k;
+            double *to = partial + per_tap * taps * (size_t)k;
             if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &rooms, sums, to);
             else cm_wgrad_group(g, r, &s, k, u % parts, parts, &rooms, sums, to);
         }
@@ -6556,13 +6846,13 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
     cm_rooms_give_back(g, &rooms);
 }
 
-/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of rows and lanes in double, in
+/* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of the rows of a muon in double, in
    their order; the lanes behind the last muon hold zero gradients. */
 static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *y = r->out;
-    int planes = y->groups * y->nz, rows = planes * y->nx, u, c, n = y->nc * CM_LANES;
-    double *sum = cm_scratch(g, (size_t)rows * (size_t)n * sizeof *sum);
+    int planes = y->groups * y->nz, rows = y->nz * y->nx, u, c, n = y->nc * CM_LANES;
+    double *sum = cm_scratch(g, (size_t)(y->groups * rows) * (size_t)n * sizeof *sum);
     cm_real *room = cm_row_room(g, y, cm_is_late(y));
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
@@ -6575,12 +6865,15 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
     }
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (c = 0; c < y->nc; c++) {
-        double lane[CM_LANES] = { 0 }, s = 0;
-        int i, l;
-        for (i = 0; i < rows; i++)
-            CM_EACH_LANE(l) lane[l] += sum[(size_t)i * (size_t)n + (size_t)(c * CM_LANES + l)];
-        CM_EACH_LANE(l) s += lane[l];
-        r->bias.dx[c] += (cm_real)s;
+        const double *from = sum + c * CM_LANES;
+        cm_tree tree = { { 0 }, 0 };
+        int k, i, l;
+        for (k = 0; k < y->groups; k++) {
+            double s[CM_LANES] = { 0 };
+            for (i = 0; i < rows; i++, from += n) CM_EACH_LANE(l) s[l] += from[l];
+            cm_tree_add(&tree, s);
+        }
+        r->bias.dx[c] += (cm_real)cm_tree_sum(&tree);
     }
 }
 
@@ -6758,10 +7051,12 @@ static void cm_wino_read(const cm_graph *g, cm_wino_rows *o, const cm_wino_tile 
     o->next = cm_larger(o->next, z + 1);
 }
 
-/* Scratch of one thread: v of three neighbouring planes (slot z % 3), with a zero before and behind
-   each row, m of one of them, a row of zeros, and inputs that are made here. */
+/* Scratch of one thread: v of three neighbouring planes (slot z % 3) or, of a muon in blocks, of
+   all and two more, with a zero before and behind each row, m of one of them, a row of zeros, and
+   inputs that are made here. */
 typedef struct cm_wino_room {
     cm_real *v, *m, *zero, *rows;
+    int slots;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, z to z + 1; all */
 } cm_wino_room;
 
@@ -6772,12 +7067,13 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
-    o.per = 3 * o.slot + o.v_step + CM_WINO_F * o.m_step
+    o.slots = x->blocks ? x->nz + 2 : 3;
+    o.per = (size_t)o.slots * o.slot + o.v_step + CM_WINO_F * o.m_step
           + cm_wino_rows_size(x, turned, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
-    o.zero = o.v + 3 * o.slot;
+    o.zero = o.v + (size_t)o.slots * o.slot;
     o.m = o.zero + o.v_step;
     o.rows = o.m + CM_WINO_F * o.m_step;
     return o;
@@ -6807,7 +7103,7 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_
             int channel, width = cm_chunk(channels, most, i, &channel);
             cm_tap tap[3];
             for (t = 0; t < taps; t++) {
-                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % 3) * o->slot);
+                tap[t].x = (ptrdiff_t)((size_t)((z + first + t) % o->slots) * o->slot);
                 tap[t].w = (size_t)((first + t) * 3 * in * width);
             }
             g->k->conv_row(o->v + (size_t)f * o->v_step, (size_t)(in * CM_LANES), tap, taps,
@@ -6835,19 +7131,18 @@ static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_
     }
 }
 
-/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero but for those of a
-   muon in blocks (6.2), which are in its halo. */
+/* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero. */
 static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
                            const cm_wino_room *o, cm_wino_rows *rows, const cm_wino_tile *tile,
                            int first, int end, int add, const cm_record *norm)
 {
     const cm_tensor *x = rows->t, *y = turned ? r->in[0] : r->out;
-    int z, halo = !turned && x->x && x->lo > 0 && x->hi > 0;
+    int z;
     rows->next = rows->first;
     for (z = first - 1; z <= end; z++) {         /* v of z, then y of z - 1 */
-        int above = halo || z > 1, below = halo || z < y->nz;
+        int above = z > 1, below = z < y->nz;
         const cm_real *d[CM_WINO_F];
-        if (halo || (z >= 0 && below)) {
+        if (z >= 0 && below) {
             cm_wino_read(g, rows, tile, z, o->zero, d);
             g->k->wino_in(d, o->v + (size_t)((z + 1) % 3) * o->slot + x->nc * CM_LANES, o->v_step,
                           x->ny * x->nc, 15, tile->full);
@@ -6887,6 +7182,80 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
     }
     cm_give_back(g, memory);
     cm_give_back(g, u);
+}
+
+/* A muon in blocks of whole planes (6.2).  The planes before and behind those of a lane are in the
+   lanes beside it, and so is v of them, in slots 1 to nz; slots 0 and nz + 1 are filled from there.
+   A last lane with fewer planes has zeros behind them. */
+static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_room *o,
+                               const cm_wino_tile *tile, size_t at, int n)
+{
+    const cm_blocks *b = x->blocks;
+    int lane[3][CM_LANES], full = b->nz - (b->along - 1) * b->z, l, f, z;
+    CM_EACH_LANE(l) {
+        lane[0][l] = l > 0 && l < b->along ? l - 1 : -1;
+        lane[1][l] = l + 1 < b->along ? l : -1;
+        lane[2][l] = l + 1 < b->along ? l + 1 : -1;
+    }
+    for (f = tile->from; f < tile->end; f++) {
+        cm_real *v = o->v + (size_t)f * o->v_step + at, *last = v + (size_t)x->nz * o->slot;
+        for (z = full; z < x->nz; z++)
+            g->k->permute(v + (size_t)(z + 1) * o->slot, lane[1], n, v + (size_t)(z + 1) * o->slot);
+        g->k->permute(last, lane[0], n, v);
+        g->k->permute(v + o->slot, lane[2], n, last + o->slot);
+    }
+}
+
+/* Sites `first` to `end` - 1 of the rows of a tile. */
+static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_real *u,
+                               const cm_wino_room *room, const cm_wino_tile *tile, int first,
+                               int end)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    int from = cm_larger(0, first - 1), n = cm_smaller(x->ny, end + 1) - from, z, j;
+    size_t site = (size_t)(x->nc * CM_LANES), at = (size_t)(from + 1) * site;
+    cm_wino_room o = *room;
+    for (z = 0; z < x->nz; z++) {
+        const cm_real *d[CM_WINO_F];
+        for (j = 0; j < tile->full + 2; j++) {
+            int i = tile->x - 1 + j;
+            d[j] = cm_inside(x, z, i) ? cm_row(x, x->x, 0, z, i) + (size_t)from * site : o.zero;
+        }
+        g->k->wino_in(d, o.v + (size_t)(z + 1) * o.slot + at, o.v_step, n * x->nc, 15, tile->full);
+    }
+    cm_wino_neighbours(g, x, &o, tile, at, n * x->nc);
+    o.v += (size_t)first * site;
+    for (z = 0; z < y->nz; z++) {
+        cm_real *row[CM_WINO_WIDE];
+        for (j = 0; j < tile->rows; j++)
+            row[j] = cm_row(y, y->x, 0, z, tile->x + j) + first * y->nc * CM_LANES;
+        cm_wino_products(g, &o, tile, x->nc, u, end - first, y->nc, z, 0, 3);
+        g->k->wino_out(o.m, o.m_step, row, end - first, y->nc, tile->rows, tile->full, 0,
+                       r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
+    }
+}
+
+static void cm_wino_share(const cm_graph *g, const cm_record *r, const cm_real *u, cm_real *memory,
+                          cm_share s)
+{
+    cm_wino_room o = cm_wino_room_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
+    cm_wino_tile tile = cm_wino_first(r->out->nx);
+    cm_wino_clear(&o, r->in[0]);
+    for (; tile.rows > 0 && s.n > 0; tile = cm_wino_next(r->out->nx, &tile))
+        cm_wino_lanes_tile(g, r, u, &o, &tile, s.y, s.y + s.n);
+}
+
+static void cm_wino_lanes(cm_graph *g, const cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    const cm_real *u = cm_weights(g, r, 0);
+    cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
+    int threads = cm_team(g, 9. * y->nx * y->nz * y->ny * x->nc * y->nc), i;
+    cm_give_back(g, memory);         /* nothing else is taken before the end */
+    cm_give_back(g, u);
+    if (!u || !memory || cm_dry(g)) return;
+    CM_EACH_UNIT(threads, i, threads,
+                 cm_wino_share(g, r, u, memory, cm_share_of(y, i, threads)));
 }
 
 /* To the weights.  v and dm of a slab, some planes of a tile, are made for all f from rows that are
@@ -6978,7 +7347,7 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sl
    left out for the kz whose v is outside the grid. */
 static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
                                const cm_real *v, const cm_real *dm, int n, int lo, int hi, int add,
-                               int last, cm_real *acc, cm_real *partial)
+                               int last, cm_real *acc, double *partial)
 {
     const cm_kernels *k = g->k;
     int in = r->in[0]->nc, out = r->out->nc, t, i, j, a, first_a, first_b;
@@ -7003,7 +7372,7 @@ static void cm_wino_accumulate(const cm_graph *g, const cm_record *r, const cm_w
 /* A slab of one tile: f of pair `part`, or all. */
 static void cm_wino_slab_add(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
                              const cm_wino_tile *tile, int part, int first, int planes,
-                             const cm_real *v, const cm_real *dm, cm_real *acc, cm_real *partial)
+                             const cm_real *v, const cm_real *dm, cm_real *acc, double *partial)
 {
     const cm_tensor *y = r->out;
     int each = CM_WINO_F / s->parts, f, end = cm_smaller(tile->end, (part + 1) * each);
@@ -7019,7 +7388,7 @@ static void cm_wino_slab_add(const cm_graph *g, const cm_record *r, const cm_win
 
 /* Pair `part`, or all, of group k. */
 static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_slab *s, int k,
-                         int part, cm_real *memory, cm_real *partial)
+                         int part, cm_real *memory, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
@@ -7033,7 +7402,8 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     memset(zero, 0, (row + CM_WINO_F * s->v_step) * sizeof *zero);
     for (f = part * each; f < (part + 1) * each; f++)
         if (s->first[f] < 0)
-            memset(partial + (size_t)f * s->acc / CM_LANES, 0, s->acc / CM_LANES * sizeof *zero);
+            memset(partial + (size_t)f * s->acc / CM_LANES, 0,
+                   s->acc / CM_LANES * sizeof *partial);
     for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile)) {
         values.next = 0;
         for (first = 0; first < y->nz; first += planes) {
@@ -7045,21 +7415,19 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     }
 }
 
-/* dw += G' of the partial sums [group][f][kz][ky][in][out], groups in their order. */
-static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, const cm_real *partial)
+/* dw += G' of the partial sums [group][f][kz][ky][in][out]. */
+static void cm_wino_add_partials(const cm_graph *g, const cm_record *r, double *partial)
 {
     int in = r->in[0]->nc, out = r->out->nc, i;
+    cm_partials_sum(g, partial, r->out->groups, (size_t)(CM_WINO_F * 9 * in * out));
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (i = 0; i < in * 9; i++) {
-        int a = i / 9, t = i % 9, b, f, k, kx;
+        int a = i / 9, t = i % 9, b, f, kx;
         for (b = 0; b < out; b++) {
             cm_real *dw = r->w.dx + (size_t)(b * in + a) * 27 + t / 3 * 9 + t % 3;
             double s[3] = { 0, 0, 0 };
             for (f = 0; f < CM_WINO_F; f++) {
-                double du = 0;
-                for (k = 0; k < r->out->groups; k++)
-                    du += (double)partial[((size_t)((k * CM_WINO_F + f) * 9 + t) * (size_t)in
-                                           + (size_t)a) * (size_t)out + (size_t)b];
+                double du = partial[((f * 9 + t) * in + a) * out + b];
                 for (kx = 0; kx < 3; kx++) s[kx] = cm_fmad(cm_wino_g[f][kx], du, s[kx]);
             }
             for (kx = 0; kx < 3; kx++) dw[kx * 3] += (cm_real)s[kx];
@@ -7072,7 +7440,7 @@ static void cm_wino_to_weights(cm_graph *g, const cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     cm_wino_slab s = cm_wino_slab_of(g, r);
     size_t sites = (size_t)(s.planes * y->ny), count = CM_WINO_F * s.acc / CM_LANES;
-    cm_real *partial = cm_arena_take(g, count * (size_t)y->groups);
+    double *partial = cm_partials(g, y->groups, count);
     cm_real *memory = cm_arena_take(g, s.per * (size_t)g->threads);
     int u;
     s.x = cm_scratch(g, 2 * sites * sizeof *s.x);
@@ -7136,7 +7504,10 @@ static void cm_conv_direct(cm_graph *g, cm_record *r)
 {
     const cm_real *packed = cm_weights(g, r, 0);
     cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
-    if (g->status == CALOMU_OK && !cm_dry(g)) cm_conv_forward(g, r, packed, room);
+    if (g->status == CALOMU_OK && !cm_dry(g)) {
+        if (g->split && r->in[0]->x && !r->out->sums) cm_conv_lanes(g, r, packed);
+        else cm_conv_forward(g, r, packed, room);
+    }
     cm_give_back(g, room);
     cm_give_back(g, packed);
 }
@@ -7146,7 +7517,8 @@ static void cm_join_end(cm_graph *g, cm_tensor *t);          /* 7.12 */
 static void cm_conv_compute(cm_graph *g, cm_record *r)
 {
     cm_values_ready(g, r->in[0]);
-    if (r->wino) cm_wino(g, r, 0, 0, NULL);
+    if (r->wino && r->in[0]->blocks) cm_wino_lanes(g, r);
+    else if (r->wino) cm_wino(g, r, 0, 0, NULL);
     else cm_conv_direct(g, r);
     if (r->in[0]->unkept) cm_join_end(g, r->in[0]->made->in[0]);
 }
@@ -7214,7 +7586,8 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
+        if (!wino)                   /* else its own blocks, of planes, are the result's */
+            x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
         halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
@@ -7364,35 +7737,68 @@ static void cm_sparse_forward(cm_graph *g, const cm_record *r, cm_real *w, cm_re
     }
 }
 
-/* One muon, its rows into the lanes of their blocks. */
-static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *plane)
+/* One muon: a row of all blocks from its planes, which lie behind each other, one for each block
+   along z. */
+static void cm_blocks_out(const cm_tensor *t, int z, int x, const cm_real *planes,
+                          const cm_flat *f)
+{
+    const cm_blocks *b = t->blocks;
+    cm_real *row = cm_row(t, t->x, 0, z, x);
+    const cm_real *from[CM_LANES] = { NULL };
+    int l, i, n = t->ny * t->nc;
+    for (l = 0; l < b->along * b->across; l++) {
+        int gz = l / b->across * b->z + z, gx = l % b->across * b->x + x;
+        if (gz < b->nz && gx < b->nx)
+            from[l] = planes + f->size * (size_t)(l / b->across) + f->origin + gx * f->wide * t->nc;
+    }
+    memset(row, 0, (size_t)(n * CM_LANES) * sizeof *row);
+    for (i = 0; i < n; i++, row += CM_LANES)
+        CM_EACH_LANE(l) if (from[l]) row[l] = from[l][i];
+}
+
+/* Plane z of all blocks. */
+static void cm_sparse_block(const cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch,
+                            const cm_flat *f, int z)
 {
     const cm_tensor *t = r->out;
     const cm_blocks *b = t->blocks;
-    const cm_flat f = cm_flat_of(r);
-    int z, x, i;
-    memset(t->x, 0, cm_total(t) * sizeof *t->x);
-    for (z = 0; z < b->nz; z++) {
-        const cm_real *from = plane + f.origin;
-        memset(plane, 0, f.size * sizeof *plane);
-        cm_sparse_plane(g, r, 0, z, w, plane, &f, 1);
-        for (x = 0; x < b->nx; x++, from += f.wide * t->nc) {
-            cm_real *row = cm_row(t, t->x, 0, z % b->z, x % b->x);
-            row += z / b->z * b->across + x / b->x;
-            for (i = 0; i < t->ny * t->nc; i++) row[i * CM_LANES] = from[i];
-        }
+    cm_real *planes = scratch + f->size * (size_t)(CM_LANES * cm_thread_in(g));
+    int i;
+    memset(planes, 0, f->size * (size_t)b->along * sizeof *planes);
+    for (i = 0; i < b->along && i * b->z + z < b->nz; i++)
+        cm_sparse_plane(g, r, 0, i * b->z + z, w, planes + f->size * (size_t)i, f, 1);
+    for (i = 0; i < t->nx; i++) {
+        cm_blocks_out(t, z, i, planes, f);
+        cm_conv_row_done(g, r, 0, z, i);
     }
-    for (i = 0; i < t->nz * t->nx; i++) cm_conv_row_done(g, r, 0, i / t->nx, i % t->nx);
 }
 
-/* [out][cells] to [packed cell][out], or back. */
-static void cm_sparse_pack(const cm_record *r, const cm_real *a, cm_real *b, int back)
+static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_real *scratch)
+{
+    const cm_tensor *t = r->out;
+    const cm_flat f = cm_flat_of(r);
+    int threads = t->nz > 1 ? cm_row_team(g, t) : 1, z;
+    CM_EACH_UNIT(threads, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
+}
+
+/* Weights [out][cells] to [packed cell][out]. */
+static void cm_sparse_pack(const cm_record *r, const cm_real *w, cm_real *packed)
 {
     int cells = r->kernel * r->kernel * r->kernel, out = r->out->nc, t, c;
     for (t = 0; t < cells; t++)
-        for (c = 0; c < out; c++) {
-            int plain = c * cells + cm_packed_cell(r->kernel, r->stride, 1, t);
-            b[back ? plain : t * out + c] = a[back ? t * out + c : plain];
+        for (c = 0; c < out; c++)
+            *packed++ = w[c * cells + cm_packed_cell(r->kernel, r->stride, 1, t)];
+}
+
+/* And their gradients back, [L][packed cell][out] to sums over the lanes. */
+static void cm_sparse_lanes(const cm_record *r, const cm_real *w, double *partial)
+{
+    int cells = r->kernel * r->kernel * r->kernel, out = r->out->nc, t, c, l;
+    for (t = 0; t < cells; t++)
+        for (c = 0; c < out; c++, w++) {
+            double s[CM_LANES];
+            CM_EACH_LANE(l) s[l] = (double)w[l * cells * out];
+            partial[c * cells + cm_packed_cell(r->kernel, r->stride, 1, t)] = cm_lanes_sum(s);
         }
 }
 
@@ -7401,11 +7807,12 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     const cm_tensor *t = r->out;
     const cm_flat f = cm_flat_of(r);
     int units = t->groups, u;
-    size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * f.size + nw;
-    cm_real *scratch, *partial, *room;
+    size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * (f.size + nw);
+    cm_real *scratch, *room;
+    double *partial;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
-    partial = cm_arena_take(g, nw * (size_t)units);
+    partial = cm_partials(g, units, nw);
     room = cm_row_room(g, t, cm_is_late(t));
     if (!scratch || !partial || g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
@@ -7417,10 +7824,10 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
             for (z = 0; z < t->nz; z++) {
                 cm_planes_in(g, t, u, z, cm_room_here(t, room), plane, &f);
                 for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
-                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w, plane + f.size * (size_t)l, &f,
-                                    0);
+                    cm_sparse_plane(g, r, u * CM_LANES + l, z, w + nw * (size_t)l,
+                                    plane + f.size * (size_t)l, &f, 0);
             }
-            cm_sparse_pack(r, w, partial + nw * (size_t)u, 1);
+            cm_sparse_lanes(r, w, partial + nw * (size_t)u);
         }
         cm_add_partials(g, partial, units, nw, r->w.dx);
     }
@@ -7437,7 +7844,7 @@ static void cm_sparse_compute(cm_graph *g, cm_record *r)
     cm_give_back(g, scratch);        /* nothing else is taken before the end */
     cm_give_back(g, packed);
     if (!packed || !scratch || cm_dry(g)) return;
-    if (r->w.x) cm_sparse_pack(r, r->w.x, packed, 0);
+    if (r->w.x) cm_sparse_pack(r, r->w.x, packed);
     else for (i = 0; i < n; i++) packed[i] = (cm_real)r->scale;
     if (t->blocks) cm_sparse_blocks(g, r, packed, scratch);
     else cm_sparse_forward(g, r, packed, scratch);
@@ -7604,9 +8011,13 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         return NULL;
     }
     if (x->blocks) {
-        blocks = cm_result_blocks(g, size);
-        x = own = blocks ? cm_reblock(g, x, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
-        if (!x) return NULL;
+        cm_tensor *some = n == x->nc ? x : cm_block_channels(g, x, first, n);
+        blocks = some ? cm_result_blocks(g, size) : NULL;
+        own = blocks ? cm_reblock(g, some, blocks, 2, 1, cm_larger(hi, 0)) : NULL;
+        if (!own) return NULL;
+        if (some != x) cm_give_back(g, some->x);
+        x = own;
+        first = 0;
         halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
@@ -7646,20 +8057,24 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
     }
 }
 
-static void cm_point_compute(cm_graph *g, cm_record *r)
+static void cm_point_share(const cm_graph *g, const cm_record *r, cm_share s)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int units = x->groups * x->nz, u;
-    if (cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / x->nz, z = u % x->nz;
+    int at = s.y * x->nc * CM_LANES, i;
+    for (; s.z < s.end; s.z++)
         for (i = 0; i < x->nx; i++) {
-            g->k->point(cm_row(x, x->x, k, z, i), cm_row(y, y->x, k, z, i), x->ny * x->nc,
-                        r->first);
-            cm_sums_row(g, y, k, z, cm_row(y, y->x, k, z, i));
+            cm_real *row = cm_row(y, y->x, s.k, s.z, i);
+            g->k->point(cm_row(x, x->x, s.k, s.z, i) + at, row + at, s.n * x->nc, r->first);
+            cm_sums_row(g, y, s.k, s.z, row);    /* of whole rows: there are none in blocks */
         }
-    }
+}
+
+static void cm_point_compute(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0];
+    int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
+    if (cm_dry(g)) return;
+    CM_EACH_UNIT(threads, u, shares, cm_point_share(g, r, cm_share_of(x, u, shares)));
 }
 
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
@@ -7716,22 +8131,25 @@ static void cm_mean_blocks(cm_graph *g, const cm_tensor *x, const cm_tensor *y)
 {
     const cm_blocks *b = x->blocks;
     int per = x->nc * CM_LANES, z, i, c, rows = x->nz * x->nx;
-    double *row = cm_scratch(g, (size_t)(rows * per) * sizeof *row);
+    double *row = cm_scratch(g, (size_t)(rows * per + 2 * x->nc) * sizeof *row);
+    double *sum = row + rows * per, *plane = sum + x->nc;        /* of each channel */
     cm_give_back(g, row);            /* nothing else is taken before the end */
     if (!row || cm_dry(g)) return;
     memset(y->x, 0, cm_total(y) * sizeof *y->x);         /* other lanes, and the halo */
     for (i = 0; i < rows; i++)
         g->k->sum(cm_row(x, x->x, 0, i / x->nx, i % x->nx), x->ny, x->nc, row + i * per);
-    for (c = 0; c < x->nc; c++) {
-        double sum = 0, plane;
-        for (z = 0; z < b->nz; z++) {
-            for (plane = 0, i = 0; i < b->nx; i++)
-                plane += row[(z % b->z * x->nx + i % b->x) * per + c * CM_LANES
-                             + z / b->z * b->across + i / b->x];
-            sum = z > 0 ? sum + plane : plane;
+    for (z = 0; z < b->nz; z++) {
+        for (c = 0; c < x->nc; c++) plane[c] = 0;
+        for (i = 0; i < b->nx; i++) {
+            const double *from = row + (z % b->z * x->nx + i % b->x) * per;
+            from += z / b->z * b->across + i / b->x;
+            for (c = 0; c < x->nc; c++) plane[c] += from[c * CM_LANES];
         }
-        cm_row(y, y->x, 0, 0, 0)[c * CM_LANES] = (cm_real)(sum / ((double)b->nz * b->nx * x->ny));
+        for (c = 0; c < x->nc; c++) sum[c] = z > 0 ? sum[c] + plane[c] : plane[c];
     }
+    for (c = 0; c < x->nc; c++)
+        cm_row(y, y->x, 0, 0, 0)[c * CM_LANES]
+            = (cm_real)(sum[c] / ((double)b->nz * b->nx * x->ny));
 }
 
 static void cm_mean_compute(cm_graph *g, cm_record *r)
@@ -7793,10 +8211,35 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     }
 }
 
+/* The same of a muon in blocks, site by site in the order of the grid. */
+static void cm_max_blocks(const cm_graph *g, const cm_tensor *x, const cm_tensor *y)
+{
+    const cm_blocks *b = x->blocks;
+    cm_real *most = cm_row(y, y->x, 0, 0, 0);
+    int z, i, s, c;
+    if (cm_dry(g)) return;
+    memset(y->x, 0, cm_total(y) * sizeof *y->x);         /* other lanes, and the halo */
+    for (c = 0; c < x->nc; c++) most[c * CM_LANES] = x->x[c * CM_LANES];
+    for (z = 0; z < b->nz; z++)
+        for (i = 0; i < b->nx; i++) {
+            const cm_real *v = cm_row(x, x->x, 0, z % b->z, i % b->x);
+            v += z / b->z * b->across + i / b->x;
+            for (s = 0; s < x->ny; s++)
+                for (c = 0; c < x->nc; c++, v += CM_LANES) {
+                    cm_real *top = most + c * CM_LANES;
+                    *top = *v > *top || *v != *v ? *v : *top;            /* NaN stays */
+                }
+        }
+}
+
 static void cm_max_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
+    if (x->blocks) {
+        cm_max_blocks(g, x, y);
+        return;
+    }
     r->saved = cm_small_take(g, (size_t)x->groups * (size_t)per * sizeof *r->saved);
     if (!r->saved || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -7821,8 +8264,6 @@ static cm_tensor *cm_max_of(cm_graph *g, cm_tensor *x, int halo)
     cm_tensor *y;
     cm_record *r;
     if (!x || g->status != CALOMU_OK) return NULL;
-    if (x->blocks) x = cm_whole(g, x);
-    if (!x) return NULL;
     y = cm_tensor_new(g, x->muons, cm_one_site, x->nc, halo, halo);
     if (!y) return NULL;
     r = cm_record_new(g, g->o->max.backward, y, x, NULL);
@@ -8195,18 +8636,37 @@ static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int
     cm_sums_row(g, y, k, z, row);
 }
 
+/* The same of a muon in blocks: a share. */
+static void cm_join_blocks(const cm_graph *g, const cm_record *r, cm_share o)
+{
+    const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
+    int at = o.y * CM_LANES, i;
+    for (; o.z < o.end; o.z++)
+        for (i = 0; i < y->nx; i++)
+            g->k->join(cm_row(e, e->x, 0, o.z, i) + at * e->nc, (size_t)(e->nc * CM_LANES),
+                       (cm_real)r->scale, cm_row(s, s->x, 0, o.z, i) + at * s->nc,
+                       cm_row(p, p->x, 0, o.z, i) + at * p->nc, cm_row(gate, gate->x, 0, 0, 0),
+                       cm_row(y, y->x, 0, o.z, i) + at * y->nc, o.n, p->nc);
+}
+
+static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *room, cm_share o)
+{
+    const cm_tensor *p = r->in[2];
+    int i;
+    if (p->blocks) cm_join_blocks(g, r, o);
+    else
+        for (i = 0; i < p->nx; i++)
+            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_room_here(p, room) : room);
+}
+
 static void cm_join_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *p = r->in[2], *y = r->out;
-    int units = y->groups * y->nz, u;
+    int threads = cm_row_team(g, y), shares = cm_shares(y, threads), u;
     cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_PARALLEL_FOR(g->threads)
-    for (u = 0; u < units; u++) {
-        int i, k = u / y->nz, z = u % y->nz;
-        for (i = 0; i < y->nx; i++) cm_join_row(g, r, k, z, i, cm_room_here(p, room));
-    }
+    CM_EACH_UNIT(threads, u, shares, cm_join_share(g, r, room, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
@@ -8776,6 +9236,1134 @@ static void cm_param_all(cm_net *net)
         if (*net->list->layer[i].name) cm_param_layer(net, net->list, &net->list->layer[i]);
 }
 
+/* Parameter k of a layer: its values, and where their derivatives are added in `gradient`, a block
+   like net->trained, or NULL. */
+static cm_weight cm_weight_of(const cm_net *net, cm_real *gradient, const cm_layer *l, int k)
+{
+    const cm_param *p = &net->param[l->param + k];
+    cm_weight w;
+    w.x = cm_net_values(net, p);
+    w.dx = p->role == CM_TRAINED && gradient ? gradient + p->offset : NULL;
+    return w;
+}
+
+static cm_norm cm_norm_of(const cm_net *net, cm_real *gradient, const cm_layer *l)
+{
+    const cm_param *p = &net->param[l->param];
+    cm_norm n;
+    n.weight = cm_weight_of(net, gradient, l, 0);
+    n.bias = cm_weight_of(net, gradient, l, 1);
+    n.sums = cm_net_values(net, p + 2);
+    n.squares = cm_net_values(net, p + 3);
+    n.batch = cm_net_values(net, p + 4);
+    n.count = cm_net_values(net, p + 5);
+    return n;
+}
+
+/* ============================================================================================
+   9 Plain layers: what each computes, forward and backward
+   ============================================================================================
+
+   Each function here works on one muon.  A layer's result is y[z][x][y][channel], channels fastest.
+   Backward it gets dy, the derivatives of the loss by y, and adds those by x, its input, to dx;
+   shares of the muons in a weight's derivative are added afterwards (cm_muon_sum).  A value that is
+   multiplied and added is rounded once (cm_fma), and sums over sites run in float along y, in
+   double along x and z: the order is part of the definition, since every fast way to compute the
+   same (part III) has to give the same bits. */
+
+typedef struct cm_work {             /* one layer and one muon */
+    const cm_layer *l, *in[3];       /* the layer, and those that it reads; NULL: none */
+    const int *cells;                /* of the calorimeter along z, x, y */
+    const calomu_event *event;       /* the muon's hits, by rising cell */
+    const cm_real *features;
+    const cm_real *w, *bias;         /* weights [out][in][kz][kx][ky]; NULL: none */
+    const cm_real *x[3];
+    cm_real *y;
+    const cm_real *dy;
+    cm_real *dx[3];                  /* NULL: nobody wants it */
+    cm_real *dw;                     /* this muon's shares, zero before; NULL: not wanted */
+    double *dbias;
+    double *saved;                   /* of a norm: CM_NORM_* [kind][channel]; of a maximum: ties */
+    const cm_real *u, *u_turned;     /* of Winograd's method (9.8), and room for v */
+    cm_real *scratch;
+} cm_work;
+
+static size_t cm_site_at(const cm_layer *l, int z, int x, int y)
+{
+    return (((size_t)z * (size_t)l->nx + (size_t)x) * (size_t)l->ny + (size_t)y) * (size_t)l->nc;
+}
+
+static size_t cm_layer_size(const cm_layer *l)   /* values of one muon */
+{
+    return cm_site_at(l, l->nz, 0, 0);
+}
+
+/* The channels of a site, or NULL outside the grid, where everything is 0. */
+static const cm_real *cm_site_of(const cm_layer *l, const cm_real *v, int z, int x, int y)
+{
+    if (z < 0 || z >= l->nz || x < 0 || x >= l->nx || y < 0 || y >= l->ny) return NULL;
+    return v + cm_site_at(l, z, x, y);
+}
+
+/* ---------------------------------------------------------------- 9.1 sums */
+
+/* Over a row (z, x): of b, or of a (b - shift). */
+static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real *a,
+                          const cm_real *b, cm_real shift)
+{
+    size_t at = cm_site_at(l, z, x, 0) + (size_t)c;
+    cm_real sum = 0;
+    int y;
+    for (y = 0; y < l->ny; y++, at += (size_t)l->nc)
+        sum = a ? cm_fma(a[at], b[at] - shift, sum) : sum + b[at];
+    return sum;
+}
+
+/* Over all sites: rows in float, planes and their sum in double. */
+static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_real *b,
+                          cm_real shift)
+{
+    double sum = 0;
+    int z, x;
+    for (z = 0; z < l->nz; z++) {
+        double plane = 0;
+        for (x = 0; x < l->nx; x++) plane += (double)cm_row_sum(l, z, x, c, a, b, shift);
+        sum += plane;
+    }
+    return sum;
+}
+
+/* ---------------------------------------------------------------- 9.2 convolution
+
+   y[o](j) = bias[o] + sum over k, i:  w[o][i][k] x[i](s j + k - pad)
+   j, k and the rest stand for three axes each; s is the stride. */
+
+/* Where w[out][in][kz][kx][ky] is, and how far it is to the next in and out. */
+static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, int ky)
+{
+    size_t k = o->l->kernel, inputs = (size_t)(o->in[0] ? o->in[0]->nc : 1);
+    return ((((size_t)out * inputs + (size_t)in) * k + (size_t)kz) * k + (size_t)kx) * k
+         + (size_t)ky;
+}
+
+static size_t cm_next_in(const cm_work *o) { return cm_weight_at(o, 0, 1, 0, 0, 0); }
+static size_t cm_next_out(const cm_work *o) { return cm_weight_at(o, 1, 0, 0, 0, 0); }
+
+/* x at the place that cell (kz, kx, ky) of the kernel has over output (z, x, y). */
+static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int kz, int kx, int ky)
+{
+    const cm_layer *l = o->l;
+    return cm_site_of(o->in[0], o->x[0], l->stride * z + kz - l->pad, l->stride * x + kx - l->pad,
+                      l->stride * y + ky - l->pad);
+}
+
+static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
+{
+    const int kernel = o->l->kernel, channels = o->in[0]->nc;
+    const size_t step = cm_next_in(o);
+    cm_real sum = o->bias ? o->bias[out] : 0;
+    int kz, kx, ky, i;
+    for (kz = 0; kz < kernel; kz++)
+        for (kx = 0; kx < kernel; kx++)
+            for (ky = 0; ky < kernel; ky++) {
+                const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
+                const cm_real *w = o->w + cm_weight_at(o, out, 0, kz, kx, ky);
+                for (i = 0; v && i < channels; i++, w += step) sum = cm_fma(v[i], *w, sum);
+            }
+    return sum;
+}
+
+static void cm_plain_conv(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    cm_real *y = o->y;
+    int z, x, j, c;
+    for (z = 0; z < l->nz; z++)
+        for (x = 0; x < l->nx; x++)
+            for (j = 0; j < l->ny; j++)
+                for (c = 0; c < l->nc; c++) *y++ = cm_conv_value(o, z, x, j, c);
+}
+
+/* The place m of an input under cell k belongs to output j, s j + k - pad = m; -1: to none of n. */
+static int cm_output_over(const cm_layer *l, int m, int k, int n)
+{
+    int at = m + l->pad - k;
+    return at >= 0 && at % l->stride == 0 && at / l->stride < n ? at / l->stride : -1;
+}
+
+/* dx[i](m) += sum over o, k with s j + k - pad = m:  w[o][i][k] dy[o](j), with rising kz, kx and,
+   so that dy is read forwards, falling ky. */
+static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_real sum)
+{
+    const cm_layer *l = o->l;
+    const size_t step = cm_next_out(o);
+    int kz, kx, ky, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = l->kernel - 1; ky >= 0; ky--) {
+                const cm_real *d = cm_site_of(l, o->dy, cm_output_over(l, z, kz, l->nz),
+                                              cm_output_over(l, x, kx, l->nx),
+                                              cm_output_over(l, y, ky, l->ny));
+                const cm_real *w = o->w + cm_weight_at(o, 0, in, kz, kx, ky);
+                for (c = 0; d && c < l->nc; c++, w += step) sum = cm_fma(d[c], *w, sum);
+            }
+    return sum;
+}
+
+static void cm_conv_to_dx(const cm_work *o)
+{
+    const cm_layer *in = o->in[0];
+    cm_real *dx = o->dx[0];
+    int z, x, y, i;
+    for (z = 0; z < in->nz; z++)
+        for (x = 0; x < in->nx; x++)
+            for (y = 0; y < in->ny; y++)
+                for (i = 0; i < in->nc; i++, dx++) *dx = cm_conv_slope(o, z, x, y, i, *dx);
+}
+
+/* What output (z, x, y) has of the weights:  dw[o][i][k] += dy[o](j) x[i](s j + k - pad) */
+static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
+{
+    const cm_layer *l = o->l;
+    const cm_real *dy = o->dy + cm_site_at(l, z, x, y);
+    const size_t step = cm_next_out(o);
+    int kz, kx, ky, i, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = 0; ky < l->kernel; ky++) {
+                const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
+                for (i = 0; v && i < o->in[0]->nc; i++) {
+                    cm_real *dw = o->dw + cm_weight_at(o, 0, i, kz, kx, ky);
+                    for (c = 0; c < l->nc; c++, dw += step) *dw = cm_fma(v[i], dy[c], *dw);
+                }
+            }
+}
+
+/* dbias[o] = sum over j:  dy[o](j) */
+static void cm_conv_to_dbias(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    int z, x, c;
+    for (c = 0; c < l->nc; c++)
+        for (z = 0; z < l->nz; z++)
+            for (x = 0; x < l->nx; x++)
+                o->dbias[c] += (double)cm_row_sum(l, z, x, c, NULL, o->dy, 0);
+}
+
+static void cm_plain_conv_back(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    int z, x, y;
+    for (z = 0; o->dw && z < l->nz; z++)
+        for (x = 0; x < l->nx; x++)
+            for (y = 0; y < l->ny; y++) cm_conv_site_to_dw(o, z, x, y);
+    if (o->dbias) cm_conv_to_dbias(o);
+    if (o->dx[0]) cm_conv_to_dx(o);
+}
+
+/* ---------------------------------------------------------------- 9.3 convolution of the hits
+
+   The same equation with one input channel that is 0 but for the hits: each hit of energy e adds
+   e w[o][k] to the outputs j with s j + k - pad = its cell.  A sum of hits has one output, and all
+   its weights are `scale`. */
+
+/* Where the output is that cell (kz, kx, ky) of the kernel has over a hit; -1: there is none. */
+static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, int kx, int ky)
+{
+    const cm_layer *l = o->l;
+    int row = (int)hit->cell / o->cells[2];
+    int z = cm_output_over(l, row / o->cells[1], kz, l->nz);
+    int x = cm_output_over(l, row % o->cells[1], kx, l->nx);
+    int y = cm_output_over(l, (int)hit->cell % o->cells[2], ky, l->ny);
+    return z < 0 || x < 0 || y < 0 ? -1 : (ptrdiff_t)cm_site_at(l, z, x, y);
+}
+
+static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
+{
+    const cm_layer *l = o->l;
+    const cm_real e = (cm_real)hit->energy;
+    int kz, kx, ky, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = 0; ky < l->kernel; ky++) {
+                ptrdiff_t j = cm_over_hit(o, hit, kz, kx, ky);
+                for (c = 0; j >= 0 && c < l->nc; c++)
+                    o->y[j + c] = cm_fma(e, l->kind == CM_HITS_SUM ? (cm_real)l->scale
+                                            : o->w[cm_weight_at(o, c, 0, kz, kx, ky)],
+                                         o->y[j + c]);
+            }
+}
+
+static void cm_plain_hits(const cm_work *o)
+{
+    size_t i;
+    for (i = 0; i < o->event->n_hits; i++) cm_hit_forward(o, &o->event->hits[i]);
+}
+
+/* dw[o][k] += e dy[o](j) */
+static void cm_hit_back(const cm_work *o, const calomu_hit *hit)
+{
+    const cm_layer *l = o->l;
+    int kz, kx, ky, c;
+    for (kz = 0; kz < l->kernel; kz++)
+        for (kx = 0; kx < l->kernel; kx++)
+            for (ky = 0; ky < l->kernel; ky++) {
+                ptrdiff_t j = cm_over_hit(o, hit, kz, kx, ky);
+                for (c = 0; j >= 0 && c < l->nc; c++) {
+                    cm_real *dw = o->dw + cm_weight_at(o, c, 0, kz, kx, ky);
+                    *dw = cm_fma((cm_real)hit->energy, o->dy[j + c], *dw);
+                }
+            }
+}
+
+static void cm_plain_hits_back(const cm_work *o)
+{
+    size_t i;
+    for (i = 0; o->dw && i < o->event->n_hits; i++) cm_hit_back(o, &o->event->hits[i]);
+}
+
+/* ---------------------------------------------------------------- 9.4 running batch norm
+
+   y[c] = A[c] x[c] + B[c]; A and B follow from all muons (9.9).  There is one of them for every
+   muon, so its derivatives have two parts: with those by A and B come e and f,
+   dx[c] += A[c] dy[c] + e[c] x[c] + f[c]. */
+
+static cm_real cm_norm_number(const cm_work *o, int kind, int c)
+{
+    return (cm_real)o->saved[kind * o->l->nc + c];
+}
+
+static void cm_plain_norm(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; i < n; i++) {
+        int c = (int)(i % (size_t)o->l->nc);
+        o->y[i] = cm_fma(cm_norm_number(o, CM_NORM_A, c), o->x[0][i],
+                         cm_norm_number(o, CM_NORM_B, c));
+    }
+}
+
+static void cm_plain_norm_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; o->dx[0] && i < n; i++) {
+        int c = (int)(i % (size_t)o->l->nc);
+        cm_real share = cm_fma(cm_norm_number(o, CM_NORM_SLOPE, c), o->x[0][i],
+                               cm_norm_number(o, CM_NORM_SHIFT, c));
+        o->dx[0][i] += cm_fma(cm_norm_number(o, CM_NORM_A, c), o->dy[i], share);
+    }
+}
+
+/* ---------------------------------------------------------------- 9.5 functions of a value */
+
+/* Swish-1:  y = x sigmoid(x),  dx += dy (s + x s (1 - s)),  s = sigmoid(x) */
+static void cm_plain_swish(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; i < n; i++) o->y[i] = o->x[0][i] * cm_sigmoid_value(o->x[0][i]);
+}
+
+static void cm_plain_swish_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; o->dx[0] && i < n; i++) {
+        cm_real x = o->x[0][i], s = cm_sigmoid_value(x);
+        o->dx[0][i] = cm_fma(o->dy[i], cm_fma(x * s, 1 - s, s), o->dx[0][i]);
+    }
+}
+
+/* y = sigmoid(x),  dx += dy y (1 - y) */
+static void cm_plain_sigmoid(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; i < n; i++) o->y[i] = cm_sigmoid_value(o->x[0][i]);
+}
+
+static void cm_plain_sigmoid_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l);
+    for (i = 0; o->dx[0] && i < n; i++)
+        o->dx[0][i] = cm_fma(o->dy[i], o->y[i] * (1 - o->y[i]), o->dx[0][i]);
+}
+
+/* ---------------------------------------------------------------- 9.6 mean, maximum, pooling */
+
+static size_t cm_sites_of(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
+
+/* y[c] = sum over j of x[c](j), divided by the number of sites */
+static void cm_plain_mean(const cm_work *o)
+{
+    int c;
+    for (c = 0; c < o->l->nc; c++)
+        o->y[c] = (cm_real)(cm_site_sum(o->in[0], c, NULL, o->x[0], 0)
+                            / (double)cm_sites_of(o->in[0]));
+}
+
+static void cm_plain_mean_back(const cm_work *o)
+{
+    const cm_real part = (cm_real)(1 / (double)cm_sites_of(o->in[0]));
+    size_t i, n = cm_layer_size(o->in[0]);
+    for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i % (size_t)o->l->nc] * part;
+}
+
+/* y[c] = the largest x[c](j); a NaN stays.  Sites that share it share its derivative, as in
+   PyTorch's amax: saved[c] of them. */
+static void cm_plain_max(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
+    for (i = 0; i < n; i++) {
+        cm_real v = o->x[0][i], *top = &o->y[i % nc];
+        double *ties = &o->saved[i % nc];
+        if (i < nc) *top = v;
+        *ties = v > *top ? 1 : *ties + (v == *top);
+        if (v > *top || isnan(v)) *top = v;
+    }
+}
+
+static void cm_plain_max_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
+    for (i = 0; o->dx[0] && i < n; i++)
+        if (o->x[0][i] == o->y[i % nc])
+            o->dx[0][i] += o->dy[i % nc] / (cm_real)o->saved[i % nc];
+}
+
+/* y[c](j) = scale * sum over k of x[c](2j + k - 1),  k in {0, 1}^3:  with scale 1/8 an average in
+   which the padding counts, with scale 1 an energy sum */
+static cm_real cm_pool_value(const cm_work *o, int z, int x, int y, int c)
+{
+    cm_real sum = 0;
+    int k;
+    for (k = 0; k < 8; k++) {
+        const cm_real *v = cm_under_cell(o, z, x, y, k / 4, k / 2 % 2, k % 2);
+        if (v) sum += v[c];
+    }
+    return (cm_real)o->l->scale * sum;
+}
+
+static void cm_plain_pool(const cm_work *o)
+{
+    const cm_layer *l = o->l;
+    cm_real *y = o->y;
+    int z, x, j, c;
+    for (z = 0; z < l->nz; z++)
+        for (x = 0; x < l->nx; x++)
+            for (j = 0; j < l->ny; j++)
+                for (c = 0; c < l->nc; c++) *y++ = cm_pool_value(o, z, x, j, c);
+}
+
+/* Every input is in one output:  dx[c](m) += scale dy[c]((m + 1)/2) */
+static void cm_plain_pool_back(const cm_work *o)
+{
+    const cm_layer *in = o->in[0];
+    cm_real *dx = o->dx[0];
+    int z, x, y, c;
+    for (z = 0; dx && z < in->nz; z++)
+        for (x = 0; x < in->nx; x++)
+            for (y = 0; y < in->ny; y++) {
+                const cm_real *d = cm_site_of(o->l, o->dy, (z + 1) / 2, (x + 1) / 2, (y + 1) / 2);
+                for (c = 0; c < in->nc; c++, dx++) *dx = cm_fma((cm_real)o->l->scale, d[c], *dx);
+            }
+}
+
+/* ---------------------------------------------------------------- 9.7 combinations */
+
+/* Copies (dx NULL) or adds the nc channels from `first` on of all sites of one tensor to channels
+   of another. */
+static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, int first,
+                        cm_real *to, int to_nc, int to_first, int add)
+{
+    size_t i;
+    int c;
+    for (i = 0; i < sites; i++)
+        for (c = 0; c < nc; c++) {
+            cm_real v = from[i * (size_t)from_nc + (size_t)(first + c)];
+            cm_real *at = to + i * (size_t)to_nc + (size_t)(to_first + c);
+            *at = add ? *at + v : v;
+        }
+}
+
+/* y[0] = x[0] */
+static void cm_plain_channel(const cm_work *o)
+{
+    cm_channels(cm_sites_of(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
+}
+
+static void cm_plain_channel_back(const cm_work *o)
+{
+    if (o->dx[0]) cm_channels(cm_sites_of(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
+}
+
+/* y = the channels of a, then those of b */
+static void cm_plain_concat(const cm_work *o)
+{
+    int k, nc = o->l->nc, first[2] = { 0 };
+    first[1] = o->in[0]->nc;
+    for (k = 0; k < 2; k++)
+        cm_channels(cm_sites_of(o->l), o->in[k]->nc, o->x[k], o->in[k]->nc, 0, o->y, nc,
+                    first[k], 0);
+}
+
+static void cm_plain_concat_back(const cm_work *o)
+{
+    int k, nc = o->l->nc, first[2] = { 0 };
+    first[1] = o->in[0]->nc;
+    for (k = 0; k < 2; k++)
+        if (o->dx[k])
+            cm_channels(cm_sites_of(o->l), o->in[k]->nc, o->dy, nc, first[k], o->dx[k],
+                        o->in[k]->nc, 0, 1);
+}
+
+/* y[c](j) = s[c](j) + q[c] p[c](j): what a block has found, weighted by its gate, in addition to
+   its shortcut */
+static void cm_plain_add_scaled(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
+    for (i = 0; i < n; i++) o->y[i] = cm_fma(o->x[2][i % nc], o->x[1][i], o->x[0][i]);
+}
+
+static void cm_plain_add_scaled_back(const cm_work *o)
+{
+    size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
+    for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i];
+    for (i = 0; o->dx[1] && i < n; i++)
+        o->dx[1][i] = cm_fma(o->x[2][i % nc], o->dy[i], o->dx[1][i]);
+    for (i = 0; o->dx[2] && i < nc; i++)
+        o->dx[2][i] += (cm_real)cm_site_sum(o->l, (int)i, o->x[1], o->dy, 0);
+}
+
+/* The muon's features, standardised: an input. */
+static void cm_plain_features(const cm_work *o)
+{
+    memcpy(o->y, o->features, cm_layer_size(o->l) * sizeof *o->y);
+}
+
+static void cm_no_input_back(const cm_work *o) { (void)o; }
+
+/* ---------------------------------------------------------------- 9.8 convolution by Winograd
+
+   For kernels 3 of stride 1 with padding 1 and no bias: F(6, 3) and F(4, 3) along x (S. Winograd,
+   1980; A. Lavin, S. Gray, arXiv:1509.09308, Sec. 4), the direct sum along z and y.  With tables,
+   tiles and bounds of errors as in 7.6,
+       v[f] = (B' d)[f]  of a tile's 8 or 6 rows of inputs d,       u[f] = (G w)[f],
+       m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m
+   and backward
+       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,
+       dw = G' du,
+   while dx is the same as y, of dy, with the kernel turned round. */
+
+/* v = B' d, of 8 rows for 6 outputs or 6 for 4. */
+static void cm_wino_inputs(int full, const cm_real *d, cm_real *v)
+{
+    const cm_real half = (cm_real)0.5, quarter = (cm_real)0.25;
+    cm_real p, q;
+    if (full == 4) {
+        v[0] = cm_fma(4, d[1], cm_fma(-5, d[3], d[5]));
+        v[1] = cm_fma(quarter, d[4], cm_fma(-5 * quarter, d[2], d[0]));
+        p = 3 * quarter * cm_fma(-4, d[2], d[4]);
+        q = 3 * quarter * cm_fma(-4, d[1], d[3]);
+        v[2] = p + q;
+        v[3] = p - q;
+        p = 15 * quarter * (d[4] - d[2]);
+        q = 30 * quarter * (d[3] - d[1]);
+        v[4] = p + q;
+        v[5] = p - q;
+        return;
+    }
+    v[0] = cm_fma(21 * quarter, d[3] - d[5], d[7] - d[1]);
+    v[1] = cm_fma(21 * quarter, d[4] - d[2], d[0] - d[6]);
+    p = cm_fma(-17 * quarter, d[4], d[6] + d[2]);
+    q = cm_fma(-17 * quarter, d[3], d[5] + d[1]);
+    v[2] = p + q;
+    v[3] = p - q;
+    p = cm_fma(-5 * quarter, d[4], cm_fma(quarter, d[2], d[6]));
+    q = cm_fma(-5 * quarter, d[3], cm_fma(quarter, d[1], d[5]));
+    v[4] = cm_fma(2, q, p);
+    v[5] = cm_fma(-2, q, p);
+    p = cm_fma(-5, d[4], cm_fma(4, d[2], d[6]));
+    q = cm_fma(-5, d[3], cm_fma(4, d[1], d[5]));
+    v[6] = cm_fma(half, q, p);
+    v[7] = cm_fma(-half, q, p);
+}
+
+/* The rows of outputs, y = A' m: row r has the weights p^r at the points p = 1, -1, 2, -2, 1/2,
+   -1/2, and the last of a whole tile the point at infinity, m[0]. */
+static void cm_wino_outputs(const cm_wino_tile *t, const cm_real *m, cm_real *y)
+{
+    cm_real sum[3], difference[3], power = 1;
+    int f, r;
+    for (f = 0; f < 3; f++) {
+        int there = 2 * f + 2 < t->full + 2;
+        sum[f] = there ? m[2 * f + 2] + m[2 * f + 3] : 0;
+        difference[f] = there ? m[2 * f + 2] - m[2 * f + 3] : 0;
+    }
+    y[0] = m[1] + (sum[0] + sum[1] + sum[2]);
+    for (r = 1; r < t->rows; r++) {
+        const cm_real *s = r % 2 ? difference : sum;
+        power *= 2;
+        y[r] = cm_fma(1 / power, s[2], cm_fma(power, s[1], s[0]));
+    }
+    if (t->rows == t->full) y[t->full - 1] += m[0];
+}
+
+/* dm = A dy, of the rows d of a tile; those that it does not have are 0. */
+static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
+{
+    static const double points[4] = { 0, 1, 2, 0.5 };
+    int j;
+    dm[0] = d[full - 1];
+    dm[1] = d[0];
+    for (j = 1; j < (full + 2) / 2; j++) {
+        const cm_real k = (cm_real)points[j], kk = k * k;
+        cm_real p = cm_fma(kk * kk, d[4], cm_fma(kk, d[2], d[0]));
+        cm_real q = k * cm_fma(kk * kk, d[5], cm_fma(kk, d[3], d[1]));
+        dm[2 * j] = p + q;
+        dm[2 * j + 1] = p - q;
+    }
+}
+
+/* u [out][in][kz][ky][f] of a layer's weights; turned: for the pass to the input, whose outputs are
+   the inputs, with the kernel turned round. */
+static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
+{
+    int in = o->in[0]->nc, n = turned ? in : o->l->nc, m = turned ? o->l->nc : in, b, a, t, f, kx;
+    for (b = 0; b < n; b++)
+        for (a = 0; a < m; a++)
+            for (t = 0; t < 9; t++)
+                for (f = 0; f < CM_WINO_F; f++) {
+                    double sum = 0;
+                    for (kx = 0; kx < 3; kx++) {
+                        size_t w = turned ? cm_weight_at(o, a, b, 2 - t / 3, 2 - kx, 2 - t % 3)
+                                          : cm_weight_at(o, b, a, t / 3, kx, t % 3);
+                        sum += cm_wino_g[f][kx] * (double)o->w[w];
+                    }
+                    *u++ = (cm_real)sum;
+                }
+}
+
+/* v [z][y][channel][f] of all planes of a tile of x, the values or derivatives of layer l. */
+static void cm_wino_transform(const cm_layer *l, const cm_real *x, const cm_wino_tile *t,
+                              cm_real *v)
+{
+    int z, y, i, r;
+    for (z = 0; z < l->nz; z++)
+        for (y = 0; y < l->ny; y++)
+            for (i = 0; i < l->nc; i++, v += CM_WINO_F) {
+                cm_real d[CM_WINO_F];
+                for (r = 0; r < t->full + 2; r++) {
+                    const cm_real *at = cm_site_of(l, x, z, t->x - 1 + r, y);
+                    d[r] = at ? at[i] : 0;
+                }
+                cm_wino_inputs(t->full, d, v);
+            }
+}
+
+/* v of the neighbour (kz, ky) = t/3, t%3 of a site, or NULL outside the grid. */
+static const cm_real *cm_wino_neighbour(const cm_layer *l, const cm_real *v, int z, int y, int t)
+{
+    z += t / 3 - 1;
+    y += t % 3 - 1;
+    if (z < 0 || z >= l->nz || y < 0 || y >= l->ny) return NULL;
+    return v + (size_t)((z * l->ny + y) * l->nc) * CM_WINO_F;
+}
+
+/* m of one output from v, by u [in][kz][ky][f] of its channel. */
+static void cm_wino_product(const cm_layer *in, const cm_wino_tile *tile, const cm_real *v,
+                            const cm_real *u, int z, int y, cm_real *m)
+{
+    int f, t, i;
+    for (f = tile->from; f < tile->end; f++) m[f] = 0;
+    for (t = 0; t < 9; t++) {
+        const cm_real *at = cm_wino_neighbour(in, v, z, y, t);
+        for (i = 0; at && i < in->nc; i++)
+            for (f = tile->from; f < tile->end; f++)
+                m[f] = cm_fma(at[i * CM_WINO_F + f], u[(i * 9 + t) * CM_WINO_F + f], m[f]);
+    }
+}
+
+/* y(j) (+)= the convolution of x by u; v: scratch. */
+static void cm_wino_convolve(const cm_layer *in, const cm_real *x, const cm_layer *out, cm_real *to,
+                             const cm_real *u, cm_real *v, int add)
+{
+    cm_wino_tile t = cm_wino_first(out->nx);
+    int z, y, c, r;
+    for (; t.rows > 0; t = cm_wino_next(out->nx, &t)) {
+        cm_wino_transform(in, x, &t, v);
+        for (z = 0; z < out->nz; z++)
+            for (y = 0; y < out->ny; y++)
+                for (c = 0; c < out->nc; c++) {
+                    cm_real m[CM_WINO_F], row[CM_WINO_WIDE];
+                    cm_wino_product(in, &t, v, u + (size_t)(c * in->nc * 9) * CM_WINO_F, z, y, m);
+                    cm_wino_outputs(&t, m, row);
+                    for (r = 0; r < t.rows; r++) {
+                        cm_real *at = to + cm_site_at(out, z, t.x + r, y) + c;
+                        *at = add ? *at + row[r] : row[r];
+                    }
+                }
+    }
+}
+
+/* What site (z, y) of a tile has of du [in][out][kz][ky][f]. */
+static void cm_wino_site_to_du(const cm_work *o, const cm_wino_tile *tile, const cm_real *v, int z,
+                               int y)
+{
+    const cm_layer *l = o->l, *in = o->in[0];
+    int c, r, t, i, f;
+    for (c = 0; c < l->nc; c++) {
+        cm_real d[CM_WINO_WIDE] = { 0 }, dm[CM_WINO_F];
+        for (r = 0; r < tile->rows; r++) d[r] = o->dy[cm_site_at(l, z, tile->x + r, y) + (size_t)c];
+        cm_wino_slopes(tile->full, d, dm);
+        for (t = 0; t < 9; t++) {
+            const cm_real *at = cm_wino_neighbour(in, v, z, y, t);
+            for (i = 0; at && i < in->nc; i++) {
+                cm_real *du = o->dw + (size_t)((i * l->nc + c) * 9 + t) * CM_WINO_F;
+                for (f = tile->from; f < tile->end; f++)
+                    du[f] = cm_fma(at[i * CM_WINO_F + f], dm[f], du[f]);
+            }
+        }
+    }
+}
+
+static void cm_wino_to_du(const cm_work *o)
+{
+    cm_wino_tile t = cm_wino_first(o->l->nx);
+    int z, y;
+    for (; t.rows > 0; t = cm_wino_next(o->l->nx, &t)) {
+        cm_wino_transform(o->in[0], o->x[0], &t, o->scratch);
+        for (z = 0; z < o->l->nz; z++)
+            for (y = 0; y < o->l->ny; y++) cm_wino_site_to_du(o, &t, o->scratch, z, y);
+    }
+}
+
+static void cm_plain_wino(const cm_work *o)
+{
+    cm_wino_convolve(o->in[0], o->x[0], o->l, o->y, o->u, o->scratch, 0);
+}
+
+static void cm_plain_wino_back(const cm_work *o)
+{
+    if (o->dw) cm_wino_to_du(o);
+    if (o->dx[0])
+        cm_wino_convolve(o->l, o->dy, o->in[0], o->dx[0], o->u_turned, o->scratch, 1);
+}
+
+/* ---------------------------------------------------------------- 9.9 all muons of a batch
+
+   A pass computes the layers in their order and, backward, in the reverse.  Muons do not know each
+   other but for the running batch norm (Sec. 3.1.1, with the momentum of the authors' code):
+       mean = sums/count, var = squares/count - mean^2, y = w (x - mean)/sqrt(var + eps) + b,
+   in training first buffer += m (new - buffer), m = 1 - 0.9/sqrt(B - 1 + eps), and backward, with
+   G0 = sum dy, G1 = sum dy (x - mean), r = 1/sqrt(var + eps):
+       db = G0,  dw = r G1,  dvar = -w r^3 G1/2 (0 where var is clamped),
+       dmean = -w r G0 - 2 mean dvar,  d sums = dmean/count,  d squares = dvar/count,
+       dx = w r dy + m (d sums + 2 x d squares). */
+
+typedef struct cm_plain_kind {
+    void (*forward)(const cm_work *o);
+    void (*backward)(const cm_work *o);
+} cm_plain_kind;
+
+static const cm_plain_kind cm_plain_kinds[] = {  /* in the order of cm_kind */
+    { cm_plain_features, cm_no_input_back },
+    { cm_plain_hits, cm_plain_hits_back },
+    { cm_plain_hits, cm_no_input_back },
+    { cm_plain_conv, cm_plain_conv_back },
+    { cm_plain_conv, cm_plain_conv_back },       /* a linear layer: a kernel of one cell */
+    { cm_plain_norm, cm_plain_norm_back },
+    { cm_plain_swish, cm_plain_swish_back },
+    { cm_plain_sigmoid, cm_plain_sigmoid_back },
+    { cm_plain_mean, cm_plain_mean_back },
+    { cm_plain_max, cm_plain_max_back },
+    { cm_plain_pool, cm_plain_pool_back },
+    { cm_plain_channel, cm_plain_channel_back },
+    { cm_plain_add_scaled, cm_plain_add_scaled_back },
+    { cm_plain_concat, cm_plain_concat_back }
+};
+static const cm_plain_kind cm_wino_kind = { cm_plain_wino, cm_plain_wino_back };
+
+struct cm_pass {
+    calomu *c;
+    const cm_net *net;
+    const calomu_event *event;       /* [muon], hits by rising cell; NULL: the network reads none */
+    const cm_real *features;         /* [muon][feature], standardised */
+    int muons, training, direct;
+    cm_real *gradient;               /* a block like net->trained; NULL: none is wanted */
+    cm_real **x, **dx;               /* [layer]: of all muons, [muon][site][channel]; NULL: none */
+    double **saved;                  /* [layer]: cm_work's, of all muons; of a norm once */
+    int *last;                       /* [layer]: the last that reads it */
+    unsigned char *needs;            /* [layer]: a learned parameter is behind it */
+};
+
+static const cm_layer *cm_pass_layer(const cm_pass *p, int i) { return &p->net->list->layer[i]; }
+
+static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
+{
+    return !p->direct && l->kind == CM_CONV && !l->bias
+        && cm_wino_fits(cm_pass_layer(p, l->in[0])->nx, l->kernel, l->stride, l->pad);
+}
+
+/* Whether a learned parameter is behind layer i.  Channel 0 of a concatenation is its first part's:
+   the energy sums, which have none. */
+static int cm_pass_needs(const cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i), *x;
+    int k;
+    if (*l->name && l->kind != CM_HITS_SUM && l->kind != CM_POOL) return 1;
+    if (l->kind == CM_CHANNEL) {
+        x = cm_pass_layer(p, l->in[0]);
+        if (x->kind == CM_CONCAT) return p->needs[x->in[0]];
+    }
+    for (k = 0; k < 3; k++)
+        if (l->in[k] >= 0 && p->needs[l->in[k]]) return 1;
+    return 0;
+}
+
+void cm_pass_free(cm_pass *p)
+{
+    int i;
+    if (!p) return;
+    for (i = 0; p->x && i < 2 * p->net->list->n; i++) cm_release(p->c, p->x[i]);
+    for (i = 0; p->saved && i < p->net->list->n; i++) cm_release(p->c, p->saved[i]);
+    cm_release(p->c, p->x);
+    cm_release(p->c, p->saved);
+    cm_release(p->c, p->last);
+    cm_release(p->c, p->needs);
+    cm_release(p->c, p);
+}
+
+cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
+                     const cm_real *features, int muons, cm_real *gradient)
+{
+    size_t n = (size_t)net->list->n;
+    cm_pass *p = cm_allocate(c, 1, sizeof *p);
+    int i, k;
+    if (!p) return NULL;
+    p->c = c;
+    p->net = net;
+    p->event = event;
+    p->features = features;
+    p->muons = muons;
+    p->training = gradient != NULL;
+    p->direct = c->direct;
+    p->gradient = gradient;
+    p->x = cm_allocate(c, 2 * n, sizeof *p->x);
+    p->saved = cm_allocate(c, n, sizeof *p->saved);
+    p->last = cm_allocate(c, n, sizeof *p->last);
+    p->needs = cm_allocate(c, n, 1);
+    if (!p->x || !p->saved || !p->last || !p->needs) {
+        cm_pass_free(p);
+        return NULL;
+    }
+    p->dx = p->x + n;
+    for (i = 0; i < net->list->n; i++) {
+        for (k = 0; k < 3; k++)
+            if (cm_pass_layer(p, i)->in[k] >= 0) p->last[cm_pass_layer(p, i)->in[k]] = i;
+        p->needs[i] = (unsigned char)cm_pass_needs(p, i);
+    }
+    return p;
+}
+
+static cm_weight cm_pass_weight(const cm_pass *p, const cm_layer *l, int k)
+{
+    return cm_weight_of(p->net, p->gradient, l, k);
+}
+
+/* Layer i and muon v. */
+static cm_work cm_pass_work(const cm_pass *p, int i, int v)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    cm_work o;
+    int k;
+    memset(&o, 0, sizeof o);
+    o.l = l;
+    o.cells = p->net->list->hits;
+    o.event = p->event ? p->event + v : NULL;
+    o.features = p->features ? p->features + (size_t)v * cm_layer_size(l) : NULL;
+    if (*l->name) o.w = cm_pass_weight(p, l, 0).x;
+    if (l->bias) o.bias = cm_pass_weight(p, l, 1).x;
+    for (k = 0; k < 3; k++) {
+        size_t size;
+        if (l->in[k] < 0) continue;
+        o.in[k] = cm_pass_layer(p, l->in[k]);
+        size = (size_t)v * cm_layer_size(o.in[k]);
+        o.x[k] = p->x[l->in[k]] + size;
+        if (p->dx[l->in[k]]) o.dx[k] = p->dx[l->in[k]] + size;
+    }
+    o.y = p->x[i] + (size_t)v * cm_layer_size(l);
+    if (p->dx[i]) o.dy = p->dx[i] + (size_t)v * cm_layer_size(l);
+    if (p->saved[i]) o.saved = p->saved[i] + (l->kind == CM_MAX_OF ? v * l->nc : 0);
+    return o;
+}
+
+/* ---- the running batch norm */
+
+static double cm_norm_momentum(int muons) { return 1 - 0.9 / sqrt(muons - 1 + CM_NORM_EPS); }
+
+/* Sum over the muons of their sums over sites, of b or a (b - shift). */
+static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_real *a,
+                          const cm_real *b, cm_real shift, double *muon)
+{
+    size_t v, size = cm_layer_size(l);
+    for (v = 0; v < (size_t)p->muons; v++)
+        muon[v] = cm_site_sum(l, c, a ? a + v * size : NULL, b + v * size, shift);
+    return cm_muon_sum(muon, (size_t)p->muons);
+}
+
+/* The buffers take in the muons of this batch. */
+static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l, const cm_real *x,
+                          double *muon)
+{
+    const double m = cm_norm_momentum(p->muons);
+    const double count = (double)p->muons * (double)cm_sites_of(l);
+    int c;
+    for (c = 0; c < l->nc; c++) {
+        double s = n->sums[c], q = n->squares[c];
+        n->sums[c] = (cm_real)cm_fmad(m, cm_pass_sum(p, l, c, NULL, x, 0, muon) - s, s);
+        n->squares[c] = (cm_real)cm_fmad(m, cm_pass_sum(p, l, c, x, x, 0, muon) - q, q);
+    }
+    *n->count = (cm_real)cm_fmad(m, count - (double)*n->count, (double)*n->count);
+    *n->batch += (cm_real)p->muons;
+}
+
+static calomu_status cm_pass_norm(const cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_norm n = cm_norm_of(p->net, p->gradient, l);
+    double *muon = cm_allocate(p->c, (size_t)p->muons, sizeof *muon);
+    p->saved[i] = cm_allocate(p->c, (size_t)(CM_NORM_KINDS * l->nc), sizeof *p->saved[i]);
+    if (muon && p->saved[i]) {
+        if (p->training) cm_norm_learn(p, &n, l, p->x[l->in[0]], muon);
+        if (*n.count > 0) cm_norm_transform(&n, l->nc, p->saved[i]);
+    }
+    cm_release(p->c, muon);
+    if (!p->saved[i] || !muon) return CALOMU_EMEMORY;
+    if (*n.count > 0) return CALOMU_OK;
+    return cm_fail(p->c, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
+}
+
+/* The derivatives by weight and bias, and e and f of 9.4. */
+static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_norm n = cm_norm_of(p->net, p->gradient, l);
+    const double m = cm_norm_momentum(p->muons), count = (double)*n.count;
+    double *saved = p->saved[i], *muon = cm_allocate(p->c, (size_t)p->muons, sizeof *muon);
+    int c, nc = l->nc;
+    for (c = 0; muon && c < nc; c++) {
+        double mean = saved[CM_NORM_MEAN * nc + c], r = saved[CM_NORM_R * nc + c];
+        double w = (double)n.weight.x[c];
+        double g0 = cm_pass_sum(p, l, c, NULL, p->dx[i], 0, muon);
+        double g1 = cm_pass_sum(p, l, c, p->dx[i], p->x[l->in[0]], (cm_real)mean, muon);
+        double dvar = saved[CM_NORM_CLAMPED * nc + c] != 0 ? 0 : -0.5 * w * r * r * r * g1;
+        double dmean = cm_fmad(-2 * mean, dvar, -w * r * g0);
+        n.bias.dx[c] += (cm_real)g0;
+        n.weight.dx[c] += (cm_real)(r * g1);
+        saved[CM_NORM_SLOPE * nc + c] = 2 * m * dvar / count;
+        saved[CM_NORM_SHIFT * nc + c] = m * dmean / count;
+    }
+    cm_release(p->c, muon);
+    return muon ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+/* ---- forward */
+
+/* Scratch and weights of Winograd's method. */
+typedef struct cm_pass_room {
+    cm_real *u, *u_turned, *v;
+} cm_pass_room;
+
+static calomu_status cm_pass_room_take(const cm_pass *p, int i, cm_pass_room *r)
+{
+    const cm_work o = cm_pass_work(p, i, 0);
+    size_t u, v;
+    int most;
+    memset(r, 0, sizeof *r);
+    if (!cm_pass_wino(p, o.l)) return CALOMU_OK;
+    most = o.l->nc > o.in[0]->nc ? o.l->nc : o.in[0]->nc;
+    u = (size_t)(9 * o.l->nc * o.in[0]->nc) * CM_WINO_F;
+    v = (size_t)(o.l->nz * o.l->ny * most) * CM_WINO_F;
+    r->u = cm_allocate(p->c, 2 * u + v, sizeof *r->u);
+    if (!r->u) return CALOMU_EMEMORY;
+    r->u_turned = r->u + u;
+    r->v = r->u_turned + u;
+    cm_wino_weights(&o, 0, r->u);
+    cm_wino_weights(&o, 1, r->u_turned);
+    return CALOMU_OK;
+}
+
+static cm_work cm_pass_work_in(const cm_pass *p, int i, int v, const cm_pass_room *r)
+{
+    cm_work o = cm_pass_work(p, i, v);
+    o.u = r->u;
+    o.u_turned = r->u_turned;
+    o.scratch = r->v;
+    return o;
+}
+
+calomu_status cm_pass_step(cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
+    calomu_status s = CALOMU_OK;
+    cm_pass_room r;
+    int v;
+    p->x[i] = cm_allocate(p->c, cm_layer_size(l) * (size_t)p->muons, sizeof *p->x[i]);
+    if (!p->x[i]) return CALOMU_EMEMORY;
+    if (l->kind == CM_NORM) s = cm_pass_norm(p, i);
+    if (l->kind == CM_MAX_OF) {
+        p->saved[i] = cm_allocate(p->c, (size_t)(l->nc * p->muons), sizeof *p->saved[i]);
+        if (!p->saved[i]) s = CALOMU_EMEMORY;
+    }
+    if (s == CALOMU_OK) s = cm_pass_room_take(p, i, &r);
+    if (s != CALOMU_OK) return s;
+    for (v = 0; v < p->muons; v++) {
+        cm_work o = cm_pass_work_in(p, i, v, &r);
+        kind->forward(&o);
+    }
+    cm_release(p->c, r.u);
+    return CALOMU_OK;
+}
+
+/* In inference values go when nobody reads them any more. */
+static void cm_pass_drop(const cm_pass *p, int i)
+{
+    int k;
+    for (k = 0; k < 3; k++) {
+        int x = cm_pass_layer(p, i)->in[k];
+        if (x < 0 || p->last[x] != i || x == cm_result_of(p->net->list)) continue;
+        cm_release(p->c, p->x[x]);
+        p->x[x] = NULL;
+    }
+}
+
+calomu_status cm_pass_forward(cm_pass *p, double *prediction)
+{
+    calomu_status s = CALOMU_OK;
+    int i, result = cm_result_of(p->net->list), v;
+    for (i = 0; i < p->net->list->n && s == CALOMU_OK; i++) {
+        s = cm_pass_step(p, i);
+        if (!p->training) cm_pass_drop(p, i);
+    }
+    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[result][v];
+    return s;
+}
+
+/* ---- backward */
+
+typedef struct cm_muon_shares {      /* of the muons, in the derivatives by a layer's parameters */
+    cm_real *dw;                     /* [muon][count], or NULL */
+    double *dbias;                   /* [muon][output], or NULL */
+    double *muon;                    /* [muon] */
+    size_t count;
+} cm_muon_shares;
+
+static int cm_pass_learns(const cm_pass *p, const cm_layer *l)
+{
+    return *l->name && l->kind != CM_NORM && cm_pass_weight(p, l, 0).dx;
+}
+
+static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon_shares *s)
+{
+    size_t n = (size_t)p->muons, in = l->in[0] < 0 ? 1 : (size_t)cm_pass_layer(p, l->in[0])->nc;
+    memset(s, 0, sizeof *s);
+    if (!cm_pass_learns(p, l)) return CALOMU_OK;
+    s->count = in * (size_t)l->nc * (cm_pass_wino(p, l) ? 9 * CM_WINO_F
+                                     : (size_t)(l->kernel * l->kernel * l->kernel));
+    s->dw = cm_allocate(p->c, n * s->count, sizeof *s->dw);
+    if (l->bias) s->dbias = cm_allocate(p->c, n * (size_t)l->nc, sizeof *s->dbias);
+    s->muon = cm_allocate(p->c, n, sizeof *s->muon);
+    return s->dw && s->muon && (s->dbias || !l->bias) ? CALOMU_OK : CALOMU_EMEMORY;
+}
+
+/* The sum of the muons' shares in weight k. */
+static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
+{
+    size_t v;
+    for (v = 0; v < (size_t)p->muons; v++) s->muon[v] = (double)s->dw[v * s->count + k];
+    return cm_muon_sum(s->muon, (size_t)p->muons);
+}
+
+/* dw = G' du */
+static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
+{
+    int in = cm_pass_layer(p, l->in[0])->nc, i, c, t, f, kx;
+    cm_real *dw = cm_pass_weight(p, l, 0).dx;
+    for (i = 0; i < in * l->nc * 9; i++) {
+        double sum[3] = { 0, 0, 0 };
+        for (f = 0; f < CM_WINO_F; f++) {
+            double du = cm_shares_sum(p, s, (size_t)(i * CM_WINO_F + f));
+            for (kx = 0; kx < 3; kx++) sum[kx] = cm_fmad(cm_wino_g[f][kx], du, sum[kx]);
+        }
+        t = i % 9;
+        c = i / 9 % l->nc;
+        for (kx = 0; kx < 3; kx++)
+            dw[(c * in + i / 9 / l->nc) * 27 + t / 3 * 9 + kx * 3 + t % 3] += (cm_real)sum[kx];
+    }
+}
+
+static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
+{
+    cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
+    size_t k, v;
+    int c;
+    if (cm_pass_wino(p, l)) cm_shares_add_wino(p, l, s);
+    else for (k = 0; k < s->count; k++) dw[k] += (cm_real)cm_shares_sum(p, s, k);
+    for (c = 0; s->dbias && c < l->nc; c++) {
+        dbias = cm_pass_weight(p, l, 1).dx;
+        for (v = 0; v < (size_t)p->muons; v++) s->muon[v] = s->dbias[v * (size_t)l->nc + (size_t)c];
+        dbias[c] += (cm_real)cm_muon_sum(s->muon, (size_t)p->muons);
+    }
+}
+
+/* Layer i hands its derivatives on. */
+static calomu_status cm_pass_step_back(cm_pass *p, int i)
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
+    calomu_status s = CALOMU_OK;
+    cm_muon_shares shares;
+    cm_pass_room r = { NULL, NULL, NULL };
+    int k, v;
+    for (k = 0; k < 3; k++) {
+        int x = l->in[k];
+        if (x < 0 || p->dx[x] || !p->needs[x]) continue;
+        p->dx[x] = cm_allocate(p->c, cm_layer_size(cm_pass_layer(p, x)) * (size_t)p->muons,
+                               sizeof *p->dx[x]);
+        if (!p->dx[x]) return CALOMU_EMEMORY;
+    }
+    s = cm_shares_take(p, l, &shares);
+    if (s == CALOMU_OK && l->kind == CM_NORM) s = cm_pass_norm_back(p, i);
+    if (s == CALOMU_OK) s = cm_pass_room_take(p, i, &r);
+    for (v = 0; s == CALOMU_OK && v < p->muons; v++) {
+        cm_work o = cm_pass_work_in(p, i, v, &r);
+        if (shares.dw) o.dw = shares.dw + (size_t)v * shares.count;
+        if (shares.dbias) o.dbias = shares.dbias + (size_t)(v * l->nc);
+        kind->backward(&o);
+    }
+    if (s == CALOMU_OK && shares.dw) cm_shares_add(p, l, &shares);
+    cm_release(p->c, r.u);
+    cm_release(p->c, shares.dw);
+    cm_release(p->c, shares.dbias);
+    cm_release(p->c, shares.muon);
+    return s;
+}
+
+calomu_status cm_pass_backward(cm_pass *p, const double *dp)
+{
+    calomu_status s = CALOMU_OK;
+    int i, v, last = cm_result_of(p->net->list);
+    p->dx[last] = cm_allocate(p->c, (size_t)p->muons, sizeof *p->dx[last]);
+    if (!p->dx[last]) return CALOMU_EMEMORY;
+    for (v = 0; v < p->muons; v++) p->dx[last][v] = (cm_real)dp[v];
+    for (i = last; i >= 0 && s == CALOMU_OK; i--) {
+        if (p->dx[i]) s = cm_pass_step_back(p, i);
+        cm_release(p->c, p->x[i]);
+        cm_release(p->c, p->dx[i]);
+        p->x[i] = p->dx[i] = NULL;
+    }
+    return s;
+}
+
 /* ============================================================================================
    9 The plan of a list, and networks on a device
    ============================================================================================
@@ -9211,12 +10799,7 @@ static calomu_status cm_plan_make(calomu *c, cm_schedule *p, const cm_list *list
     return CALOMU_OK;
 }
 
-/* ---------------------------------------------------------------- 9.3 a plan as text */
-
-static const char *const cm_rule_names[CM_RULES] = {
-    "Swish joins", "join", "same sums", "channel in place", "norm joins", "made where read",
-    "sums on the way", "halo", "deferred"
-};
+/* Those of a list, for all modes. */
 
 enum { CM_PLANS = 8 };
 
@@ -9224,6 +10807,41 @@ static cm_schedule *cm_plan_of(const cm_list *s, int training, int wino, int fus
 {
     return &s->plan[4 * (fused != 0) + 2 * (training != 0) + (wino != 0)];
 }
+
+static calomu_status cm_plans_make(calomu *c, cm_list *s)
+{
+    calomu_status status = CALOMU_OK;
+    int i;
+    if (s->plan) return CALOMU_OK;
+    s->plan = cm_allocate(c, CM_PLANS, sizeof *s->plan);
+    if (!s->plan) return CALOMU_EMEMORY;
+    for (i = 0; status == CALOMU_OK && i < CM_PLANS; i++) {
+        cm_schedule *p = cm_plan_of(s, i / 2 % 2, i % 2, i / 4);
+        p->training = i / 2 % 2;
+        p->wino = i % 2;
+        p->fused = i / 4;
+        status = cm_plan_make(c, p, s);
+    }
+    return status;
+}
+
+static void cm_plans_free(calomu *c, cm_list *s)
+{
+    int i;
+    for (i = 0; s->plan && i < CM_PLANS; i++) {
+        cm_release(c, s->plan[i].step);
+        cm_release(c, s->plan[i].drop);
+    }
+    cm_release(c, s->plan);
+    s->plan = NULL;
+}
+
+/* ---------------------------------------------------------------- 9.3 a plan as text */
+
+static const char *const cm_rule_names[CM_RULES] = {
+    "Swish joins", "join", "same sums", "channel in place", "norm joins", "made where read",
+    "sums on the way", "halo", "deferred"
+};
 
 static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[48])
 {
@@ -9273,13 +10891,8 @@ int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int st
 
 void cm_list_free(calomu *c, cm_list *s)
 {
-    int i;
     if (!s || --s->users > 0) return;
-    for (i = 0; s->plan && i < CM_PLANS; i++) {
-        cm_release(c, s->plan[i].step);
-        cm_release(c, s->plan[i].drop);
-    }
-    cm_release(c, s->plan);
+    cm_plans_free(c, s);
     cm_release(c, s->layer);
     cm_release(c, s);
 }
@@ -9309,23 +10922,6 @@ static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
                              14 * cm_stages(a) + 5 * CM_RESOLUTIONS + 16);
     if (s) cm_list_network(s, a);
     return s;
-}
-
-static calomu_status cm_list_plan(calomu *c, cm_list *s)
-{
-    calomu_status status = CALOMU_OK;
-    int i;
-    if (s->plan) return CALOMU_OK;
-    s->plan = cm_allocate(c, CM_PLANS, sizeof *s->plan);
-    if (!s->plan) return CALOMU_EMEMORY;
-    for (i = 0; status == CALOMU_OK && i < CM_PLANS; i++) {
-        cm_schedule *p = cm_plan_of(s, i / 2 % 2, i % 2, i / 4);
-        p->training = i / 2 % 2;
-        p->wino = i % 2;
-        p->fused = i / 4;
-        status = cm_plan_make(c, p, s);
-    }
-    return status;
 }
 
 void cm_net_free(calomu *c, cm_net *net)
@@ -9364,7 +10960,7 @@ static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_lis
 /* Its values, all 0, and the plans. */
 static calomu_status cm_net_room(calomu *c, cm_net *net)
 {
-    calomu_status s = cm_list_plan(c, net->list);
+    calomu_status s = cm_plans_make(c, net->list);
     if (s != CALOMU_OK) return s;
     net->trained = cm_allocate(c, net->n_trained, sizeof(cm_real));
     if (net->trained) net->fixed = cm_allocate(c, net->n_fixed, sizeof(cm_real));
@@ -9465,29 +11061,6 @@ typedef struct cm_run {
     cm_tensor **value;               /* of each step */
 } cm_run;
 
-/* Parameter k of a layer. */
-static cm_weight cm_weight_of(const cm_run *u, const cm_layer *l, int k)
-{
-    const cm_param *p = &u->net->param[l->param + k];
-    cm_weight w;
-    w.x = cm_net_values(u->net, p);
-    w.dx = p->role == CM_TRAINED && u->gradient ? u->gradient + p->offset : NULL;
-    return w;
-}
-
-static cm_norm cm_norm_of(const cm_run *u, const cm_layer *l)
-{
-    const cm_param *p = &u->net->param[l->param];
-    cm_norm n;
-    n.weight = cm_weight_of(u, l, 0);
-    n.bias = cm_weight_of(u, l, 1);
-    n.sums = cm_net_values(u->net, p + 2);
-    n.squares = cm_net_values(u->net, p + 3);
-    n.batch = cm_net_values(u->net, p + 4);
-    n.count = cm_net_values(u->net, p + 5);
-    return n;
-}
-
 static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
 {
     static const cm_weight none = { NULL, NULL };
@@ -9495,8 +11068,9 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
     cm_norm norm;
     const cm_norm *n = t->norm < 0 ? NULL : &norm;
     int then = n ? t->swish | (t->sums & CM_MEAN) : t->sums;
-    cm_weight w = cm_weight_of(u, l, 0), bias = l->bias ? cm_weight_of(u, l, 1) : none;
-    if (n) norm = cm_norm_of(u, &u->p->list->layer[t->norm]);
+    cm_weight w = cm_weight_of(u->net, u->gradient, l, 0);
+    cm_weight bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
+    if (n) norm = cm_norm_of(u->net, u->gradient, &u->p->list->layer[t->norm]);
     if (l->kind == CM_HITS_CONV)
         return cm_sparse(g, u->hits, w, 0, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
     return cm_conv_then(g, x, w, bias, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
@@ -9504,7 +11078,7 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
 
 static cm_tensor *cm_run_norm(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
 {
-    cm_norm n = cm_norm_of(u, cm_layer_of(u->p, t));
+    cm_norm n = cm_norm_of(u->net, u->gradient, cm_layer_of(u->p, t));
     if (t->values == CM_BY_GROUPS) return cm_batchnorm_by_groups(g, x, n, t->swish, t->halo);
     if (t->values == CM_BY_ROWS) return cm_batchnorm_by_rows(g, x, n, t->swish, t->halo);
     return cm_batchnorm(g, x, n, t->swish, t->halo, t->halo);
@@ -9524,8 +11098,9 @@ static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
     case CM_CONV: return cm_run_conv(g, u, t, in[0]);
     case CM_HITS_SUM: return cm_sparse_sum(g, u->hits, l->scale, t->halo);
     case CM_LINEAR:
-        return cm_conv_then(g, in[0], cm_weight_of(u, l, 0), cm_weight_of(u, l, 1), l->nc, 1, 1, 0,
-                            t->halo, NULL, 0);
+        return cm_conv_then(g, in[0], cm_weight_of(u->net, u->gradient, l, 0),
+                            cm_weight_of(u->net, u->gradient, l, 1), l->nc, 1, 1, 0, t->halo, NULL,
+                            0);
     case CM_NORM: return cm_run_norm(g, u, t, in[0]);
     case CM_SWISH: return cm_pointwise(g, in[0], 0, t->halo);
     case CM_SIGMOID: return cm_pointwise(g, in[0], 1, t->halo);
@@ -9852,25 +11427,36 @@ static void cm_loss_update(const calomu_train_options *o, const double *truth, c
     }
 }
 
+/* Of one muon; *slope: its derivative. */
+static double cm_loss_muon(const calomu_train_options *o, double truth, double pred,
+                           const double *thresholds, double *slope)
+{
+    double d = pred - truth, loss = d * d, f = cm_loss_weight(o, truth) / truth;
+    int j = cm_loss_bin(o, truth);
+    *slope = f * (2 * d);
+    if (j >= 0 && thresholds[j] >= 0 && loss > thresholds[j]) {
+        double root = sqrt(thresholds[j]);       /* Eq. (2): t + 2 sqrt(t) (|y - p| - sqrt t) */
+        loss = cm_fmad(2 * root, fabs(d) - root, thresholds[j]);
+        *slope = f * (d > 0 ? 2 * root : -2 * root);
+    }
+    return f * loss;
+}
+
 double cm_loss(const calomu_train_options *o, const double *truth, const double *pred, int n,
                double *thresholds, int update, double *dp)
 {
-    double total = 0;
-    int i;
+    cm_tree sum = { { 0 }, 0 };
+    int first, i;
     if (update) cm_loss_update(o, truth, pred, n, thresholds);
-    for (i = 0; i < n; i++) {
-        double d = pred[i] - truth[i], loss = d * d, slope = 2 * d;
-        double f = cm_loss_weight(o, truth[i]) / truth[i];
-        int j = cm_loss_bin(o, truth[i]);
-        if (j >= 0 && thresholds[j] >= 0 && loss > thresholds[j]) {
-            double root = sqrt(thresholds[j]);   /* Eq. (2): t + 2 sqrt(t) (|y - p| - sqrt t) */
-            loss = cm_fmad(2 * root, fabs(d) - root, thresholds[j]);
-            slope = d > 0 ? 2 * root : -2 * root;
+    for (first = 0; first < n; first += CM_LANES) {
+        double s[CM_LANES] = { 0 }, slope;
+        for (i = first; i < n && i < first + CM_LANES; i++) {
+            s[i - first] = cm_loss_muon(o, truth[i], pred[i], thresholds, &slope);
+            if (dp) dp[i] = slope / n;
         }
-        total = cm_fmad(f, loss, total);
-        if (dp) dp[i] = f * slope / n;
+        cm_tree_add(&sum, s);
     }
-    return total / n;
+    return cm_tree_sum(&sum) / n;
 }
 
 /* ============================================================================================
@@ -10280,6 +11866,7 @@ struct calomu_trainer {
     uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
     int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
     double *batch;                   /* truth, prediction, gradient: batch values each */
+    cm_real *inputs;                 /* [muon of a batch][feature], standardised */
     calomu_events events;
     unsigned char *arena;            /* NULL: not made yet */
     size_t arena_size, arena_skip;   /* bytes from start on, to the next multiple of 64 */
@@ -10308,6 +11895,7 @@ void calomu_trainer_free(calomu_trainer *t)
     cm_release(own, t->fold_order);
     cm_release(own, t->order);
     cm_release(own, t->batch);
+    cm_release(own, t->inputs);
     cm_release(own, t->arena);
     cm_remote_free(own, t->remote);
     cm_release(own, t);
@@ -10668,13 +12256,14 @@ static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
     t->order = cm_allocate(c, size, sizeof *t->order);
     t->truth = cm_allocate(c, seen, sizeof *t->truth);
     t->batch = cm_allocate(c, 3 * (size_t)t->options.batch, sizeof *t->batch);
+    t->inputs = cm_allocate(c, (size_t)t->options.batch * CALOMU_FEATURES, sizeof *t->inputs);
     prediction = cm_allocate(c, seen, sizeof *prediction);
     if (prediction && t->prediction)             /* from a checkpoint */
         memcpy(prediction, t->prediction, (size_t)t->state.validated * sizeof *prediction);
     cm_release(c, t->prediction);
     t->prediction = prediction;
     if (!t->slot || !t->training || !t->fold_order || !t->order || !t->truth || !t->batch
-        || !prediction)
+        || !t->inputs || !prediction)
         return CALOMU_EMEMORY;
     if (t->arch.n_features > 0) {
         size_t most = SIZE_MAX / sizeof(float) / CALOMU_FEATURES - seen;
@@ -11149,11 +12738,300 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
 
 /* ---------------------------------------------------------------- one batch through the network */
 
+enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
+
+/* Muons on their way through a network, which an engine computes: backward may follow forward, and
+   end follows in any case. */
+typedef struct cm_batch {
+    calomu *c;
+    const cm_net *net;
+    const calomu_event *event;       /* hits by rising cell */
+    const cm_real *features;         /* standardised, [muon][feature] */
+    int muons, threads;
+    cm_real *gradient;               /* training: derivatives are added to it; NULL: inference */
+    void *arena;                     /* memory, 64-byte aligned, of at least so many bytes as */
+    size_t arena_size;               /*   measure asks for */
+    const calomu_model *model;       /* in predictions: whose member the network is */
+    void *work;                      /* the engine's; NULL before forward and after end */
+} cm_batch;
+
+typedef struct cm_engine {
+    calomu_status (*measure)(cm_batch *b, size_t *bytes);
+    calomu_status (*forward)(cm_batch *b, double *prediction);
+    calomu_status (*backward)(cm_batch *b, const double *dp);
+    calomu_status (*predict)(cm_batch *b, double *prediction);   /* inference, up to 16 muons */
+    void (*end)(cm_batch *b);
+    calomu_status (*prepare)(calomu *c, calomu_model *m);        /* what predictions keep with it */
+    int (*packed)(const calomu *c, const calomu_model *m);       /* whether that serves c */
+    calomu_status (*arena)(calomu *c, const calomu_model *m, int threads, size_t *bytes);
+                                     /* that predict needs */
+} cm_engine;
+
+static calomu_status cm_plain_measure(cm_batch *b, size_t *bytes)
+{
+    (void)b;                         /* each layer takes its own */
+    *bytes = 0;
+    return CALOMU_OK;
+}
+
+static void cm_plain_end(cm_batch *b)
+{
+    cm_pass_free(b->work);
+    b->work = NULL;
+}
+
+static calomu_status cm_plain_forward(cm_batch *b, double *prediction)
+{
+    cm_plain_end(b);
+    b->work = cm_pass_new(b->c, b->net, b->event, b->features, b->muons, b->gradient);
+    return b->work ? cm_pass_forward(b->work, prediction) : CALOMU_EMEMORY;
+}
+
+static calomu_status cm_plain_backward(cm_batch *b, const double *dp)
+{
+    return cm_pass_backward(b->work, dp);
+}
+
+static calomu_status cm_plain_predict(cm_batch *b, double *prediction)
+{
+    calomu_status s = cm_plain_forward(b, prediction);
+    cm_plain_end(b);                 /* it borrows the model's network */
+    return s;
+}
+
+static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
+{
+    (void)c;
+    (void)m;
+    return CALOMU_OK;
+}
+
+static int cm_plain_packed(const calomu *c, const calomu_model *m)
+{
+    (void)c;
+    (void)m;
+    return 0;
+}
+
+static calomu_status cm_plain_arena(calomu *c, const calomu_model *m, int threads, size_t *bytes)
+{
+    (void)c;
+    (void)m;
+    (void)threads;
+    *bytes = 0;
+    return CALOMU_OK;
+}
+
+static const cm_engine cm_plain_engine = {
+    cm_plain_measure, cm_plain_forward, cm_plain_backward, cm_plain_predict, cm_plain_end,
+    cm_plain_prepare, cm_plain_packed, cm_plain_arena
+};
+
+/* ---- part III: the fast engine */
+
 /* Values of a tensor of one site: muon i, channel k. */
 static size_t cm_lane(const cm_tensor *x, int i, int k)
 {
     return x->group * (size_t)(i / CM_LANES) + x->origin + (size_t)(k * CM_LANES + i % CM_LANES);
 }
+
+static void cm_lanes_put(const cm_tensor *x, const cm_real *rows, int n)
+{
+    int i, k;
+    for (i = 0; i < n; i++)
+        for (k = 0; k < x->nc; k++) x->x[cm_lane(x, i, k)] = *rows++;
+}
+
+typedef struct cm_fast_work {
+    cm_graph *g;
+    cm_hits hits;                    /* borrowed by what is recorded */
+    cm_tensor *y;                    /* the network's result */
+} cm_fast_work;
+
+static void cm_fast_end(cm_batch *b)
+{
+    cm_fast_work *w = b->work;
+    if (w) cm_graph_free(w->g);
+    cm_release(b->c, w);
+    b->work = NULL;
+}
+
+/* Work with an empty graph; dry: it only counts. */
+static cm_fast_work *cm_fast_begin(cm_batch *b, int dry)
+{
+    const calomu_geometry *geometry = &b->net->arch.geometry;
+    cm_fast_work *w = b->work;
+    if (!w) b->work = w = cm_allocate(b->c, 1, sizeof *w);
+    if (w && !w->g) w->g = cm_graph_new(b->c, NULL, 0, b->threads, b->gradient != NULL);
+    if (!w || !w->g) return NULL;
+    if (!dry) {
+        w->g->memory = b->arena;
+        w->g->size = b->arena_size;
+        w->g->threads = b->threads;
+    }
+    cm_graph_reset(w->g);
+    w->hits.event = b->event;
+    w->hits.muons = b->muons;
+    w->hits.nz = geometry->nz;
+    w->hits.nx = geometry->nx;
+    w->hits.ny = geometry->ny;
+    return w;
+}
+
+/* Records the network on the graph; in a dry one prediction is NULL. */
+static void cm_fast_record(const cm_batch *b, double *prediction)
+{
+    const calomu_architecture *a = &b->net->arch;
+    cm_fast_work *w = b->work;
+    cm_tensor *x = NULL, *y;
+    int i;
+    w->y = NULL;
+    if (a->n_features > 0) {
+        x = cm_input(w->g, b->muons, 1, 1, 1, a->n_features, 0, 0, 0);
+        if (!x) return;
+        if (prediction) cm_lanes_put(x, b->features, b->muons);
+    }
+    w->y = y = cm_net_forward(w->g, b->net, a->head ? &w->hits : NULL, x, b->gradient);
+    for (i = 0; y && prediction && i < b->muons; i++)
+        prediction[i] = (double)y->x[cm_lane(y, i, 0)];
+}
+
+static calomu_status cm_fast_forward(cm_batch *b, double *prediction)
+{
+    cm_fast_work *w = cm_fast_begin(b, 0);
+    if (!w) return CALOMU_EMEMORY;
+    cm_fast_record(b, prediction);
+    return cm_graph_status(w->g);
+}
+
+static calomu_status cm_fast_backward(cm_batch *b, const double *dp)
+{
+    cm_fast_work *w = b->work;
+    cm_real *d = cm_gradient(w->g, w->y);
+    int i;
+    for (i = 0; d && dp && i < b->muons; i++) d[cm_lane(w->y, i, 0)] = (cm_real)dp[i];
+    if (d) cm_backward(w->g);
+    return cm_graph_status(w->g);
+}
+
+/* By a dry run. */
+static calomu_status cm_fast_measure(cm_batch *b, size_t *bytes)
+{
+    cm_fast_work *w = cm_fast_begin(b, 1);
+    calomu_status s = w ? CALOMU_OK : CALOMU_EMEMORY;
+    if (s == CALOMU_OK) {
+        cm_fast_record(b, NULL);
+        s = cm_graph_status(w->g);
+        if (s == CALOMU_OK && b->gradient) s = cm_fast_backward(b, NULL);
+        *bytes = cm_graph_peak(w->g);
+    }
+    cm_fast_end(b);
+    return s;
+}
+
+/* Whether the model's packed weights suit this context. */
+static int cm_packs_fit(const calomu *c, const calomu_model *m)
+{
+    return m->packs.isa == c->isa && m->packs.direct == c->direct
+        && m->packs.unfused == c->unfused;
+}
+
+static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
+{
+    const int n = b->muons, step = n < CM_SPLIT_BELOW ? 1 : n;   /* the same bits either way */
+    cm_batch part = *b;
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < n && s == CALOMU_OK; i += step) {
+        cm_fast_work *w;
+        part.muons = step;
+        part.event = b->event + i;
+        part.features = b->features + i * b->net->arch.n_features;
+        w = cm_fast_begin(&part, 0);
+        b->work = part.work;
+        if (!w) return CALOMU_EMEMORY;
+        w->g->packs = cm_packs_fit(b->c, b->model) ? &b->model->packs : NULL;
+        cm_graph_split(w->g, step == 1);
+        cm_fast_record(&part, prediction + i);
+        w->g->packs = NULL;          /* the model's */
+        s = cm_graph_status(w->g);
+    }
+    return s;
+}
+
+/* The arena for a group of muons and for a muon in blocks, by dry runs. */
+static calomu_status cm_fast_arena(calomu *c, const calomu_model *m, int threads, size_t *bytes)
+{
+    cm_batch b;
+    cm_fast_work *w = NULL;
+    calomu_status s = CALOMU_OK;
+    int one;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.net = m->net[0];
+    b.threads = threads;
+    for (one = 0; one < 2 && s == CALOMU_OK; one++) {
+        b.muons = one ? 1 : CM_LANES;
+        w = cm_fast_begin(&b, 1);
+        if (!w) s = CALOMU_EMEMORY;
+        if (s != CALOMU_OK) break;
+        w->g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
+        cm_graph_split(w->g, one);
+        cm_fast_record(&b, NULL);
+        s = cm_graph_status(w->g);
+    }
+    if (s == CALOMU_OK) *bytes = (cm_graph_peak(w->g) + 63) / 64 * 64;
+    cm_fast_end(&b);
+    return s;
+}
+
+/* Packs the weights of all members. */
+static calomu_status cm_fast_prepare(calomu *c, calomu_model *m)
+{
+    calomu_status s = CALOMU_OK;
+    cm_batch b;
+    int i;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.threads = 1;
+    b.muons = CM_LANES;
+    m->packs.isa = c->isa;
+    m->packs.direct = c->direct;
+    m->packs.unfused = c->unfused;
+    for (i = 0; i < m->info.members && s == CALOMU_OK; i++) {
+        cm_fast_work *w;
+        b.net = m->net[i];
+        w = cm_fast_begin(&b, 1);
+        if (w) {
+            w->g->packing = &m->packs;
+            cm_fast_record(&b, NULL);
+            s = cm_graph_status(w->g);
+        } else {
+            s = CALOMU_EMEMORY;
+        }
+        cm_fast_end(&b);
+    }
+    return s == CALOMU_OK ? cm_fast_arena(c, m, 1, &m->arena) : s;
+}
+
+static calomu_status cm_fast_predict_arena(calomu *c, const calomu_model *m, int threads,
+                                           size_t *bytes)
+{
+    *bytes = m->arena;
+    return threads == 1 && cm_packs_fit(c, m) ? CALOMU_OK : cm_fast_arena(c, m, threads, bytes);
+}
+
+static const cm_engine cm_fast_engine = {
+    cm_fast_measure, cm_fast_forward, cm_fast_backward, cm_fast_predict, cm_fast_end,
+    cm_fast_prepare, cm_packs_fit, cm_fast_predict_arena
+};
+
+static const cm_engine *cm_engine_of(const calomu *c)
+{
+    return c->plain ? &cm_plain_engine : &cm_fast_engine;
+}
+
+/* ---- end of the fast engine */
 
 /* Which features an input of 3 takes: the energy sums. */
 static int cm_feature_of_input(int n_features, int k)
@@ -11163,75 +13041,49 @@ static int cm_feature_of_input(int n_features, int k)
 }
 
 /* Standardised features of the batch; numbers NULL: muons first, first + 1, ... */
-static void cm_train_inputs(const calomu_trainer *t, cm_tensor *x, uint64_t first,
-                            const uint64_t *numbers, int n)
+static void cm_train_inputs(const calomu_trainer *t, uint64_t first, const uint64_t *numbers, int n)
 {
-    int i, k, j;
-    for (i = 0; i < n; i++) {
+    cm_real *to = t->inputs;
+    int i, k, j, nc = t->arch.n_features;
+    for (i = 0; i < n && nc > 0; i++) {
         const float *row = cm_feature_row(t, numbers ? numbers[i] : first + (uint64_t)i);
-        for (k = 0; k < x->nc; k++) {
-            j = cm_feature_of_input(x->nc, k);
-            x->x[cm_lane(x, i, k)] = (cm_real)(((double)row[j] - t->mean[j]) / t->deviation[j]);
+        for (k = 0; k < nc; k++) {
+            j = cm_feature_of_input(nc, k);
+            *to++ = (cm_real)(((double)row[j] - t->mean[j]) / t->deviation[j]);
         }
     }
 }
 
-/* Predictions of n muons into `out` and, with a gradient, backward from dp.  In two calls, since
-   the loss comes between them. */
-static cm_tensor *cm_train_forward(cm_graph *g, const calomu_trainer *t, const cm_hits *hits,
-                                   uint64_t first, const uint64_t *numbers, cm_real *gradient,
-                                   double *out)
+/* n muons that have been read, for training or validation. */
+static cm_batch cm_train_batch(calomu *c, const calomu_trainer *t, int n, int training)
 {
-    cm_tensor *x = NULL, *y;
-    int i, n = hits->muons;
-    if (t->arch.n_features > 0) {
-        x = cm_input(g, n, 1, 1, 1, t->arch.n_features, 0, 0, 0);
-        if (x && out) cm_train_inputs(t, x, first, numbers, n);
-        if (!x) return NULL;
-    }
-    y = cm_net_forward(g, t->net, t->arch.head ? hits : NULL, x, gradient);
-    for (i = 0; y && out && i < n; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
-    return y;
+    cm_batch b;
+    memset(&b, 0, sizeof b);
+    b.c = c;
+    b.net = t->net;
+    b.event = t->events.event;
+    b.features = t->inputs;
+    b.muons = n;
+    b.threads = c->threads;
+    b.gradient = training ? t->gradient : NULL;
+    if (t->arena) b.arena = t->arena + t->arena_skip;
+    b.arena_size = t->arena_size;
+    return b;
 }
 
-static void cm_train_backward(cm_graph *g, cm_tensor *y, const double *dp)
-{
-    cm_real *d = cm_gradient(g, y);
-    int i;
-    for (i = 0; d && dp && i < y->muons; i++) d[cm_lane(y, i, 0)] = (cm_real)dp[i];
-    if (d) cm_backward(g);
-}
-
-static cm_hits cm_train_hits(const calomu_trainer *t, const calomu_event *event, int n)
-{
-    cm_hits h;
-    h.event = event;
-    h.muons = n;
-    h.nz = t->arch.geometry.nz;
-    h.nx = t->arch.geometry.nx;
-    h.ny = t->arch.geometry.ny;
-    return h;
-}
-
-/* Bytes of arena of the largest batch, by dry runs of a training step and of validation. */
+/* Bytes of arena of the largest batch. */
 static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *bytes)
 {
+    calomu_status s = CALOMU_OK;
     int training;
     *bytes = 0;
-    for (training = 0; training < 2; training++) {
-        cm_hits hits = cm_train_hits(t, t->events.event, t->options.batch);
-        cm_graph *g = cm_graph_new(c, NULL, 0, c->threads, training);
-        cm_tensor *y;
-        calomu_status s;
-        if (!g) return CALOMU_EMEMORY;
-        y = cm_train_forward(g, t, &hits, 0, NULL, training ? t->gradient : NULL, NULL);
-        if (y && training) cm_train_backward(g, y, NULL);
-        s = cm_graph_status(g);
-        if (cm_graph_peak(g) > *bytes) *bytes = cm_graph_peak(g);
-        cm_graph_free(g);
-        if (s != CALOMU_OK) return s;
+    for (training = 0; training < 2 && s == CALOMU_OK; training++) {
+        cm_batch b = cm_train_batch(c, t, t->options.batch, training);
+        size_t one = 0;
+        s = cm_engine_of(c)->measure(&b, &one);
+        if (one > *bytes) *bytes = one;
     }
-    return CALOMU_OK;
+    return s;
 }
 
 /* Threads have sums of their own in the arena, so another context may need another one. */
@@ -11239,7 +13091,7 @@ static calomu_status cm_remote_ready(calomu *c, calomu_trainer *t);
 
 static int cm_arena_kind(const calomu *c)
 {
-    return 8 * c->threads + 4 * c->direct + 2 * c->recompute + c->unfused;
+    return 16 * c->threads + 8 * c->plain + 4 * c->direct + 2 * c->recompute + c->unfused;
 }
 
 static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
@@ -11283,24 +13135,22 @@ static calomu_status cm_train_not_finite(calomu *c, const calomu_trainer *t, con
 static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint64_t *numbers,
                                        double *loss)
 {
+    const cm_engine *engine = cm_engine_of(c);
     int i, n = t->options.batch, finite = 1;
     double *truth = t->batch, *pred = t->batch + n, *dp = t->batch + 2 * (size_t)n;
-    cm_hits hits = cm_train_hits(t, t->events.event, n);
-    cm_graph *g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 1);
-    cm_tensor *y;
+    cm_batch b = cm_train_batch(c, t, n, 1);
     calomu_status s;
-    if (!g) return CALOMU_EMEMORY;
     memset(t->gradient, 0, t->net->n_trained * sizeof *t->gradient);
     for (i = 0; i < n; i++) truth[i] = (double)t->events.event[i].energy;
-    y = cm_train_forward(g, t, &hits, 0, numbers, t->gradient, pred);
-    for (i = 0; y && i < n; i++) finite = finite && isfinite(pred[i]);
-    if (y && finite) {
+    cm_train_inputs(t, 0, numbers, n);
+    s = engine->forward(&b, pred);
+    for (i = 0; s == CALOMU_OK && i < n; i++) finite = finite && isfinite(pred[i]);
+    if (s == CALOMU_OK && finite) {
         *loss = cm_loss(&t->options, truth, pred, n, t->thresholds, 1, dp);
         finite = isfinite(*loss);
-        if (finite) cm_train_backward(g, y, dp);
+        if (finite) s = engine->backward(&b, dp);
     }
-    s = cm_graph_status(g);
-    cm_graph_free(g);
+    engine->end(&b);
     if (s != CALOMU_OK) return s;
     if (finite && cm_all_finite(t->gradient, t->net->n_trained)) return CALOMU_OK;
     return cm_train_not_finite(c, t, finite ? "a gradient" : "the loss");
@@ -11442,16 +13292,13 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
    stay as they are. */
 static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t first, int n)
 {
-    cm_hits hits;
-    cm_graph *g;
+    cm_batch b;
     calomu_status s = cm_muons_at(c, t, first, NULL, (size_t)n);
     if (s != CALOMU_OK) return s;
-    g = cm_graph_new(c, t->arena + t->arena_skip, t->arena_size, c->threads, 0);
-    if (!g) return CALOMU_EMEMORY;
-    hits = cm_train_hits(t, t->events.event, n);
-    (void)cm_train_forward(g, t, &hits, first, NULL, NULL, t->prediction + t->state.validated);
-    s = cm_graph_status(g);
-    cm_graph_free(g);
+    b = cm_train_batch(c, t, n, 0);
+    cm_train_inputs(t, first, NULL, n);
+    s = cm_engine_of(c)->forward(&b, t->prediction + t->state.validated);
+    cm_engine_of(c)->end(&b);
     return s;
 }
 
@@ -11601,7 +13448,8 @@ static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int 
     if (s != CALOMU_OK) return s;
     r->batch[slot].there = 0;
     x = cm_place_home(p, n);
-    if (x.nc > 0) cm_train_inputs(t, &x, first, numbers, n);
+    cm_train_inputs(t, first, numbers, n);
+    cm_lanes_put(&x, t->inputs, n);
     cm_place_load(p, slot, t->events.event, n);
     for (i = 0; i < n; i++) t->batch[i] = (double)t->events.event[i].energy;
     p->unit->device->put(p->unit, r->truth[slot], t->batch, (size_t)n * sizeof *t->batch);
@@ -11713,13 +13561,6 @@ static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
     return s;
 }
 
-size_t calomu_trainer_memory(const calomu_trainer *t)
-{
-    return t->remote ? t->remote->place->taken : t->arena_size;
-}
-
-/* ---------------------------------------------------------------- steps of either */
-
 /* A failure of the device takes the training back to where the host knows it. */
 static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
 {
@@ -11730,6 +13571,23 @@ static calomu_status cm_remote_lost(calomu_trainer *t, calomu_status s)
     r->ahead = 0;
     return s;
 }
+
+/* An epoch has ended; reload: the host has taken the best weights back. */
+static void cm_remote_epoch(calomu_trainer *t, int reload)
+{
+    if (t->remote && reload) cm_remote_put(t);
+    if (t->remote) t->remote->state = t->state;
+}
+
+static size_t cm_remote_memory(const calomu_trainer *t) { return t->remote->place->taken; }
+
+/* ---------------------------------------------------------------- steps of either */
+
+size_t calomu_trainer_memory(const calomu_trainer *t)
+{
+    return t->remote ? cm_remote_memory(t) : t->arena_size;
+}
+
 
 /* One update.  On failure everything is as before it. */
 static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
@@ -11846,8 +13704,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     state->last = r;
     state->update = state->validated = 0;
     state->loss_sum = 0;
-    if (t->remote && what & CM_PLAN_RELOAD) cm_remote_put(t);
-    if (t->remote) t->remote->state = *state;
+    cm_remote_epoch(t, (what & CM_PLAN_RELOAD) != 0);
     return CALOMU_OK;
 }
 
@@ -12604,70 +14461,9 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     return CALOMU_OK;
 }
 
-/* A group of the right shape without hits, for dry runs. */
-static cm_hits cm_dry_hits(const calomu_architecture *a, int muons)
-{
-    cm_hits hits;
-    memset(&hits, 0, sizeof hits);
-    hits.muons = muons;
-    hits.nz = a->geometry.nz;
-    hits.nx = a->geometry.nx;
-    hits.ny = a->geometry.ny;
-    return hits;
-}
-
-static void cm_dry_forward(cm_graph *g, const cm_net *net, int muons)
-{
-    const calomu_architecture *a = &net->arch;
-    cm_hits hits = cm_dry_hits(a, muons);
-    cm_tensor *x = NULL;
-    if (a->n_features > 0) x = cm_input(g, muons, 1, 1, 1, a->n_features, 0, 0, 0);
-    (void)cm_net_forward(g, net, a->head ? &hits : NULL, x, NULL);
-}
-
-/* Whether the model's packed weights, and its arena, suit this context. */
-static int cm_packs_fit(const calomu *c, const calomu_model *m)
-{
-    return m->packs.isa == c->isa && m->packs.direct == c->direct
-        && m->packs.unfused == c->unfused;
-}
-
-/* Arena for a group of muons or a muon in blocks, from dry runs. */
-static calomu_status cm_predict_measure(calomu *c, const calomu_model *m, size_t *bytes)
-{
-    cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-    calomu_status s;
-    if (!g) return CALOMU_EMEMORY;
-    g->packs = cm_packs_fit(c, m) ? &m->packs : NULL;
-    cm_dry_forward(g, m->net[0], CM_LANES);
-    s = cm_graph_status(g);
-    cm_graph_reset(g);
-    cm_graph_split(g, 1);
-    if (s == CALOMU_OK) cm_dry_forward(g, m->net[0], 1);
-    if (s == CALOMU_OK) s = cm_graph_status(g);
-    *bytes = (cm_graph_peak(g) + 63) / 64 * 64;
-    cm_graph_free(g);
-    return s;
-}
-
 calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
 {
-    int i;
-    for (i = 0; s == CALOMU_OK && i < m->info.members; i++) {
-        cm_graph *g = cm_graph_new(c, NULL, 0, 1, 0);
-        if (!g) {
-            s = CALOMU_EMEMORY;
-            break;
-        }
-        m->packs.isa = c->isa;
-        m->packs.direct = c->direct;
-        m->packs.unfused = c->unfused;
-        g->packing = &m->packs;
-        cm_dry_forward(g, m->net[i], CM_LANES);
-        s = cm_graph_status(g);
-        cm_graph_free(g);
-    }
-    if (s == CALOMU_OK) s = cm_predict_measure(c, m, &m->arena);
+    if (s == CALOMU_OK) s = cm_engine_of(c)->prepare(c, m);
     if (s == CALOMU_OK) *model = m;
     else calomu_model_free(m);
     return s;
@@ -13602,18 +15398,17 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons: features, standardisation, the networks of all members.
-   Each thread has a context for its messages, scratch memory and an arena of its own. */
+   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks
+   of all members.  Each thread has a context for its messages, scratch memory and an arena of its own. */
 
 typedef struct cm_predictor {
     calomu *own;
     cm_feature_scratch *scratch;
-    cm_graph *g;
+    cm_batch b;
+    cm_real *features;               /* standardised, of a group */
     calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
     size_t room;
 } cm_predictor;
-
-enum { CM_SPLIT_BELOW = 9 };          /* fewer muons are faster one by one, in blocks (6.2) */
 
 typedef struct cm_prediction {       /* what all units share */
     const calomu_model *model;
@@ -13621,6 +15416,7 @@ typedef struct cm_prediction {       /* what all units share */
     const calomu_event *event;
     size_t n;
     cm_source source;
+    size_t each;                     /* muons of a unit: 16, of few 1 */
     double *weight;                  /* of the members */
     double *out, *members;
 } cm_prediction;
@@ -13703,33 +15499,15 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
 }
 
 /* Standardised features of n muons. */
-static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_tensor *x)
+static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_real *to)
 {
-    int i, k;
+    int i, k, nc = info->architecture.n_features;
     for (i = 0; i < n; i++)
-        for (k = 0; k < x->nc; k++) {
-            int j = cm_feature_of_input(x->nc, k);
-            x->x[cm_lane(x, i, k)] = (cm_real)(((double)rows[i * CALOMU_FEATURES + j]
-                                                - info->mean[j]) / info->deviation[j]);
+        for (k = 0; k < nc; k++) {
+            int j = cm_feature_of_input(nc, k);
+            *to++ = (cm_real)(((double)rows[i * CALOMU_FEATURES + j] - info->mean[j])
+                              / info->deviation[j]);
         }
-}
-
-/* One member on one group. */
-static calomu_status cm_predict_member(cm_predictor *w, const cm_prediction *p, const cm_net *net,
-                                       const cm_hits *hits, const float *rows, double *out)
-{
-    const calomu_model_info *info = &p->model->info;
-    int n_features = info->architecture.n_features, i;
-    cm_tensor *x = NULL, *y;
-    cm_graph_reset(w->g);
-    cm_graph_split(w->g, hits->muons == 1);
-    if (n_features > 0) {
-        x = cm_input(w->g, hits->muons, 1, 1, 1, n_features, 0, 0, 0);
-        if (x) cm_predict_inputs(info, rows, hits->muons, x);
-    }
-    y = cm_net_forward(w->g, net, info->architecture.head ? hits : NULL, x, NULL);
-    for (i = 0; y && i < hits->muons; i++) out[i] = (double)y->x[cm_lane(y, i, 0)];
-    return cm_graph_status(w->g);
 }
 
 /* Events and, if the model wants them, features of a group of at most 16 muons. */
@@ -13762,24 +15540,18 @@ static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t
 
 static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
 {
-    const calomu_geometry *geometry = &p->model->info.architecture.geometry;
     calomu_event e[CM_LANES];
     float rows[CM_LANES * CALOMU_FEATURES];
     double pred[CM_LANES];
-    cm_hits hits;
-    int i, k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
+    int k, n = p->n - first < p->each ? (int)(p->n - first) : (int)p->each;
     calomu_status s = cm_predict_group(w, p, first, n, e, rows, NULL);
-    hits.resident = NULL;
-    hits.nz = geometry->nz;
-    hits.nx = geometry->nx;
-    hits.ny = geometry->ny;
+    if (s == CALOMU_OK) cm_predict_inputs(&p->model->info, rows, n, w->features);
+    w->b.event = e;
+    w->b.features = w->features;
+    w->b.muons = n;
     for (k = 0; s == CALOMU_OK && k < p->model->info.members; k++) {
-        hits.muons = n < CM_SPLIT_BELOW ? 1 : n;         /* the same bits either way */
-        for (i = 0; i < n && s == CALOMU_OK; i += hits.muons) {
-            hits.event = e + i;
-            s = cm_predict_member(w, p, p->model->net[k], &hits, rows + i * CALOMU_FEATURES,
-                                  pred + i);
-        }
+        w->b.net = p->model->net[k];
+        s = cm_engine_of(w->own)->predict(&w->b, pred);
         if (s == CALOMU_OK) s = cm_predict_take(w->own, p, first, n, k, pred, p->out + first);
     }
     return s;
@@ -13804,7 +15576,8 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     int i;
     for (i = 0; w && i < n; i++) {
         if (!w[i].own) continue;
-        cm_graph_free(w[i].g);
+        cm_engine_of(c)->end(&w[i].b);
+        cm_release(w[i].own, w[i].features);
         cm_feature_scratch_free(w[i].own, w[i].scratch);
         cm_release(w[i].own, w[i].hits);
         cm_clone_free(w[i].own);
@@ -13831,31 +15604,139 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* For n threads; with graphs, unless a device has them. */
-static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor **out)
+/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine
+   works with, and how large arenas are.  They hold nothing of a model, but were made for its
+   architecture and whether its packed weights are used: a model that differs in these gets new
+   ones, and so does a call that takes more of them.  A call that failed leaves none. */
+typedef struct cm_ready {
+    calomu_architecture architecture;
+    int packed;
+    int n;                           /* predictors */
+    size_t bytes;                    /* of the arena of each with one thread, */
+    size_t team_bytes;               /*   of the first with `team`, or 0 */
+    int team;
+    double alone;                    /* the least time of a muon with one thread, s, of `calls` */
+    int calls, rest, pause;          /* calls to come with one thread; how many next time */
+    cm_predictor *w;
+} cm_ready;
+
+static void cm_ready_free(calomu *c)
 {
-    size_t bytes = c->device ? 0 : m->arena;
-    calomu_status s = c->device || cm_packs_fit(c, m) ? CALOMU_OK
-                                                      : cm_predict_measure(c, m, &bytes);
-    cm_predictor *w = s == CALOMU_OK ? cm_allocate(c, (size_t)n, sizeof *w) : NULL;
-    unsigned char *memory = w ? cm_keep(c, bytes * (size_t)n) : NULL;
+    if (!c->ready) return;
+    cm_predictors_free(c, c->ready->w, c->ready->n);
+    cm_release(c, c->ready);
+    c->ready = NULL;
+}
+
+static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
+{
+    const cm_ready *o = c->ready;
+    return o && o->n >= n && o->packed == cm_engine_of(c)->packed(c, m)
+        && cm_same_architecture(&o->architecture, &m->info.architecture);
+}
+
+/* n predictors without arenas. */
+static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor *w)
+{
     int i;
-    *out = NULL;
-    if (s != CALOMU_OK || !w) return s != CALOMU_OK ? s : CALOMU_EMEMORY;
     for (i = 0; i < n; i++) {
-        calomu *own = w[i].own = cm_clone(c);
+        calomu *own = w[i].own = w[i].b.c = cm_clone(c);
         if (own) w[i].scratch = cm_feature_scratch_new(own, &m->info.architecture.geometry);
-        if (own && memory && !c->device)
-            w[i].g = cm_graph_new(own, memory + bytes * (size_t)i, bytes, 1, 0);
-        if (w[i].g && cm_packs_fit(c, m)) w[i].g->packs = &m->packs;
-        if (!own || !w[i].scratch || (!w[i].g && !c->device)) {
-            cm_predictors_free(c, w, n);
-            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
-                           bytes);
-        }
+        if (own) w[i].features = cm_allocate(own, CM_LANES * CALOMU_FEATURES,
+                                             sizeof *w[i].features);
+        if (!own || !w[i].scratch || !w[i].features)
+            return cm_fail(c, CALOMU_EMEMORY, "no memory for inference in %d threads", n);
     }
-    *out = w;
     return CALOMU_OK;
+}
+
+static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
+{
+    size_t bytes = 0;
+    calomu_status s = c->device ? CALOMU_OK : cm_engine_of(c)->arena(c, m, 1, &bytes);
+    cm_ready *o;
+    cm_ready_free(c);
+    if (s != CALOMU_OK) return s;
+    o = c->ready = cm_allocate(c, 1, sizeof *o);
+    if (!o) return CALOMU_EMEMORY;
+    o->architecture = m->info.architecture;
+    o->packed = cm_engine_of(c)->packed(c, m);
+    o->bytes = bytes;
+    o->w = cm_allocate(c, (size_t)n, sizeof *o->w);
+    if (!o->w) return CALOMU_EMEMORY;
+    o->n = n;
+    return cm_predictors_new(c, m, n, o->w);
+}
+
+/* n predictors with one thread each, or one with a team of more. */
+static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int team)
+{
+    calomu_status s = cm_ready_fits(c, m, n) ? CALOMU_OK : cm_ready_new(c, m, n);
+    cm_ready *o = c->ready;
+    unsigned char *memory = NULL;
+    size_t bytes;
+    int i;
+    if (s == CALOMU_OK && team > 1 && o->team != team)
+        s = cm_engine_of(c)->arena(c, m, o->team = team, &o->team_bytes);
+    if (s != CALOMU_OK || c->device) return s;
+    bytes = team > 1 ? o->team_bytes : o->bytes;
+    if (bytes) memory = cm_keep(c, bytes * (size_t)n);
+    if (bytes && !memory)
+        return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
+                       bytes);
+    for (i = 0; i < n; i++) {
+        o->w[i].b.arena = memory ? memory + bytes * (size_t)i : NULL;
+        o->w[i].b.arena_size = bytes;
+        o->w[i].b.threads = team;
+        o->w[i].b.model = m;
+    }
+    return CALOMU_OK;
+}
+
+/* The same; cm_predict_end ends their use. */
+static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, int team,
+                                      cm_predictor **w)
+{
+    calomu_status s = cm_ready_for(c, m, n, team);
+    int i;
+    if (s != CALOMU_OK) {
+        cm_ready_free(c);
+        return s;
+    }
+    *w = c->ready->w;
+    for (i = 0; i < n; i++) cm_clone_again((*w)[i].own, c);
+    return CALOMU_OK;
+}
+
+/* Threads for a muon alone: of the first two calls one, to know how long it takes. */
+static int cm_team_now(const calomu *c, const calomu_model *m)
+{
+    const cm_ready *o = c->ready;
+    return c->threads > 1 && cm_ready_fits(c, m, 1) && o->calls > 1 && o->rest == 0 ? c->threads
+                                                                                  : 1;
+}
+
+/* If the team was no faster, it pauses, twice as long each time. */
+static void cm_team_took(cm_ready *o, int team, double seconds)
+{
+    if (team == 1) {
+        if (o->calls == 0 || seconds < o->alone) o->alone = seconds;
+        if (o->calls < 2) o->calls++;
+        if (o->rest > 0) o->rest--;
+    } else if (seconds > 1.1 * o->alone) {
+        o->pause = o->pause < 1 ? 1 : o->pause < 1024 ? 2 * o->pause : 1024;
+        o->rest = o->pause;
+    } else {
+        o->pause /= 2;
+    }
+}
+
+static calomu_status cm_predict_end(calomu *c, calomu_status s)
+{
+    int i;
+    if (s != CALOMU_OK) cm_ready_free(c);
+    for (i = 0; c->ready && i < c->ready->n; i++) c->ready->w[i].b.model = NULL;
+    return s;
 }
 
 /* ---------------------------------------------------------------- the same on a device
@@ -13940,6 +15821,7 @@ typedef struct cm_shipment {         /* a batch on its way to the device */
     int n;
     calomu_event *event;             /* [room] */
     float *rows;                     /* [room][28] */
+    cm_real *features;               /* [room][feature], standardised */
     calomu_hit *hits;                /* sorted, of the caller's events */
     size_t hits_room;
 } cm_shipment;
@@ -13990,7 +15872,8 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     if (failed < units)
         return cm_predict_failed(c, w, cm_ship_group(w, p, b, at, failed));
     x = cm_place_home(c->place, b->n);
-    if (x.nc > 0) cm_predict_inputs(&p->model->info, b->rows, b->n, &x);
+    cm_predict_inputs(&p->model->info, b->rows, b->n, b->features);
+    cm_lanes_put(&x, b->features, b->n);
     cm_place_load(c->place, slot, b->event, b->n);
     return cm_place_status(c, c->place);
 }
@@ -14061,35 +15944,53 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     cm_shipment b;
     calomu_status s = cm_place_for(c, p->model, room);
     memset(&b, 0, sizeof b);
-    if (s == CALOMU_OK) s = cm_predictors_new(c, p->model, threads, &w);
+    if (s == CALOMU_OK) s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
     b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
     b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
-    s = b.event && b.rows ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
+    b.features = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.features);
+    s = b.event && b.rows && b.features ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
     cm_release(c, b.event);
     cm_release(c, b.rows);
+    cm_release(c, b.features);
     cm_release(c, b.hits);
-    cm_predictors_free(c, w, threads);
-    return s;
+    return cm_predict_end(c, s);
+}
+
+/* One muon alone: its operations have all threads if that was faster lately.  Where other programs
+   take the processors, each of its 60 meetings of threads may wait for a turn, and the muon takes
+   100 times as long.  The bits are the same in any case. */
+static calomu_status cm_predict_alone(calomu *c, const cm_prediction *p)
+{
+    int team = cm_team_now(c, p->model);
+    double start = cm_seconds();
+    cm_predictor *w;
+    calomu_status s = cm_predict_begin(c, p->model, 1, team, &w);
+    if (s != CALOMU_OK) return s;
+    s = cm_predict_unit(w, p, 0);
+    cm_team_took(c->ready, team, cm_seconds() - start);
+    if (s != CALOMU_OK) s = cm_fail(c, s, "%s", calomu_message(w->own));
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 {
-    ptrdiff_t units = (ptrdiff_t)((p->n + CM_LANES - 1) / CM_LANES), u, failed = units;
+    ptrdiff_t units = (ptrdiff_t)((p->n + p->each - 1) / p->each), u, failed = units;
     int threads = units < c->threads ? (int)units : c->threads;
     cm_predictor *w;
-    calomu_status s = cm_predictors_new(c, p->model, threads, &w);
+    calomu_status s;
+    if (p->n == 1) return cm_predict_alone(c, p);
+    s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
-        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * CM_LANES) == CALOMU_OK) continue;
+        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * p->each) == CALOMU_OK) continue;
         CM_CRITICAL
         if (u < failed) failed = u;
     }
     if (failed < units)
-        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * CM_LANES));
-    cm_predictors_free(c, w, threads);
-    return s;
+        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * p->each));
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
@@ -14104,6 +16005,7 @@ static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
+    p.each = n < CM_SPLIT_BELOW ? 1 : CM_LANES;
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);

@@ -108,6 +108,10 @@ typedef struct calomu_options {
     calomu_isa isa;
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
+    int plain;               /* 1: computed by the plain layers, one behind the other and muon by */
+                             /*   muon, on one thread: the same bits, slower; needs 8 MB a muon of */
+                             /*   a training's batch.  A build with -DCALOMU_PLAIN has only these, */
+                             /*   and refuses threads, instruction sets and devices */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
     int unfused;             /* 1: every layer of the network is computed on its own and its */
@@ -673,7 +677,10 @@ typedef struct cm_record cm_record;  /* one operation on the tape */
 typedef struct cm_kernels cm_kernels;
 
 enum { CM_ROWS = 1, CM_GROUPS };
-enum { CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_KINDS };
+enum {                               /* what a batch norm keeps: y = A x + B, ... */
+    CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_SLOPE, CM_NORM_SHIFT,
+    CM_NORM_KINDS
+};
 enum { CM_NORM_E = 3, CM_NORM_F };   /* columns of the backward pass */
 enum { CM_SWISH_BEHIND = 1, CM_SWISH_BEFORE, CM_MEAN = 4 };
 
@@ -740,6 +747,7 @@ struct cm_graph {
     cm_keeper *keeper;               /* on a device: weights do not change; or NULL */
 };
 
+#ifndef CALOMU_PLAIN
 /* What the operations of a device need of the graph.  cm_kept: memory for what is made of weights
    alone, found again under its key from call to call if the weights do not change; *fresh becomes
    1 if it must be filled.  Else it is the arena's; cm_give_back takes either. */
@@ -752,6 +760,7 @@ CM_LOCAL int cm_cheap(const cm_tensor *t);
 CM_LOCAL void cm_forget(cm_graph *g, cm_tensor *t);      /* t->x may go and be made again: */
 CM_LOCAL void cm_remember(cm_graph *g, cm_tensor *t);
 CM_LOCAL void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
+#endif
 
 /* A device that is open: its own struct begins with this. */
 typedef struct cm_unit {
@@ -815,6 +824,7 @@ typedef struct cm_lap {
 } cm_lap;
 CM_LOCAL void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
 
+#ifndef CALOMU_PLAIN                 /* part III: the fast engine */
 /* A graph in a caller's arena of `size` bytes (64-byte aligned), or, with memory NULL, a dry one:
    it records and counts but does not compute.  training: operations are recorded for backward and
    batch norms update their buffers. */
@@ -864,6 +874,7 @@ CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *
 CM_LOCAL void cm_backward(cm_graph *g);
 CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
                                      /* t->dx, allocated and zeroed if not there */
+#endif
 
 /* Loss (Sec. 3.2.2) of B predictions (GeV): returns the mean, updates the thresholds if `update`,
    writes the gradient to dp if not NULL (B values). thresholds: options->bins values, -1 unset. */
@@ -944,6 +955,7 @@ CM_LOCAL void cm_net_init(cm_net *net, uint64_t seed);   /* Sec. 3.1: Kaiming, G
 CM_LOCAL void cm_net_free(calomu *c, cm_net *net);
 CM_LOCAL const cm_param *cm_net_find(const cm_net *net, const char *name);
 CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
+#ifndef CALOMU_PLAIN
 /* One line for each operation of the plan of inference or training: number, layer, operation, the
    numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
 CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int step,
@@ -952,6 +964,20 @@ CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int unfuse
    gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,
                                    cm_tensor *features, cm_real *gradient);
+#endif
+
+/* The plain pass of a batch (section 9), one layer behind the other: what every other way to
+   compute must equal.  Borrows what it is given; gradient NULL: inference, else training, and
+   derivatives are added to it.  Functions fail with EMEMORY, or EFORMAT for a network that was never
+   trained. */
+typedef struct cm_pass cm_pass;
+CM_LOCAL cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
+                              const cm_real *features, int muons, cm_real *gradient);
+CM_LOCAL calomu_status cm_pass_step(cm_pass *p, int layer);      /* the next layer */
+CM_LOCAL calomu_status cm_pass_forward(cm_pass *p, double *prediction);      /* all of them */
+CM_LOCAL calomu_status cm_pass_backward(cm_pass *p, const double *dp);   /* d loss/d prediction */
+CM_LOCAL void cm_pass_free(cm_pass *p);
+CM_LOCAL double cm_muon_sum(const double *s, size_t n);
 /* One Adam update (Sec. 3.2.3) of n values. step counts from 1. */
 CM_LOCAL void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
                       double beta1, uint64_t step);

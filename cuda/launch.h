@@ -7,8 +7,8 @@
    kernel without a GPU.
 
    Bits.  Additions, products, quotients, roots and fused products are IEEE on both.  Whatever is
-   summed in an order is summed in the order of calomu.c, by one thread, without atomics: results
-   are equal to the processor's to the last bit.  nvcc must not fuse products on its own
+   summed is summed in the order of calomu.c, over muons in its tree, without atomics: results are
+   equal to the processor's to the last bit.  nvcc must not fuse products on its own
    (-fmad=false); those that calomu.c fuses are written as cm_fmaf.
 
    Letters: those of calomu.c; k group, z, x, y site, c channel, l lane, i item of a launch.  */
@@ -240,6 +240,38 @@ CM_DEVICE double cm_exp_double_of(double x)
     }
     scale.u = (uint64_t)((int64_t)n + 1023) << 52;
     return p * scale.f;
+}
+
+/* Sums over muons (section 2 of calomu.c): of the lanes of a group. */
+CM_DEVICE double cm_lanes_sum(const double s[CM_LANES])
+{
+    double t[CM_LANES / 2];
+    int l;
+    for (l = 0; l < 8; l++) t[l] = s[l] + s[l + 8];
+    for (l = 0; l < 4; l++) t[l] += t[l + 4];
+    return (t[0] + t[2]) + (t[1] + t[3]);
+}
+
+/* The tree of `groups` sums, `step` apart, of which it makes others.  16 neighbours are four levels
+   in registers, their loads under way together; then they are one of the groups that are left. */
+CM_DEVICE double cm_tree_sum(double *sum, size_t step, int groups)
+{
+    for (; groups > 1; groups = (groups + 15) / 16, step *= 16) {
+        int first, level, k;
+        for (first = 0; first < groups; first += 16) {
+            double v[16];
+            CM_UNROLL
+            for (k = 0; k < 16; k++)
+                v[k] = first + k < groups ? sum[(size_t)(first + k) * step] : 0;
+            CM_UNROLL
+            for (level = 1; level < 16; level *= 2)
+                CM_UNROLL
+                for (k = 0; k < 16; k += 2 * level)
+                    if (first + k + level < groups) v[k] += v[k + level];
+            sum[(size_t)first * step] = v[0];
+        }
+    }
+    return *sum;
 }
 
 CM_DEVICE int cm_finite(double x) { return x - x == 0; }

@@ -138,11 +138,12 @@ CM_DEVICE double cm_group_sum(const double *planes, int nz, int per, int k, int 
     return sum;
 }
 
-/* Batch norm.  Both kinds of sums over the muons, of channel c, by a block: of the groups of every
-   muon in phase 0, into their first planes; of the muons in their order in phase 1, to shared. */
+/* Batch norm.  Both kinds of sums over the muons, of channel c, by a block: over the planes of
+   every muon in phase 0, into the first ones; over the lanes of every group in phase 1, into their
+   first lanes; over the groups in phase 2, to shared. */
 typedef struct cm_muon_sums {
     double *planes;
-    int nz, nc, muons;
+    int nz, nc, muons, groups;
 } cm_muon_sums;
 
 static cm_muon_sums cm_muon_sums_of(const cm_tensor *t, cm_site_sums sums)
@@ -152,19 +153,7 @@ static cm_muon_sums cm_muon_sums_of(const cm_tensor *t, cm_site_sums sums)
     s.nz = t->nz;
     s.nc = t->nc;
     s.muons = t->muons;
-    return s;
-}
-
-CM_DEVICE double cm_muon_sum(const double *p, size_t group, int muons)
-{
-    double s = 0;
-    for (; muons > 0; muons -= CM_LANES, p += group) {
-        double v[CM_LANES];          /* dead lanes are read, too, so that no load waits */
-        int l;
-        for (l = 0; l < CM_LANES; l++) v[l] = p[l];
-        for (l = 0; l < CM_LANES; l++)
-            if (l < muons) s += v[l];
-    }
+    s.groups = t->groups;
     return s;
 }
 
@@ -177,9 +166,15 @@ CM_DEVICE void cm_muon_sums_phase(const cm_muon_sums *a, int c, cm_at at, double
         int j = (kind * a->nc + c) * CM_LANES + v % CM_LANES;
         a->planes[(size_t)k * group + (size_t)j] = cm_group_sum(a->planes, a->nz, per, k, j);
     }
-    if (at.phase == 1 && at.thread < 2)
-        shared[at.thread] = cm_muon_sum(a->planes + (at.thread * a->nc + c) * CM_LANES, group,
-                                        a->muons);
+    for (i = at.thread; at.phase == 1 && i < 2 * a->groups; i += CM_THREADS) {
+        int kind = i >= a->groups, k = i - kind * a->groups, l;
+        double *p = a->planes + (size_t)k * group + (kind * a->nc + c) * CM_LANES, s[CM_LANES];
+        for (l = 0; l < CM_LANES; l++) s[l] = k * CM_LANES + l < a->muons ? p[l] : 0;
+        *p = cm_lanes_sum(s);
+    }
+    if (at.phase == 2 && at.thread < 2)
+        shared[at.thread] = cm_tree_sum(a->planes + (at.thread * a->nc + c) * CM_LANES, group,
+                                        a->groups);
 }
 
 #define CM_NORM_EPS 1e-5
@@ -195,13 +190,13 @@ typedef struct cm_args_norm_update {             /* a block is a channel */
     double m, count;
 } cm_args_norm_update;
 
-CM_KERNEL(norm_update, 3, 2 * sizeof(double))
+CM_KERNEL(norm_update, 4, 2 * sizeof(double))
 {
     double *sum = (double *)shared;
     const cm_norm *n = &a->norm;
     int c = (int)at.block;
     cm_muon_sums_phase(&a->sums, c, at, sum);
-    if (at.phase < 2 || at.thread > 0) return;
+    if (at.phase < 3 || at.thread > 0) return;
     n->sums[c] = (float)cm_fmad(a->m, sum[0] - (double)n->sums[c], (double)n->sums[c]);
     n->squares[c] = (float)cm_fmad(a->m, sum[1] - (double)n->squares[c], (double)n->squares[c]);
     if (c > 0) return;
@@ -317,12 +312,12 @@ typedef struct cm_args_norm_sums {               /* a block is a channel */
     double m;
 } cm_args_norm_sums;
 
-CM_KERNEL(norm_sums, 3, 2 * sizeof(double))
+CM_KERNEL(norm_sums, 4, 2 * sizeof(double))
 {
     double *sum = (double *)shared;
     int c = (int)at.block, nc = a->sums.nc;
     cm_muon_sums_phase(&a->sums, c, at, sum);
-    if (at.phase == 2 && at.thread == 0) {
+    if (at.phase == 3 && at.thread == 0) {
         double g0 = sum[0], g1 = sum[1], w = (double)a->weight.x[c];
         double rr = a->saved[CM_NORM_R * nc + c], mu = a->saved[CM_NORM_MEAN * nc + c];
         double count = a->saved[CM_NORM_KINDS * nc];

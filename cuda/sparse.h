@@ -2,14 +2,15 @@
 
    A muon has a hit in about one cell of a hundred.  Forward gathers: an output looks through the
    rows of cells under it, most of which are empty, so what takes the time is to write the result.
-   Backward has one chain of sums for every group, cell of the kernel and channel, over the hits of
-   16 muons.  Searching the rows along it would take far longer than the sums; so the hits are
-   sorted by layer and class first.  The hits of a class are stride cells apart along x and y: they
+   Backward has one chain of sums for every muon, cell of the kernel and channel, over its hits.
+   Searching the rows along it would take far longer than the sums; so the hits are sorted by layer
+   and class first.  The hits of a class are stride cells apart along x and y: they
    meet the same cells of the kernel. */
 #ifndef CM_SPARSE_H
 #define CM_SPARSE_H
 #include "memory.h"
 #include "norm.h"
+#include "weights.h"
 
 enum { CM_SPARSE_CHANNELS = 8, CM_SPARSE_HITS = 16, CM_SPARSE_KERNEL = 4 };
 
@@ -119,14 +120,13 @@ static void cm_device_sparse(cm_graph *g, cm_record *r)
 }
 
 /* A hit of a class: with x' = (x + pad)/stride rounded down, y' likewise, it meets cell kx, ky of
-   the kernel at output x' - kx/stride, y' - ky/stride.  place = (x' << shift | y') * L + lane; it
-   fits, as there are at most 2^24 cells. */
+   the kernel at output x' - kx/stride, y' - ky/stride.  place = x' << shift | y'. */
 typedef struct cm_sparse_hit {
     float energy;
     uint32_t place;
 } cm_sparse_hit;
 
-typedef struct cm_sparse_lists {     /* of a group, layer and class, `room` hits each */
+typedef struct cm_sparse_lists {     /* of a group, layer, class and lane, `room` hits each */
     cm_sparse_hit *hit;
     uint32_t *n;
     int side, shift;                 /* side^2 classes */
@@ -134,9 +134,10 @@ typedef struct cm_sparse_lists {     /* of a group, layer and class, `room` hits
 } cm_sparse_lists;
 
 CM_DEVICE size_t cm_sparse_list(const cm_sparse_of *of, const cm_sparse_lists *to, int k, int z,
-                                int q)
+                                int q, int l)
 {
-    return (size_t)(k * of->nz + z) * (size_t)(to->side * to->side) + (size_t)q;
+    size_t classes = (size_t)(to->side * to->side);
+    return ((size_t)(k * of->nz + z) * classes + (size_t)q) * CM_LANES + (size_t)l;
 }
 
 typedef struct cm_args_sparse_sort {
@@ -144,7 +145,7 @@ typedef struct cm_args_sparse_sort {
     cm_sparse_lists to;
 } cm_args_sparse_sort;
 
-/* Counts the hits of muon v in layer z and class q and writes them to `to`, if not NULL. */
+/* Writes the hits of muon v in layer z and class q to `to` and counts them. */
 CM_DEVICE uint32_t cm_sparse_walk(const cm_args_sparse_sort *a, int v, int z, int q,
                                   cm_sparse_hit *to)
 {
@@ -157,39 +158,28 @@ CM_DEVICE uint32_t cm_sparse_walk(const cm_args_sparse_sort *a, int v, int z, in
         for (i = row[x]; i < row[x + 1]; i++) {
             int y = (int)of->hit[i].cell - (z * of->nx + x) * of->ny + of->pad;
             if (y % s != qy) continue;
-            if (to) {
-                to[n].energy = of->hit[i].energy;
-                to[n].place = ((uint32_t)out << a->to.shift | (uint32_t)(y / s)) * CM_LANES
-                            + (uint32_t)(v % CM_LANES);
-            }
-            n++;
+            to[n].energy = of->hit[i].energy;
+            to[n++].place = (uint32_t)out << a->to.shift | (uint32_t)(y / s);
         }
     return n;
 }
 
-/* A block has a layer of a group, a thread a lane and every eighth class; first it counts. */
-CM_KERNEL(sparse_sort, 2, CM_SPARSE_KERNEL * CM_SPARSE_KERNEL * CM_LANES * 4)
+/* A block has a layer of a group, a thread a lane and every eighth class. */
+CM_KERNEL(sparse_sort, 1, 0)
 {
-    uint32_t *count = (uint32_t *)shared;        /* [class][lane] */
     int k = (int)(at.block / (uint32_t)a->of.nz), z = (int)(at.block % (uint32_t)a->of.nz);
-    int l = at.thread % CM_LANES, q = at.thread / CM_LANES, v = k * CM_LANES + l, i;
+    int l = at.thread % CM_LANES, q = at.thread / CM_LANES, v = k * CM_LANES + l;
+    (void)shared;
     for (; q < a->to.side * a->to.side; q += CM_THREADS / CM_LANES) {
-        size_t list = cm_sparse_list(&a->of, &a->to, k, z, q);
-        uint32_t n = 0;
-        if (at.phase == 0) {
-            count[q * CM_LANES + l] = v < a->of.muons ? cm_sparse_walk(a, v, z, q, NULL) : 0;
-            continue;
-        }
-        for (i = 0; i < l; i++) n += count[q * CM_LANES + i];
-        if (v < a->of.muons)
-            (void)cm_sparse_walk(a, v, z, q, a->to.hit + (list * a->to.room + n));
-        if (l == CM_LANES - 1) a->to.n[list] = n + count[q * CM_LANES + l];
+        size_t list = cm_sparse_list(&a->of, &a->to, k, z, q, l);
+        a->to.n[list] = v < a->of.muons
+                      ? cm_sparse_walk(a, v, z, q, a->to.hit + list * a->to.room) : 0;
     }
 }
 
 /* Outputs of a plane, and where cell kx, ky of the kernel meets them. */
 typedef struct cm_sparse_plane {
-    const float *dy;                 /* output (z, 0, 0) of lane 0 */
+    const float *dy;                 /* output (z, 0, 0) of a lane */
     int nx, ny, row_x, site;
     int x, y, shift;                 /* kx/stride, ky/stride */
 } cm_sparse_plane;
@@ -197,10 +187,10 @@ typedef struct cm_sparse_plane {
 /* Where the output of a hit is, counted from dy; -1: outside. */
 CM_DEVICE int cm_sparse_output(const cm_sparse_plane *p, uint32_t place)
 {
-    const uint32_t mask = ((uint32_t)1 << p->shift) - 1, out = place / CM_LANES;
-    int x = (int)(out >> p->shift) - p->x, y = (int)(out & mask) - p->y;
+    const uint32_t mask = ((uint32_t)1 << p->shift) - 1;
+    int x = (int)(place >> p->shift) - p->x, y = (int)(place & mask) - p->y;
     if (x < 0 || x >= p->nx || y < 0 || y >= p->ny) return -1;
-    return p->row_x * x + p->site * y + (int)(place % CM_LANES);
+    return p->row_x * x + p->site * y;
 }
 
 /* Adds the n hits of a list to the sum of one cell of the kernel and channel.  No load waits for
@@ -233,16 +223,15 @@ typedef struct cm_args_dsparse {
     cm_sparse_of of;
     cm_sparse_lists from;
     cm_view dy;
-    float *part;                     /* [group][channel][cell of the kernel] */
+    double *partial;                 /* [group][channel][cell of the kernel] */
 } cm_args_dsparse;
 
-CM_EACH(dsparse)                     /* an item is a group, cell of the kernel, channel */
+/* The chain of cell kz, kx, ky of the kernel, channel c, lane l of group k. */
+CM_DEVICE float cm_dsparse_lane(const cm_args_dsparse *a, int k, int l, int tap, int c)
 {
     const cm_sparse_of *of = &a->of;
-    const int kernel = of->kernel, s = of->stride, taps = kernel * kernel * kernel, C = a->dy.nc;
-    const int k = (int)(i / (uint32_t)(taps * C)), j = (int)(i % (uint32_t)(taps * C));
-    const int c = j % C, tap = j / C, kz = tap / (kernel * kernel), kx = tap / kernel % kernel;
-    const int ky = tap % kernel;
+    const int kernel = of->kernel, s = of->stride, kz = tap / (kernel * kernel);
+    const int kx = tap / kernel % kernel, ky = tap % kernel;
     cm_sparse_plane p;
     float sum = 0;
     int z, cell;
@@ -256,26 +245,25 @@ CM_EACH(dsparse)                     /* an item is a group, cell of the kernel, 
     for (z = 0, cell = kz - of->pad; z < a->dy.nz; z++, cell += s) {
         size_t list;
         if (cell < 0 || cell >= of->nz) continue;
-        list = cm_sparse_list(of, &a->from, k, cell, kx % s * a->from.side + ky % s);
-        p.dy = cm_row_at(&a->dy, k, z, 0) + c * CM_LANES;
+        list = cm_sparse_list(of, &a->from, k, cell, kx % s * a->from.side + ky % s, l);
+        p.dy = cm_row_at(&a->dy, k, z, 0) + (c * CM_LANES + l);
         sum = cm_sparse_chain(&p, a->from.hit + list * a->from.room, (int)a->from.n[list], sum);
     }
-    a->part[(size_t)k * (size_t)(taps * C) + (size_t)(c * taps + tap)] = sum;
+    return sum;
 }
 
-/* The parts of the groups, in their order. */
-typedef struct cm_args_sparse_add {
-    const float *part;
-    float *dw;
-    int groups, n;
-} cm_args_sparse_add;
-
-CM_EACH(sparse_add)
+/* A unit is a group, cell of the kernel and channel, 8 a block; neighbouring threads are channels,
+   which meet the same hits. */
+CM_KERNEL(dsparse, 2, CM_THREADS * 8)
 {
-    double sum = 0;
-    int k;
-    for (k = 0; k < a->groups; k++) sum += (double)a->part[(size_t)k * (size_t)a->n + i];
-    a->dw[i] += (float)sum;
+    const int C = a->dy.nc, taps = a->of.kernel * a->of.kernel * a->of.kernel;
+    const int unit = at.thread % CM_SPARSE_CHANNELS, l = at.thread / CM_SPARSE_CHANNELS;
+    const uint32_t u = at.block * CM_SPARSE_CHANNELS + (uint32_t)unit, n = (uint32_t)(taps * C);
+    const int k = (int)(u / n), tap = (int)(u % n) / C, c = (int)(u % n) % C;
+    double *sum = (double *)shared + unit * CM_LANES;
+    if (k >= a->dy.groups || (at.phase == 1 && l > 0)) return;
+    if (at.phase == 0) sum[l] = (double)cm_dsparse_lane(a, k, l, tap, c);
+    else a->partial[(size_t)k * n + (size_t)(c * taps + tap)] = cm_lanes_sum(sum);
 }
 
 /* The lists have room for every cell: the memory of a result of 16 channels of stride 2. */
@@ -288,46 +276,49 @@ static cm_sparse_lists cm_sparse_lists_take(cm_graph *g, const cm_record *r)
     o.side = s < r->kernel ? s : r->kernel;
     classes = o.side * o.side;
     for (o.shift = 0; (h->ny - 1 + r->pad) / s >> o.shift; o.shift++) continue;
-    o.room = (size_t)CM_LANES * (size_t)((h->nx + s - 1) / s) * (size_t)((h->ny + s - 1) / s);
-    lists = (size_t)r->out->groups * (size_t)h->nz * (size_t)classes;
+    o.room = (size_t)((h->nx + s - 1) / s) * (size_t)((h->ny + s - 1) / s);
+    lists = (size_t)(r->out->groups * CM_LANES) * (size_t)h->nz * (size_t)classes;
     o.hit = (cm_sparse_hit *)(void *)cm_arena_take(g, 2 * lists * o.room);
     o.n = (uint32_t *)(void *)cm_arena_take(g, lists);
     return o;
 }
 
 static void cm_sparse_launch(cm_graph *g, const cm_record *r, const cm_sparse_lists *lists,
-                             float *part)
+                             double *partial)
 {
     cm_args_sparse_sort sort;
     cm_args_dsparse d;
-    cm_args_sparse_add add;
+    cm_args_partials add;
+    size_t units;
     sort.of = cm_sparse_of_record(r);
     sort.to = *lists;
     cm_launch_sparse_sort(g->unit, &sort, (size_t)r->out->groups * (size_t)r->hits->nz);
     d.of = sort.of;
     d.from = *lists;
     d.dy = cm_view_of(r->out, r->out->dx);
-    d.part = part;
-    add.part = part;
+    d.partial = partial;
+    memset(&add, 0, sizeof add);
+    add.partial = partial;
     add.dw = r->w.dx;
+    add.count = (size_t)(r->kernel * r->kernel * r->kernel * r->out->nc);
     add.groups = r->out->groups;
-    add.n = r->kernel * r->kernel * r->kernel * r->out->nc;
-    cm_launch_dsparse(g->unit, &d, (size_t)add.groups * (size_t)add.n);
-    cm_launch_sparse_add(g->unit, &add, (size_t)add.n);
+    units = add.count * (size_t)add.groups;
+    cm_launch_dsparse(g->unit, &d, (units + CM_SPARSE_CHANNELS - 1) / CM_SPARSE_CHANNELS);
+    cm_launch_partials(g->unit, &add, add.count);
 }
 
 static void cm_device_sparse_backward(cm_graph *g, cm_record *r)
 {
     size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
     cm_sparse_lists lists;
-    float *part;
+    double *partial;
     if (!r->w.dx) return;
     lists = cm_sparse_lists_take(g, r);
-    part = cm_arena_take(g, taps * (size_t)r->out->nc * (size_t)r->out->groups);
-    cm_give_back(g, part);           /* nothing else is taken before the end */
+    partial = cm_partials_take(g, r->out->groups, taps * (size_t)r->out->nc);
+    cm_give_back(g, partial);        /* nothing else is taken before the end */
     cm_give_back(g, lists.n);
     cm_give_back(g, lists.hit);
-    if (part && !cm_dry(g)) cm_sparse_launch(g, r, &lists, part);
+    if (partial && !cm_dry(g)) cm_sparse_launch(g, r, &lists, partial);
 }
 
 #endif

@@ -7,9 +7,9 @@ typedef struct cm_args_loss {
     cm_view y, dy;
     const double *truth;
     double *thresholds;
-    double *e, *f, *bin;             /* of every muon: squared error, then its loss; weight per */
-    double *loss;                    /*   GeV; bin of the true energy or -1 */
-    int *finite;
+    double *e, *f, *bin;             /* of every muon: squared error, then its part of the sum; */
+    double *loss;                    /*   weight per GeV; bin of the true energy or -1, then sums */
+    int *finite;                     /*   of groups */
     int n, bins;
     double low, step, quantile, centre, width_low, width_high;
 } cm_args_loss;
@@ -81,28 +81,25 @@ CM_EACH(loss_gradient)
         loss = cm_fmad(2 * root, fabs(d) - root, a->thresholds[j]);
         slope = d > 0 ? 2 * root : -2 * root;
     }
-    a->e[i] = loss;
+    a->e[i] = a->f[i] * loss;
     *cm_loss_lane(&a->dy, i) = (float)(a->f[i] * slope / a->n);
 }
 
-/* One item: the order of the muons.  Their loads do not wait for the sum.  A prediction that is not
-   finite makes a loss that is not. */
+/* One block.  A prediction that is not finite makes a loss that is not. */
 typedef struct cm_args_loss cm_args_loss_sum;
-CM_EACH(loss_sum)
+CM_KERNEL(loss_sum, 2, 0)
 {
-    double total = 0, f[CM_LANES], e[CM_LANES];
-    int k, l;
-    for (k = 0; k < a->n; k += CM_LANES) {
-        for (l = 0; l < CM_LANES; l++) {
-            int live = k + l < a->n;
-            f[l] = live ? a->f[k + l] : 0;
-            e[l] = live ? a->e[k + l] : 0;
-        }
+    int groups = (a->n + CM_LANES - 1) / CM_LANES, k, l;
+    (void)shared;
+    for (k = at.thread; at.phase == 0 && k < groups; k += CM_THREADS) {
+        double s[CM_LANES];
         for (l = 0; l < CM_LANES; l++)
-            if (k + l < a->n) total = cm_fmad(f[l], e[l], total);
+            s[l] = k * CM_LANES + l < a->n ? a->e[k * CM_LANES + l] : 0;
+        a->bin[k] = cm_lanes_sum(s);
     }
-    *a->loss = total / a->n;
-    *a->finite = cm_finite(*a->loss) && i == 0;
+    if (at.phase == 0 || at.thread > 0) return;
+    *a->loss = cm_tree_sum(a->bin, 1, groups) / a->n;
+    *a->finite = cm_finite(*a->loss);
 }
 
 static void cm_device_loss(cm_unit *u, const cm_loss_job *job)

@@ -216,7 +216,7 @@ CM_EACH(wino_dm)
 
 /* ---------------------------------------------------------------- sums over the sites
 
-   partial[group] of every weight = sum over lanes (by halves) of the sum over sites z, x, y of
+   partial[group] of every weight = sum over lanes, in double, of the sum over sites z, x, y of
    x[i](stride*j + k) dy[o](j).  Winograd's method is the same on v and dm, eight times (f), with
    tiles for z, planes for x, and taps in these and y only. */
 
@@ -231,7 +231,7 @@ typedef struct cm_args_outer {
     int ins, outs;                   /* weights of a thread: ins x outs x kernel (fast) */
     uint32_t units;
     size_t count;                    /* weights */
-    float *partial;                  /* of the first group; Winograd: [f][kz][ky][in][out], else */
+    double *partial;                 /* of the first group; Winograd: [f][kz][ky][in][out], else */
 } cm_args_outer;                     /*   [out][in][kz][kx][ky] */
 
 typedef struct cm_outer_unit {
@@ -280,10 +280,9 @@ CM_DEVICE void cm_outer_store(const cm_args_outer *a, const cm_outer_unit *o, in
     int taps = a->planes * a->kernel * a->kernel;
     int at = a->fs > 1 ? ((o->f * taps + tap) * a->in + in) * a->out + out
                        : (out * a->in + in) * taps + tap;
-    double s[8];
-    for (l = 0; l < 8; l++) s[l] = (double)lanes[l] + (double)lanes[l + 8];
-    for (l = 0; l < 4; l++) s[l] += s[l + 4];
-    a->partial[a->count * (size_t)o->k + (size_t)at] = (float)((s[0] + s[2]) + (s[1] + s[3]));
+    double s[CM_LANES];
+    for (l = 0; l < CM_LANES; l++) s[l] = (double)lanes[l];
+    a->partial[a->count * (size_t)o->k + (size_t)at] = cm_lanes_sum(s);
 }
 
 /* Plain: a unit (8 a block, 16 lanes each) has one input and one output; ins = outs = 1. */
@@ -439,10 +438,10 @@ CM_KERNEL(outer, 2, 8 * CM_OUTER_MOST * (CM_LANES + 1) * 4)
     }
 }
 
-/* ---------------------------------------------------------------- the groups, in their order */
+/* ---------------------------------------------------------------- the tree of the groups */
 
 typedef struct cm_args_partials {
-    const float *partial;            /* as cm_args_outer has it */
+    double *partial;                 /* [group][count] as cm_args_outer has it; it changes */
     float *dw;
     size_t count;
     int groups, in, out;
@@ -452,10 +451,7 @@ typedef cm_args_partials cm_args_wino_partials;
 
 CM_EACH(partials)
 {
-    double sum = 0;
-    int k;
-    for (k = 0; k < a->groups; k++) sum += (double)a->partial[a->count * (size_t)k + i];
-    a->dw[i] += (float)sum;
+    a->dw[i] += (float)cm_tree_sum(a->partial + i, a->count, a->groups);
 }
 
 CM_EACH(wino_partials)               /* an item is a tap, an input and an output */
@@ -464,14 +460,18 @@ CM_EACH(wino_partials)               /* an item is a tap, an input and an output
     int t = (int)(i / pairs), in = (int)(i % pairs) / a->out, out = (int)(i % pairs) % a->out;
     float *dw = a->dw + (size_t)((out * a->in + in) * 27 + t / 3 * 9 + t % 3);
     double s[3] = { 0, 0, 0 };
-    int f, k, kx;
+    int f, kx;
     for (f = 0; f < CM_WINO_F; f++) {
-        const float *p = a->partial + (size_t)f * 9 * pairs + i;
-        double du = 0;
-        for (k = 0; k < a->groups; k++) du += (double)p[a->count * (size_t)k];
+        double du = cm_tree_sum(a->partial + (size_t)f * 9 * pairs + i, a->count, a->groups);
         for (kx = 0; kx < 3; kx++) s[kx] = cm_fmad(cm_wino_g(f, kx), du, s[kx]);
     }
     for (kx = 0; kx < 3; kx++) dw[kx * 3] += (float)s[kx];
+}
+
+CM_HOST double *cm_partials_take(cm_graph *g, int groups, size_t count)
+{
+    return (double *)(void *)cm_arena_take(g, (size_t)groups * count
+                                                  * (sizeof(double) / sizeof(float)));
 }
 
 /* ---------------------------------------------------------------- to the weights */
@@ -506,7 +506,7 @@ CM_HOST void cm_outer_steps(int step[3], int row_z, int row_x, int site)
     step[2] = site;
 }
 
-CM_HOST cm_args_outer cm_outer_of(const cm_record *r, float *partial)
+CM_HOST cm_args_outer cm_outer_of(const cm_record *r, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     cm_args_outer a;
@@ -525,7 +525,7 @@ CM_HOST cm_args_outer cm_outer_of(const cm_record *r, float *partial)
     return a;
 }
 
-CM_HOST void cm_device_outer_direct(cm_graph *g, const cm_record *r, float *partial)
+CM_HOST void cm_device_outer_direct(cm_graph *g, const cm_record *r, double *partial)
 {
     cm_view x = cm_view_of(r->in[0], r->in[0]->x), dy = cm_view_of(r->out, r->out->dx);
     cm_args_outer a = cm_outer_of(r, partial);
@@ -540,7 +540,7 @@ CM_HOST void cm_device_outer_direct(cm_graph *g, const cm_record *r, float *part
 }
 
 /* Groups in parts of `most`, whose v and dm are made before their sums. */
-CM_HOST void cm_device_outer_wino(cm_graph *g, const cm_record *r, float *partial,
+CM_HOST void cm_device_outer_wino(cm_graph *g, const cm_record *r, double *partial,
                                   const cm_args_wino_v *v, float *dm, int most)
 {
     cm_args_outer a = cm_outer_of(r, partial);
@@ -566,7 +566,7 @@ CM_HOST void cm_device_outer_wino(cm_graph *g, const cm_record *r, float *partia
     }
 }
 
-CM_HOST void cm_device_add_partials(cm_graph *g, const cm_record *r, const float *partial)
+CM_HOST void cm_device_add_partials(cm_graph *g, const cm_record *r, double *partial)
 {
     cm_args_outer outer = cm_outer_of(r, NULL);
     cm_args_partials a;
@@ -587,7 +587,8 @@ static void cm_device_conv_to_weights(cm_graph *g, const cm_record *r)
     size_t m_size = (size_t)(CM_WINO_F * cm_wino_tiles(y->nx))
                   * (size_t)(y->nz * y->ny * y->nc * CM_LANES);
     int most = cm_wino_part(y->groups, v.size + m_size);
-    float *partial = cm_arena_take(g, cm_outer_of(r, NULL).count * (size_t)y->groups), *dm = NULL;
+    double *partial = cm_partials_take(g, y->groups, cm_outer_of(r, NULL).count);
+    float *dm = NULL;
     if (r->wino) v.v = cm_arena_take(g, v.size * (size_t)most);
     if (r->wino) dm = cm_arena_take(g, m_size * (size_t)most);
     cm_give_back(g, dm);             /* nothing else is taken before the end */
@@ -601,8 +602,8 @@ static void cm_device_conv_to_weights(cm_graph *g, const cm_record *r)
 
 /* ---------------------------------------------------------------- to the bias
 
-   Rows are summed in real, in parallel; rows in double per channel and lane, in their order; then
-   lanes in theirs. */
+   Rows are summed in real, in parallel; those of a group in double per channel and lane, in their
+   order; then its lanes, then the groups. */
 
 typedef struct cm_args_bias_rows {
     cm_view dy;
@@ -621,27 +622,26 @@ CM_EACH(bias_rows)
 
 typedef struct cm_args_bias {
     const float *sum;
-    float *db;
-    uint32_t rows;
-    int nc;
+    double *partial;                 /* [group][channel] */
+    uint32_t rows;                   /* of a group */
+    int groups, nc;
 } cm_args_bias;
 
-CM_KERNEL(bias, 2, CM_THREADS * 8)   /* a block has 8 channels */
+CM_KERNEL(bias, 2, CM_THREADS * 8)   /* a unit is a group and channel, 8 a block, 16 lanes each */
 {
+    const int per = CM_THREADS / CM_LANES, unit = at.phase == 0 ? at.thread / CM_LANES : at.thread;
+    const uint32_t u = at.block * (uint32_t)per + (uint32_t)unit, nc = (uint32_t)a->nc;
     double *sum = (double *)shared, s = 0;
-    int per = CM_THREADS / CM_LANES, c, l;
-    uint32_t i, columns = (uint32_t)(a->nc * CM_LANES);
-    uint32_t column = at.block * CM_THREADS + (uint32_t)at.thread;
-    if (at.phase == 0 && column < columns) {
-        const float *row = a->sum + column;
+    uint32_t i;
+    if (unit >= per || u >= (uint32_t)a->groups * nc) return;
+    if (at.phase == 0) {
+        const float *row = a->sum + (size_t)(u / nc) * a->rows * nc * CM_LANES
+                         + (u % nc * CM_LANES + (uint32_t)(at.thread % CM_LANES));
         CM_UNROLL16                  /* loads need not wait for the sum */
-        for (i = 0; i < a->rows; i++, row += columns) s += (double)*row;
+        for (i = 0; i < a->rows; i++, row += nc * CM_LANES) s += (double)*row;
         sum[at.thread] = s;
-    }
-    c = (int)at.block * per + at.thread;
-    if (at.phase == 1 && at.thread < per && c < a->nc) {
-        for (l = 0; l < CM_LANES; l++) s += sum[at.thread * CM_LANES + l];
-        a->db[c] += (float)s;
+    } else {
+        a->partial[u] = cm_lanes_sum(sum + unit * CM_LANES);
     }
 }
 
@@ -650,16 +650,26 @@ static void cm_device_conv_to_bias(cm_graph *g, const cm_record *r)
     const cm_tensor *y = r->out;
     cm_args_bias_rows rows;
     cm_args_bias a;
+    cm_args_partials add;
     rows.sum = cm_arena_take(g, cm_columns(y));
-    cm_give_back(g, rows.sum);       /* nothing else is taken before the end */
+    a.partial = cm_partials_take(g, y->groups, (size_t)y->nc);
+    cm_give_back(g, a.partial);      /* nothing else is taken before the end */
+    cm_give_back(g, rows.sum);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     rows.dy = cm_view_of(y, y->dx);
     cm_launch_bias_rows(g->unit, &rows, cm_columns(y));
     a.sum = rows.sum;
-    a.db = r->bias.dx;
-    a.rows = (uint32_t)cm_rows(y);
+    a.rows = (uint32_t)(y->nz * y->nx);
+    a.groups = y->groups;
     a.nc = y->nc;
-    cm_launch_bias(g->unit, &a, (size_t)(y->nc * CM_LANES + CM_THREADS - 1) / CM_THREADS);
+    cm_launch_bias(g->unit, &a, (size_t)(y->groups * y->nc + CM_THREADS / CM_LANES - 1)
+                                    / (CM_THREADS / CM_LANES));
+    memset(&add, 0, sizeof add);
+    add.partial = a.partial;
+    add.dw = r->bias.dx;
+    add.count = (size_t)y->nc;
+    add.groups = y->groups;
+    cm_launch_partials(g->unit, &add, add.count);
 }
 
 #endif

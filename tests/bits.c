@@ -388,7 +388,7 @@ int main(int argc, char **argv)
     make_sample(&s);                 /* of exact numbers */
     if (argc > 3 && set_mode(argv[3], &o) != 0) stop("mode", argv[3]);
     mode = mode_now();
-    o.threads = 2;
+    o.threads = calomu_threads_available() > 1 ? 2 : 1;  /* a plain build has no more */
     for (isa = 1; isa <= 3; isa++) {
         calomu *c = NULL;
         o.isa = (calomu_isa)isa;

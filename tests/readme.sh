@@ -5,9 +5,9 @@
 # usage: readme.sh PROGRAM [TESTDATA [TMPDIR]]
 #
 # The programs are called through wrappers that make the work small: they set the options that only
-# say how much (epochs, batch, folds, muons, bins) and leave all others as README has them.  The
-# files that a reader brings are made of testdata.  The commands of import.md for files that its own code
-# makes are run by cli_h5.sh.
+# say how much (epochs, batch, folds, muons, bins) and leave all others as the pages have them.  The
+# files that a reader brings are made of testdata.  The commands of import.md for files that its own
+# code makes are run by cli_h5.sh.
 . "$(dirname "$0")/cli_lib.sh"
 top=$(cd "$(dirname "$0")/.." && pwd)
 cli_begin "${1:-./calomu}" "${2:-testdata}" "${3:-build/tmp}" readme

@@ -73,15 +73,23 @@ static float *random_reals(place *p, size_t n, double scale)
 }
 
 /* For sums whose order must show: gradients that cancel, with all products, between lanes 0 and 1,
-   3 and 4, ... (far 1, of any magnitude) or between the first two groups (far 2, the third is
-   smaller).  Of muon v, to be x[at]. */
+   3 and 4, ... (far 1, of any magnitude), between the first two groups (far 2, the others are
+   smaller) or the first and third (far 3).  The muon whose values v has, too, or v itself. */
+static int twin_of(const place *p, int v)
+{
+    int lane = v % CM_LANES;
+    if (p->far == 1) return lane % 3 == 1 ? v - 1 : v;
+    return p->far > 0 && v == lane + (p->far - 1) * CM_LANES ? lane : v;
+}
+
+/* Of muon v, to be x[at]. */
 static double far_value(place *p, const float *x, size_t at, size_t group, int v, int gradient,
                         double value)
 {
-    int lane = v % CM_LANES, twin = p->far == 1 ? lane % 3 == 1 : p->far == 2 && v == lane + 16;
-    if (twin) value = x[at - (p->far == 1 ? 1 : group)];
+    int lane = v % CM_LANES, away = v - twin_of(p, v);
+    if (away) value = x[at - (size_t)(away / CM_LANES) * group - (size_t)(away % CM_LANES)];
     if (!gradient || p->far == 0) return value;
-    if (twin) return -value;
+    if (away) return -value;
     if (p->far == 1) return lane % 3 || lane == 15 ? value
                                                    : ldexp(value, test_int(&p->random, 20, 60));
     return v == lane ? ldexp(value, 35) : value;
@@ -579,6 +587,18 @@ static void far_groups(place *p, const int *s)
     convolution(p, s);
 }
 
+static void far_trees(place *p, const int *s)
+{
+    p->far = 3;
+    convolution(p, s);
+}
+
+static void far_norm(place *p, const int *s)
+{
+    p->far = s[0] % 2 ? 1 : 3;
+    batchnorm(p, s);
+}
+
 static void no_halo(place *p, const int *s)              /* as Winograd's method allows */
 {
     cm_tensor *x = input(p, s[0], s[1], s[2], s[3], 0, 0), *a, *b;
@@ -632,6 +652,8 @@ static void convolutions(test_random *r)
         compare("far lanes", far_lanes, fars[i], 16, 1, 0, test_bits(r));
         compare("far lanes", far_lanes, fars[i], 40, 1, 1, test_bits(r));
         compare("far groups", far_groups, fars[i], 40, 1, 0, test_bits(r));
+        compare("far trees", far_trees, fars[i], i ? 64 : 300, 1, 0, test_bits(r));
+        compare("far trees", far_trees, fars[i], i == 1 ? 260 : 75, 1, 1, test_bits(r));
     }
     for (i = 0; i < sizeof conv_shapes / sizeof conv_shapes[0]; i++)
         for (direct = 0; direct < 2; direct++) {
@@ -674,6 +696,10 @@ static void make_hits(place *p, int nz, int nx, int ny)
                     hit[n].cell = (uint32_t)((z * nx + x) * ny + y);
                     hit[n++].energy = (float)fabs(test_normal(&p->random));
                 }
+        if (twin_of(p, v) != v) {
+            n = event[twin_of(p, v)].n_hits;
+            memcpy(hit, event[twin_of(p, v)].hits, n * sizeof *hit);
+        }
         event[v].hits = hit;
         event[v].n_hits = n;
     }
@@ -737,6 +763,12 @@ static void sparse(place *p, const int *s)
         finish(p, y, NULL);
     }
     drop_hits(p);
+}
+
+static void far_sparse(place *p, const int *s)
+{
+    p->far = s[0] % 2 ? 1 : 3;
+    sparse(p, s);
 }
 
 /* ---------------------------------------------------------------- loss and Adam */
@@ -971,6 +1003,15 @@ static const int shapes[][6] = {
     { 4, 5, 3, 9, 8, 3 }, { 7, 2, 6, 10, 17, 3 }, { 6, 5, 5, 17, 4, 4 }, { 9, 4, 7, 4, 10, 4 }
 };
 
+static void far_sums(test_random *r)
+{
+    compare("far norm", far_norm, shapes[2], 300, 1, 1, test_bits(r));
+    compare("far norm", far_norm, shapes[3], 75, 1, 0, test_bits(r));
+    compare("far sparse", far_sparse, sparse_shapes[7], 75, 1, 0, test_bits(r));
+    compare("far sparse", far_sparse, sparse_shapes[6], 34, 1, 0, test_bits(r));
+    compare("far sparse", far_sparse, sparse_shapes[4], 300, 1, 0, test_bits(r));
+}
+
 int main(int argc, char **argv)
 {
     static const int muons[] = { 2, 3, 16, 17, 33, 40 };
@@ -1022,6 +1063,8 @@ int main(int argc, char **argv)
     }
     compare("block", block, shapes[2], 150, 1, 0, test_bits(&r));
     compare("rounding of sums", wide, shapes[1], 33, 1, 0, test_bits(&r));
+    compare("rounding of sums", wide, shapes[1], 300, 1, 0, test_bits(&r));
+    far_sums(&r);
 #ifndef CALOMU_TEST_CUDA
     SKIP("NO GPU: the kernels ran on the processor; make test-cuda runs them on a GPU");
 #endif

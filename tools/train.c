@@ -2,7 +2,6 @@
    there; train_run.c does it. */
 #include "train.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
