@@ -8731,13 +8731,13 @@ static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int
 /* The same of a muon in blocks: a share. */
 static void cm_join_blocks(const cm_graph *g, const cm_record *r, cm_share o)
 {
-    const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *q = r->in[3], *y = r->out;
+    const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     int at = o.y * CM_LANES, i;
     for (; o.z < o.end; o.z++)
         for (i = 0; i < y->nx; i++)
             g->k->join(cm_row(e, e->x, 0, o.z, i) + at * e->nc, (size_t)(e->nc * CM_LANES),
                        (cm_real)r->scale, cm_row(s, s->x, 0, o.z, i) + at * s->nc,
-                       cm_row(p, p->x, 0, o.z, i) + at * p->nc, cm_row(q, q->x, 0, 0, 0),
+                       cm_row(p, p->x, 0, o.z, i) + at * p->nc, cm_row(gate, gate->x, 0, 0, 0),
                        cm_row(y, y->x, 0, o.z, i) + at * y->nc, o.n, p->nc);
 }
 

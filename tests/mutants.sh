@@ -52,7 +52,7 @@ try() {
     case $1 in
     calomu.c)
         beside=
-        case $2 in cuda | device) beside=$dir/kernels.o ;; esac
+        case $2 in cuda | device | lists) beside=$dir/kernels.o ;; esac
         [ -z "$beside" ] || [ -f "$beside" ] ||
             $CC $flags -O2 -march=native -c cuda/emulated.c -o "$beside" || return 2
         $CC $flags -O2 $(real "$2") -c "$dir/calomu.c" -o "$dir/library.o" &&

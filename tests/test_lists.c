@@ -99,7 +99,7 @@ static int conv(maker *m, int x)
 
 static int pool(maker *m, int x)
 {
-    static const double scales[] = { 0.125, 1, 0.3, 0.25 };
+    static const double scales[] = { 0.125, 1, 0.3, 0.7 };
     shape s = window(x < 0 ? m->hits : m->at[x], 2, 2, 1);
     const char *name = x < 0 && one_of(m, 2) ? name_of(m) : "";
     if (!small(&s)) return x;
@@ -220,8 +220,9 @@ static int stage(maker *m, int x)
     if (one_of(m, 3) == 0) return x;
     y = norm(m, one_of(m, 3) ? x : point(m, CM_SWISH, x));
     if (one_of(m, 6) == 0) (void)over(m, CM_MAX_OF, x);      /* before the convolution */
-    y = conv(m, one_of(m, 2) ? y : point(m, CM_SWISH, y));
-    if (one_of(m, 3) == 0) (void)pool(m, x);     /* and behind it */
+    y = one_of(m, 2) ? y : point(m, CM_SWISH, y);
+    y = one_of(m, 4) ? conv(m, y) : conv_of(m, y, 2, 1, 2, 0);       /* not the last plane */
+    if (one_of(m, 2)) (void)over(m, CM_MEAN_OF, x);      /* and behind it */
     return y;
 }
 
@@ -257,7 +258,10 @@ static void some_layer(maker *m)
     case 6: (void)over(m, CM_MEAN_OF, x); break;
     case 7: (void)over(m, CM_MAX_OF, x); break;
     case 8: (void)pool(m, x); break;
-    case 9: (void)pool(m, channel(m, x)); break;
+    case 9:
+        (void)pool(m, channel(m, x));
+        if (one_of(m, 2)) (void)conv(m, x);
+        break;
     case 10: (void)add_scaled(m, x); break;
     case 11: (void)concat(m, x, like(m, x, 0)); break;
     case 12: case 13: (void)join(m, x); break;
@@ -542,9 +546,15 @@ static void count_words(const cm_net *net, int direct)
 {
     char line[320];
     int training, i, k;
-    for (training = 0; training < 2; training++)
+    for (training = 0; training < 2; training++) {
         for (i = 0; cm_net_plan(net, training, direct, 0, i, line); i++)
             for (k = 0; k < WORDS; k++) met[k] += strstr(line, words[k]) != NULL;
+        for (i = 0; cm_net_plan(net, training, direct, 1, i, line); i++) {
+            const char *rules = strstr(line, "; ");
+            CHECK(strstr(line, "kept to") && (!rules || strcmp(rules, "; halo") == 0),
+                  "without fusion: %s", line);
+        }
+    }
 }
 
 /* The network as `first` was computed, in another way; ones: muons alone. */
