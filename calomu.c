@@ -1219,14 +1219,31 @@ static void cm_trees(double *sum, int groups, size_t step, size_t n)
 
 /* ============================================================================================
    3 Geometry and events
-   ============================================================================================ */
+   ============================================================================================
 
+   The calorimeter is a cuboid of nz * nx * ny equal cells.  z runs along the muon, from the front
+   face into the depth; the field is along +y, so muons bend in the xz plane (Sec. 2).  Lengths are
+   in mm, energies in GeV, fields in T.  Cell (iz, ix, iy), counted from 0, has the index
+       (iz*nx + ix)*ny + iy,
+   so that y runs fastest, and along axis a it lies from origin[a] + i*pitch[a] to one pitch more.
+   Axes are numbered 0: z, 1: x, 2: y everywhere.  */
+
+/* The paper's: 50 x 32 x 32 cells, 2032 x 120 x 120 mm (Sec. 2.1).  Its 39.6 mm and 3.73 mm are the
+   sizes of crystals: 50 of 39.6 mm are 1980 mm, not 2032.  The pitch is 2032/50 and 120/32. */
 calomu_geometry calomu_geometry_default(void)
 {
     calomu_geometry g = { 50, 32, 32, { 40.64, 3.75, 3.75 }, { 0, -60, -60 }, 2 };
     return g;
 }
 
+/* What every calorimeter must fulfil.  At most 2^24 cells: so an index, and the number of hits
+   doubled as in cm_sort_hits, fit 32 bits, and an event's grid of floats has at most 64 MiB,
+   whatever a hostile file claims.  Each size is looked at before it is multiplied: of two sizes up
+   to 2^24 the product fits 64 bits, and the third factor comes only if that product is at most 2^24
+   as well.
+
+   Lengths up to 1e9 mm and fields up to 1e6 T are far beyond any apparatus; the bounds keep every
+   sum and square of them finite.  Comparisons are written so that a NaN fails them. */
 static calomu_status cm_geometry_check(calomu *c, const calomu_geometry *g)
 {
     int i;
@@ -1262,9 +1279,12 @@ static double cm_longer(double a, double b)
     return fabs(a) > fabs(b) ? fabs(a) : fabs(b);
 }
 
-/* Whether a and b are one length that went through a float32, or not at all: within 1e-6 of the
-   pitch, far below what a cell's place is known to.  Far from the origin a float32 loses more: half
-   of its last place is allowed, but never a thousandth of a pitch. */
+/* Whether a and b are one length that went through a float32, or not at all:
+       |a - b| <= max(1e-6 pitch, min(2^-24 max(|a|, |b|), 1e-3 pitch)).
+   1e-6 of a pitch is far below what a cell's place is known to.  Far from the origin a float32
+   loses more: half of its last place, at most 2^-24 = 1/16777216 of the length, is allowed, but
+   never more than a thousandth of a pitch.  Equality to the last bit would refuse a model for files
+   of its own calorimeter that another program has written in float32. */
 static int cm_same_length(double a, double b, double pitch)
 {
     double least = 1e-6 * pitch, rounded = cm_longer(a, b) / 16777216, most = 1e-3 * pitch;
@@ -1273,7 +1293,9 @@ static int cm_same_length(double a, double b, double pitch)
 }
 
 /* The first thing in which two geometries differ, with both values, or "" if they are the same: the
-   one rule, whoever compares. */
+   one rule, whoever compares.  The order is sizes, pitches, low corners, field: who mixes up two
+   calorimeters reads of the sizes first.  15 digits, because two lengths that differ here may be
+   equal in 6.  160 characters hold the longest text, and snprintf would cut a longer one. */
 static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *b, char text[160])
 {
     char one[32], other[32];
@@ -1296,6 +1318,8 @@ static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *
                        calomu_number(other, b->field, 15));
 }
 
+/* As a call of the interface: a difference is a message.  Numbers become text in it, which
+   computes; so this call sets the processor's modes as every computing call does. */
 static calomu_status cm_geometry_compare_call(calomu *c, const calomu_geometry *a,
                                               const calomu_geometry *b)
 {
@@ -1309,6 +1333,7 @@ calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a, const
     return cm_enter(c) ? cm_leave(c, cm_geometry_compare_call(c, a, b)) : CALOMU_EUSAGE;
 }
 
+/* The same as yes or no, for callers with a message of their own. */
 static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
 {
     char text[160];
@@ -1316,9 +1341,12 @@ static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
     return !text[0];
 }
 
+/* Truth that is not known: a quiet NaN.  A comparison with it is false, so forgotten tests are
+   seen.  There are 2^22 quiet NaNs of each sign, and 0/0 has another sign on x86 than on ARM.  This
+   is one pattern for all, so that files with it are equal byte for byte. */
 float calomu_absent(void)
 {
-    static const uint32_t bits = 0x7fc00000u;    /* one bit pattern, so that files are equal */
+    static const uint32_t bits = 0x7fc00000u;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -1853,7 +1881,11 @@ static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
 
 /* ---- events: what every event from a caller or a file is checked for */
 
-#define CM_NO_NUMBER UINT64_MAX      /* an event that has no number: "the muon" */
+/* An event is one muon: hits (cell, energy), and what is known of the truth.  What comes from
+   outside is checked here once, and the algorithm then relies on it: cells exist, none comes twice,
+   energies are finite and not negative, the impact point is on the face.  A message names the event
+   by its number in the file; a single muon from a caller has none. */
+#define CM_NO_NUMBER UINT64_MAX
 
 static const char *cm_event_name(char text[32], uint64_t number)
 {
@@ -1862,15 +1894,17 @@ static const char *cm_event_name(char text[32], uint64_t number)
     return text;
 }
 
-/* Number of cells; no overflow, because calomu_geometry_check allows at most 2^24. */
+/* Number of cells; at most 2^24 (cm_geometry_check), so 32 bits never overflow. */
 static uint32_t cm_cells(const calomu_geometry *g)
 {
     return (uint32_t)g->nz * (uint32_t)g->nx * (uint32_t)g->ny;
 }
 
-/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face (an impact
-   point outside is an error).  The low edge of a column belongs to it, the high edge to the next,
-   so the high edge of the face is outside.  A NaN is outside: it fails i >= 0. */
+/* Index along axis (1: x, 2: y) of the column at `at` mm, floor((at - origin)/pitch), or -1 outside
+   the face (an impact point outside is an error).  The low edge of a column belongs to it, the high
+   edge to the next, so the high edge of the face is outside.  A NaN is outside: it fails i >= 0.
+   The index is compared before it becomes an integer, as C leaves the conversion of a number that
+   does not fit undefined. */
 static int32_t cm_column(const calomu_geometry *g, int axis, double at)
 {
     int32_t n = axis == 1 ? g->nx : g->ny;
@@ -1878,8 +1912,13 @@ static int32_t cm_column(const calomu_geometry *g, int axis, double at)
     return i >= 0 && i < n ? (int32_t)i : -1;
 }
 
-/* Truth of one event: each of energy, impact point and charge is there and sensible, or absent.
-   EUSAGE for an impact point outside the face, EFORMAT for the rest. */
+/* Truth of one event: each of energy (GeV), charge and impact point (mm) is there and sensible, or
+   absent; inference needs none of them.  Half an impact point is an error: it has been lost on the
+   way, and to guess the other half would hide that.  An absent point is replaced by the column with
+   most energy (footnote 5), one outside the face never is.
+
+   EUSAGE for a point outside, whose geometry or unit is likely another one; EFORMAT for the
+   rest. */
 static calomu_status cm_check_truth(calomu *c, const calomu_geometry *g, const calomu_event *e,
                                     uint64_t number)
 {
@@ -1901,8 +1940,11 @@ static calomu_status cm_check_truth(calomu *c, const calomu_geometry *g, const c
     return CALOMU_OK;
 }
 
-/* Truth and hits of one event, hits in any order; that no cell comes twice is seen once they are
-   sorted. */
+/* Truth and hits of one event, hits in any order.  More hits than cells means that one comes twice;
+   which, and every other case of it, is seen once they are sorted (cm_sort_hits).  0 GeV is
+   allowed: a program may write all its cells, and a cell without energy changes no result.  A
+   negative energy (noise about a pedestal) is not: ratios and means weighted with E assume that
+   their denominators are not negative. */
 static calomu_status cm_check_event(calomu *c, const calomu_geometry *g, const calomu_event *e,
                                     uint64_t number)
 {
@@ -1925,7 +1967,8 @@ static calomu_status cm_check_event(calomu *c, const calomu_geometry *g, const c
     return cm_check_truth(c, g, e, number);
 }
 
-/* Strictly rising cells also mean that none comes twice. */
+/* Strictly rising cells also mean that none comes twice.  Files of this library are such, so the
+   usual event is neither copied nor sorted. */
 static int cm_hits_rising(const calomu_hit *hits, size_t n)
 {
     size_t i;
@@ -1934,7 +1977,9 @@ static int cm_hits_rising(const calomu_hit *hits, size_t n)
     return 1;
 }
 
-/* Names the cell by index and by its three coordinates, as the CSV files have them. */
+/* Two hits in one cell are an error, not added: whether they are parts of one deposit or the same
+   deposit written twice, only the one who wrote them knows.  The message has the cell by index and
+   by its three coordinates, as the CSV files have them. */
 static calomu_status cm_fail_twice(calomu *c, const calomu_geometry *g, uint32_t cell,
                                    uint64_t number)
 {
@@ -1946,7 +1991,8 @@ static calomu_status cm_fail_twice(calomu *c, const calomu_geometry *g, uint32_t
                    (unsigned long)(cell % ny));
 }
 
-/* Merges the sorted runs [a, m) and [m, b) of `from` into `to`. */
+/* Merges the sorted runs [a, m) and [m, b) of `from` into `to`.  On equal cells the left run goes
+   first, which keeps their order. */
 static void cm_merge_hits(calomu_hit *to, const calomu_hit *from, size_t a, size_t m, size_t b)
 {
     size_t i = a, j = m, k;
@@ -1954,8 +2000,13 @@ static void cm_merge_hits(calomu_hit *to, const calomu_hit *from, size_t a, size
         to[k] = i < m && (j >= b || from[i].cell <= from[j].cell) ? from[i++] : from[j++];
 }
 
-/* A sorted copy of n hits, by merging runs of 1, 2, 4 ... hits: n log n steps whatever the order,
-   no recursion.  sorted and scratch: n hits each. */
+/* A sorted copy of n hits by rising cell, by merging runs of 1, 2, 4, ... hits: n log n steps
+   whatever the order, no recursion.  libc's qsort promises neither, and may take memory that is not
+   the caller's.  All later sums run over the hits in this order, so a muon has the same bits in
+   whatever order its hits came.
+
+   sorted and scratch: n hits each.  The runs go to and fro between them; after an odd number of
+   passes the result is in scratch, and copied back.  n <= 2^24, so 2*run never overflows. */
 static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const calomu_hit *hits,
                                   size_t n, calomu_hit *sorted, calomu_hit *scratch,
                                   uint64_t number)
@@ -1964,7 +2015,7 @@ static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const cal
     size_t run, a, i;
     if (n) memcpy(sorted, hits, n * sizeof *hits);
     if (cm_hits_rising(hits, n)) return CALOMU_OK;
-    for (run = 1; run < n; run *= 2) {          /* n <= 2^24: no overflow */
+    for (run = 1; run < n; run *= 2) {
         for (a = 0; a < n; a += 2 * run)
             cm_merge_hits(to, from, a, a + run < n ? a + run : n,
                           a + 2 * run < n ? a + 2 * run : n);
@@ -1979,7 +2030,9 @@ static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const cal
     return CALOMU_OK;
 }
 
-/* Features and losses are there exactly if the set says so. */
+/* Features and losses are there exactly if the set says so.  Features must be finite: a NaN in one
+   would make the mean over the training set, and so every prediction, a NaN.  A loss may be
+   absent. */
 static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
                                     const calomu_event *e, uint64_t number)
 {
@@ -2004,8 +2057,13 @@ static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
     return CALOMU_OK;
 }
 
-/* What a data set says of itself; EUSAGE, because it comes from the caller of a writer.  Where it
-   comes from a file, the reader turns this into EFORMAT. */
+/* What a data set says of itself: geometry, losses or not, and of its features the state (none,
+   raw, standardised), the convention, E_grow in GeV, and mean and deviation if they are known.  A
+   feature is standardised as (V - mean)/deviation, so the deviation must be positive; for a feature
+   that never varies it is 1, not 0.
+
+   EUSAGE, because it comes from the caller of a writer; where it comes from a file, the reader
+   turns this into EFORMAT.  Enumerations are compared as integers: a file may hold any number. */
 static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
 {
     calomu_status s = calomu_geometry_check(c, &info->geometry);
@@ -3657,19 +3715,46 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
    5 High-level features (appendix 6)
    ============================================================================================
 
-   V[0]..V[27] of one muon.  All sums are in double and run over the hits in the order of their
-   cells, so that the same muon has the same bits wherever and in whatever order it comes.  Only
-   the comparisons with thresholds are in float, the type of a cell's energy.  */
+   V[0]..V[27] of one muon: what a physicist would ask of its energy deposits.  E is the energy of a
+   cell in GeV, dx and dy its distance from the muon in mm; sums run over the cells with energy.
 
-static const float cm_e_high = 0.1f, cm_e_low = 0.01f;       /* GeV: E_thr, and that of V26, V27 */
+       V0, V26, V27          sums of E above 0.1, below 0.01, and between, GeV
+       V1, V2, V22, V23      first moments in the transverse plane: imbalance, mm
+       V3..V8                second moments in the transverse plane, in all and by depth, mm^2
+       V9..V14, V16          clusters on the muon's column (type 1)
+       V17..V21              clusters elsewhere (type 2)
+       V15, V25              3x3x3 boxes of the cells in no cluster, GeV
+       V24                   momentum from the curvature of the deposits' mean line, GeV
+
+   Two conventions.  `text` is appendix 6 as it is written.  `authors` is what the public data set
+   of the authors holds, which differs in places; models for that data need it.  Every difference is
+   named where it is made.
+
+   A ratio whose denominator is 0 is 0; so are V9..V14 and V16..V21 without clusters.  A muon without
+   energy therefore has V = 0 but for V24, which is 10 TeV in `text`: no curvature has been seen.
+
+   All sums are in double.  Addition of rounded numbers is not associative, so each sum has one order:
+   over the hits by rising cell.  The same muon then has the same bits on every machine and in
+   whatever order its hits come, and an equality such as a tie of two columns is one everywhere.
+
+   Only the comparisons with thresholds are in float, the type of a cell's energy: 0.1f is above 0.1
+   and 0.01f below 0.01, so in double a cell of just 0.1f would be above the threshold. */
+
+/* GeV: E_thr of the text, and the edge between V26 and V27. */
+static const float cm_e_high = 0.1f, cm_e_low = 0.01f;
 enum { CM_SECTIONS = 5 };                                    /* V4..V8 */
 
+/* E_grow = 0.1 GeV.  The text says that clusters grow over any non-null cell (E_grow = 0), but then
+   the halo of low energies about a real muon joins all into one cluster, and V17..V21 are always 0.
+   The authors' code, and with it all numbers of the paper, has 0.1 GeV. */
 calomu_feature_options calomu_feature_options_default(void)
 {
     calomu_feature_options o = { CALOMU_CONVENTION_TEXT, 0.1f };
     return o;
 }
 
+/* The names of the columns in the authors' files, in their order.  Two mislead, and are kept so
+   that files agree: V22 "ymom" is the moment along x, V23 "xmom" the one along y (Sec. 6.3). */
 const char *calomu_feature_name(int i)
 {
     static const char *const name[CALOMU_FEATURES] = {
@@ -3689,6 +3774,11 @@ const char *calomu_convention_name(calomu_convention convention)
 
 /* ---------------------------------------------------------------- scratch memory */
 
+/* A muon gives energy to about a tenth of the paper's cells.  So it is held twice:
+   as a list of the cells with energy, for sums, and in a grid of all cells, where neighbours are
+   found.  The grid serves clusters and boxes: a cell that a cluster takes is set to 0 there,
+   "removed from the list of unassigned cells" (Sec. 6.1), so what is left is what the boxes may
+   count. */
 typedef struct cm_site {             /* a cell with energy */
     int32_t iz, ix, iy;
     float e;
@@ -3727,6 +3817,8 @@ static void cm_feature_scratch_free(calomu *c, cm_feature_scratch *s)
     cm_release(c, s);
 }
 
+/* For muons of the geometry g; NULL, with a message, without memory.  V24's weights depend only on
+   the distance of two rows, so ny of them do for all muons. */
 static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geometry *g)
 {
     size_t nz = (size_t)g->nz, nx = (size_t)g->nx, ny = (size_t)g->ny, k;
@@ -3747,7 +3839,8 @@ static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geomet
     return s;
 }
 
-/* Room for n hits.  None is left on failure.  n is at most the number of cells, 2^24. */
+/* Room for n hits, one allocation for five arrays.  None is left on failure.  n is at most the
+   number of cells, 2^24.  Muons are many and their sizes similar: the room only grows. */
 static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t n)
 {
     const size_t each = sizeof *s->site + 2 * sizeof *s->hit + 2 * sizeof *s->seed;
@@ -3767,19 +3860,25 @@ static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t
 
 /* ---------------------------------------------------------------- the muon and its cells */
 
+/* Centre of cell i along an axis, mm: origin + (i + 1/2) pitch. */
 static double cm_centre(const calomu_geometry *g, int axis, int i)
 {
     return g->origin[axis] + (i + 0.5) * g->pitch[axis];
 }
 
-/* A point is known only if both coordinates are. */
+/* The impact point is measured by a tracker upstream, or not (footnote 5).  Known are both of its
+   coordinates or none (cm_check_truth). */
 static int cm_impact_absent(const calomu_event *e)
 {
     return isnan(e->x) || isnan(e->y);
 }
 
-/* Footnote 5: the column ix*ny + iy with the largest sum over z; the lowest on ties.  Hits by
-   rising cell; column: scratch for nx*ny sums. */
+/* "The impact position of muons is well determined as that of the xy position whose z-integrated
+   recorded energy is the highest" (footnote 5): the column ix*ny + iy with the largest sum over z;
+   the lowest on ties, so column 0 for a muon without energy.
+
+   Hits by rising cell: the terms of a column's sum then come by rising z, and a tie is the same on
+   every machine.  column: scratch for nx*ny sums. */
 static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, size_t n,
                              double *column)
 {
@@ -3791,8 +3890,13 @@ static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, si
     return (int)best;
 }
 
-/* Sets the column and the point of impact, and where dx, dy are taken from: the centre of the
-   cell in `text`, the point itself in `authors`. */
+/* Sets the column and the point of impact, and where dx, dy are taken from: "the centre of the cell
+   which is hit by the muon at the calorimeter front face" (V1) in `text`, the point itself in
+   `authors`.  Without a point the two are the same.
+
+   The point is where the muon was made, 50 mm before the face.  In 2 T it bends by p = 0.3 B R: a
+   muon of 50 GeV has R = 83 m, and is off by 50^2/(2 R) = 0.015 mm at the face, of a cell of
+   3.75. */
 static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, const calomu_hit *hit,
                               calomu_convention convention)
 {
@@ -3814,7 +3918,8 @@ static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, cons
     s->y = convention == CALOMU_CONVENTION_TEXT ? cm_centre(g, 2, s->iy) : s->true_y;
 }
 
-/* The hits of a muon by rising cell: its own if they are, else a sorted copy. */
+/* The hits of a muon by rising cell: its own if they are, else a sorted copy.  From here on an
+   event is known to be sound. */
 static calomu_status cm_feature_hits(calomu *c, cm_feature_scratch *s, const calomu_event *e,
                                      const calomu_hit **hit)
 {
@@ -3827,8 +3932,9 @@ static calomu_status cm_feature_hits(calomu *c, cm_feature_scratch *s, const cal
     return cm_sort_hits(c, &s->g, e->hits, e->n_hits, s->hit, s->spare, CM_NO_NUMBER);
 }
 
-/* Lists the cells with energy and enters them into the grid.  The cells rise, so their
-   coordinates are counted up: three times faster than dividing. */
+/* Lists the cells with energy and enters them into the grid.  A hit of 0 GeV is none: "non-null
+   energy deposition" (Sec. 6.1).  The cells rise, so their coordinates are counted up, row (iz, ix)
+   by row: three times faster than dividing. */
 static void cm_feature_sites(cm_feature_scratch *s, const calomu_hit *hit, size_t n)
 {
     const uint32_t nx = (uint32_t)s->g.nx, ny = (uint32_t)s->g.ny;
@@ -3854,14 +3960,23 @@ static void cm_feature_sites(cm_feature_scratch *s, const calomu_hit *hit, size_
 
 /* ---------------------------------------------------------------- sums and moments */
 
+/* a/b of sums of energies, where b is 0 only if there is nothing to sum: then 0, a feature like any
+   other, where a NaN would spoil the mean of all muons. */
 static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-/* V0: E > 0.1 GeV.  text: V27: 0.01 <= E <= 0.1, V26: E < 0.01;
-   authors: V27: 0.01 < E <= 0.1, V26: E <= 0.01. */
+/* The measured energy in three parts, each the sum of E over the cells with, GeV,
+             text                  authors
+       V0    0.1 < E               0.1 < E               showers of radiated photons
+       V27   0.01 <= E <= 0.1      0.01 < E <= 0.1       and the muon's own ionisation
+       V26   E < 0.01              E <= 0.01             the halo of showers
+   A minimum-ionising particle loses 10.1 MeV/cm in PbWO4 (Particle Data Group), 0.04 GeV in a cell.
+   The text says "above", "below" and "between", which leaves the edges open; every cell counts
+   once.  Radiation grows with the muon's energy, ionisation hardly (Fig. 1), so the three together
+   say more than their sum. */
 static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention convention,
                                 double *v)
 {
-    double high = 0, middle = 0, low = 0;        /* adding 0 changes none: no branches */
+    double high = 0, middle = 0, low = 0;        /* adding 0 changes none of them */
     size_t i;
     for (i = 0; i < s->sites; i++) {
         float e = s->site[i].e;
@@ -3876,7 +3991,10 @@ static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention c
     v[27] = middle;
 }
 
-typedef struct cm_moment {           /* sums of E, E dx, E dy, E (dx^2 + dy^2) */
+/* Sums of E, E dx, E dy and E (dx^2 + dy^2), in GeV, GeV mm and GeV mm^2.  They are about the
+   muon's line from the start: moved there from sums about x = 0 they would be small differences of
+   large numbers. */
+typedef struct cm_moment {
     double e, x, y, r2;
 } cm_moment;
 
@@ -3888,8 +4006,10 @@ static void cm_add_moment(cm_moment *m, double e, double dx, double dy)
     m->r2 += e * (dx * dx + dy * dy);
 }
 
-/* Sections of 400 mm from the front face, by the z of the layer: its centre in `text`, its front
-   in `authors`; an edge belongs to the section behind it. */
+/* Section 0..4 of a layer: z < 400, < 800, < 1200, < 1600 mm from the front face, and the rest, for
+   V4..V8.  z is the layer's centre in `text`, its front in `authors`.  An edge belongs to the
+   section behind it, as "z >= 1600 mm" of V8 has it; in the paper's detector neither a centre nor a
+   front lies on an edge.  Another calorimeter keeps the edges at these lengths. */
 static int cm_section(const calomu_geometry *g, int iz, calomu_convention convention)
 {
     double z = (iz + (convention == CALOMU_CONVENTION_TEXT ? 0.5 : 0)) * g->pitch[0];
@@ -3898,9 +4018,17 @@ static int cm_section(const calomu_geometry *g, int iz, calomu_convention conven
     return section;
 }
 
-/* V1 = sqrt((sum E dx)^2 + (sum E dy)^2) / sum E; V2: the same over E > 0.1 GeV;
-   V3 = sum E (dx^2 + dy^2) / sum E; V4..V8: the same over each section.
-   V22 = sum E dx / sum E, V23 = sum E dy / sum E in `text`. */
+/* Moments of the energy in the transverse plane, about the muon's line (Sec. 6.3):
+       V1 = sqrt((sum E dx)^2 + (sum E dy)^2) / sum E      imbalance, mm
+       V2 = the same over cells with E > 0.1 GeV           imbalance of the showers' cores
+       V3 = sum E (dx^2 + dy^2) / sum E                    mean square width, mm^2
+       V4..V8 = V3 with both sums over one section in z
+       V22 = sum E dx / sum E, V23 = sum E dy / sum E      with sign, mm
+   The field bends along x, so V22 leans with charge and curvature, V23 does not.
+
+   `authors`: V22 is the sum of E dx over all cells plus that over E > 0.1 GeV, and not divided, in
+   GeV mm; V23 likewise with dy.  Cells above the threshold count twice so.  It looks like a slip,
+   but the data set has it, and models that were trained with it expect it. */
 static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention convention,
                                double *v)
 {
@@ -3922,7 +4050,6 @@ static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention co
     for (k = 0; k < CM_SECTIONS; k++) v[4 + k] = cm_ratio(section[k].r2, section[k].e);
     v[22] = cm_ratio(all.x, all.e);
     v[23] = cm_ratio(all.y, all.e);
-    /* authors: sum over all cells plus the same over E > 0.1 GeV, not normalised */
     if (convention == CALOMU_CONVENTION_AUTHORS) {
         v[22] = all.x + above.x;
         v[23] = all.y + above.y;
@@ -3931,7 +4058,16 @@ static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention co
 
 /* ---------------------------------------------------------------- V24: curvature (Sec. 6.2) */
 
-/* iy of the row with the largest sum of E over z and x; the lowest on ties. */
+/* A muon of momentum p, in GeV, runs on a circle of radius R = p/(0.3 B), in m with B in T, in the
+   xz plane.  It enters at right angles to the front face, so the circle's centre has z = 0, and two
+   points fix it.  At 600 GeV R is 1000 m, and the muon leaves 2 m later 2 mm aside, half a cell: so
+   the two points are means over many cells, one of each half of the depth.
+
+   Photons fly off in all directions; cells near the plane of the track tell most about it, and are
+   weighted so, by their distance in y from the track's row.  In `text` that is y_mu, "the center of
+   the towers in the y plane containing the highest amount of measured energy": iy of the row with
+   the largest sum of E over z and x; the lowest on ties.  In `authors` it is the row of the
+   impact. */
 static int cm_hottest_row(const cm_feature_scratch *s)
 {
     size_t i;
@@ -3943,9 +4079,15 @@ static int cm_hottest_row(const cm_feature_scratch *s)
     return best;
 }
 
-/* The mean point (x, z) of the front half (layers below nz/2) and of the back half, weighted with
-   E w, w = exp(-|y - y_row|/50 mm); (0, 0) for a half without energy.  x is summed from the first
-   site's column, which makes both x equal to the last bit where all energy is in one plane x. */
+/* The mean points (x_h, z_h) of the front half (layers below nz/2) and of the back half, in mm:
+       x_h = sum E w x / sum E w,  z_h = sum E w z / sum E w,  w = exp(-|y - y_row|/50 mm),
+   and (0, 0) for a half without energy.  z is that of the layer's centre (shift 1/2) in `text`, of
+   its front (0) in `authors`, from the front face.
+
+   x is summed from the first site's column, as sum E w (ix - first): where all energy is in one
+   plane x both sums are 0, and the two x are equal to the last bit, as they should be.  Summed as x
+   itself they would differ by roundings, which make a circle of huge R in place of "no curvature";
+   in `authors` that is 10 TeV in place of 0. */
 static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, double x[2],
                            double z[2])
 {
@@ -3968,12 +4110,17 @@ static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, d
     }
 }
 
-/* V24 = 0.3 B R (GeV, T, m) of the circle (x - x0)^2 + z^2 = R^2 through both points:
+/* V24 = 0.3 B R (GeV, T, m) of the circle (x - x0)^2 + z^2 = R^2 through both points (Sec. 6.2):
        x0 = (z2^2 - z1^2 + x2^2 - x1^2) / (2 (x2 - x1)),  R^2 = (x1 - x0)^2 + z1^2.
-   Taken from x1, x0 - x1 = (z2^2 - z1^2 + d^2)/(2 d) with d = x2 - x1: nothing cancels.
-   Clipped to 10 TeV (Sec. 3.2.1); the sign is dropped (footnote 4).  d = 0 gives 10 TeV in `text`,
-   0 in `authors`, whose weights are from the row of the impact point and whose z are layers'
-   fronts. */
+   With d = x2 - x1 and u = x0 - x1 that is
+       u = (z2^2 - z1^2 + d^2) / (2 d),  R^2 = u^2 + z1^2.
+   The paper's R^2 = x1^2 - 2 x1 x0 + x0^2 + z1^2 is the same on paper.  In numbers x0 is up to 1e6
+   times x1, so its terms cancel; here nothing does but z2 - z1 and x2 - x1 themselves.
+
+   R is a length, so the sign of the bending, which the authors' code has first, is dropped
+   (footnote 4).  V24 is clipped to 10 TeV (Sec. 3.2.1).  d = 0 is a straight line: R is infinite,
+   10 TeV in `text`, but 0 in `authors`.  If one half has no energy, its point is (0, 0): V24 is
+   then defined, but measures nothing. */
 static double cm_feature_curvature(const cm_feature_scratch *s, calomu_convention convention)
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
@@ -3983,17 +4130,26 @@ static double cm_feature_curvature(const cm_feature_scratch *s, calomu_conventio
     if (d == 0) return text ? 10000 : 0;
     u = ((z[1] - z[0]) * (z[1] + z[0]) + d * d) / (2 * d);
     v = fabs(0.3 * s->g.field * (sqrt(u * u + z[0] * z[0]) / 1000));
-    return v < 10000 ? v : 10000;    /* so also for R infinite in no field, a NaN */
+    return v < 10000 ? v : 10000;    /* also where R is infinite and the field 0: a NaN */
 }
 
 /* ---------------------------------------------------------------- V9..V14, V16..V21: clusters */
 
-typedef struct cm_clusters {         /* of one type */
+/* A photon of high energy leaves a shower in several neighbouring cells.  Clusters collect them:
+   type 1 begin on the muon's column, type 2 elsewhere (Sec. 6.1).
+
+   What the features need of all clusters of one type: how many, cells in all, most cells in one,
+   most energy in one (GeV); and along z, x, y the largest extent, in cells between the outermost
+   two: a cluster of one cell extends over 0.  The largest energy, cells and extents may be of
+   different clusters. */
+typedef struct cm_clusters {
     double count, cells, max_cells;
     double max_energy;
-    int extent[3];                   /* along z, x, y: largest index - smallest, the largest */
+    int extent[3];
 } cm_clusters;
 
+/* The order in which seeds are tried: by falling energy, on ties by rising cell.  The text has no
+   rule for ties; without one the clusters would depend on the sort. */
 static int cm_seed_before(const cm_site *site, uint32_t a, uint32_t b)
 {
     return site[a].e > site[b].e || (site[a].e == site[b].e && a < b);
@@ -4012,8 +4168,12 @@ static void cm_seed_sink(const cm_site *site, uint32_t *seed, size_t i, size_t n
     seed[i] = moved;
 }
 
-/* The sites with E > 0.1 GeV by falling energy, on ties by rising cell.  Heapsort, as libc's
-   qsort may take memory and hostile muons have 2^24 seeds. */
+/* The sites with E > E_thr = 0.1 GeV, in the order in which they are tried.  The text looks for
+   "the highest-energy cell" again after each cluster; as energies do not change, one sort does the
+   same if cells that have been taken are passed over.  Heapsort (J. W. J. Williams, Comm. ACM 7
+   (1964) 347): libc's qsort may take memory, and hostile muons have 2^24 seeds, for which some
+   qsorts need n^2 steps.  Its order is that of cm_seed_before to the last, no two seeds being equal
+   there. */
 static size_t cm_feature_seeds(cm_feature_scratch *s)
 {
     size_t i, n = 0;
@@ -4029,7 +4189,8 @@ static size_t cm_feature_seeds(cm_feature_scratch *s)
     return n;
 }
 
-/* Takes a free cell into the cluster: it is free no more, and its neighbours are to be seen. */
+/* Takes a free cell into the cluster: it is free no more, and its neighbours are to be seen.  A
+   taken cell has 0 in the grid, which is not above any E_grow >= 0, so none is taken twice. */
 static void cm_take(cm_feature_scratch *s, size_t cell, size_t *waiting, double *energy)
 {
     *energy += (double)s->grid[cell];
@@ -4038,8 +4199,14 @@ static void cm_take(cm_feature_scratch *s, size_t cell, size_t *waiting, double 
 }
 
 /* "Cells with non-null energy deposition are progressively added to the cluster if they are
-   adjacent to already included cells": the 6 neighbours, with E > grow.  A cell is stacked once,
-   so the stack never holds more than all sites. */
+   adjacent to already included cells" (Sec. 6.1): adjacent are the 6 neighbours along z, x and y,
+   not across edges or corners; added are those with E > E_grow.  The seed itself has E > E_thr,
+   whatever E_grow.
+
+   Which cells belong to a cluster does not depend on the order in which they are found, but the
+   last bit of its energy does.  The order is: the cell stacked last is looked at next, its
+   neighbours as -z, +z, -x, +x, -y, +y.  A cell is stacked once, so the stack never holds more than
+   all sites.  A recursion would be shorter, and go 2^24 deep with a hostile muon. */
 static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters *all)
 {
     const int n[3] = { s->g.nz, s->g.nx, s->g.ny };
@@ -4070,10 +4237,17 @@ static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters 
         if (high[k] - low[k] > all->extent[k]) all->extent[k] = high[k] - low[k];
 }
 
-/* Type 1: seeds in the column of the muon; then type 2: any seed still free.
-   V9 number, V10 most cells, V11 most energy, V12..V14 extent along x, y, z, V16 mean cells of
-   type 1; V17 number, V18 most cells, V19 most energy, V20 = V19/V18, V21 mean cells of type 2.
-   authors: column 15 = V11/V10. */
+/* First all clusters of type 1, from seeds in the column of the muon; then type 2, from any seed
+   still free.  A seed is free while its cell in the grid is not 0.
+       type 1   type 2
+       V9       V17      number of clusters
+       V10      V18      most cells in one
+       V11      V19      most energy in one, GeV
+       V12..14  -        largest extent along x, y, z, in cells (the struct has z first)
+       V16      V21      mean number of cells
+       -        V20      V19/V18, GeV
+   V20 divides maxima that may be of two clusters: so the text has it.  `authors`: column 15 is the
+   same ratio of type 1, V11/V10, and column 19 is overwritten by the boxes, after V20 is made. */
 static void cm_feature_clusters(cm_feature_scratch *s, const calomu_feature_options *o, double *v)
 {
     cm_clusters type[2] = { { 0, 0, 0, 0, { 0, 0, 0 } }, { 0, 0, 0, 0, { 0, 0, 0 } } };
@@ -4105,8 +4279,12 @@ static void cm_feature_clusters(cm_feature_scratch *s, const calomu_feature_opti
 
 /* ---------------------------------------------------------------- V15, V25: boxes */
 
-/* The sum of the free cells of the 3x3x3 box with lower corner (iz, ix, iy), on its own and in the
-   order of its cells: boxes that hold the same energies compare equal, running sums would not. */
+/* What no cluster has taken may still hold a faint shower: the 3x3x3 box with most energy shows it.
+
+   The sum of the free cells of the box with lower corner (iz, ix, iy), on its own and in the order
+   of its cells, GeV.  Boxes that hold the same energies in the same places compare equal so;
+   running sums, which add the cells that enter and take away those that leave, are faster, but
+   their roundings depend on the way, and ties would be decided by them. */
 static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
 {
     double sum = 0;
@@ -4121,7 +4299,9 @@ static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
     return sum;
 }
 
-/* to[i] = a[i] + b[i] + c[i] for n floats, rounded up to 8: loops of 8 become vectors at any -O. */
+/* to[i] = a[i] + b[i] + c[i] for n floats, n a multiple of 8.  Inner loops of 8 become vectors
+   where the compiler unrolls them.  This and the next serve only a bound on boxes, no feature
+   itself. */
 static void cm_add_three(const float *a, const float *b, const float *c, float *restrict to,
                          size_t n)
 {
@@ -4131,6 +4311,7 @@ static void cm_add_three(const float *a, const float *b, const float *c, float *
         for (k = 0; k < 8; k++) to[k] = a[k] + b[k] + c[k];
 }
 
+/* largest[i] = max(largest[i], a[i]). */
 static void cm_keep_largest(const float *a, float *restrict largest, size_t n)
 {
     size_t i;
@@ -4139,9 +4320,12 @@ static void cm_keep_largest(const float *a, float *restrict largest, size_t n)
         for (k = 0; k < 8; k++) largest[k] = a[k] > largest[k] ? a[k] : largest[k];
 }
 
-/* Row iz of s->square: sums of the free cells (iz, ix..ix+2, iy..iy+2), in float; and behind the
-   rows, for each iy, the largest sum of three of them, that is of a box.  What is behind iy = ny-3
-   means nothing.  Behind the last row of the grid are 8 floats that may be read. */
+/* All boxes with lower corner at ix, roughly, from sums that boxes share.  Row iz of s->square:
+   sums of the free cells (iz, ix..ix+2, iy..iy+2), in float; and behind the rows, for each iy, the
+   largest sum of three of them, that is of a box.
+
+   Rows are rounded up to a multiple of 8: what is behind iy = ny - 3 means nothing and is never
+   used.  The last row reads up to 7 floats behind the grid, which has 8 more for that. */
 static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
 {
     const size_t ny = (size_t)s->g.ny, nz = (size_t)s->g.nz, n = s->row_of_8 - 8;
@@ -4159,12 +4343,21 @@ static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
     return most;
 }
 
-/* text: V25 and V15 are the largest and the second-largest box sum; they may be equal.
-   authors: V25 is the maximum of a scan over ix, then iy, then iz (innermost) that leaves out
-   corners just below the column of the muon, and column 19 its value before its last increase.
+/* `text`: V25 and V15 are the largest and the second-largest sum of all boxes that fit in the grid.
+   Boxes may overlap: the second is often the first, moved by one cell.  They may be equal; 0 both
+   in a grid with fewer than 3 cells along an axis.
 
-   All 43,200 boxes cost 0.7 ms.  So three squares give a sum in float first, six roundings of
-   2^-24 away at most, and only boxes that may be above `bar` are summed again: a few dozen. */
+   `authors`: V25 is the maximum of a scan over ix, then iy, then iz (innermost), beginning at 0,
+   with strict >; corners with ix_mu - ix = 0 or 1 and iy_mu - iy = 1 are left out.  Column 19 is
+   the value that the maximum had before its last increase: so it depends on the order of the scan,
+   and is not the second-largest.  That order is part of the definition.
+
+   All 43,200 boxes of the paper's grid, 48 * 30 * 30, cost 0.7 ms.  So three squares give a sum in
+   float first, and only boxes that may be above `bar` are summed again.  No box is lost by that: a
+   box below or at the bar changes nothing, and the float sum of terms >= 0 goes through at most six
+   roundings on the way of each term, so it is at least (1 - 2^-24)^6 of the exact sum; 1.000001 is
+   more than 6 * 2^-24 = 3.6e-7 above 1.  A float sum that overflows is infinite, and is summed
+   again. */
 static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention convention, double *v)
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
@@ -4197,6 +4390,8 @@ static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention conv
 
 /* ---------------------------------------------------------------- all 28 */
 
+/* E_grow may be 0, the text's rule, but not negative: cells that are taken are 0 in the grid, and a
+   cluster would take them again and again. */
 static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_options *o)
 {
     if (!calomu_convention_name(o->convention))
@@ -4208,8 +4403,10 @@ static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_op
     return CALOMU_OK;
 }
 
-/* Rounds to the files' type.  Sums of float energies fit a double (at most 2^24 of 3e38), not
-   always a float. */
+/* Rounds to the files' type, float, whether features are read or computed on the fly: so a network
+   sees the same numbers either way.  Sums of float energies fit a double (at most 2^24 of 3e38),
+   not always a float.  Too large a feature is an error, not an infinity: the usual reason is MeV or
+   eV. */
 static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALOMU_FEATURES])
 {
     int i;
@@ -4221,8 +4418,10 @@ static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALO
     return CALOMU_OK;
 }
 
-/* calomu_features with the scratch memory of a caller who has many muons; it must be of the same
-   geometry, and the options must have been checked. */
+/* The 28 of one muon, with the scratch memory of a caller who has many; it must be of the same
+   geometry, and the options must have been checked.  Only two steps have to wait for others: boxes
+   count what clusters leave, and in `authors` write column 19 after V20 has used V19.  At the end
+   the cells with hits are 0 again in the grid, ready for the next muon. */
 static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calomu_event *e,
                                  const calomu_feature_options *o, cm_feature_scratch *s,
                                  float out[CALOMU_FEATURES])
@@ -4246,6 +4445,7 @@ static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calo
     return cm_feature_round(c, v, out);
 }
 
+/* As a call of the interface: checks, and scratch memory for this one muon. */
 static calomu_status cm_features_call(calomu *c, const calomu_geometry *g,
                                       const calomu_event *event,
                                       const calomu_feature_options *options,
