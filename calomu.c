@@ -631,6 +631,11 @@ const char *calomu_parse(const char *text, double *x)
    2 Random numbers, fma, sigmoid, exp, log, cos, sums over muons
    ============================================================================================ */
 
+/* IEEE 754 fixes the result of +, -, *, /, sqrt and fma to the last bit, but says nothing of exp,
+   log or cos: those of two systems' libm differ in last places.  So whatever is not in that list is
+   made of it here, in one order of operations, and comes out the same everywhere.  floor and frexp,
+   which round nothing, are libm's. */
+
 /* Philox4x32-10: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
    easy as 1, 2, 3", SC'11.  A random number is a function of its place: (seed, stream, counter)
    gives four words of 32 bits, and no state goes from one draw to the next.  So muons may be drawn
@@ -1887,6 +1892,7 @@ static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
    by its number in the file; a single muon from a caller has none. */
 #define CM_NO_NUMBER UINT64_MAX
 
+/* 32 characters hold "event " and the 20 digits of 2^64 - 1. */
 static const char *cm_event_name(char text[32], uint64_t number)
 {
     if (number == CM_NO_NUMBER) return "the muon";
@@ -3730,12 +3736,13 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
    of the authors holds, which differs in places; models for that data need it.  Every difference is
    named where it is made.
 
-   A ratio whose denominator is 0 is 0; so are V9..V14 and V16..V21 without clusters.  A muon without
-   energy therefore has V = 0 but for V24, which is 10 TeV in `text`: no curvature has been seen.
+   A ratio whose denominator is 0 is 0; so are V9..V14 and V16..V21 without clusters.  A muon
+   without energy therefore has V = 0 but for V24, which is 10 TeV in `text`: no curvature has been
+   seen.
 
-   All sums are in double.  Addition of rounded numbers is not associative, so each sum has one order:
-   over the hits by rising cell.  The same muon then has the same bits on every machine and in
-   whatever order its hits come, and an equality such as a tie of two columns is one everywhere.
+   All sums are in double.  Addition of rounded numbers is not associative, so each sum has one
+   order: over the hits by rising cell.  The same muon then has the same bits on every machine and
+   in whatever order its hits come, and an equality such as a tie of two columns is one everywhere.
 
    Only the comparisons with thresholds are in float, the type of a cell's energy: 0.1f is above 0.1
    and 0.01f below 0.01, so in double a cell of just 0.1f would be above the threshold. */
@@ -3779,16 +3786,21 @@ const char *calomu_convention_name(calomu_convention convention)
    found.  The grid serves clusters and boxes: a cell that a cluster takes is set to 0 there,
    "removed from the list of unassigned cells" (Sec. 6.1), so what is left is what the boxes may
    count. */
-typedef struct cm_site {             /* a cell with energy */
+typedef struct cm_site {             /* a cell with energy, GeV */
     int32_t iz, ix, iy;
     float e;
 } cm_site;
 
-/* Memory for the muons of one calorimeter, one after the other; one per thread. */
+/* Memory for the muons of one calorimeter, one after the other; one per thread, so that nothing is
+   shared.  The grid is all 0 between muons.  It is cleared cell by cell, where the muon had hits:
+   the whole grid would be ten times as much.  Sums of E are in double, the grid in float, the hits'
+   type.
+
+   The point that dx, dy are taken from, (x, y), and the impact point differ in `text`: the first is
+   the centre of the cell in which the second lies. */
 typedef struct cm_feature_scratch {
     calomu_geometry g;
-    float *grid;                     /* energies of free cells: in no cluster (yet).  All 0 between
-                                        muons; cleared cell by cell, which is a tenth of the grid */
+    float *grid;                     /* energies of free cells: in no cluster (yet) */
     double *column;                  /* nx*ny: sums of E over z */
     double *row;                     /* ny: sums of E over z and x */
     double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
@@ -3969,7 +3981,7 @@ static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
        V0    0.1 < E               0.1 < E               showers of radiated photons
        V27   0.01 <= E <= 0.1      0.01 < E <= 0.1       and the muon's own ionisation
        V26   E < 0.01              E <= 0.01             the halo of showers
-   A minimum-ionising particle loses 10.1 MeV/cm in PbWO4 (Particle Data Group), 0.04 GeV in a cell.
+   Ionisation alone leaves about 10 MeV/cm in PbWO4 (Particle Data Group), so 0.04 GeV in a cell.
    The text says "above", "below" and "between", which leaves the edges open; every cell counts
    once.  Radiation grows with the muon's energy, ionisation hardly (Fig. 1), so the three together
    say more than their sum. */
@@ -3998,6 +4010,8 @@ typedef struct cm_moment {
     double e, x, y, r2;
 } cm_moment;
 
+/* Products and sums are rounded each for itself here, not fused: a choice like the other, which
+   every machine must share. */
 static void cm_add_moment(cm_moment *m, double e, double dx, double dy)
 {
     m->e += e;
@@ -4155,7 +4169,9 @@ static int cm_seed_before(const cm_site *site, uint32_t a, uint32_t b)
     return site[a].e > site[b].e || (site[a].e == site[b].e && a < b);
 }
 
-/* Moves seed[i] down in a heap of n whose root is the seed that comes last. */
+/* Moves seed[i] down in a heap of n whose root is the seed that comes last: of every seed in it
+   both children, 2i + 1 and 2i + 2, come before it.  seed[i] is the only one for which that may not
+   hold. */
 static void cm_seed_sink(const cm_site *site, uint32_t *seed, size_t i, size_t n)
 {
     uint32_t moved = seed[i];
@@ -4344,7 +4360,7 @@ static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
 }
 
 /* `text`: V25 and V15 are the largest and the second-largest sum of all boxes that fit in the grid.
-   Boxes may overlap: the second is often the first, moved by one cell.  They may be equal; 0 both
+   Boxes may overlap: the second may be the first, moved by one cell.  They may be equal; 0 both
    in a grid with fewer than 3 cells along an axis.
 
    `authors`: V25 is the maximum of a scan over ix, then iy, then iz (innermost), beginning at 0,
@@ -4405,8 +4421,8 @@ static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_op
 
 /* Rounds to the files' type, float, whether features are read or computed on the fly: so a network
    sees the same numbers either way.  Sums of float energies fit a double (at most 2^24 of 3e38),
-   not always a float.  Too large a feature is an error, not an infinity: the usual reason is MeV or
-   eV. */
+   not always a float.  Too large a feature is an error, not an infinity, which
+   would spoil the mean of all muons. */
 static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALOMU_FEATURES])
 {
     int i;
