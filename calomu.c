@@ -1886,7 +1886,8 @@ static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
 
 /* ---- events: what every event from a caller or a file is checked for */
 
-/* An event is one muon: hits (cell, energy), and what is known of the truth.  What comes from
+/* An event is one muon: hits, each the index of a cell and its energy in GeV, in any order, and
+   what is known of the truth: energy in GeV, charge, and the impact point in mm.  What comes from
    outside is checked here once, and the algorithm then relies on it: cells exist, none comes twice,
    energies are finite and not negative, the impact point is on the face.  A message names the event
    by its number in the file; a single muon from a caller has none. */
@@ -1922,6 +1923,10 @@ static int32_t cm_column(const calomu_geometry *g, int axis, double at)
    absent; inference needs none of them.  Half an impact point is an error: it has been lost on the
    way, and to guess the other half would hide that.  An absent point is replaced by the column with
    most energy (footnote 5), one outside the face never is.
+
+   The energy must be positive, because the loss divides by it (Eq. 1).  The charge is only passed
+   on: no feature uses it, as V24 has no sign (footnote 4).  Comparisons with FLT_MAX refuse
+   infinity.
 
    EUSAGE for a point outside, whose geometry or unit is likely another one; EFORMAT for the
    rest. */
@@ -2036,9 +2041,10 @@ static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const cal
     return CALOMU_OK;
 }
 
-/* Features and losses are there exactly if the set says so.  Features must be finite: a NaN in one
-   would make the mean over the training set, and so every prediction, a NaN.  A loss may be
-   absent. */
+/* Features and losses are there exactly if the set says so: "!a != !b" asks whether one of the two
+   is there without the other.  Features must be finite: a NaN in one would make the mean over the
+   training set, and so every prediction, a NaN.  A loss may be absent, where a simulation does not
+   tell it, but is not infinite. */
 static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
                                     const calomu_event *e, uint64_t number)
 {
@@ -3732,17 +3738,18 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
        V15, V25              3x3x3 boxes of the cells in no cluster, GeV
        V24                   momentum from the curvature of the deposits' mean line, GeV
 
-   Two conventions.  `text` is appendix 6 as it is written.  `authors` is what the public data set
-   of the authors holds, which differs in places; models for that data need it.  Every difference is
-   named where it is made.
+   Two conventions.  `text` is appendix 6 as it is written, but for E_grow (see there).  `authors`
+   is what the public data set of the authors holds, which differs in places; models for that data
+   need it.  Every difference is named where it is made.
 
    A ratio whose denominator is 0 is 0; so are V9..V14 and V16..V21 without clusters.  A muon
    without energy therefore has V = 0 but for V24, which is 10 TeV in `text`: no curvature has been
    seen.
 
    All sums are in double.  Addition of rounded numbers is not associative, so each sum has one
-   order: over the hits by rising cell.  The same muon then has the same bits on every machine and
-   in whatever order its hits come, and an equality such as a tie of two columns is one everywhere.
+   order: over the hits by rising cell, where nothing else is said.  The same muon then has the same
+   bits on every machine and in whatever order its hits come, and a tie, as of two columns with
+   equal sums, is a tie everywhere.
 
    Only the comparisons with thresholds are in float, the type of a cell's energy: 0.1f is above 0.1
    and 0.01f below 0.01, so in double a cell of just 0.1f would be above the threshold. */
@@ -3781,11 +3788,10 @@ const char *calomu_convention_name(calomu_convention convention)
 
 /* ---------------------------------------------------------------- scratch memory */
 
-/* A muon gives energy to about a tenth of the paper's cells.  So it is held twice:
-   as a list of the cells with energy, for sums, and in a grid of all cells, where neighbours are
-   found.  The grid serves clusters and boxes: a cell that a cluster takes is set to 0 there,
-   "removed from the list of unassigned cells" (Sec. 6.1), so what is left is what the boxes may
-   count. */
+/* A muon gives energy to about a tenth of the paper's cells.  So it is held twice: as a list of the
+   cells with energy, for sums, and in a grid of all cells, where neighbours are found.  The grid
+   serves clusters and boxes: a cell that a cluster takes is set to 0 there, "removed from the list
+   of unassigned cells" (Sec. 6.1), so what is left is what the boxes may count. */
 typedef struct cm_site {             /* a cell with energy, GeV */
     int32_t iz, ix, iy;
     float e;
@@ -3906,9 +3912,9 @@ static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, si
    which is hit by the muon at the calorimeter front face" (V1) in `text`, the point itself in
    `authors`.  Without a point the two are the same.
 
-   The point is where the muon was made, 50 mm before the face.  In 2 T it bends by p = 0.3 B R: a
-   muon of 50 GeV has R = 83 m, and is off by 50^2/(2 R) = 0.015 mm at the face, of a cell of
-   3.75. */
+   The point is where the simulated muon starts, 50 mm before the face, and is not carried to it: by
+   R = p/(0.3 B) a muon of 50 GeV in 2 T has R = 83 m, and over s = 50 mm leaves its line by
+   s^2/(2 R) = 0.015 mm, where a cell has 3.75 mm. */
 static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, const calomu_hit *hit,
                               calomu_convention convention)
 {
@@ -3976,10 +3982,10 @@ static void cm_feature_sites(cm_feature_scratch *s, const calomu_hit *hit, size_
    other, where a NaN would spoil the mean of all muons. */
 static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-/* The measured energy in three parts, each the sum of E over the cells with, GeV,
+/* The measured energy in three parts, in GeV, each the sum of E over the cells with
              text                  authors
        V0    0.1 < E               0.1 < E               showers of radiated photons
-       V27   0.01 <= E <= 0.1      0.01 < E <= 0.1       and the muon's own ionisation
+       V27   0.01 <= E <= 0.1      0.01 < E <= 0.1       the muon's own ionisation
        V26   E < 0.01              E <= 0.01             the halo of showers
    Ionisation alone leaves about 10 MeV/cm in PbWO4 (Particle Data Group), so 0.04 GeV in a cell.
    The text says "above", "below" and "between", which leaves the edges open; every cell counts
@@ -4153,8 +4159,8 @@ static double cm_feature_curvature(const cm_feature_scratch *s, calomu_conventio
    type 1 begin on the muon's column, type 2 elsewhere (Sec. 6.1).
 
    What the features need of all clusters of one type: how many, cells in all, most cells in one,
-   most energy in one (GeV); and along z, x, y the largest extent, in cells between the outermost
-   two: a cluster of one cell extends over 0.  The largest energy, cells and extents may be of
+   most energy in one (GeV); and along z, x, y the largest extent, highest index less lowest, so
+   that a cluster of one cell extends over 0.  The largest energy, cells and extents may be of
    different clusters. */
 typedef struct cm_clusters {
     double count, cells, max_cells;
@@ -4220,9 +4226,10 @@ static void cm_take(cm_feature_scratch *s, size_t cell, size_t *waiting, double 
    whatever E_grow.
 
    Which cells belong to a cluster does not depend on the order in which they are found, but the
-   last bit of its energy does.  The order is: the cell stacked last is looked at next, its
-   neighbours as -z, +z, -x, +x, -y, +y.  A cell is stacked once, so the stack never holds more than
-   all sites.  A recursion would be shorter, and go 2^24 deep with a hostile muon. */
+   last bit of its energy does.  The order is: of the cell stacked last the neighbours are taken
+   next, as -z, +z, -x, +x, -y, +y, and added as they are taken.  A cell is stacked once, so the
+   stack never holds more than all sites.  A recursion would be shorter, and go 2^24 deep with a
+   hostile muon. */
 static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters *all)
 {
     const int n[3] = { s->g.nz, s->g.nx, s->g.ny };
@@ -4371,9 +4378,9 @@ static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
    All 43,200 boxes of the paper's grid, 48 * 30 * 30, cost 0.7 ms.  So three squares give a sum in
    float first, and only boxes that may be above `bar` are summed again.  No box is lost by that: a
    box below or at the bar changes nothing, and the float sum of terms >= 0 goes through at most six
-   roundings on the way of each term, so it is at least (1 - 2^-24)^6 of the exact sum; 1.000001 is
-   more than 6 * 2^-24 = 3.6e-7 above 1.  A float sum that overflows is infinite, and is summed
-   again. */
+   roundings on the way of each term, so it is at least (1 - 2^-24)^6 of the exact sum; 1.000001
+   allows for more than these 6 * 2^-24 = 3.6e-7, and for the roundings in double, which are far
+   smaller.  A float sum that overflows is infinite, and is summed again. */
 static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention convention, double *v)
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
@@ -4421,8 +4428,8 @@ static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_op
 
 /* Rounds to the files' type, float, whether features are read or computed on the fly: so a network
    sees the same numbers either way.  Sums of float energies fit a double (at most 2^24 of 3e38),
-   not always a float.  Too large a feature is an error, not an infinity, which
-   would spoil the mean of all muons. */
+   not always a float.  Too large a feature is an error, not an infinity, which would spoil the mean
+   of all muons. */
 static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALOMU_FEATURES])
 {
     int i;
