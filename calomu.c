@@ -984,8 +984,8 @@ static CM_NOINLINE const char *cm_fault_single(void)
     return NULL;
 }
 
-/* sigmoid(v) = 1/(1 + exp(-v)), for Swish-1 = v sigmoid(v) and for the gates of squeeze and
-   excitation (Sec. 3.1).  Here in float, as the network is.
+/* sigmoid(v) = 1/(1 + exp(-v)).  Swish-1 is v sigmoid(v), and the gates of squeeze and excitation
+   are sigmoids (Sec. 3.1).  Here in float, as the network is.
 
    exp(-v) = 2^(n + f), n the integer nearest to -v log2(e), |f| <= 1/2.  2^n is made from bits, and
    2^f = 1 + f q(f) with q of degree 5.  The largest relative error over |f| <= 1/2 is
