@@ -4553,14 +4553,18 @@ static int cm_thread(void) { return 0; }
 static double cm_seconds(void) { return 0; }
 #endif
 
-/* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
-   the end of each loop (libgomp 12: 4% of the time of one muon). */
-#define CM_EACH_UNIT(threads, u, n, call) \
+/* `call` for u = 0 to n - 1; fixed: each thread takes the same u every time.  One thread goes round
+   OpenMP, which asks the kernel to wake nobody at the end of each loop (libgomp 12: 4% of the time
+   of one muon). */
+#define CM_EACH_UNIT(threads, fixed, u, n, call) \
     do { \
         if ((threads) == 1) { \
             for (u = 0; u < (n); u++) call; \
-        } else { \
+        } else if (fixed) { \
             CM_PARALLEL_FOR_STATIC(threads) \
+            for (u = 0; u < (n); u++) call; \
+        } else { \
+            CM_PARALLEL_FOR(threads) \
             for (u = 0; u < (n); u++) call; \
         } \
     } while (0)
@@ -5118,9 +5122,6 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
     b->nx = nx;
     return b;
 }
-
-/* All rows in lane 0, so that a tensor of one muon is the same with and without blocks. */
-static int cm_one_block(const cm_blocks *b) { return b->along * b->across == 1; }
 
 /* ============================================================================================
    7 Operations
@@ -6202,7 +6203,7 @@ static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *t
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
     if (cm_dry(g)) return t;
     threads = cm_row_team(g, t);
-    CM_EACH_UNIT(threads, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
+    CM_EACH_UNIT(threads, 1, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
     return t;
 }
 
@@ -6730,7 +6731,8 @@ static void cm_norm_apply(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0];
     int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_norm_share(g, r, cm_share_of(x, u, shares)));
+    CM_EACH_UNIT(threads, x->blocks != NULL, u, shares,
+                 cm_norm_share(g, r, cm_share_of(x, u, shares)));
 }
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
@@ -6983,7 +6985,7 @@ static void cm_conv_lanes(const cm_graph *g, const cm_record *r, const cm_real *
     int rows = y->nz * y->nx, most = g->k->max_conv, units = (y->nc + most - 1) / most * rows, u;
     double cells = (double)r->kernel * r->kernel * r->kernel;
     int threads = cm_team(g, cells * x->nc * y->nc * rows * y->ny);
-    CM_EACH_UNIT(threads, u, units, cm_conv_unit(g, r, packed, u));
+    CM_EACH_UNIT(threads, 1, u, units, cm_conv_unit(g, r, packed, u));
 }
 
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
@@ -7605,7 +7607,7 @@ static void cm_wino_lanes(cm_graph *g, const cm_record *r)
     cm_give_back(g, memory);         /* nothing else is taken before the end */
     cm_give_back(g, u);
     if (!u || !memory || cm_dry(g)) return;
-    CM_EACH_UNIT(threads, i, threads,
+    CM_EACH_UNIT(threads, 1, i, threads,
                  cm_wino_share(g, r, u, memory, cm_share_of(y, i, threads)));
 }
 
@@ -7937,9 +7939,9 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (!wino)                   /* else its own blocks, of planes, are the result's */
+        if (!wino)                   /* else the result has the same blocks, of whole planes */
             x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
-        if (!cm_one_block(blocks)) halo = 0;
+        halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
                       cm_larger(halo, back_hi));
@@ -7961,7 +7963,6 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -8130,7 +8131,7 @@ static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_rea
     const cm_tensor *t = r->out;
     const cm_flat f = cm_flat_of(r);
     int threads = t->nz > 1 ? cm_row_team(g, t) : 1, z;
-    CM_EACH_UNIT(threads, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
+    CM_EACH_UNIT(threads, 1, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
 }
 
 /* Weights [out][cells] to [packed cell][out]. */
@@ -8221,8 +8222,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (cm_one_block(blocks)) blocks = NULL;
-        else halo = 0;
+        halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
@@ -8370,8 +8370,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         if (!own) return NULL;
         if (some != x) cm_give_back(g, some->x);
         x = own;
-        first = 0;
-        if (!cm_one_block(blocks)) halo = 0;
+        first = halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -8384,7 +8383,6 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return cm_done(g, r, "pooling");
 }
 
@@ -8428,7 +8426,8 @@ static void cm_point_compute(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0];
     int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_point_share(g, r, cm_share_of(x, u, shares)));
+    CM_EACH_UNIT(threads, x->blocks != NULL, u, shares,
+                 cm_point_share(g, r, cm_share_of(x, u, shares)));
 }
 
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
@@ -9020,7 +9019,8 @@ static void cm_join_compute(cm_graph *g, cm_record *r)
     cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_join_share(g, r, room, cm_share_of(y, u, shares)));
+    CM_EACH_UNIT(threads, y->blocks != NULL, u, shares,
+                 cm_join_share(g, r, room, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
@@ -15752,8 +15752,9 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons, or one of few: features, standardisation, the networks
-   of all members.  Each thread has a context for its messages, scratch memory and an arena of its own. */
+   One unit of work is a group of 16 muons, of few muons one: features, standardisation, the
+   networks of all members.  Each thread has a context for its messages, scratch memory and an arena
+   of its own; of a muon alone the operations share out their rows. */
 
 typedef struct cm_predictor {
     calomu *own;
@@ -15958,8 +15959,8 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine
-   works with, and how large arenas are.  They hold nothing of a model, but were made for its
+/* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
+   memory and graphs, and how large arenas are.  They hold nothing of a model, but were made for its
    architecture and whether its packed weights are used: a model that differs in these gets new
    ones, and so does a call that takes more of them.  A call that failed leaves none. */
 typedef struct cm_ready {
@@ -16066,8 +16067,8 @@ static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, i
 static int cm_team_now(const calomu *c, const calomu_model *m)
 {
     const cm_ready *o = c->ready;
-    return c->threads > 1 && cm_ready_fits(c, m, 1) && o->calls > 1 && o->rest == 0 ? c->threads
-                                                                                  : 1;
+    if (!cm_ready_fits(c, m, 1) || o->calls < 2 || o->rest > 0) return 1;
+    return c->threads;
 }
 
 /* If the team was no faster, it pauses, twice as long each time. */

@@ -334,8 +334,10 @@ void calomu_model_free(calomu_model *model);                      /* NULL is all
    (calomu_data_read): its geometry is compared with the model's (calomu_geometry_compare), which is
    the one in use; its features are used where the convention fits and recomputed where not.  out: n
    values; members: n x members values, or NULL.
-   Threads: the context's.  On a device in batches of up to 1,024 (fewer where memory is short, the
-   same bits); the context keeps the model's weights there for the next call. */
+   Threads: the context's; for one muon only while that is faster than one (where other programs
+   take the processors it is not).  The context keeps its memory, but nothing of the model, for the
+   next call.  On a device in batches of up to 1,024 (fewer where memory is short, the same bits);
+   there the context keeps the model's weights, too. */
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
                              const calomu_event *events, size_t n, double *out, double *members);
 

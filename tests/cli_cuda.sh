@@ -40,6 +40,10 @@ check "prediction without fusion" 0 "" predict --no-fusion
 same "prediction without fusion" x.csv m.csv
 check "training without fusion" 0 "" train --no-fusion --recompute
 same "training without fusion" x.safetensors m.safetensors
+check "plain prediction" 0 "" predict --plain
+same "plain prediction" x.csv m.csv
+check "plain training" 0 "" train --plain
+same "plain training" x.safetensors m.safetensors
 rm -f x.*
 
 "$PROGRAM" predict --model m.safetensors --data ten.cmu --out x.csv --device cuda >out 2>err

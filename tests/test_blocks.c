@@ -187,7 +187,7 @@ static void check_ready(uint64_t seed)
     static const shape s = { 9, 7, 6, 1, 0, 1.3 };
     calomu_architecture a = architecture(&s);
     test_batch b = test_muons(&a.geometry, MUONS, 0, seed);
-    calomu *c = open_with(CALOMU_ISA_BEST, 0, 2), *other = open_with(CALOMU_ISA_BEST, 1, 1);
+    calomu *c = open_with(CALOMU_ISA_BEST, 0, 24), *other = open_with(CALOMU_ISA_BEST, 1, 1);
     double expected[MUONS], last = 0, out[MUONS];
     int i, k;
     for (i = 0; i < MODELS; i++) {
@@ -218,6 +218,7 @@ int main(int argc, char **argv)
         { 5, 51, 3, 1, 3, 0.6 }
     };
     static const shape full = { 50, 32, 32, 1, 0, 1 };
+    static const shape uneven = { 32, 8, 3, 1, 0, 1 };   /* 17 planes: the last lane has one */
     uint64_t seed = test_seed_of(argc, argv, 20220091), hash = 0, h;
     test_random r = test_seed(seed);
     size_t i;
@@ -244,6 +245,7 @@ int main(int argc, char **argv)
     check_contexts(test_bits(&r));
     check_kept(test_bits(&r));
     check_ready(test_bits(&r));
+    (void)check_shape(&uneven, 0, test_bits(&r));
     printf("test_blocks: seed %llu, hash of all predictions %016llx\n", (unsigned long long)seed,
            (unsigned long long)hash);
     return test_end("test_blocks");

@@ -9,7 +9,7 @@
 #include "test_net.h"
 #include "../cuda/calomu_cuda.h"
 
-enum { MOST = 64 };
+enum { MOST = 128 };
 
 typedef struct shape {
     int nz, nx, ny, nc;
@@ -20,6 +20,7 @@ typedef struct maker {
     test_random *r;
     cm_list *list;
     shape hits, at[MOST];
+    int is_read[MOST];
     int n, features, has_hits;
 } maker;
 
@@ -33,6 +34,13 @@ static int add(maker *m, int layer, shape s)
     }
     m->at[m->n] = s;
     return m->n++;
+}
+
+/* x is read by what is made next. */
+static int reads(maker *m, int x)
+{
+    if (x >= 0) m->is_read[x] = 1;
+    return x;
 }
 
 static const char *name_of(maker *m)
@@ -73,7 +81,7 @@ static int conv_of(maker *m, int x, int out, int kernel, int stride, int pad)
     shape s = window(x < 0 ? m->hits : m->at[x], kernel, stride, pad);
     s.nc = out;
     if (!small(&s)) return x < 0 ? m->n - 1 : x;
-    return add(m, cm_layer_conv(m->list, name_of(m), x, out, kernel, stride, pad,
+    return add(m, cm_layer_conv(m->list, name_of(m), reads(m, x), out, kernel, stride, pad,
                                 x >= 0 && one_of(m, 4) == 0), s);
 }
 
@@ -95,31 +103,31 @@ static int pool(maker *m, int x)
     shape s = window(x < 0 ? m->hits : m->at[x], 2, 2, 1);
     const char *name = x < 0 && one_of(m, 2) ? name_of(m) : "";
     if (!small(&s)) return x;
-    return add(m, cm_layer_pool(m->list, name, x, scales[one_of(m, 4)]), s);
+    return add(m, cm_layer_pool(m->list, name, reads(m, x), scales[one_of(m, 4)]), s);
 }
 
 static int norm(maker *m, int x)
 {
-    return add(m, cm_layer_norm(m->list, name_of(m), x), m->at[x]);
+    return add(m, cm_layer_norm(m->list, name_of(m), reads(m, x)), m->at[x]);
 }
 
 static int point(maker *m, cm_kind kind, int x)
 {
-    return add(m, cm_layer_point(m->list, kind, x), m->at[x]);
+    return add(m, cm_layer_point(m->list, kind, reads(m, x)), m->at[x]);
 }
 
 static int over(maker *m, cm_kind kind, int x)
 {
     shape s = m->at[x];
     s.nz = s.nx = s.ny = 1;
-    return add(m, cm_layer_over_sites(m->list, kind, x), s);
+    return add(m, cm_layer_over_sites(m->list, kind, reads(m, x)), s);
 }
 
 static int channel(maker *m, int x)
 {
     shape s = m->at[x];
     s.nc = 1;
-    return add(m, cm_layer_channel(m->list, x), s);
+    return add(m, cm_layer_channel(m->list, reads(m, x)), s);
 }
 
 static int is_one_site(const shape *s) { return s->nz * s->nx * s->ny == 1; }
@@ -129,7 +137,7 @@ static int linear(maker *m, int x, int out)
     shape s = m->at[x];
     if (!is_one_site(&s)) return x;
     s.nc = out;
-    return add(m, cm_layer_linear(m->list, name_of(m), x, out, CM_GLOROT), s);
+    return add(m, cm_layer_linear(m->list, name_of(m), reads(m, x), out, CM_GLOROT), s);
 }
 
 /* A layer of the sites of x and, if nc is not 0, of so many channels, or x: some way to it. */
@@ -161,20 +169,22 @@ static int gate(maker *m, int x)
 static int add_scaled(maker *m, int path)
 {
     int s = one_of(m, 6) ? like(m, path, m->at[path].nc) : path, q = gate(m, path);
-    return add(m, cm_layer_add_scaled(m->list, s, path, q), m->at[path]);
+    return add(m, cm_layer_add_scaled(m->list, reads(m, s), reads(m, path), reads(m, q)),
+               m->at[path]);
 }
 
 static int concat(maker *m, int a, int b)
 {
     shape s = m->at[a];
     s.nc += m->at[b].nc;
-    return small(&s) ? add(m, cm_layer_concat(m->list, a, b), s) : b;
+    return small(&s) ? add(m, cm_layer_concat(m->list, reads(m, a), reads(m, b)), s) : b;
 }
 
 /* The energy sums that stand in front of a join: one channel of x's sites. */
 static int energy(maker *m, int x)
 {
     int i;
+    if (one_of(m, 8) == 0) return add_scaled(m, like(m, x, 1));
     for (i = 0; i < 3 && m->has_hits; i++) {
         shape s = window(m->hits, 2, 2, 1);
         if (s.nz != m->at[x].nz || s.nx != m->at[x].nx || s.ny != m->at[x].ny) break;
@@ -205,12 +215,14 @@ static int stage(maker *m, int x)
     int q, y = block(m, x), s = one_of(m, 3) ? like(m, y, m->at[y].nc) : y;
     q = one_of(m, 3) ? gate(m, y) : point(m, CM_SIGMOID, over(m, CM_MEAN_OF, y));
     if (one_of(m, 6) == 0) (void)norm(m, y);
-    y = add(m, cm_layer_add_scaled(m->list, s, y, q), m->at[y]);
+    y = add(m, cm_layer_add_scaled(m->list, reads(m, s), reads(m, y), reads(m, q)), m->at[y]);
     x = concat(m, energy(m, y), y);
     if (one_of(m, 3) == 0) return x;
     y = norm(m, one_of(m, 3) ? x : point(m, CM_SWISH, x));
     if (one_of(m, 6) == 0) (void)over(m, CM_MAX_OF, x);      /* before the convolution */
-    return conv(m, one_of(m, 2) ? y : point(m, CM_SWISH, y));
+    y = conv(m, one_of(m, 2) ? y : point(m, CM_SWISH, y));
+    if (one_of(m, 3) == 0) (void)pool(m, x);     /* and behind it */
+    return y;
 }
 
 /* Sums of the hits beside a convolution of the same sites. */
@@ -225,7 +237,7 @@ static void first_stage(maker *m)
 
 static void some_layer(maker *m)
 {
-    int x = m->n ? some(m) : -1, hits = m->has_hits && one_of(m, 5) == 0;
+    int x = m->n ? some(m) : -1, hits = m->has_hits && one_of(m, 5) == 0, y;
     if (x < 0 || hits) {
         x = one_of(m, 3) && window(m->hits, 2, 2, 1).nz > 0 ? conv(m, -1) : pool(m, -1);
         if (x < 0) (void)conv_of(m, -1, 2, 3, 1, 1);
@@ -235,7 +247,12 @@ static void some_layer(maker *m)
     case 0: case 1: (void)conv(m, x); break;
     case 2: (void)norm(m, x); break;
     case 3: (void)point(m, CM_SWISH, x); break;
-    case 4: (void)norm(m, point(m, CM_SWISH, x)); break;
+    case 4:
+        y = point(m, CM_SWISH, x);
+        if (one_of(m, 3) == 0) (void)conv(m, x); /* reads between Swish and norm */
+        if (one_of(m, 3) == 0) (void)pool(m, x);
+        (void)norm(m, y);
+        break;
     case 5: (void)point(m, CM_SWISH, norm(m, x)); break;
     case 6: (void)over(m, CM_MEAN_OF, x); break;
     case 7: (void)over(m, CM_MAX_OF, x); break;
@@ -251,16 +268,29 @@ static void some_layer(maker *m)
     }
 }
 
+/* All that nobody reads becomes a part of the result, so that its gradient counts. */
+static void tie_up(maker *m)
+{
+    int i, n = m->n, y = -1;
+    for (i = 0; i < n; i++) {
+        int x = i;
+        if (m->is_read[i]) continue;
+        if (!is_one_site(&m->at[i])) x = over(m, one_of(m, 3) ? CM_MEAN_OF : CM_MAX_OF, i);
+        y = y < 0 ? x : concat(m, y, x);
+    }
+}
+
 /* Layers until there are about n; the result is the last, or any. */
 static void random_list(calomu *c, maker *m, test_random *r)
 {
-    int most = test_int(r, 0, 3) ? 5 : 9, n = test_int(r, 1, 24);
+    int most = test_int(r, 0, 3) ? 5 : 9, few = test_int(r, 0, 9) == 0, n = test_int(r, 1, 24);
     m->r = r;
     m->n = 0;
+    memset(m->is_read, 0, sizeof m->is_read);
     m->has_hits = test_int(r, 0, 5) > 0;
-    m->features = !m->has_hits || test_int(r, 0, 2) == 0 ? test_int(r, 1, 5) : 0;
-    m->hits.nz = test_int(r, 1, most);
-    m->hits.nx = test_int(r, 1, most);
+    m->features = !m->has_hits || test_int(r, 0, 1) == 0 ? test_int(r, 1, 5) : 0;
+    m->hits.nz = few ? 1 : test_int(r, 1, most);
+    m->hits.nx = few ? 1 : test_int(r, 1, most);
     m->hits.ny = test_int(r, 1, most);
     m->hits.nc = 1;
     m->list = cm_list_new(c, m->hits.nz, m->hits.nx, m->hits.ny, m->features, MOST);
@@ -272,6 +302,7 @@ static void random_list(calomu *c, maker *m, test_random *r)
     }
     if (m->has_hits && test_int(r, 0, 1)) first_stage(m);
     while (m->n < n) some_layer(m);
+    if (test_int(r, 0, 3)) tie_up(m);
     if (test_int(r, 0, 3) == 0) cm_list_result(m->list, test_int(r, 0, m->n - 1));
 }
 
