@@ -1083,8 +1083,8 @@ cm_real cm_sigmoid_value(cm_real v)
 
    m is taken around 1 and not from [1/2, 1), as frexp gives it, so that x near 1 has n = 0: else
    -ln 2 and log m would cancel.  frexp is exact, it only takes bits apart.  s is rounded (m - 1 is
-   exact, m + 1 and the quotient are not): 2.9 units of the last place is the largest error among 6
-   million random x. */
+   exact, m + 1 and the quotient are not): the error of 6 million random x is below 2.9 units of the
+   last place. */
 double cm_log_double(double x)
 {
     int n, k;
@@ -1106,7 +1106,7 @@ double cm_log_double(double x)
    although k hi is not: from |x| >= 0.78 on both are multiples of 2^-53, and so is the difference,
    which is below 1.  Then r has one rounding.
 
-   For |x| up to 1e5 the largest error among millions of random x is 1.5e-16.  It is absolute:
+   For |x| up to 1e5 the error of millions of random x is below 1.5e-16.  It is absolute:
    beside a zero of the cosine the last bits of a tiny result are lost.  The callers (angles of
    Box and Muller, the cosine of the learning rate) have |x| <= 2 pi and add or scale the result. */
 double cm_cos_double(double x)
