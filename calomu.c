@@ -631,8 +631,24 @@ const char *calomu_parse(const char *text, double *x)
    2 Random numbers, fma, sigmoid, exp, log, cos, sums over muons
    ============================================================================================ */
 
-/* Philox4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC'11.
-   Ten rounds of two 32x32 -> 64 bit products; key = seed, block number = (counter, stream). */
+/* IEEE 754 fixes the result of +, -, *, /, sqrt and fma to the last bit, but says nothing of exp,
+   log or cos: those of two systems' libm differ in last places.  So whatever is not in that list is
+   made of it here, in one order of operations, and comes out the same everywhere.  floor and frexp,
+   which round nothing, are libm's. */
+
+/* Philox4x32-10: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
+   easy as 1, 2, 3", SC'11.  A random number is a function of its place: (seed, stream, counter)
+   gives four words of 32 bits, and no state goes from one draw to the next.  So muons may be drawn
+   in any order and by any thread, and a checkpoint needs no state of a generator: Mersenne Twister
+   would have 624 words of it, for each thread.
+
+   A round of the 128-bit block (x0, x1, x2, x3) with the key (k0, k1), M0 and M1 being constants:
+       p = M0 x0, q = M1 x2, of 64 bits each
+       (x0, x1, x2, x3) <- (high(q) ^ x1 ^ k0, low(q), high(p) ^ x3 ^ k1, low(p))
+       (k0, k1) <- (k0, k1) + (2^32 (sqrt(5) - 1)/2, 2^32 (sqrt(3) - 1)), rounded down, mod 2^32
+   The first block is (counter, stream), the first key is the seed.  Each round can be undone,
+   because M0 and M1 are odd: so different counters of one seed give different blocks.
+   tests/test_engine.c has known answers of the authors' library. */
 void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t out[4])
 {
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
@@ -645,8 +661,8 @@ void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t ou
         x1 = (uint32_t)q;
         x2 = (uint32_t)(p >> 32) ^ x3 ^ k1;
         x3 = (uint32_t)p;
-        k0 += 0x9E3779B9u;           /* golden ratio */
-        k1 += 0xBB67AE85u;           /* sqrt(3) - 1 */
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
     }
     out[0] = x0;
     out[1] = x1;
@@ -654,7 +670,9 @@ void calomu_random(uint64_t seed, uint64_t stream, uint64_t counter, uint32_t ou
     out[3] = x3;
 }
 
-/* Uniform in (0, 1), never an end: 2^-53 (k + 1/2), k from 52 bits. */
+/* u = 2^-52 (k + 1/2), k = 0 .. 2^52 - 1 from 52 bits of two words: uniform in (0, 1).
+   u is from 2^-53 to 1 - 2^-53 and never an end, so log(u) is finite.  k + 1/2 has 53 bits, which a
+   double holds, so nothing is rounded.  The usual k/2^53 would give one bit more, and 0. */
 static double cm_uniform(const uint32_t w[2])
 {
     uint64_t k = (uint64_t)w[0] << 20 | w[1] >> 12;
@@ -668,6 +686,11 @@ static double cm_uniform(const uint32_t w[2])
 #endif
 
 /* ---- products and sums that are rounded once
+
+   fma(a, b, c) = a b + c, rounded once, to the nearest number, halfway to even.  C lets a compiler
+   make an fma of a*b + c or not, and the two differ in the last bit.  So calomu.h forbids it, and
+   each product that is to be fused says so here.  Without any fma bits would be equal as well, but
+   where there is an instruction, two would be needed in place of one.
 
    Where the target has an instruction for them, the compiler's builtin is that instruction.  Where
    it may not, libm is no help: mingw's fma is not exact, glibc's takes 140 ns where the machine has
@@ -687,6 +710,10 @@ static double cm_uniform(const uint32_t w[2])
 #define CM_HARD_FMAF fmaf
 #endif
 
+/* A double is (-1)^s 2^(e - 1075) (2^52 + m), with the sign s in bit 63, the biased exponent e in
+   bits 52 to 62, and m in bits 0 to 51.  With e = 0 it is (-1)^s 2^-1074 m: 0 and the subnormal
+   numbers; with e = 2047 infinity (m = 0) or a NaN.  Bits taken as an integer grow with |x|: adding
+   1 to them gives the next double away from 0. */
 static uint64_t cm_double_bits(double x)
 {
     uint64_t u;
@@ -701,11 +728,18 @@ static double cm_double_from_bits(uint64_t u)
     return x;
 }
 
-/* The product is exact in double.  t is the sum and e what its rounding lost (D. E. Knuth's
-   TwoSum); of the two doubles around the exact sum the odd one is taken, which rounds to float as
-   the exact sum does: 53 >= 24 + 2 bits (S. Boldo, G. Melquiond, IEEE Trans. Comput. 57 (2008)
-   462).  Neither range nor infinities harm: no double here over- or underflows, and a NaN in e
-   compares as false. */
+/* fma of floats by doubles.  The product is exact: 24 + 24 bits are at most 53.  t is the sum and e
+   what its rounding lost, t + e = p + c exactly (D. E. Knuth's TwoSum, The Art of Computer
+   Programming 2, Sec. 4.2.2).
+
+   (float)t alone would round twice: 97 * (172961 * 2^-24) is 1 + 2^-24, halfway between two floats;
+   with c = 2^-60 it is above halfway, but t has lost that, and 1 comes out in place of 1 + 2^-23.
+   So t is rounded to odd: if e is not 0, of the two doubles around the exact sum the one whose last
+   bit is 1 is taken.  It cannot lie halfway between two floats, and rounds to float as the exact
+   sum does, since 53 >= 24 + 2 bits (S. Boldo, G. Melquiond, IEEE Trans. Comput. 57 (2008) 462).
+
+   Neither range nor infinities harm: products of floats are between 2^-298 and 2^256, so no double
+   here over- or underflows; with an infinity or a NaN e is a NaN, which compares as false. */
 CM_INLINE float cm_exact_fmaf(float a, float b, float c)
 {
     double p = (double)a * (double)b, t = p + (double)c, q = t - p;
@@ -717,13 +751,19 @@ CM_INLINE float cm_exact_fmaf(float a, float b, float c)
 
 float cm_soft_fmaf(float a, float b, float c) { return cm_exact_fmaf(a, b, c); }
 
-/* A finite number but 0: (-1)^negative high:low 2^power; bit 62 or 61 of high is its first. */
+/* fma of doubles needs 106 bits for the product, and no type of C99 has so many.  So cm_soft_fma
+   computes in integers of 128 bits, high:low: product, shift to the same power, sum, one rounding.
+
+   A finite number but 0: (-1)^negative (2^64 high + low) 2^power.  Bit 62 or 61 of high is its
+   first, so that a sum of two has room for its carry in bit 63. */
 typedef struct cm_wide {
     uint64_t high, low;
     int power, negative;
 } cm_wide;
 
-static int cm_leading_zeros(uint64_t u)          /* u is not 0 */
+/* Number of zeros above the first 1 of u, which is not 0: the builtin is undefined there, and the
+   loop would return 63. */
+static int cm_leading_zeros(uint64_t u)
 {
 #ifdef __GNUC__
     return __builtin_clzll(u);
@@ -738,7 +778,8 @@ static int cm_leading_zeros(uint64_t u)          /* u is not 0 */
 #endif
 }
 
-/* |x| = significand 2^power, bit 52 its first; x is finite and not 0. */
+/* |x| = significand 2^power, bit 52 of the significand being its first; x is finite and not 0.  A
+   subnormal number is shifted up until that holds, so that what follows need not know of it. */
 static uint64_t cm_significand(double x, int *power)
 {
     uint64_t u = cm_double_bits(x), m = u & 0xfffffffffffffu;
@@ -752,7 +793,11 @@ static uint64_t cm_significand(double x, int *power)
     return m | 1llu << 52;
 }
 
-/* 53 x 53 bits of the factors, from four products of 32 x 32. */
+/* a b, exactly: 53 x 53 bits, as on paper from digits of 32 bits,
+       (2^32 m1 + m0)(2^32 n1 + n0) = 2^64 m1 n1 + 2^32 (m1 n0 + m0 n1) + m0 n0.
+   m1 and n1 are below 2^21, so `middle` is below 2^54.  `low` may carry: it is then smaller than a
+   summand.  The product has 105 or 106 bits; 21 more make bit 61 or 62 of high the first, and leave
+   the last 21 bits 0. */
 static cm_wide cm_wide_product(double a, double b)
 {
     int power_a, power_b;
@@ -768,6 +813,7 @@ static cm_wide cm_wide_product(double a, double b)
     return w;
 }
 
+/* c, exactly: 53 bits in the upper word, the first in its bit 61; the last 73 of 128 are 0. */
 static cm_wide cm_wide_of(double c)
 {
     cm_wide w;
@@ -778,7 +824,9 @@ static cm_wide cm_wide_of(double c)
     return w;
 }
 
-/* By n bits to the right; what is lost leaves a 1 in the last bit. */
+/* By n >= 1 bits to the right.  What is lost leaves a 1 in the last bit: a rounding far above that
+   bit asks only whether the rest is 0, not what it is.  C does not define a shift of 64 bits by 64
+   or more, so these have cases of their own. */
 static void cm_wide_shift(cm_wide *w, int n)
 {
     uint64_t lost;
@@ -796,7 +844,8 @@ static void cm_wide_shift(cm_wide *w, int n)
     w->low |= lost != 0;
 }
 
-/* Of the same power; high:low may be any number then. */
+/* a + b of the same power.  The first bit may be any one then, or none if they cancel: the
+   difference is the larger magnitude less the smaller, with the sign of the larger. */
 static cm_wide cm_wide_add(cm_wide a, cm_wide b)
 {
     if (a.negative == b.negative) {
@@ -814,8 +863,16 @@ static cm_wide cm_wide_add(cm_wide a, cm_wide b)
     return a;
 }
 
-/* To nearest, halfway to even.  Below the normal numbers bits go before the rounding; a carry out
-   of the significand makes the next power of 2, or infinity, by itself. */
+/* To nearest, halfway to even; w is 0 only where two summands cancelled, which gives +0 (IEEE 754,
+   Sec. 6.3).  m: the first 64 bits, the first of them in bit 63, the rest of w as a 1 in bit 0.
+   The upper 53 bits of m are the result; the last 11 decide: above 1024 = half of a step up, at
+   1024 up if the result is odd, below not.
+
+   The exponent e is added as e - 1, because bit 52 of the significand, always 1, adds the other 1.
+   A carry out of the significand makes the next power of 2 by itself, above the largest double
+   infinity.  Below the normal numbers (e < 1) bits go before the rounding, so that there is only
+   one; what is far below 2^-1075, half the smallest number, becomes a 1 in bit 0, which rounds to
+   0. */
 static double cm_wide_round(cm_wide w)
 {
     uint64_t m, u;
@@ -842,10 +899,16 @@ static double cm_wide_round(cm_wide w)
     return cm_double_from_bits(u | (uint64_t)w.negative << 63);
 }
 
-/* In integers.  With an a or b that is 0 or not finite the product is exact; with c = 0 the sum
-   would turn a product that rounds to -0 into 0; with an infinite c it must not overflow first.
-   Bits are lost in the shift only where the powers are 22 or more apart, so that the first bits of
-   the sum stay; there is room for a carry. */
+/* fma(a, b, c) in integers.  Three cases that look odd go first:
+   with an a or b that is 0 or not finite the product is exact, so only the sum is rounded;
+   with c = 0 only the product is, and a sum would turn a product that rounds to -0 into 0;
+   with an infinite c or a NaN that is the result, and the product must not overflow to the opposite
+   infinity first.
+
+   The summand of the lower power is shifted.  Its last 21 bits are 0 (cm_wide_product, cm_wide_of),
+   so bits are lost only where the powers are 22 or more apart.  The summand is then so much smaller
+   that the sum keeps its first bit or the one below: the lost bits stay far below the 53 that are
+   kept, and the 1 in their place is all that the rounding asks of them. */
 double cm_soft_fma(double a, double b, double c)
 {
     cm_wide w, v;
@@ -859,6 +922,8 @@ double cm_soft_fma(double a, double b, double c)
     return cm_wide_round(cm_wide_add(w, v));
 }
 
+/* A build for every x86-64 may not use the instruction throughout.  It has one function that does,
+   called where the processor has the instruction. */
 #if !CM_FUSED && defined(__x86_64__) && defined(__GNUC__)
 __attribute__((target("fma"))) static double cm_x86_fma(double a, double b, double c)
 {
@@ -866,7 +931,8 @@ __attribute__((target("fma"))) static double cm_x86_fma(double a, double b, doub
 }
 #endif
 
-/* In double, for all but the kernels. */
+/* fma of doubles, for what is computed beside the network.  Whichever of the three ways is taken,
+   the bits are the same, as each is exact but for one rounding. */
 CM_INLINE double cm_fmad(double a, double b, double c)
 {
 #if CM_FUSED
@@ -879,7 +945,10 @@ CM_INLINE double cm_fmad(double a, double b, double c)
 #endif
 }
 
-/* The network's arithmetic.  fused: there is an instruction for it. */
+/* fma of the network, whose type cm_real is float; a build in double (CALOMU_REAL) exists for the
+   tests, which check gradients by differences.  fused: there is an instruction for it.  It is known
+   when this is compiled, and differs between copies of one kernel for several instruction sets: so
+   it is an argument, not the macro. */
 CM_INLINE float cm_fusef(float a, float b, float c, const int fused)
 {
     return fused ? CM_HARD_FMAF(a, b, c) : cm_exact_fmaf(a, b, c);
@@ -915,11 +984,29 @@ static CM_NOINLINE const char *cm_fault_single(void)
     return NULL;
 }
 
-/* sigmoid(v) = 1/(1 + exp(-v)).  exp(-v) = 2^(n + f), n the nearest integer; 2^f = 1 + f q(f) with
-   the q of degree 5 whose largest relative error over |f| <= 1/2 is least (3e-9).  log2(e) is off
-   by 1.3e-8 in float, which makes exp(-v) off by 1.3e-8 |v|.  Adding 1.5*2^23 rounds to an integer,
-   which vectorises where lrint does not, and leaves n in the last bits.  |v| is at most
-   CM_SIGMOID_MOST, so that 2^n and the result stay normal numbers. */
+/* sigmoid(v) = 1/(1 + exp(-v)).  Swish-1 is v sigmoid(v), and the gates of squeeze and excitation
+   are sigmoids (Sec. 3.1).  Here in float, as the network is.
+
+   exp(-v) = 2^(n + f), n the integer nearest to -v log2(e), |f| <= 1/2.  2^n is made from bits, and
+   2^f = 1 + f q(f) with q of degree 5.  The largest relative error over |f| <= 1/2 is
+       2.0e-9 with the best real coefficients (E. Remez's exchange),
+       3.0e-9 with the floats below, of which 0x1.62e430p-1 is ln 2 rounded,
+       1.6e-8 with the best ones rounded to float one by one, which is why they are not used,
+       9.1e-8 with the best q of degree 4;
+   rounding a float loses up to 6.0e-8.  That q is multiplied by f makes sigmoid(0) = 1/2 exact.
+
+   log2(e) as a float is off by a relative 1.3e-8, which makes exp(-v) off by a relative 1.3e-8 |v|.
+   The largest relative error of the sigmoid, tried with all floats of 4.8e-7 <= |v|, is
+       1.3e-7 for |v| <= 1, 2.4e-7 for |v| <= 10, 1.3e-6 for |v| <= 87, near v = -87;
+   the largest absolute one is 9.0e-8.  log2(e) in two parts, as cm_exp_double has ln 2, would mend
+   the tail, where the sigmoid itself is tiny, and cost one more fma each time.
+
+   Adding 1.5*2^23 = 12582912 to a number below 2^22 leaves no bit for a fraction, so it rounds to
+   the nearest integer.  n is then in the last bits of the sum; 23 bits to the left they are the
+   exponent, less its bias of 127, and the rest of the sum is shifted out.  lrintf would round as
+   well, but compilers make no vectors of it.
+
+   |v| is at most CM_SIGMOID_MOST, so that 2^n, and the result of at least 1.6e-38, stay normal. */
 #define CM_SIGMOID_MOST (sizeof(cm_real) == sizeof(float) ? 87 : 708)
 
 CM_INLINE float cm_sigmoid_float(float v, const int fused)
@@ -940,22 +1027,19 @@ CM_INLINE float cm_sigmoid_float(float v, const int fused)
     return 1 / cm_fusef(q, scale.f, 1.0f, fused);
 }
 
-/* Of a clamped lane; the double build is for tests and may be slow. */
-CM_INLINE cm_real cm_sigmoid_lane(cm_real v, const int fused)
-{
-    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_sigmoid_float((float)v, fused)
-                                            : (cm_real)(1 / (1 + cm_exp_double(-(double)v)));
-}
+/* exp(x) = 2^n exp(r), n the integer nearest to x/ln 2, r = x - n ln 2, |r| <= ln(2)/2 = 0.347.
+   exp(r) is its Taylor series to r^13/13!: the next term is at most 4.2e-18, a 26th of what a
+   rounding of 1 may lose.  A series in place of a best polynomial costs a few terms more, and needs
+   no table that someone would have to believe.
 
-cm_real cm_sigmoid_value(cm_real v)
-{
-    v = v < -CM_SIGMOID_MOST ? -CM_SIGMOID_MOST : v;
-    return cm_sigmoid_lane(v > CM_SIGMOID_MOST ? CM_SIGMOID_MOST : v, CM_FUSED);
-}
+   ln 2 is in two parts, hi of 32 bits and lo, together off by 1.2e-26; fdlibm has the same two.
+   x - n hi is exact: where n is not 0, |x| is above 0.34, so both are multiples of 2^-54, and so is
+   the difference, which is below 1/2 and thus has at most 53 bits.  So r has one rounding, that of
+   the second fma.  1.5*2^52 = 6755399441055744 rounds to an integer as above.
 
-/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2: Taylor series of exp(r) to r^13 (next
-   term 4e-18).  ln 2 in two parts, the first with trailing zeros so that n*hi is exact.  x is
-   clamped so that 2^n stays a normal number. */
+   x is clamped to [-708, 709] so that 2^n stays a normal number; the result is never 0 or infinite.
+   The largest error among 6 million random x, against quadruple precision, is one unit of the last
+   place.  What is promised is not the exact result rounded, but equal bits. */
 double cm_exp_double(double x)
 {
     union { uint64_t u; double f; } scale;
@@ -967,7 +1051,8 @@ double cm_exp_double(double x)
     n = cm_fmad(x, 1.4426950408889634, 6755399441055744.0) - 6755399441055744.0;
     r = cm_fmad(n, -0x1.62e42fee00000p-1, x);
     r = cm_fmad(n, -0x1.a39ef35793c76p-33, r);
-    for (k = 13; k > 0; k--) {       /* p = 1/k! + r*(1/(k+1)! + ...) */
+    /* Horner's scheme, in turn p = 1/k! + r (1/(k + 1)! + ...); factorials to 13! are exact. */
+    for (k = 13; k > 0; k--) {
         term /= k;
         p = cm_fmad(p, r, 1 / term);
     }
@@ -975,8 +1060,31 @@ double cm_exp_double(double x)
     return p * scale.f;
 }
 
-/* log(x), x > 0 and normal: x = 2^n m, m in [sqrt(1/2), sqrt(2)); with s = (m-1)/(m+1),
-   log m = 2 (s + s^3/3 + s^5/5 + ...); |s| <= 0.172, so s^25 is below 1e-19. */
+/* sigmoid(v) of a v that is within CM_SIGMOID_MOST; in the build for tests by exp in double. */
+CM_INLINE cm_real cm_sigmoid_lane(cm_real v, const int fused)
+{
+    return sizeof(cm_real) == sizeof(float) ? (cm_real)cm_sigmoid_float((float)v, fused)
+                                            : (cm_real)(1 / (1 + cm_exp_double(-(double)v)));
+}
+
+/* The same of any v: farther out the sigmoid is taken at +-87, 1.6e-38 or 1 rounded.  A NaN fails
+   both comparisons and stays one. */
+cm_real cm_sigmoid_value(cm_real v)
+{
+    v = v < -CM_SIGMOID_MOST ? -CM_SIGMOID_MOST : v;
+    return cm_sigmoid_lane(v > CM_SIGMOID_MOST ? CM_SIGMOID_MOST : v, CM_FUSED);
+}
+
+/* log(x), x > 0 and normal: x = 2^n m, m in [sqrt(1/2), sqrt(2)), log x = n ln 2 + log m.
+   With s = (m - 1)/(m + 1), that is m = (1 + s)/(1 - s),
+       log m = 2 (s + s^3/3 + s^5/5 + ... + s^23/23);
+   |s| <= 0.172, so the first term left out, s^25/25, is below 2e-20 of the first.  The series in
+   m - 1, which is up to 0.41, would need about 40 terms in place of 12.
+
+   m is taken around 1 and not from [1/2, 1), as frexp gives it, so that x near 1 has n = 0: else
+   -ln 2 and log m would cancel.  frexp is exact, it only takes bits apart.  s is rounded (m - 1 is
+   exact, m + 1 and the quotient are not): the error of 6 million random x is below 2.9 units of the
+   last place. */
 double cm_log_double(double x)
 {
     int n, k;
@@ -991,7 +1099,16 @@ double cm_log_double(double x)
     return cm_fmad(n, 0x1.62e42fee00000p-1, cm_fmad(n, 0x1.a39ef35793c76p-33, 2 * s * p));
 }
 
-/* cos(x) for |x| up to about 1e5: x = k pi/2 + r, then a Taylor series of cos or sin of r. */
+/* cos(x): x = k pi/2 + r, k the nearest integer, |r| <= pi/4; then by k mod 4 cos r, -sin r, -cos r
+   or sin r, each by its Taylor series to r^20 or r^21.  The next term is at most 4.4e-24.
+
+   pi/2 is in two parts, hi of 53 bits and lo, that together are off by 1.5e-33.  x - k hi is exact
+   although k hi is not: from |x| >= 0.78 on both are multiples of 2^-53, and so is the difference,
+   which is below 1.  Then r has one rounding.
+
+   For |x| up to 1e5 the error of millions of random x is below 1.5e-16.  It is absolute:
+   beside a zero of the cosine the last bits of a tiny result are lost.  The callers (angles of
+   Box and Muller, the cosine of the learning rate) have |x| <= 2 pi and add or scale the result. */
 double cm_cos_double(double x)
 {
     double k = floor(cm_fmad(x, 0.63661977236758134, 0.5)), r, q, p;
@@ -1001,16 +1118,20 @@ double cm_cos_double(double x)
     q = r * r;
     quadrant = (int)(k - 4 * floor(k / 4));
     p = 1;
-    if (quadrant % 2 == 0) {         /* cos r = 1 - r^2/2 (1 - r^2/12 (1 - ...)) */
+    if (quadrant % 2 == 0) {         /* 1 - r^2/(2*1) (1 - r^2/(4*3) (1 - ...)) */
         for (i = 20; i > 0; i -= 2) p = cm_fmad(-q / (i * (i - 1)), p, 1);
-    } else {                         /* sin r = r (1 - r^2/6 (1 - r^2/20 (1 - ...))) */
+    } else {                         /* r (1 - r^2/(2*3) (1 - r^2/(4*5) (1 - ...))) */
         for (i = 20; i > 0; i -= 2) p = cm_fmad(-q / (i * (i + 1)), p, 1);
         p *= r;
     }
     return quadrant == 0 || quadrant == 3 ? p : -p;
 }
 
-/* Two normal deviates have one counter (Box and Muller 1958); this is the cosine one. */
+/* A normal deviate of mean 0 and deviation 1, for the weights at the start of a training:
+       sqrt(-2 log u) cos(2 pi v), u and v uniform
+   (G. E. P. Box, M. E. Muller, Ann. Math. Statist. 29 (1958) 610).  The sine gives a second,
+   independent one, which is not used: a counter would then stand for two numbers, and the first
+   would have to be kept.  None is above 8.58 = sqrt(-2 log 2^-53). */
 static double cm_normal(uint64_t seed, uint64_t stream, uint64_t counter)
 {
     uint32_t w[4];
@@ -1028,9 +1149,12 @@ static double cm_normal(uint64_t seed, uint64_t stream, uint64_t counter)
        groups are added in a binary tree, level by level the neighbours (0, 1), (2, 3), ..., an odd
        last one passing unchanged: tree(n) = tree(p) + tree(n - p), p the largest power of two < n.
    So are added: sums of batch norms, gradients of weights and biases, the loss.  The order follows
-   from B alone.  2^i groups that begin at a multiple of 2^i are one summand, whoever adds them: a
-   sum in rising v would have to be made in one place.  Rounding errors grow as log B, not as B. */
+   from B alone, so threads may come and go, and bits stay.  2^i groups that begin at a multiple of
+   2^i are one summand, whoever adds them: a sum in rising v would have to be made in one place.
 
+   Rounding errors grow as log B, not as B (N. J. Higham, SIAM J. Sci. Comput. 14 (1993) 783). */
+
+/* A group is added by halves because vectors of 8 and of 4 lanes can do just that. */
 CM_INLINE double cm_lanes_sum(const double s[CM_LANES])
 {
     double t[CM_LANES / 2];
@@ -1040,8 +1164,11 @@ CM_INLINE double cm_lanes_sum(const double s[CM_LANES])
     return (t[0] + t[2]) + (t[1] + t[3]);
 }
 
-/* Groups as they come.  Like the digits of a binary number: sum[i] is of 2^i groups, and counts if
-   bit i of the number of groups is 1; one more carries. */
+/* The tree of groups as they come, one after the other, in 32 numbers and without knowing how many
+   there will be.  It is like counting in binary: sum[i] is of 2^i neighbouring groups, and is valid
+   if bit i of the number of groups is 1.  One group more carries: where two sums of 2^i groups meet
+   they are added, the earlier one on the left, and become one of 2^(i + 1).  After 5 groups, 101 in
+   binary, sum[2] is of groups 0 to 3 and sum[0] of group 4. */
 typedef struct cm_tree {
     double sum[32];
     uint32_t groups;
@@ -1056,16 +1183,19 @@ static void cm_tree_add(cm_tree *t, const double s[CM_LANES])
     t->groups++;
 }
 
+/* The rest of the tree: from the latest and smallest sum up, each earlier one to its left, which is
+   tree(p) + tree(n - p) from the inside.  It begins with -0, the one number that changes nothing to
+   which it is added: +0 would turn a -0 into +0.  Of no groups the sum is -0; a batch has one. */
 static double cm_tree_sum(const cm_tree *t)
 {
-    double sum = -0.0;               /* changes nothing it is added to */
+    double sum = -0.0;
     int i;
     for (i = 0; t->groups >> i; i++)
         if (t->groups >> i & 1) sum = t->sum[i] + sum;
     return sum;
 }
 
-/* Of n muons. */
+/* The sum of n numbers, one per muon: the order that all faster ways of adding are held to. */
 double cm_muon_sum(const double *s, size_t n)
 {
     cm_tree t = { { 0 }, 0 };
@@ -1094,14 +1224,31 @@ static void cm_trees(double *sum, int groups, size_t step, size_t n)
 
 /* ============================================================================================
    3 Geometry and events
-   ============================================================================================ */
+   ============================================================================================
 
+   The calorimeter is a cuboid of nz * nx * ny equal cells.  z runs along the muon, from the front
+   face into the depth; the field is along +y, so muons bend in the xz plane (Sec. 2).  Lengths are
+   in mm, energies in GeV, fields in T.  Cell (iz, ix, iy), counted from 0, has the index
+       (iz*nx + ix)*ny + iy,
+   so that y runs fastest, and along axis a it lies from origin[a] + i*pitch[a] to one pitch more.
+   Axes are numbered 0: z, 1: x, 2: y everywhere.  */
+
+/* The paper's: 50 x 32 x 32 cells, 2032 x 120 x 120 mm (Sec. 2.1).  Its 39.6 mm and 3.73 mm are the
+   sizes of crystals: 50 of 39.6 mm are 1980 mm, not 2032.  The pitch is 2032/50 and 120/32. */
 calomu_geometry calomu_geometry_default(void)
 {
     calomu_geometry g = { 50, 32, 32, { 40.64, 3.75, 3.75 }, { 0, -60, -60 }, 2 };
     return g;
 }
 
+/* What every calorimeter must fulfil.  At most 2^24 cells: so an index, and the number of hits
+   doubled as in cm_sort_hits, fit 32 bits, and an event's grid of floats has at most 64 MiB,
+   whatever a hostile file claims.  Each size is looked at before it is multiplied: of two sizes up
+   to 2^24 the product fits 64 bits, and the third factor comes only if that product is at most 2^24
+   as well.
+
+   Lengths up to 1e9 mm and fields up to 1e6 T are far beyond any apparatus; the bounds keep every
+   sum and square of them finite.  Comparisons are written so that a NaN fails them. */
 static calomu_status cm_geometry_check(calomu *c, const calomu_geometry *g)
 {
     int i;
@@ -1137,9 +1284,12 @@ static double cm_longer(double a, double b)
     return fabs(a) > fabs(b) ? fabs(a) : fabs(b);
 }
 
-/* Whether a and b are one length that went through a float32, or not at all: within 1e-6 of the
-   pitch, far below what a cell's place is known to.  Far from the origin a float32 loses more: half
-   of its last place is allowed, but never a thousandth of a pitch. */
+/* Whether a and b are one length that went through a float32, or not at all:
+       |a - b| <= max(1e-6 pitch, min(2^-24 max(|a|, |b|), 1e-3 pitch)).
+   1e-6 of a pitch is far below what a cell's place is known to.  Far from the origin a float32
+   loses more: half of its last place, at most 2^-24 = 1/16777216 of the length, is allowed, but
+   never more than a thousandth of a pitch.  Equality to the last bit would refuse a model for files
+   of its own calorimeter that another program has written in float32. */
 static int cm_same_length(double a, double b, double pitch)
 {
     double least = 1e-6 * pitch, rounded = cm_longer(a, b) / 16777216, most = 1e-3 * pitch;
@@ -1148,7 +1298,9 @@ static int cm_same_length(double a, double b, double pitch)
 }
 
 /* The first thing in which two geometries differ, with both values, or "" if they are the same: the
-   one rule, whoever compares. */
+   one rule, whoever compares.  The order is sizes, pitches, low corners, field: who mixes up two
+   calorimeters reads of the sizes first.  15 digits, because two lengths that differ here may be
+   equal in 6.  160 characters hold the longest text, and snprintf would cut a longer one. */
 static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *b, char text[160])
 {
     char one[32], other[32];
@@ -1171,6 +1323,8 @@ static void cm_geometry_differ(const calomu_geometry *a, const calomu_geometry *
                        calomu_number(other, b->field, 15));
 }
 
+/* As a call of the interface: a difference is a message.  Numbers become text in it, which
+   computes; so this call sets the processor's modes as every computing call does. */
 static calomu_status cm_geometry_compare_call(calomu *c, const calomu_geometry *a,
                                               const calomu_geometry *b)
 {
@@ -1184,6 +1338,7 @@ calomu_status calomu_geometry_compare(calomu *c, const calomu_geometry *a, const
     return cm_enter(c) ? cm_leave(c, cm_geometry_compare_call(c, a, b)) : CALOMU_EUSAGE;
 }
 
+/* The same as yes or no, for callers with a message of their own. */
 static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
 {
     char text[160];
@@ -1191,9 +1346,12 @@ static int cm_same_geometry(const calomu_geometry *a, const calomu_geometry *b)
     return !text[0];
 }
 
+/* Truth that is not known: a quiet NaN.  A comparison with it is false, so forgotten tests are
+   seen.  There are 2^22 quiet NaNs of each sign, and 0/0 has another sign on x86 than on ARM.  This
+   is one pattern for all, so that files with it are equal byte for byte. */
 float calomu_absent(void)
 {
-    static const uint32_t bits = 0x7fc00000u;    /* one bit pattern, so that files are equal */
+    static const uint32_t bits = 0x7fc00000u;
     float x;
     memcpy(&x, &bits, sizeof x);
     return x;
@@ -1728,8 +1886,14 @@ static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
 
 /* ---- events: what every event from a caller or a file is checked for */
 
-#define CM_NO_NUMBER UINT64_MAX      /* an event that has no number: "the muon" */
+/* An event is one muon: hits, each the index of a cell and its energy in GeV, in any order, and
+   what is known of the truth: energy in GeV, charge, and the impact point in mm.  What comes from
+   outside is checked here once, and the algorithm then relies on it: cells exist, none comes twice,
+   energies are finite and not negative, the impact point is on the face.  A message names the event
+   by its number in the file; a single muon from a caller has none. */
+#define CM_NO_NUMBER UINT64_MAX
 
+/* 32 characters hold "event " and the 20 digits of 2^64 - 1. */
 static const char *cm_event_name(char text[32], uint64_t number)
 {
     if (number == CM_NO_NUMBER) return "the muon";
@@ -1737,15 +1901,17 @@ static const char *cm_event_name(char text[32], uint64_t number)
     return text;
 }
 
-/* Number of cells; no overflow, because calomu_geometry_check allows at most 2^24. */
+/* Number of cells; at most 2^24 (cm_geometry_check), so 32 bits never overflow. */
 static uint32_t cm_cells(const calomu_geometry *g)
 {
     return (uint32_t)g->nz * (uint32_t)g->nx * (uint32_t)g->ny;
 }
 
-/* Index along axis (1: x, 2: y) of the column at `at` mm, or -1 outside the face (an impact
-   point outside is an error).  The low edge of a column belongs to it, the high edge to the next,
-   so the high edge of the face is outside.  A NaN is outside: it fails i >= 0. */
+/* Index along axis (1: x, 2: y) of the column at `at` mm, floor((at - origin)/pitch), or -1 outside
+   the face (an impact point outside is an error).  The low edge of a column belongs to it, the high
+   edge to the next, so the high edge of the face is outside.  A NaN is outside: it fails i >= 0.
+   The index is compared before it becomes an integer, as C leaves the conversion of a number that
+   does not fit undefined. */
 static int32_t cm_column(const calomu_geometry *g, int axis, double at)
 {
     int32_t n = axis == 1 ? g->nx : g->ny;
@@ -1753,8 +1919,17 @@ static int32_t cm_column(const calomu_geometry *g, int axis, double at)
     return i >= 0 && i < n ? (int32_t)i : -1;
 }
 
-/* Truth of one event: each of energy, impact point and charge is there and sensible, or absent.
-   EUSAGE for an impact point outside the face, EFORMAT for the rest. */
+/* Truth of one event: each of energy (GeV), charge and impact point (mm) is there and sensible, or
+   absent; inference needs none of them.  Half an impact point is an error: it has been lost on the
+   way, and to guess the other half would hide that.  An absent point is replaced by the column with
+   most energy (footnote 5), one outside the face never is.
+
+   The energy must be positive, because the loss divides by it (Eq. 1).  The charge is only passed
+   on: no feature uses it, as V24 has no sign (footnote 4).  Comparisons with FLT_MAX refuse
+   infinity.
+
+   EUSAGE for a point outside, whose geometry or unit is likely another one; EFORMAT for the
+   rest. */
 static calomu_status cm_check_truth(calomu *c, const calomu_geometry *g, const calomu_event *e,
                                     uint64_t number)
 {
@@ -1776,8 +1951,11 @@ static calomu_status cm_check_truth(calomu *c, const calomu_geometry *g, const c
     return CALOMU_OK;
 }
 
-/* Truth and hits of one event, hits in any order; that no cell comes twice is seen once they are
-   sorted. */
+/* Truth and hits of one event, hits in any order.  More hits than cells means that one comes twice;
+   which, and every other case of it, is seen once they are sorted (cm_sort_hits).  0 GeV is
+   allowed: a program may write all its cells, and a cell without energy changes no result.  A
+   negative energy (noise about a pedestal) is not: ratios and means weighted with E assume that
+   their denominators are not negative. */
 static calomu_status cm_check_event(calomu *c, const calomu_geometry *g, const calomu_event *e,
                                     uint64_t number)
 {
@@ -1800,7 +1978,8 @@ static calomu_status cm_check_event(calomu *c, const calomu_geometry *g, const c
     return cm_check_truth(c, g, e, number);
 }
 
-/* Strictly rising cells also mean that none comes twice. */
+/* Strictly rising cells also mean that none comes twice.  Files of this library are such, so the
+   usual event is neither copied nor sorted. */
 static int cm_hits_rising(const calomu_hit *hits, size_t n)
 {
     size_t i;
@@ -1809,7 +1988,9 @@ static int cm_hits_rising(const calomu_hit *hits, size_t n)
     return 1;
 }
 
-/* Names the cell by index and by its three coordinates, as the CSV files have them. */
+/* Two hits in one cell are an error, not added: whether they are parts of one deposit or the same
+   deposit written twice, only the one who wrote them knows.  The message has the cell by index and
+   by its three coordinates, as the CSV files have them. */
 static calomu_status cm_fail_twice(calomu *c, const calomu_geometry *g, uint32_t cell,
                                    uint64_t number)
 {
@@ -1821,7 +2002,8 @@ static calomu_status cm_fail_twice(calomu *c, const calomu_geometry *g, uint32_t
                    (unsigned long)(cell % ny));
 }
 
-/* Merges the sorted runs [a, m) and [m, b) of `from` into `to`. */
+/* Merges the sorted runs [a, m) and [m, b) of `from` into `to`.  On equal cells the left run goes
+   first, which keeps their order. */
 static void cm_merge_hits(calomu_hit *to, const calomu_hit *from, size_t a, size_t m, size_t b)
 {
     size_t i = a, j = m, k;
@@ -1829,8 +2011,13 @@ static void cm_merge_hits(calomu_hit *to, const calomu_hit *from, size_t a, size
         to[k] = i < m && (j >= b || from[i].cell <= from[j].cell) ? from[i++] : from[j++];
 }
 
-/* A sorted copy of n hits, by merging runs of 1, 2, 4 ... hits: n log n steps whatever the order,
-   no recursion.  sorted and scratch: n hits each. */
+/* A sorted copy of n hits by rising cell, by merging runs of 1, 2, 4, ... hits: n log n steps
+   whatever the order, no recursion.  libc's qsort promises neither, and may take memory that is not
+   the caller's.  All later sums run over the hits in this order, so a muon has the same bits in
+   whatever order its hits came.
+
+   sorted and scratch: n hits each.  The runs go to and fro between them; after an odd number of
+   passes the result is in scratch, and copied back.  n <= 2^24, so 2*run never overflows. */
 static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const calomu_hit *hits,
                                   size_t n, calomu_hit *sorted, calomu_hit *scratch,
                                   uint64_t number)
@@ -1839,7 +2026,7 @@ static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const cal
     size_t run, a, i;
     if (n) memcpy(sorted, hits, n * sizeof *hits);
     if (cm_hits_rising(hits, n)) return CALOMU_OK;
-    for (run = 1; run < n; run *= 2) {          /* n <= 2^24: no overflow */
+    for (run = 1; run < n; run *= 2) {
         for (a = 0; a < n; a += 2 * run)
             cm_merge_hits(to, from, a, a + run < n ? a + run : n,
                           a + 2 * run < n ? a + 2 * run : n);
@@ -1854,7 +2041,10 @@ static calomu_status cm_sort_hits(calomu *c, const calomu_geometry *g, const cal
     return CALOMU_OK;
 }
 
-/* Features and losses are there exactly if the set says so. */
+/* Features and losses are there exactly if the set says so: "!a != !b" asks whether one of the two
+   is there without the other.  Features must be finite: a NaN in one would make the mean over the
+   training set, and so every prediction, a NaN.  A loss may be absent, where a simulation does not
+   tell it, but is not infinite. */
 static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
                                     const calomu_event *e, uint64_t number)
 {
@@ -1879,8 +2069,13 @@ static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
     return CALOMU_OK;
 }
 
-/* What a data set says of itself; EUSAGE, because it comes from the caller of a writer.  Where it
-   comes from a file, the reader turns this into EFORMAT. */
+/* What a data set says of itself: geometry, losses or not, and of its features the state (none,
+   raw, standardised), the convention, E_grow in GeV, and mean and deviation if they are known.  A
+   feature is standardised as (V - mean)/deviation, so the deviation must be positive; for a feature
+   that never varies it is 1, not 0.
+
+   EUSAGE, because it comes from the caller of a writer; where it comes from a file, the reader
+   turns this into EFORMAT.  Enumerations are compared as integers: a file may hold any number. */
 static calomu_status cm_check_info(calomu *c, const calomu_data_info *info)
 {
     calomu_status s = calomu_geometry_check(c, &info->geometry);
@@ -3532,19 +3727,48 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
    5 High-level features (appendix 6)
    ============================================================================================
 
-   V[0]..V[27] of one muon.  All sums are in double and run over the hits in the order of their
-   cells, so that the same muon has the same bits wherever and in whatever order it comes.  Only
-   the comparisons with thresholds are in float, the type of a cell's energy.  */
+   V[0]..V[27] of one muon: what a physicist would ask of its energy deposits.  E is the energy of a
+   cell in GeV, dx and dy its distance from the muon in mm; sums run over the cells with energy.
 
-static const float cm_e_high = 0.1f, cm_e_low = 0.01f;       /* GeV: E_thr, and that of V26, V27 */
+       V0, V26, V27          sums of E above 0.1, below 0.01, and between, GeV
+       V1, V2, V22, V23      first moments in the transverse plane: imbalance, mm
+       V3..V8                second moments in the transverse plane, in all and by depth, mm^2
+       V9..V14, V16          clusters on the muon's column (type 1)
+       V17..V21              clusters elsewhere (type 2)
+       V15, V25              3x3x3 boxes of the cells in no cluster, GeV
+       V24                   momentum from the curvature of the deposits' mean line, GeV
+
+   Two conventions.  `text` is appendix 6 as it is written, but for E_grow (see there).  `authors`
+   is what the public data set of the authors holds, which differs in places; models for that data
+   need it.  Every difference is named where it is made.
+
+   A ratio whose denominator is 0 is 0; so are V9..V14 and V16..V21 without clusters.  A muon
+   without energy therefore has V = 0 but for V24, which is 10 TeV in `text`: no curvature has been
+   seen.
+
+   All sums are in double.  Addition of rounded numbers is not associative, so each sum has one
+   order: over the hits by rising cell, where nothing else is said.  The same muon then has the same
+   bits on every machine and in whatever order its hits come, and a tie, as of two columns with
+   equal sums, is a tie everywhere.
+
+   Only the comparisons with thresholds are in float, the type of a cell's energy: 0.1f is above 0.1
+   and 0.01f below 0.01, so in double a cell of just 0.1f would be above the threshold. */
+
+/* GeV: E_thr of the text, and the edge between V26 and V27. */
+static const float cm_e_high = 0.1f, cm_e_low = 0.01f;
 enum { CM_SECTIONS = 5 };                                    /* V4..V8 */
 
+/* E_grow = 0.1 GeV.  The text says that clusters grow over any non-null cell (E_grow = 0), but then
+   the halo of low energies about a real muon joins all into one cluster, and V17..V21 are always 0.
+   The authors' code, and with it all numbers of the paper, has 0.1 GeV. */
 calomu_feature_options calomu_feature_options_default(void)
 {
     calomu_feature_options o = { CALOMU_CONVENTION_TEXT, 0.1f };
     return o;
 }
 
+/* The names of the columns in the authors' files, in their order.  Two mislead, and are kept so
+   that files agree: V22 "ymom" is the moment along x, V23 "xmom" the one along y (Sec. 6.3). */
 const char *calomu_feature_name(int i)
 {
     static const char *const name[CALOMU_FEATURES] = {
@@ -3564,16 +3788,25 @@ const char *calomu_convention_name(calomu_convention convention)
 
 /* ---------------------------------------------------------------- scratch memory */
 
-typedef struct cm_site {             /* a cell with energy */
+/* A muon gives energy to about a tenth of the paper's cells.  So it is held twice: as a list of the
+   cells with energy, for sums, and in a grid of all cells, where neighbours are found.  The grid
+   serves clusters and boxes: a cell that a cluster takes is set to 0 there, "removed from the list
+   of unassigned cells" (Sec. 6.1), so what is left is what the boxes may count. */
+typedef struct cm_site {             /* a cell with energy, GeV */
     int32_t iz, ix, iy;
     float e;
 } cm_site;
 
-/* Memory for the muons of one calorimeter, one after the other; one per thread. */
+/* Memory for the muons of one calorimeter, one after the other; one per thread, so that nothing is
+   shared.  The grid is all 0 between muons.  It is cleared cell by cell, where the muon had hits:
+   the whole grid would be ten times as much.  Sums of E are in double, the grid in float, the hits'
+   type.
+
+   The point that dx, dy are taken from, (x, y), and the impact point differ in `text`: the first is
+   the centre of the cell in which the second lies. */
 typedef struct cm_feature_scratch {
     calomu_geometry g;
-    float *grid;                     /* energies of free cells: in no cluster (yet).  All 0 between
-                                        muons; cleared cell by cell, which is a tenth of the grid */
+    float *grid;                     /* energies of free cells: in no cluster (yet) */
     double *column;                  /* nx*ny: sums of E over z */
     double *row;                     /* ny: sums of E over z and x */
     double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
@@ -3602,6 +3835,8 @@ static void cm_feature_scratch_free(calomu *c, cm_feature_scratch *s)
     cm_release(c, s);
 }
 
+/* For muons of the geometry g; NULL, with a message, without memory.  V24's weights depend only on
+   the distance of two rows, so ny of them do for all muons. */
 static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geometry *g)
 {
     size_t nz = (size_t)g->nz, nx = (size_t)g->nx, ny = (size_t)g->ny, k;
@@ -3622,7 +3857,8 @@ static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geomet
     return s;
 }
 
-/* Room for n hits.  None is left on failure.  n is at most the number of cells, 2^24. */
+/* Room for n hits, one allocation for five arrays.  None is left on failure.  n is at most the
+   number of cells, 2^24.  Muons are many and their sizes similar: the room only grows. */
 static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t n)
 {
     const size_t each = sizeof *s->site + 2 * sizeof *s->hit + 2 * sizeof *s->seed;
@@ -3642,19 +3878,25 @@ static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t
 
 /* ---------------------------------------------------------------- the muon and its cells */
 
+/* Centre of cell i along an axis, mm: origin + (i + 1/2) pitch. */
 static double cm_centre(const calomu_geometry *g, int axis, int i)
 {
     return g->origin[axis] + (i + 0.5) * g->pitch[axis];
 }
 
-/* A point is known only if both coordinates are. */
+/* The impact point is measured by a tracker upstream, or not (footnote 5).  Known are both of its
+   coordinates or none (cm_check_truth). */
 static int cm_impact_absent(const calomu_event *e)
 {
     return isnan(e->x) || isnan(e->y);
 }
 
-/* Footnote 5: the column ix*ny + iy with the largest sum over z; the lowest on ties.  Hits by
-   rising cell; column: scratch for nx*ny sums. */
+/* "The impact position of muons is well determined as that of the xy position whose z-integrated
+   recorded energy is the highest" (footnote 5): the column ix*ny + iy with the largest sum over z;
+   the lowest on ties, so column 0 for a muon without energy.
+
+   Hits by rising cell: the terms of a column's sum then come by rising z, and a tie is the same on
+   every machine.  column: scratch for nx*ny sums. */
 static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, size_t n,
                              double *column)
 {
@@ -3666,8 +3908,13 @@ static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, si
     return (int)best;
 }
 
-/* Sets the column and the point of impact, and where dx, dy are taken from: the centre of the
-   cell in `text`, the point itself in `authors`. */
+/* Sets the column and the point of impact, and where dx, dy are taken from: "the centre of the cell
+   which is hit by the muon at the calorimeter front face" (V1) in `text`, the point itself in
+   `authors`.  Without a point the two are the same.
+
+   The point is where the simulated muon starts, 50 mm before the face, and is not carried to it: by
+   R = p/(0.3 B) a muon of 50 GeV in 2 T has R = 83 m, and over s = 50 mm leaves its line by
+   s^2/(2 R) = 0.015 mm, where a cell has 3.75 mm. */
 static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, const calomu_hit *hit,
                               calomu_convention convention)
 {
@@ -3689,7 +3936,8 @@ static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, cons
     s->y = convention == CALOMU_CONVENTION_TEXT ? cm_centre(g, 2, s->iy) : s->true_y;
 }
 
-/* The hits of a muon by rising cell: its own if they are, else a sorted copy. */
+/* The hits of a muon by rising cell: its own if they are, else a sorted copy.  From here on an
+   event is known to be sound. */
 static calomu_status cm_feature_hits(calomu *c, cm_feature_scratch *s, const calomu_event *e,
                                      const calomu_hit **hit)
 {
@@ -3702,8 +3950,9 @@ static calomu_status cm_feature_hits(calomu *c, cm_feature_scratch *s, const cal
     return cm_sort_hits(c, &s->g, e->hits, e->n_hits, s->hit, s->spare, CM_NO_NUMBER);
 }
 
-/* Lists the cells with energy and enters them into the grid.  The cells rise, so their
-   coordinates are counted up: three times faster than dividing. */
+/* Lists the cells with energy and enters them into the grid.  A hit of 0 GeV is none: "non-null
+   energy deposition" (Sec. 6.1).  The cells rise, so their coordinates are counted up, row (iz, ix)
+   by row: three times faster than dividing. */
 static void cm_feature_sites(cm_feature_scratch *s, const calomu_hit *hit, size_t n)
 {
     const uint32_t nx = (uint32_t)s->g.nx, ny = (uint32_t)s->g.ny;
@@ -3729,14 +3978,23 @@ static void cm_feature_sites(cm_feature_scratch *s, const calomu_hit *hit, size_
 
 /* ---------------------------------------------------------------- sums and moments */
 
+/* a/b of sums of energies, where b is 0 only if there is nothing to sum: then 0, a feature like any
+   other, where a NaN would spoil the mean of all muons. */
 static double cm_ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-/* V0: E > 0.1 GeV.  text: V27: 0.01 <= E <= 0.1, V26: E < 0.01;
-   authors: V27: 0.01 < E <= 0.1, V26: E <= 0.01. */
+/* The measured energy in three parts, in GeV, each the sum of E over the cells with
+             text                  authors
+       V0    0.1 < E               0.1 < E               showers of radiated photons
+       V27   0.01 <= E <= 0.1      0.01 < E <= 0.1       the muon's own ionisation
+       V26   E < 0.01              E <= 0.01             the halo of showers
+   Ionisation alone leaves about 10 MeV/cm in PbWO4 (Particle Data Group), so 0.04 GeV in a cell.
+   The text says "above", "below" and "between", which leaves the edges open; every cell counts
+   once.  Radiation grows with the muon's energy, ionisation hardly (Fig. 1), so the three together
+   say more than their sum. */
 static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention convention,
                                 double *v)
 {
-    double high = 0, middle = 0, low = 0;        /* adding 0 changes none: no branches */
+    double high = 0, middle = 0, low = 0;        /* adding 0 changes none of them */
     size_t i;
     for (i = 0; i < s->sites; i++) {
         float e = s->site[i].e;
@@ -3751,10 +4009,15 @@ static void cm_feature_energies(const cm_feature_scratch *s, calomu_convention c
     v[27] = middle;
 }
 
-typedef struct cm_moment {           /* sums of E, E dx, E dy, E (dx^2 + dy^2) */
+/* Sums of E, E dx, E dy and E (dx^2 + dy^2), in GeV, GeV mm and GeV mm^2.  They are about the
+   muon's line from the start: moved there from sums about x = 0 they would be small differences of
+   large numbers. */
+typedef struct cm_moment {
     double e, x, y, r2;
 } cm_moment;
 
+/* Products and sums are rounded each for itself here, not fused: a choice like the other, which
+   every machine must share. */
 static void cm_add_moment(cm_moment *m, double e, double dx, double dy)
 {
     m->e += e;
@@ -3763,8 +4026,10 @@ static void cm_add_moment(cm_moment *m, double e, double dx, double dy)
     m->r2 += e * (dx * dx + dy * dy);
 }
 
-/* Sections of 400 mm from the front face, by the z of the layer: its centre in `text`, its front
-   in `authors`; an edge belongs to the section behind it. */
+/* Section 0..4 of a layer: z < 400, < 800, < 1200, < 1600 mm from the front face, and the rest, for
+   V4..V8.  z is the layer's centre in `text`, its front in `authors`.  An edge belongs to the
+   section behind it, as "z >= 1600 mm" of V8 has it; in the paper's detector neither a centre nor a
+   front lies on an edge.  Another calorimeter keeps the edges at these lengths. */
 static int cm_section(const calomu_geometry *g, int iz, calomu_convention convention)
 {
     double z = (iz + (convention == CALOMU_CONVENTION_TEXT ? 0.5 : 0)) * g->pitch[0];
@@ -3773,9 +4038,17 @@ static int cm_section(const calomu_geometry *g, int iz, calomu_convention conven
     return section;
 }
 
-/* V1 = sqrt((sum E dx)^2 + (sum E dy)^2) / sum E; V2: the same over E > 0.1 GeV;
-   V3 = sum E (dx^2 + dy^2) / sum E; V4..V8: the same over each section.
-   V22 = sum E dx / sum E, V23 = sum E dy / sum E in `text`. */
+/* Moments of the energy in the transverse plane, about the muon's line (Sec. 6.3):
+       V1 = sqrt((sum E dx)^2 + (sum E dy)^2) / sum E      imbalance, mm
+       V2 = the same over cells with E > 0.1 GeV           imbalance of the showers' cores
+       V3 = sum E (dx^2 + dy^2) / sum E                    mean square width, mm^2
+       V4..V8 = V3 with both sums over one section in z
+       V22 = sum E dx / sum E, V23 = sum E dy / sum E      with sign, mm
+   The field bends along x, so V22 leans with charge and curvature, V23 does not.
+
+   `authors`: V22 is the sum of E dx over all cells plus that over E > 0.1 GeV, and not divided, in
+   GeV mm; V23 likewise with dy.  Cells above the threshold count twice so.  It looks like a slip,
+   but the data set has it, and models that were trained with it expect it. */
 static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention convention,
                                double *v)
 {
@@ -3797,7 +4070,6 @@ static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention co
     for (k = 0; k < CM_SECTIONS; k++) v[4 + k] = cm_ratio(section[k].r2, section[k].e);
     v[22] = cm_ratio(all.x, all.e);
     v[23] = cm_ratio(all.y, all.e);
-    /* authors: sum over all cells plus the same over E > 0.1 GeV, not normalised */
     if (convention == CALOMU_CONVENTION_AUTHORS) {
         v[22] = all.x + above.x;
         v[23] = all.y + above.y;
@@ -3806,7 +4078,16 @@ static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention co
 
 /* ---------------------------------------------------------------- V24: curvature (Sec. 6.2) */
 
-/* iy of the row with the largest sum of E over z and x; the lowest on ties. */
+/* A muon of momentum p, in GeV, runs on a circle of radius R = p/(0.3 B), in m with B in T, in the
+   xz plane.  It enters at right angles to the front face, so the circle's centre has z = 0, and two
+   points fix it.  At 600 GeV R is 1000 m, and the muon leaves 2 m later 2 mm aside, half a cell: so
+   the two points are means over many cells, one of each half of the depth.
+
+   Photons fly off in all directions; cells near the plane of the track tell most about it, and are
+   weighted so, by their distance in y from the track's row.  In `text` that is y_mu, "the center of
+   the towers in the y plane containing the highest amount of measured energy": iy of the row with
+   the largest sum of E over z and x; the lowest on ties.  In `authors` it is the row of the
+   impact. */
 static int cm_hottest_row(const cm_feature_scratch *s)
 {
     size_t i;
@@ -3818,9 +4099,15 @@ static int cm_hottest_row(const cm_feature_scratch *s)
     return best;
 }
 
-/* The mean point (x, z) of the front half (layers below nz/2) and of the back half, weighted with
-   E w, w = exp(-|y - y_row|/50 mm); (0, 0) for a half without energy.  x is summed from the first
-   site's column, which makes both x equal to the last bit where all energy is in one plane x. */
+/* The mean points (x_h, z_h) of the front half (layers below nz/2) and of the back half, in mm:
+       x_h = sum E w x / sum E w,  z_h = sum E w z / sum E w,  w = exp(-|y - y_row|/50 mm),
+   and (0, 0) for a half without energy.  z is that of the layer's centre (shift 1/2) in `text`, of
+   its front (0) in `authors`, from the front face.
+
+   x is summed from the first site's column, as sum E w (ix - first): where all energy is in one
+   plane x both sums are 0, and the two x are equal to the last bit, as they should be.  Summed as x
+   itself they would differ by roundings, which make a circle of huge R in place of "no curvature";
+   in `authors` that is 10 TeV in place of 0. */
 static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, double x[2],
                            double z[2])
 {
@@ -3843,12 +4130,17 @@ static void cm_mean_points(const cm_feature_scratch *s, int row, double shift, d
     }
 }
 
-/* V24 = 0.3 B R (GeV, T, m) of the circle (x - x0)^2 + z^2 = R^2 through both points:
+/* V24 = 0.3 B R (GeV, T, m) of the circle (x - x0)^2 + z^2 = R^2 through both points (Sec. 6.2):
        x0 = (z2^2 - z1^2 + x2^2 - x1^2) / (2 (x2 - x1)),  R^2 = (x1 - x0)^2 + z1^2.
-   Taken from x1, x0 - x1 = (z2^2 - z1^2 + d^2)/(2 d) with d = x2 - x1: nothing cancels.
-   Clipped to 10 TeV (Sec. 3.2.1); the sign is dropped (footnote 4).  d = 0 gives 10 TeV in `text`,
-   0 in `authors`, whose weights are from the row of the impact point and whose z are layers'
-   fronts. */
+   With d = x2 - x1 and u = x0 - x1 that is
+       u = (z2^2 - z1^2 + d^2) / (2 d),  R^2 = u^2 + z1^2.
+   The paper's R^2 = x1^2 - 2 x1 x0 + x0^2 + z1^2 is the same on paper.  In numbers x0 is up to 1e6
+   times x1, so its terms cancel; here nothing does but z2 - z1 and x2 - x1 themselves.
+
+   R is a length, so the sign of the bending, which the authors' code has first, is dropped
+   (footnote 4).  V24 is clipped to 10 TeV (Sec. 3.2.1).  d = 0 is a straight line: R is infinite,
+   10 TeV in `text`, but 0 in `authors`.  If one half has no energy, its point is (0, 0): V24 is
+   then defined, but measures nothing. */
 static double cm_feature_curvature(const cm_feature_scratch *s, calomu_convention convention)
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
@@ -3858,23 +4150,34 @@ static double cm_feature_curvature(const cm_feature_scratch *s, calomu_conventio
     if (d == 0) return text ? 10000 : 0;
     u = ((z[1] - z[0]) * (z[1] + z[0]) + d * d) / (2 * d);
     v = fabs(0.3 * s->g.field * (sqrt(u * u + z[0] * z[0]) / 1000));
-    return v < 10000 ? v : 10000;    /* so also for R infinite in no field, a NaN */
+    return v < 10000 ? v : 10000;    /* also where R is infinite and the field 0: a NaN */
 }
 
 /* ---------------------------------------------------------------- V9..V14, V16..V21: clusters */
 
-typedef struct cm_clusters {         /* of one type */
+/* A photon of high energy leaves a shower in several neighbouring cells.  Clusters collect them:
+   type 1 begin on the muon's column, type 2 elsewhere (Sec. 6.1).
+
+   What the features need of all clusters of one type: how many, cells in all, most cells in one,
+   most energy in one (GeV); and along z, x, y the largest extent, highest index less lowest, so
+   that a cluster of one cell extends over 0.  The largest energy, cells and extents may be of
+   different clusters. */
+typedef struct cm_clusters {
     double count, cells, max_cells;
     double max_energy;
-    int extent[3];                   /* along z, x, y: largest index - smallest, the largest */
+    int extent[3];
 } cm_clusters;
 
+/* The order in which seeds are tried: by falling energy, on ties by rising cell.  The text has no
+   rule for ties; without one the clusters would depend on the sort. */
 static int cm_seed_before(const cm_site *site, uint32_t a, uint32_t b)
 {
     return site[a].e > site[b].e || (site[a].e == site[b].e && a < b);
 }
 
-/* Moves seed[i] down in a heap of n whose root is the seed that comes last. */
+/* Moves seed[i] down in a heap of n whose root is the seed that comes last: of every seed in it
+   both children, 2i + 1 and 2i + 2, come before it.  seed[i] is the only one for which that may not
+   hold. */
 static void cm_seed_sink(const cm_site *site, uint32_t *seed, size_t i, size_t n)
 {
     uint32_t moved = seed[i];
@@ -3887,8 +4190,12 @@ static void cm_seed_sink(const cm_site *site, uint32_t *seed, size_t i, size_t n
     seed[i] = moved;
 }
 
-/* The sites with E > 0.1 GeV by falling energy, on ties by rising cell.  Heapsort, as libc's
-   qsort may take memory and hostile muons have 2^24 seeds. */
+/* The sites with E > E_thr = 0.1 GeV, in the order in which they are tried.  The text looks for
+   "the highest-energy cell" again after each cluster; as energies do not change, one sort does the
+   same if cells that have been taken are passed over.  Heapsort (J. W. J. Williams, Comm. ACM 7
+   (1964) 347): libc's qsort may take memory, and hostile muons have 2^24 seeds, for which some
+   qsorts need n^2 steps.  Its order is that of cm_seed_before to the last, no two seeds being equal
+   there. */
 static size_t cm_feature_seeds(cm_feature_scratch *s)
 {
     size_t i, n = 0;
@@ -3904,7 +4211,8 @@ static size_t cm_feature_seeds(cm_feature_scratch *s)
     return n;
 }
 
-/* Takes a free cell into the cluster: it is free no more, and its neighbours are to be seen. */
+/* Takes a free cell into the cluster: it is free no more, and its neighbours are to be seen.  A
+   taken cell has 0 in the grid, which is not above any E_grow >= 0, so none is taken twice. */
 static void cm_take(cm_feature_scratch *s, size_t cell, size_t *waiting, double *energy)
 {
     *energy += (double)s->grid[cell];
@@ -3913,8 +4221,15 @@ static void cm_take(cm_feature_scratch *s, size_t cell, size_t *waiting, double 
 }
 
 /* "Cells with non-null energy deposition are progressively added to the cluster if they are
-   adjacent to already included cells": the 6 neighbours, with E > grow.  A cell is stacked once,
-   so the stack never holds more than all sites. */
+   adjacent to already included cells" (Sec. 6.1): adjacent are the 6 neighbours along z, x and y,
+   not across edges or corners; added are those with E > E_grow.  The seed itself has E > E_thr,
+   whatever E_grow.
+
+   Which cells belong to a cluster does not depend on the order in which they are found, but the
+   last bit of its energy does.  The order is: of the cell stacked last the neighbours are taken
+   next, as -z, +z, -x, +x, -y, +y, and added as they are taken.  A cell is stacked once, so the
+   stack never holds more than all sites.  A recursion would be shorter, and go 2^24 deep with a
+   hostile muon. */
 static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters *all)
 {
     const int n[3] = { s->g.nz, s->g.nx, s->g.ny };
@@ -3945,10 +4260,17 @@ static void cm_grow(cm_feature_scratch *s, size_t cell, float grow, cm_clusters 
         if (high[k] - low[k] > all->extent[k]) all->extent[k] = high[k] - low[k];
 }
 
-/* Type 1: seeds in the column of the muon; then type 2: any seed still free.
-   V9 number, V10 most cells, V11 most energy, V12..V14 extent along x, y, z, V16 mean cells of
-   type 1; V17 number, V18 most cells, V19 most energy, V20 = V19/V18, V21 mean cells of type 2.
-   authors: column 15 = V11/V10. */
+/* First all clusters of type 1, from seeds in the column of the muon; then type 2, from any seed
+   still free.  A seed is free while its cell in the grid is not 0.
+       type 1   type 2
+       V9       V17      number of clusters
+       V10      V18      most cells in one
+       V11      V19      most energy in one, GeV
+       V12..14  -        largest extent along x, y, z, in cells (the struct has z first)
+       V16      V21      mean number of cells
+       -        V20      V19/V18, GeV
+   V20 divides maxima that may be of two clusters: so the text has it.  `authors`: column 15 is the
+   same ratio of type 1, V11/V10, and column 19 is overwritten by the boxes, after V20 is made. */
 static void cm_feature_clusters(cm_feature_scratch *s, const calomu_feature_options *o, double *v)
 {
     cm_clusters type[2] = { { 0, 0, 0, 0, { 0, 0, 0 } }, { 0, 0, 0, 0, { 0, 0, 0 } } };
@@ -3980,8 +4302,12 @@ static void cm_feature_clusters(cm_feature_scratch *s, const calomu_feature_opti
 
 /* ---------------------------------------------------------------- V15, V25: boxes */
 
-/* The sum of the free cells of the 3x3x3 box with lower corner (iz, ix, iy), on its own and in the
-   order of its cells: boxes that hold the same energies compare equal, running sums would not. */
+/* What no cluster has taken may still hold a faint shower: the 3x3x3 box with most energy shows it.
+
+   The sum of the free cells of the box with lower corner (iz, ix, iy), on its own and in the order
+   of its cells, GeV.  Boxes that hold the same energies in the same places compare equal so;
+   running sums, which add the cells that enter and take away those that leave, are faster, but
+   their roundings depend on the way, and ties would be decided by them. */
 static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
 {
     double sum = 0;
@@ -3996,7 +4322,9 @@ static double cm_box_sum(const cm_feature_scratch *s, int iz, int ix, int iy)
     return sum;
 }
 
-/* to[i] = a[i] + b[i] + c[i] for n floats, rounded up to 8: loops of 8 become vectors at any -O. */
+/* to[i] = a[i] + b[i] + c[i] for n floats, n a multiple of 8.  Inner loops of 8 become vectors
+   where the compiler unrolls them.  This and the next serve only a bound on boxes, no feature
+   itself. */
 static void cm_add_three(const float *a, const float *b, const float *c, float *restrict to,
                          size_t n)
 {
@@ -4006,6 +4334,7 @@ static void cm_add_three(const float *a, const float *b, const float *c, float *
         for (k = 0; k < 8; k++) to[k] = a[k] + b[k] + c[k];
 }
 
+/* largest[i] = max(largest[i], a[i]). */
 static void cm_keep_largest(const float *a, float *restrict largest, size_t n)
 {
     size_t i;
@@ -4014,9 +4343,12 @@ static void cm_keep_largest(const float *a, float *restrict largest, size_t n)
         for (k = 0; k < 8; k++) largest[k] = a[k] > largest[k] ? a[k] : largest[k];
 }
 
-/* Row iz of s->square: sums of the free cells (iz, ix..ix+2, iy..iy+2), in float; and behind the
-   rows, for each iy, the largest sum of three of them, that is of a box.  What is behind iy = ny-3
-   means nothing.  Behind the last row of the grid are 8 floats that may be read. */
+/* All boxes with lower corner at ix, roughly, from sums that boxes share.  Row iz of s->square:
+   sums of the free cells (iz, ix..ix+2, iy..iy+2), in float; and behind the rows, for each iy, the
+   largest sum of three of them, that is of a box.
+
+   Rows are rounded up to a multiple of 8: what is behind iy = ny - 3 means nothing and is never
+   used.  The last row reads up to 7 floats behind the grid, which has 8 more for that. */
 static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
 {
     const size_t ny = (size_t)s->g.ny, nz = (size_t)s->g.nz, n = s->row_of_8 - 8;
@@ -4034,12 +4366,21 @@ static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
     return most;
 }
 
-/* text: V25 and V15 are the largest and the second-largest box sum; they may be equal.
-   authors: V25 is the maximum of a scan over ix, then iy, then iz (innermost) that leaves out
-   corners just below the column of the muon, and column 19 its value before its last increase.
+/* `text`: V25 and V15 are the largest and the second-largest sum of all boxes that fit in the grid.
+   Boxes may overlap: the second may be the first, moved by one cell.  They may be equal; 0 both
+   in a grid with fewer than 3 cells along an axis.
 
-   All 43,200 boxes cost 0.7 ms.  So three squares give a sum in float first, six roundings of
-   2^-24 away at most, and only boxes that may be above `bar` are summed again: a few dozen. */
+   `authors`: V25 is the maximum of a scan over ix, then iy, then iz (innermost), beginning at 0,
+   with strict >; corners with ix_mu - ix = 0 or 1 and iy_mu - iy = 1 are left out.  Column 19 is
+   the value that the maximum had before its last increase: so it depends on the order of the scan,
+   and is not the second-largest.  That order is part of the definition.
+
+   All 43,200 boxes of the paper's grid, 48 * 30 * 30, cost 0.7 ms.  So three squares give a sum in
+   float first, and only boxes that may be above `bar` are summed again.  No box is lost by that: a
+   box below or at the bar changes nothing, and the float sum of terms >= 0 goes through at most six
+   roundings on the way of each term, so it is at least (1 - 2^-24)^6 of the exact sum; 1.000001
+   allows for more than these 6 * 2^-24 = 3.6e-7, and for the roundings in double, which are far
+   smaller.  A float sum that overflows is infinite, and is summed again. */
 static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention convention, double *v)
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
@@ -4072,6 +4413,8 @@ static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention conv
 
 /* ---------------------------------------------------------------- all 28 */
 
+/* E_grow may be 0, the text's rule, but not negative: cells that are taken are 0 in the grid, and a
+   cluster would take them again and again. */
 static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_options *o)
 {
     if (!calomu_convention_name(o->convention))
@@ -4083,8 +4426,10 @@ static calomu_status cm_feature_options_check(calomu *c, const calomu_feature_op
     return CALOMU_OK;
 }
 
-/* Rounds to the files' type.  Sums of float energies fit a double (at most 2^24 of 3e38), not
-   always a float. */
+/* Rounds to the files' type, float, whether features are read or computed on the fly: so a network
+   sees the same numbers either way.  Sums of float energies fit a double (at most 2^24 of 3e38),
+   not always a float.  Too large a feature is an error, not an infinity, which would spoil the mean
+   of all muons. */
 static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALOMU_FEATURES])
 {
     int i;
@@ -4096,8 +4441,10 @@ static calomu_status cm_feature_round(calomu *c, const double *v, float out[CALO
     return CALOMU_OK;
 }
 
-/* calomu_features with the scratch memory of a caller who has many muons; it must be of the same
-   geometry, and the options must have been checked. */
+/* The 28 of one muon, with the scratch memory of a caller who has many; it must be of the same
+   geometry, and the options must have been checked.  Only two steps have to wait for others: boxes
+   count what clusters leave, and in `authors` write column 19 after V20 has used V19.  At the end
+   the cells with hits are 0 again in the grid, ready for the next muon. */
 static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calomu_event *e,
                                  const calomu_feature_options *o, cm_feature_scratch *s,
                                  float out[CALOMU_FEATURES])
@@ -4121,6 +4468,7 @@ static calomu_status cm_features(calomu *c, const calomu_geometry *g, const calo
     return cm_feature_round(c, v, out);
 }
 
+/* As a call of the interface: checks, and scratch memory for this one muon. */
 static calomu_status cm_features_call(calomu *c, const calomu_geometry *g,
                                       const calomu_event *event,
                                       const calomu_feature_options *options,
