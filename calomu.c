@@ -9259,12 +9259,26 @@ static cm_norm cm_norm_of(const cm_net *net, cm_real *gradient, const cm_layer *
    9 Plain layers: what each computes, forward and backward
    ============================================================================================
 
-   Each function here works on one muon.  A layer's result is y[z][x][y][channel], channels fastest.
-   Backward it gets dy, the derivatives of the loss by y, and adds those by x, its input, to dx;
-   shares of the muons in a weight's derivative are added afterwards (cm_muon_sum).  A value that is
-   multiplied and added is rounded once (cm_fma), and sums over sites run in float along y, in
-   double along x and z: the order is part of the definition, since every fast way to compute the
-   same (part III) has to give the same bits. */
+   Each function here works on one muon.  A layer's result is y[z][x][y][channel], channels fastest:
+   one site of the grid is C neighbouring numbers, and a row is the ny sites of one z and one x.
+
+   Backward.  With L the loss, dy is written for dL/dy, one number for each of y.  A layer gets dy,
+   complete, and adds its part of dL/dx to dx, for each x that it reads: adds, because x may have
+   other readers, and L depends on x through all of them.  What it adds is the chain rule,
+       dL/dx(m) = sum over j:  dL/dy(j) dy(j)/dx(m),
+   and dy(j)/dx(m) is read off the line of the forward pass; each backward function quotes that line
+   and the derivative.  A weight is used by all muons.  Each muon has a share of dL/dw of its own,
+   and the shares are added afterwards (cm_muon_sum), in an order that does not depend on who
+   computes which muon.
+
+   Bits.  A sum of numbers with rounding depends on its order, so the order is part of the
+   definition; every fast way to compute the same (part III) has to give the same bits.
+     - A product that is added to something is rounded once, with the sum: cm_fma(a, b, c) = ab + c.
+     - A convolution adds in float, cell by cell of the kernel, channel by channel.
+     - A weight's share of one muon is added in float, site by site.
+     - Sums over all sites are added in float along a row, in double over rows: a sum of up to 7,514
+       values (26 x 17 x 17 sites of the first block) loses little, and a row still fits the vector
+       registers of a processor.  In double throughout, every value would have to be widened. */
 
 typedef struct cm_work {             /* one layer and one muon */
     const cm_layer *l, *in[3];       /* the layer, and those that it reads; NULL: none */
@@ -9283,6 +9297,8 @@ typedef struct cm_work {             /* one layer and one muon */
     cm_real *scratch;
 } cm_work;
 
+/* Where the channels of site (z, x, y) begin.  The order of the axes is that of the cells of the
+   calorimeter; channels are fastest because a convolution multiplies all channels of a site. */
 static size_t cm_site_at(const cm_layer *l, int z, int x, int y)
 {
     return (((size_t)z * (size_t)l->nx + (size_t)x) * (size_t)l->ny + (size_t)y) * (size_t)l->nc;
@@ -9302,7 +9318,9 @@ static const cm_real *cm_site_of(const cm_layer *l, const cm_real *v, int z, int
 
 /* ---------------------------------------------------------------- 9.1 sums */
 
-/* Over a row (z, x): of b, or of a (b - shift). */
+/* Over a row (z, x), of channel c: of b, or of a (b - shift).  Of b alone it is a mean's sum and a
+   batch norm's; with a = b = x and no shift a batch norm's sum of squares; with a = dy, b = x and
+   the mean as shift the sum that its weight's derivative needs; with a = path, b = dy a gate's. */
 static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real *a,
                           const cm_real *b, cm_real shift)
 {
@@ -9314,7 +9332,8 @@ static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real 
     return sum;
 }
 
-/* Over all sites: rows in float, planes and their sum in double. */
+/* Over all sites: rows in float, planes and their sum in double.  Each plane has a sum of its own,
+   so that planes can be summed by different threads and then be added in their order. */
 static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_real *b,
                           cm_real shift)
 {
@@ -9331,7 +9350,20 @@ static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_r
 /* ---------------------------------------------------------------- 9.2 convolution
 
    y[o](j) = bias[o] + sum over k, i:  w[o][i][k] x[i](s j + k - pad)
-   j, k and the rest stand for three axes each; s is the stride. */
+
+   o is a channel of the result, i of the input.  j, a site of the result, k, a cell of the kernel,
+   and the rest stand for three axes each; s is the stride.  x is 0 outside the grid (zero padding).
+   Shapes: x[nz][nx][ny][in], w[out][in][kernel][kernel][kernel] as PyTorch has it, bias[out], and
+   y with floor((n + 2 pad - kernel)/s) + 1 sites along an axis of n.  Example, along one axis, of
+   kernel 4, stride 2 and padding 2 on 6 cells:
+       cell of x      -2 -1  0  1  2  3  4  5  6  7      (those outside 0..5 are 0)
+       y(0) sees      [           ]
+       y(1) sees            [           ]
+       y(2) sees                  [           ]
+       y(3) sees                        [           ]
+   A linear layer is the case of one site and a kernel of one cell.
+   This is what deep learning calls a convolution; mathematics calls it a correlation, since the
+   kernel is not turned round.  In the pass to the input it is. */
 
 /* Where w[out][in][kz][kx][ky] is, and how far it is to the next in and out. */
 static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, int ky)
@@ -9344,7 +9376,8 @@ static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, in
 static size_t cm_next_in(const cm_work *o) { return cm_weight_at(o, 0, 1, 0, 0, 0); }
 static size_t cm_next_out(const cm_work *o) { return cm_weight_at(o, 1, 0, 0, 0, 0); }
 
-/* x at the place that cell (kz, kx, ky) of the kernel has over output (z, x, y). */
+/* x(s j + k - pad): what cell k = (kz, kx, ky) of the kernel lies on when output j = (z, x, y) is
+   computed; NULL in the padding. */
 static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int kz, int kx, int ky)
 {
     const cm_layer *l = o->l;
@@ -9352,6 +9385,8 @@ static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int k
                       l->stride * y + ky - l->pad);
 }
 
+/* One output.  A cell of the kernel in the padding is left out: to add w times 0 would cost as much
+   as any other product, and would turn an infinite weight into a NaN. */
 static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
 {
     const int kernel = o->l->kernel, channels = o->in[0]->nc;
@@ -9379,15 +9414,19 @@ static void cm_plain_conv(const cm_work *o)
                 for (c = 0; c < l->nc; c++) *y++ = cm_conv_value(o, z, x, j, c);
 }
 
-/* The place m of an input under cell k belongs to output j, s j + k - pad = m; -1: to none of n. */
+/* Along one axis, the j with s j + k - pad = m: the output, of n, that has its cell k over input m.
+   There is none (-1) where m + pad - k is no multiple of the stride, or j is outside the grid. */
 static int cm_output_over(const cm_layer *l, int m, int k, int n)
 {
     int at = m + l->pad - k;
     return at >= 0 && at % l->stride == 0 && at / l->stride < n ? at / l->stride : -1;
 }
 
-/* dx[i](m) += sum over o, k with s j + k - pad = m:  w[o][i][k] dy[o](j), with rising kz, kx and,
-   so that dy is read forwards, falling ky. */
+/* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad)
+   x[i](m) is in it for all o, and for all j and k with s j + k - pad = m, each time times w, so
+   dx[i](m) += sum over o, k with s j + k - pad = m:  w[o][i][k] dy[o](j)
+   kz and kx rise.  ky falls: then j rises, and dy is read forwards.  The sum begins with what other
+   readers have added to dx before; to add it at the end would be one rounding more. */
 static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_real sum)
 {
     const cm_layer *l = o->l;
@@ -9416,7 +9455,10 @@ static void cm_conv_to_dx(const cm_work *o)
                 for (i = 0; i < in->nc; i++, dx++) *dx = cm_conv_slope(o, z, x, y, i, *dx);
 }
 
-/* What output (z, x, y) has of the weights:  dw[o][i][k] += dy[o](j) x[i](s j + k - pad) */
+/* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad)
+   Every output j has the weight once, times x, so, summed over j by the caller,
+   dw[o][i][k] += dy[o](j) x[i](s j + k - pad)
+   The weight of a cell that lies in the padding of j gets nothing from j. */
 static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
 {
     const cm_layer *l = o->l;
@@ -9434,7 +9476,9 @@ static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
             }
 }
 
-/* dbias[o] = sum over j:  dy[o](j) */
+/* Forward:   y[o](j) = bias[o] + ...
+   The bias is in every output, times 1, so  dbias[o] = sum over j:  dy[o](j).
+   Rows are added in float, their sums in double, one after the other. */
 static void cm_conv_to_dbias(const cm_work *o)
 {
     const cm_layer *l = o->l;
@@ -9445,6 +9489,8 @@ static void cm_conv_to_dbias(const cm_work *o)
                 o->dbias[c] += (double)cm_row_sum(l, z, x, c, NULL, o->dy, 0);
 }
 
+/* Three sums with the same terms: by weight, by bias, by input.  Each is wanted or not: the first
+   block's input is data, and a layer behind which nothing is learned has no dx. */
 static void cm_plain_conv_back(const cm_work *o)
 {
     const cm_layer *l = o->l;
@@ -9458,11 +9504,19 @@ static void cm_plain_conv_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.3 convolution of the hits
 
-   The same equation with one input channel that is 0 but for the hits: each hit of energy e adds
-   e w[o][k] to the outputs j with s j + k - pad = its cell.  A sum of hits has one output, and all
-   its weights are `scale`. */
+   The same equation with one input channel that is 0 but for the hits.  Instead of asking of every
+   output which inputs it sees, every hit is asked which outputs see it: a hit of energy e in cell m
+   adds
+       y[o](j) += e w[o][k]      for all k and j with s j + k - pad = m.
+   That is 8 outputs of a kernel 4 with stride 2 (two k of each parity along an axis), for each hit;
+   the 51,200 cells of the paper's calorimeter, most of them empty, are never made.  Hits come by
+   rising cell, and so the order of the sum in each y[o](j) is given.
 
-/* Where the output is that cell (kz, kx, ky) of the kernel has over a hit; -1: there is none. */
+   A sum of hits has one output channel, and all its weights are `scale`: 1 in the paper's energy
+   sum ("E-sum", Sec. 3.1.1), 1/8 in the average that the first block's shortcut begins with. */
+
+/* Where the channels of the output begin that has its cell k = (kz, kx, ky) over the hit; -1: there
+   is none.  A cell's number is (iz nx + ix) ny + iy. */
 static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, int kx, int ky)
 {
     const cm_layer *l = o->l;
@@ -9473,6 +9527,7 @@ static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, in
     return z < 0 || x < 0 || y < 0 ? -1 : (ptrdiff_t)cm_site_at(l, z, x, y);
 }
 
+/* A hit's energy is given as float, the type of the file, so that the conversion is exact. */
 static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
@@ -9489,13 +9544,15 @@ static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
             }
 }
 
+/* y is 0 before: outputs that no hit reaches stay 0.  That is why there is no bias. */
 static void cm_plain_hits(const cm_work *o)
 {
     size_t i;
     for (i = 0; i < o->event->n_hits; i++) cm_hit_forward(o, &o->event->hits[i]);
 }
 
-/* dw[o][k] += e dy[o](j) */
+/* Forward:   y[o](j) += e w[o][k]
+   The weight is in it times e, so  dw[o][k] += e dy[o](j).  There is no dx: the hits are data. */
 static void cm_hit_back(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
@@ -9519,10 +9576,18 @@ static void cm_plain_hits_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.4 running batch norm
 
-   y[c] = A[c] x[c] + B[c]; A and B follow from all muons (9.9).  There is one of them for every
-   muon, so its derivatives have two parts: with those by A and B come e and f,
-   dx[c] += A[c] dy[c] + e[c] x[c] + f[c]. */
+   y[c](j) = A[c] x[c](j) + B[c]
 
+   A and B are the same for all muons and sites; they follow from sums over all of them, which are
+   taken in 9.9 before any muon is transformed.  So x has two ways to the loss:
+     - through its own y, where dy/dx = A;
+     - through the sums of x and of x^2, which A and B contain.  A sum changes by 1, and a sum of
+       squares by 2x, with each of its x.  This part is e[c] x + f[c], with e and f of the channel,
+       derived in 9.9.
+   Together  dx[c](j) += A[c] dy[c](j) + e[c] x[c](j) + f[c]. */
+
+/* A, B, e or f of a channel.  They are derived in double and rounded to the type of the values: in
+   this form a value costs one product and one sum. */
 static cm_real cm_norm_number(const cm_work *o, int kind, int c)
 {
     return (cm_real)o->saved[kind * o->l->nc + c];
@@ -9538,6 +9603,8 @@ static void cm_plain_norm(const cm_work *o)
     }
 }
 
+/* Forward:   y = A x + B       so dx += A dy + (e x + f), the share through the sums added first.
+   The weight's and the bias's derivatives are sums over all muons, and in 9.9. */
 static void cm_plain_norm_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
@@ -9551,13 +9618,18 @@ static void cm_plain_norm_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.5 functions of a value */
 
-/* Swish-1:  y = x sigmoid(x),  dx += dy (s + x s (1 - s)),  s = sigmoid(x) */
+/* Swish-1 (Ramachandran, Zoph, Le, arXiv:1710.05941, with beta = 1):
+       y = x s(x),   s(x) = sigmoid(x) = 1/(1 + exp(-x)) */
 static void cm_plain_swish(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
     for (i = 0; i < n; i++) o->y[i] = o->x[0][i] * cm_sigmoid_value(o->x[0][i]);
 }
 
+/* Forward:   y = x s(x)
+   ds/dx = exp(-x)/(1 + exp(-x))^2 = s (1 - s), and by the product rule dy/dx = s + x s (1 - s), so
+   dx += dy (s + x s (1 - s))
+   s is computed again: to keep it would double the memory of every Swish. */
 static void cm_plain_swish_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
@@ -9567,13 +9639,15 @@ static void cm_plain_swish_back(const cm_work *o)
     }
 }
 
-/* y = sigmoid(x),  dx += dy y (1 - y) */
+/* y = sigmoid(x), the gate of a squeeze-excitation block: between 0 and 1. */
 static void cm_plain_sigmoid(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
     for (i = 0; i < n; i++) o->y[i] = cm_sigmoid_value(o->x[0][i]);
 }
 
+/* Forward:   y = sigmoid(x)
+   dy/dx = y (1 - y), as above, with the y that is there:  dx += dy y (1 - y) */
 static void cm_plain_sigmoid_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
@@ -9585,7 +9659,8 @@ static void cm_plain_sigmoid_back(const cm_work *o)
 
 static size_t cm_sites_of(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
 
-/* y[c] = sum over j of x[c](j), divided by the number of sites */
+/* y[c] = sum over j of x[c](j), divided by the number of sites.  Of every block's path it is what
+   the squeeze-excitation reads, of the last block the second half of what the body reads. */
 static void cm_plain_mean(const cm_work *o)
 {
     int c;
@@ -9594,6 +9669,10 @@ static void cm_plain_mean(const cm_work *o)
                             / (double)cm_sites_of(o->in[0]));
 }
 
+/* Forward:   y[c] = (sum over j of x[c](j)) / sites
+   Every x is in it times 1/sites, so every site gets the same:  dx[c](j) += dy[c] / sites.
+   The reciprocal is rounded once and then multiplies: a division for every site would round once
+   less, and take several times as long. */
 static void cm_plain_mean_back(const cm_work *o)
 {
     const cm_real part = (cm_real)(1 / (double)cm_sites_of(o->in[0]));
@@ -9601,8 +9680,9 @@ static void cm_plain_mean_back(const cm_work *o)
     for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i % (size_t)o->l->nc] * part;
 }
 
-/* y[c] = the largest x[c](j); a NaN stays.  Sites that share it share its derivative, as in
-   PyTorch's amax: saved[c] of them. */
+/* y[c] = the largest x[c](j).  saved[c] counts the sites that have it, the ties: no rarity, since
+   sites that see no hit all have the same value.  A NaN becomes the result and stays, where
+   v > top alone would pass over it and a broken network look sound. */
 static void cm_plain_max(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
@@ -9615,6 +9695,10 @@ static void cm_plain_max(const cm_work *o)
     }
 }
 
+/* Forward:   y[c] = max over j of x[c](j)
+   dy/dx is 1 at the largest and 0 elsewhere.  Where several are the largest the maximum has no
+   derivative there; they share it equally, as in PyTorch's amax:  dx[c](j) += dy[c] / ties.  To
+   give it to the first would prefer small z for no reason of physics. */
 static void cm_plain_max_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
@@ -9623,8 +9707,13 @@ static void cm_plain_max_back(const cm_work *o)
             o->dx[0][i] += o->dy[i % nc] / (cm_real)o->saved[i % nc];
 }
 
-/* y[c](j) = scale * sum over k of x[c](2j + k - 1),  k in {0, 1}^3:  with scale 1/8 an average in
-   which the padding counts, with scale 1 an energy sum */
+/* y[c](j) = scale * sum over k of x[c](2j + k - 1),  k in {0, 1}^3
+
+   Kernel 2, stride 2, padding 1: of n sites along an axis n/2 + 1 remain, as many as the kernel 4,
+   stride 2, padding 2 of the path beside it leaves, so that the two can be added.  With scale 1/8
+   it is an average in which the padding counts: a corner output that sees one site is an eighth of
+   it.  With scale 1 it is an energy sum.  (Sec. 3.1.1 gives 3 as the kernel of the average; with it
+   the boxes would overlap.  The authors' code has 2, README, errata.) */
 static cm_real cm_pool_value(const cm_work *o, int z, int x, int y, int c)
 {
     cm_real sum = 0;
@@ -9647,7 +9736,10 @@ static void cm_plain_pool(const cm_work *o)
                 for (c = 0; c < l->nc; c++) *y++ = cm_pool_value(o, z, x, j, c);
 }
 
-/* Every input is in one output:  dx[c](m) += scale dy[c]((m + 1)/2) */
+/* Forward:   y[c](j) = scale * sum over k of x[c](2j + k - 1)
+   Boxes of stride 2 and kernel 2 do not overlap: m = 2j + k - 1 with k of 0 or 1 has the one
+   solution j = (m + 1)/2, rounded down, along each axis.  So every input is in exactly one output:
+   dx[c](m) += scale dy[c]((m + 1)/2) */
 static void cm_plain_pool_back(const cm_work *o)
 {
     const cm_layer *in = o->in[0];
@@ -9663,8 +9755,9 @@ static void cm_plain_pool_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.7 combinations */
 
-/* Copies (dx NULL) or adds the nc channels from `first` on of all sites of one tensor to channels
-   of another. */
+/* Copies (add 0) or adds nc channels, from `first` on, of all sites of one tensor to channels
+   to_first and following of another.  Forward, channels are copied; backward, the same channels go
+   the other way and are added. */
 static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, int first,
                         cm_real *to, int to_nc, int to_first, int add)
 {
@@ -9678,18 +9771,19 @@ static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, 
         }
 }
 
-/* y[0] = x[0] */
+/* y[0] = x[0]: the energy, channel 0 of every block's result (footnote 3 of the paper). */
 static void cm_plain_channel(const cm_work *o)
 {
     cm_channels(cm_sites_of(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
 }
 
+/* Forward:   y[0] = x[0]       so dx[0] += dy[0]; the other channels were not read. */
 static void cm_plain_channel_back(const cm_work *o)
 {
     if (o->dx[0]) cm_channels(cm_sites_of(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
 }
 
-/* y = the channels of a, then those of b */
+/* y[c] = a[c] for c below a's channels, then b[c - a's channels] */
 static void cm_plain_concat(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -9699,6 +9793,8 @@ static void cm_plain_concat(const cm_work *o)
                     first[k], 0);
 }
 
+/* Forward:   y = a, then b     so da += the first channels of dy, db += the others.  Either may be
+   NULL: the derivative by an energy sum, in which nothing is learned, is never asked for. */
 static void cm_plain_concat_back(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -9709,14 +9805,20 @@ static void cm_plain_concat_back(const cm_work *o)
                         o->in[k]->nc, 0, 1);
 }
 
-/* y[c](j) = s[c](j) + q[c] p[c](j): what a block has found, weighted by its gate, in addition to
-   its shortcut */
+/* y[c](j) = s[c](j) + q[c] p[c](j): what a block's path p has found, weighted by the gate q of its
+   channel, in addition to the shortcut s (Sec. 3.1.1; J. Hu et al., "Squeeze-and-Excitation
+   Networks", CVPR 2018).  One layer, with one rounding, and not a product and a sum with two: that
+   is what a machine's fused instruction computes when the two are done at once, and they are. */
 static void cm_plain_add_scaled(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
     for (i = 0; i < n; i++) o->y[i] = cm_fma(o->x[2][i % nc], o->x[1][i], o->x[0][i]);
 }
 
+/* Forward:   y[c](j) = s[c](j) + q[c] p[c](j)
+   ds[c](j) += dy[c](j)                 s is in it times 1
+   dp[c](j) += q[c] dy[c](j)            p times q
+   dq[c] += sum over j:  p[c](j) dy[c](j)    q, one number for all sites, times p in each of them */
 static void cm_plain_add_scaled_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
@@ -9727,12 +9829,13 @@ static void cm_plain_add_scaled_back(const cm_work *o)
         o->dx[2][i] += (cm_real)cm_site_sum(o->l, (int)i, o->x[1], o->dy, 0);
 }
 
-/* The muon's features, standardised: an input. */
+/* y = the muon's features, standardised.  An input: its bits were settled where it was made. */
 static void cm_plain_features(const cm_work *o)
 {
     memcpy(o->y, o->features, cm_layer_size(o->l) * sizeof *o->y);
 }
 
+/* Backward of what reads data and has no weight that is learned: features, sums of hits. */
 static void cm_no_input_back(const cm_work *o) { (void)o; }
 
 /* ---------------------------------------------------------------- 9.8 convolution by Winograd
