@@ -9840,17 +9840,70 @@ static void cm_no_input_back(const cm_work *o) { (void)o; }
 
 /* ---------------------------------------------------------------- 9.8 convolution by Winograd
 
-   For kernels 3 of stride 1 with padding 1 and no bias: F(6, 3) and F(4, 3) along x (S. Winograd,
-   1980; A. Lavin, S. Gray, arXiv:1509.09308, Sec. 4), the direct sum along z and y.  With tables,
-   tiles and bounds of errors as in 7.6,
-       v[f] = (B' d)[f]  of a tile's 8 or 6 rows of inputs d,       u[f] = (G w)[f],
-       m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m
-   and backward
-       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,
-       dw = G' du,
-   while dx is the same as y, of dy, with the kernel turned round. */
+   Neighbouring outputs see nearly the same inputs, so their sums share work (S. Winograd,
+   "Arithmetic Complexity of Computations", SIAM 1980; for networks A. Lavin, S. Gray,
+   arXiv:1509.09308, Sec. 4).  F(n, 3) is the method that makes n outputs of a kernel of 3 from
+   n + 2 inputs with n + 2 products, where the sum as written takes 3 n.
 
-/* v = B' d, of 8 rows for 6 outputs or 6 for 4. */
+   F(2, 3) by hand.  Wanted, of inputs d0..d3 and weights w0..w2, with 4 products instead of 6:
+       y0 = w0 d0 + w1 d1 + w2 d2,      y1 = w0 d1 + w1 d2 + w2 d3.
+   Write the inputs as sums of powers of the points 0, 1, -1, with numbers v that are to be found:
+   d[j] = v0 0^j + v1 1^j/2 + v2 (-1)^j/2, with 0^0 = 1, and one more, vi, for the last:
+       d0 = v0 + (v1 + v2)/2   d1 = (v1 - v2)/2   d2 = (v1 + v2)/2   d3 = (v1 - v2)/2 + vi
+       so   v0 = d0 - d2       v1 = d1 + d2       v2 = d2 - d1       vi = d3 - d1.
+   A power p^j with a kernel is p^j again, times the polynomial w0 + w1 p + w2 p^2; so take
+       u0 = w0   u1 = (w0 + w1 + w2)/2   u2 = (w0 - w1 + w2)/2   ui = w2     (they serve all tiles)
+   and the outputs are y0 = u0 v0 + u1 v1 + u2 v2 and y1 = u1 v1 - u2 v2 + ui vi.  With d = 3, 5,
+   -7, 11 and w = 2, -3, 4: v = 10, -2, -12, 6 and u = 2, 3/2, 9/2, 4, the products are 20, -3, -54,
+   24, so y0 = -37 = 6 - 15 - 28, and y1 = -3 + 54 + 24 = 75 = 10 + 21 + 44.
+
+   F(n, 3) with any points.  With n + 1 points p[f] and scales s[f], and the point at infinity for
+   the last input, let v be what solves the n + 2 linear equations
+       d[j] = sum over f:  s[f] p[f]^j v[f],   j = 0 .. n + 1,   the last one  + v[infinity].
+   With u[f] = s[f] (w0 + w1 p[f] + w2 p[f]^2) and u[infinity] = w2, output r is
+       y[r] = sum over k:  w[k] d[r + k] = sum over f:  p[f]^r u[f] v[f]    (r = n - 1: + u v of
+   infinity).  In matrices v = B' d, u = G w, y = A' (u v), where ' transposes and u v is number by
+   number.  The row of B' of a finite point is the polynomial that is 0 at all others,
+   L(x) = product over the other points q of (x - q), divided by s L(p): put d[j] for x^j, and all
+   but v[f] cancel.  That of infinity is the product over all points.  For F(6, 3) and F(4, 3):
+       points: infinity, 0, 1, -1, 2, -2 and, with 6 outputs, 1/2, -1/2
+       G  = 0 0 1; 1 0 0; s (1 p p^2),  s = -2/9 of 1 and -1, 1/90 of 2 and -2, 32/45 of 1/2, -1/2
+       A' = p^row; in the column of infinity 1 in the last row, else 0
+       B' of 6 outputs:  0 -1  0   21/4   0  -21/4  0  1   of 4 outputs, with the scales of this G:
+                         1  0 -21/4 0   21/4   0   -1  0       0   4    0   -5    0    1
+                         0  1  1  -17/4 -17/4   1   1  0       1   0  -5/4   0   1/4   0
+                         0 -1  1   17/4 -17/4  -1   1  0       0  -3   -3   3/4  3/4   0
+                         0 1/2 1/4 -5/2  -5/4   2   1  0       0   3   -3  -3/4  3/4   0
+                         0 -1/2 1/4 5/2  -5/4  -2   1  0       0 -15/2 -15/4 15/2 15/4 0
+                         0  2  4  -5/2   -5   1/2   1  0       0  15/2 -15/4 -15/2 15/4 0
+                         0 -2  4   5/2   -5  -1/2   1  0
+   The row of B' of 1, say, is x (x + 1)(x^2 - 4)(x^2 - 1/4) = x + x^2 - 17/4 x^3 - 17/4 x^4 + x^5
+   + x^6.  These tables are the definition; part III repeats them.  One G for both sizes of tile: u
+   is made once for a layer, and a tile of 4 takes the first 6 of its 8.
+
+   Why these points.  All of B' and A' are then small whole numbers over powers of 2, which a float
+   holds exactly; only G, with its 9ths and 45ths, is rounded, once, to u.  p and -p share their
+   even and odd powers.  Powers stay small: 2^5 = 32 is the largest, where the point 3 would have
+   3^5 = 243; and the larger the terms of a sum are against the sum, the more of it rounding takes.
+   Errors are about three times those of the direct sum (random inputs of 8 channels, in float
+   without fused products: 7.4e-7 of the results' deviation, 5.4e-7 with 4 rows, direct 2.8e-7).
+
+   In three dimensions, for kernels 3 of stride 1 with padding 1 and no bias.  Along x, where a tile
+   is n neighbouring rows of outputs; along z and y the sum as written: 72 products instead of 162
+   for 6 outputs and one input channel.  (Winograd's method along all axes needs fewer still, and
+   multiplies its roundings.)  With d the rows of inputs of a tile, one on either side more,
+       v[f] = (B' d)[f]   of every site (z, y) and channel,     u[f] = (G w)[f]   of the cells of x,
+       m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m.
+   Backward, each step has its transpose:
+       y = A' m                          so   dm = A dy
+       m[f](j) += u v(j + (kz, ky) - 1)  so   du[f][i][kz][ky] += v[f][i](j + (kz, ky) - 1) dm[f](j)
+       u = G w                           so   dw = G' du
+   while dx needs none of them: it is the direct sum of 9.2 with w turned round, a convolution of
+   kernel 3, stride 1 and padding 1 like y, of dy, and made in the same way. */
+
+/* v = B' d, of 8 rows for 6 outputs or 6 for 4.  v[0] is of infinity, v[1] of 0.  The rows of p and
+   -p are even part plus odd part (times p) and even part minus it: p and q here.  The order of sums
+   and what is fused is part of the definition. */
 static void cm_wino_inputs(int full, const cm_real *d, cm_real *v)
 {
     const cm_real half = (cm_real)0.5, quarter = (cm_real)0.25;
@@ -9885,7 +9938,9 @@ static void cm_wino_inputs(int full, const cm_real *d, cm_real *v)
 }
 
 /* The rows of outputs, y = A' m: row r has the weights p^r at the points p = 1, -1, 2, -2, 1/2,
-   -1/2, and the last of a whole tile the point at infinity, m[0]. */
+   -1/2.  Of p and -p an even r needs the sum, an odd one the difference.  Row 0 has the point 0 as
+   well, m[1], since 0^0 = 1; the last of a whole tile has infinity, m[0].  A tile at the edge with
+   fewer rows does not have that last row, and infinity is not needed (t->from is 1). */
 static void cm_wino_outputs(const cm_wino_tile *t, const cm_real *m, cm_real *y)
 {
     cm_real sum[3], difference[3], power = 1;
@@ -9904,7 +9959,9 @@ static void cm_wino_outputs(const cm_wino_tile *t, const cm_real *m, cm_real *y)
     if (t->rows == t->full) y[t->full - 1] += m[0];
 }
 
-/* dm = A dy, of the rows d of a tile; those that it does not have are 0. */
+/* Forward:   y = A' m, row r: y[r] = sum over f:  p[f]^r m[f]
+   m[f] is in row r times p[f]^r, so  dm[f] = sum over r:  p[f]^r dy[r],  the transpose, A dy.
+   d are the rows of dy of a tile; those that the tile does not have are 0. */
 static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
 {
     static const double points[4] = { 0, 1, 2, 0.5 };
@@ -9920,8 +9977,9 @@ static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
     }
 }
 
-/* u [out][in][kz][ky][f] of a layer's weights; turned: for the pass to the input, whose outputs are
-   the inputs, with the kernel turned round. */
+/* u [out][in][kz][ky][f] = G w of a layer's weights, along kx; added in double, rounded once.
+   turned: for the pass to the input.  There the outputs are the inputs and cell k is 2 - k: the
+   output j = m + 1 - k of 9.2 (stride 1, padding 1) is the input m + k' - 1 with k' = 2 - k. */
 static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
 {
     int in = o->in[0]->nc, n = turned ? in : o->l->nc, m = turned ? o->l->nc : in, b, a, t, f, kx;
@@ -9939,7 +9997,8 @@ static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
                 }
 }
 
-/* v [z][y][channel][f] of all planes of a tile of x, the values or derivatives of layer l. */
+/* v [z][y][channel][f] of all planes of a tile of x, the values or derivatives of layer l.  The
+   tile's rows of inputs begin one before its rows of outputs: padding 1.  Rows outside are 0. */
 static void cm_wino_transform(const cm_layer *l, const cm_real *x, const cm_wino_tile *t,
                               cm_real *v)
 {
@@ -9956,7 +10015,8 @@ static void cm_wino_transform(const cm_layer *l, const cm_real *x, const cm_wino
             }
 }
 
-/* v of the neighbour (kz, ky) = t/3, t%3 of a site, or NULL outside the grid. */
+/* v of the neighbour (kz, ky) = (t/3, t%3) of a site (z, y), which is at (z, y) + (kz, ky) - 1; or
+   NULL outside the grid, where all of v would be 0, since B' is linear. */
 static const cm_real *cm_wino_neighbour(const cm_layer *l, const cm_real *v, int z, int y, int t)
 {
     z += t / 3 - 1;
@@ -9965,7 +10025,9 @@ static const cm_real *cm_wino_neighbour(const cm_layer *l, const cm_real *v, int
     return v + (size_t)((z * l->ny + y) * l->nc) * CM_WINO_F;
 }
 
-/* m of one output from v, by u [in][kz][ky][f] of its channel. */
+/* m[f] = sum over t = (kz, ky) and i:  u[f][i][t] v[f][i](neighbour t), of one output channel, with
+   its u [in][kz][ky][f].  The sum is in float, each product fused with it, cell by cell and channel
+   by channel within, as in 9.2.  This loop has all products of the method. */
 static void cm_wino_product(const cm_layer *in, const cm_wino_tile *tile, const cm_real *v,
                             const cm_real *u, int z, int y, cm_real *m)
 {
@@ -9979,7 +10041,8 @@ static void cm_wino_product(const cm_layer *in, const cm_wino_tile *tile, const 
     }
 }
 
-/* y(j) (+)= the convolution of x by u; v: scratch. */
+/* to(j) = the convolution of x by u or, with add, to(j) += it; v: scratch.  Forward `to` is y; in
+   the pass to the input x is dy, `to` is dx, and others may have added to it. */
 static void cm_wino_convolve(const cm_layer *in, const cm_real *x, const cm_layer *out, cm_real *to,
                              const cm_real *u, cm_real *v, int add)
 {
@@ -10001,7 +10064,11 @@ static void cm_wino_convolve(const cm_layer *in, const cm_real *x, const cm_laye
     }
 }
 
-/* What site (z, y) of a tile has of du [in][out][kz][ky][f]. */
+/* Forward:   m[f](j) += u[f][i][t] v[f][i](neighbour t of j)
+   u is in it times v, so  du[f][i][t] += v[f][i](neighbour t of j) dm[f](j)
+   for site j = (z, y) of a tile and all output channels c.  o->dw has du [in][c][kz][ky][f] here, 8
+   numbers where w has 3: a muon's share stays in this form until all muons are added (9.9), since
+   G' is linear, and G' of a sum costs what G' of a share does. */
 static void cm_wino_site_to_du(const cm_work *o, const cm_wino_tile *tile, const cm_real *v, int z,
                                int y)
 {
@@ -10022,6 +10089,7 @@ static void cm_wino_site_to_du(const cm_work *o, const cm_wino_tile *tile, const
     }
 }
 
+/* v is made again: kept from the forward pass it would be 8/6 of the layer's inputs. */
 static void cm_wino_to_du(const cm_work *o)
 {
     cm_wino_tile t = cm_wino_first(o->l->nx);
@@ -10033,6 +10101,8 @@ static void cm_wino_to_du(const cm_work *o)
     }
 }
 
+/* The two of this kind: the same equation as in 9.2, other roundings, so other bits.  Which of the
+   two a layer has is a matter of its shape (cm_pass_wino) and of options.direct. */
 static void cm_plain_wino(const cm_work *o)
 {
     cm_wino_convolve(o->in[0], o->x[0], o->l, o->y, o->u, o->scratch, 0);
@@ -10047,14 +10117,41 @@ static void cm_plain_wino_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.9 all muons of a batch
 
-   A pass computes the layers in their order and, backward, in the reverse.  Muons do not know each
-   other but for the running batch norm (Sec. 3.1.1, with the momentum of the authors' code):
-       mean = sums/count, var = squares/count - mean^2, y = w (x - mean)/sqrt(var + eps) + b,
-   in training first buffer += m (new - buffer), m = 1 - 0.9/sqrt(B - 1 + eps), and backward, with
-   G0 = sum dy, G1 = sum dy (x - mean), r = 1/sqrt(var + eps):
-       db = G0,  dw = r G1,  dvar = -w r^3 G1/2 (0 where var is clamped),
-       dmean = -w r G0 - 2 mean dvar,  d sums = dmean/count,  d squares = dvar/count,
-       dx = w r dy + m (d sums + 2 x d squares). */
+   A pass computes the layers in their order, each for all muons, and backward in the reverse order:
+   when layer i is reached, all that read it have added to its dx, which is complete then.  The list
+   is the tape.  Muons do not know each other but for the running batch norm.
+
+   The running batch norm (Sec. 3.1.1; the paper's reference 50).  An ordinary batch norm shifts and
+   scales by the mean and deviation of the present batch, in inference by running averages of them,
+   so that training and inference differ; with data as sparse as these validation became unstable
+   (Sec. 7.4).  Here running averages of the sums are taken first, and then used, in training too.
+   There are buffers S and Q of every channel for the sum of x and of x^2, and N for the number of
+   values and another for the muons seen.  With s, q, n of a batch of B muons:
+       S += m (s - S),   Q += m (q - Q),   N += m (n - N),   m = 1 - 0.9/sqrt(B - 1 + eps)
+       mean = S/N,   var = Q/N - mean^2,   r = 1/sqrt(var + eps),   y = w r (x - mean) + b.
+   m is that of the authors' code: 0.1, as in the text, at B = 2, and 0.944 at B = 256 (README,
+   errata).  With B = 1 it would be -284: training needs two muons.  n is averaged like the sums, so
+   that batches of different size and the start at 0 need no correction: N is too small by the same
+   factor as S.  var is clamped at 0, where rounding may leave less, and at 0.01 while fewer than 20
+   muons have been seen, whose own variance says little.
+
+   Its derivative, for one channel; sums are over all values of the batch.  S, Q and N before the
+   batch are constants, s and q are not.  With G0 = sum of dy and G1 = sum of dy (x - mean):
+     1. by b, which is in every y times 1:            db = G0.
+     2. by w, in y times r (x - mean):                dw = r G1.
+     3. by r, in y times w (x - mean):                dr = w G1.
+     4. by var; r = (var + eps)^(-1/2), so dr/dvar = -r^3/2:
+                                                      dvar = -w r^3 G1/2, or 0 where var is clamped:
+        a constant took its place.
+     5. by mean, in y times -w r, and in var, whose derivative by it is -2 mean:
+                                                      dmean = -w r G0 - 2 mean dvar.
+     6. by S = N mean and Q, in mean and var times 1/N (var's mean was counted in 5):
+                                                      dS = dmean/N,   dQ = dvar/N.
+     7. by the batch's sums, in S and Q times m:      ds = m dS,   dq = m dQ.
+     8. by x: in y times w r; in s times 1; in q its square, times 2x:
+                                                      dx = w r dy + ds + 2 x dq
+                                                         = A dy + e x + f
+        with A = w r, e = 2 m dvar/N, f = m dmean/N: what 9.4 adds. */
 
 typedef struct cm_plain_kind {
     void (*forward)(const cm_work *o);
@@ -10079,6 +10176,7 @@ static const cm_plain_kind cm_plain_kinds[] = {  /* in the order of cm_kind */
 };
 static const cm_plain_kind cm_wino_kind = { cm_plain_wino, cm_plain_wino_back };
 
+/* One pass of a batch: what is read, and what every layer has made. */
 struct cm_pass {
     calomu *c;
     const cm_net *net;
@@ -10094,14 +10192,17 @@ struct cm_pass {
 
 static const cm_layer *cm_pass_layer(const cm_pass *p, int i) { return &p->net->list->layer[i]; }
 
+/* Whether a layer is computed as in 9.8.  A bias would have to be added behind A', with a rounding
+   of its own; the paper's only convolution with a bias has a kernel of one cell. */
 static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
 {
     return !p->direct && l->kind == CM_CONV && !l->bias
         && cm_wino_fits(cm_pass_layer(p, l->in[0])->nx, l->kernel, l->stride, l->pad);
 }
 
-/* Whether a learned parameter is behind layer i.  Channel 0 of a concatenation is its first part's:
-   the energy sums, which have none. */
+/* Whether a learned parameter is behind layer i: of itself, or of what it reads, directly or not.
+   Only then is its dL/dy wanted.  Channel 0 of a concatenation is its first part's: the energy sums
+   of all blocks are read through such channels, and have none, back to the hits. */
 static int cm_pass_needs(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i), *x;
@@ -10116,6 +10217,8 @@ static int cm_pass_needs(const cm_pass *p, int i)
     return 0;
 }
 
+/* Values and derivatives that backward or cm_pass_drop have not freed, and the tables of pointers;
+   p may be half made. */
 void cm_pass_free(cm_pass *p)
 {
     int i;
@@ -10166,7 +10269,8 @@ static cm_weight cm_pass_weight(const cm_pass *p, const cm_layer *l, int k)
     return cm_weight_of(p->net, p->gradient, l, k);
 }
 
-/* Layer i and muon v. */
+/* Layer i and muon v: where this muon is in the values of the layer, of those that it reads, and in
+   their derivatives.  A norm's `saved` is one for all muons, a maximum's is of each. */
 static cm_work cm_pass_work(const cm_pass *p, int i, int v)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10207,7 +10311,8 @@ static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_r
     return cm_muon_sum(muon, (size_t)p->muons);
 }
 
-/* The buffers take in the muons of this batch. */
+/* S += m (s - S), Q += m (q - Q), N += m (n - N), and the muons seen.  In this form a buffer that is
+   equal to the batch's sum stays as it is; (1 - m) S + m s would be rounded away from it. */
 static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l, const cm_real *x,
                           double *muon)
 {
@@ -10223,6 +10328,9 @@ static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l,
     *n->batch += (cm_real)p->muons;
 }
 
+/* Of norm i, before its muons are transformed: in training the sums, then A, B, mean and r of every
+   channel, and which are clamped.  In inference the buffers are read only; those of a network that
+   was never trained are empty, and 0/0 would spread through all that follows. */
 static calomu_status cm_pass_norm(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10239,7 +10347,9 @@ static calomu_status cm_pass_norm(const cm_pass *p, int i)
     return cm_fail(p->c, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
 }
 
-/* The derivatives by weight and bias, and e and f of 9.4. */
+/* Steps 1 to 8 above, of every channel.  G1 is summed as dy (x - mean): the sum of dy x less mean
+   times G0 is the same, but a small difference of large numbers where the mean is far from 0.  The
+   mean is rounded to the type of x for it. */
 static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10265,7 +10375,7 @@ static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 
 /* ---- forward */
 
-/* Scratch and weights of Winograd's method. */
+/* Weights of Winograd's method, made once for all muons of a layer, and room for one tile's v. */
 typedef struct cm_pass_room {
     cm_real *u, *u_turned, *v;
 } cm_pass_room;
@@ -10298,6 +10408,7 @@ static cm_work cm_pass_work_in(const cm_pass *p, int i, int v, const cm_pass_roo
     return o;
 }
 
+/* Layer i forward: what it keeps, then muon by muon.  y is 0 before, as 9.3 needs. */
 calomu_status cm_pass_step(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10322,7 +10433,7 @@ calomu_status cm_pass_step(cm_pass *p, int i)
     return CALOMU_OK;
 }
 
-/* In inference values go when nobody reads them any more. */
+/* In inference values go when nobody reads them any more; in training backward needs them all. */
 static void cm_pass_drop(const cm_pass *p, int i)
 {
     int k;
@@ -10334,6 +10445,7 @@ static void cm_pass_drop(const cm_pass *p, int i)
     }
 }
 
+/* The prediction of a muon is the one value of the list's result, the tail's neuron, in GeV. */
 calomu_status cm_pass_forward(cm_pass *p, double *prediction)
 {
     calomu_status s = CALOMU_OK;
@@ -10355,11 +10467,16 @@ typedef struct cm_muon_shares {      /* of the muons, in the derivatives by a la
     size_t count;
 } cm_muon_shares;
 
+/* Whether shares of the muons in the derivatives by its parameters are wanted.  A norm has none of
+   muons: its weight is in sums over all of them. */
 static int cm_pass_learns(const cm_pass *p, const cm_layer *l)
 {
     return *l->name && l->kind != CM_NORM && cm_pass_weight(p, l, 0).dx;
 }
 
+/* Memory for the shares, 0 at first.  All muons' at once: 93 MB for the largest layer of the
+   paper's network (91,264 weights) at B = 256.  Groups of 16 muons, one after the other, would need
+   a sixteenth of it, and a tree of sums under way for every weight. */
 static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon_shares *s)
 {
     size_t n = (size_t)p->muons, in = l->in[0] < 0 ? 1 : (size_t)cm_pass_layer(p, l->in[0])->nc;
@@ -10373,7 +10490,7 @@ static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon
     return s->dw && s->muon && (s->dbias || !l->bias) ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
-/* The sum of the muons' shares in weight k. */
+/* dL/dw[k] = sum over muons of their shares: L is a sum over muons, and each has its own term. */
 static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
 {
     size_t v;
@@ -10381,7 +10498,10 @@ static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
     return cm_muon_sum(s->muon, (size_t)p->muons);
 }
 
-/* dw = G' du */
+/* Forward:   u[f] = sum over kx:  G[f][kx] w[kx]
+   w[kx] is in u[f] times G[f][kx], so  dw[kx] += sum over f:  G[f][kx] du[f],  for every input i,
+   output c and cell t = (kz, ky).  du is [in][out][t][f], w is [out][in][kz][kx][ky], and 27 are
+   the cells of its kernel. */
 static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     int in = cm_pass_layer(p, l->in[0])->nc, i, c, t, f, kx;
@@ -10399,6 +10519,7 @@ static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muo
     }
 }
 
+/* The sums are rounded to the type of the gradient, and added to what is there. */
 static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
@@ -10413,7 +10534,8 @@ static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_sha
     }
 }
 
-/* Layer i hands its derivatives on. */
+/* Layer i hands its derivatives on: memory for dx of what it reads where it is the first to add and
+   somebody needs it, what depends on all muons, then muon by muon, then the sums of the shares. */
 static calomu_status cm_pass_step_back(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10446,6 +10568,8 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
     return s;
 }
 
+/* dp: dL/d(prediction) of every muon, with which the chain begins.  Layers behind which nothing is
+   learned have no dx, and are passed over; what has been handed on is freed at once. */
 calomu_status cm_pass_backward(cm_pass *p, const double *dp)
 {
     calomu_status s = CALOMU_OK;
