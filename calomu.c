@@ -8741,8 +8741,43 @@ static const cm_operations cm_processor = {
 
    A network is a list of plain layers, the same for training and inference.  Each reads what
    layers before it have made, or the hits, or the features.  Parameters with their names, order
-   and initial values, the shapes of all results and the forward pass (section 9) follow from it
-   and from nothing else. */
+   and initial values, the shapes of all results and the forward and backward pass follow from it
+   and from nothing else.  A layer is known by its number in the list, which is what the functions
+   that append one return; -1 stands for the hits.  The beginning of the paper's head,
+       i = cm_layer_conv(s, "path.0", -1, 8, 4, 2, 2, 0);     out 8, kernel 4, stride 2, padding 2
+       i = cm_layer_point(s, CM_SWISH, i);
+       i = cm_layer_norm(s, "path.2", i);
+   makes three layers, each with 26 x 17 x 17 sites (50/2 + 1, 32/2 + 1) of 8 channels:
+       0  conv of hits  head.0.path.0  reads the hits   weight [8][1][4][4][4]
+       1  Swish                        reads 0          no parameters, so no name
+       2  norm          head.0.path.2  reads 1          weight, bias [8], and buffers
+   To write a network as a function that calls one layer after the other would do for the forward
+   pass, and leave shapes, parameters and the backward pass to be written down again.
+
+   The head (Fig. 5), whose blocks halve the grid four times.  A block reads c_in channels, learns
+   c_out and puts the energy sum, channel 0, in front of them, so c_out + 1 leave it.  q is the width
+   of its squeeze-excitation; "conv 1" and "conv 2" are its two convolutions' weights.
+
+     block    c_in  c_out  leaves [z][x][y][c]    q   conv 1   conv 2  norms    SE  shortcut
+       0 down    1      8  26 x 17 x 17 x  9      2      512    1,728     32    42        16
+       1         9      9  26 x 17 x 17 x 10      2    2,187    2,187     36    47
+       2        10     10  26 x 17 x 17 x 11      2    2,700    2,700     40    52
+       3 down   11     16  14 x  9 x  9 x 17      4   11,264    6,912     76   148       176
+       4        17     17  14 x  9 x  9 x 18      4    7,803    7,803     68   157
+       5        18     18  14 x  9 x  9 x 19      4    8,748    8,748     72   166
+       6 down   19     28   8 x  5 x  5 x 29      7   34,048   21,168    132   427       532
+       7        29     29   8 x  5 x  5 x 30      7   22,707   22,707    116   442
+       8        30     30   8 x  5 x  5 x 31      7   24,300   24,300    120   457
+       9 down   31     46   5 x  3 x  3 x 47     11   91,264   57,132    216 1,069     1,426
+      10        47     47   5 x  3 x  3 x 48     11   59,643   59,643    188 1,092
+      11        48     48   5 x  3 x  3 x 49     12   62,208   62,208    192 1,212
+
+   Conv 1 has 27 c_in c_out weights, where the grid is halved 64 c_in c_out; conv 2 has 27 c_out^2.
+   A norm of c channels has 2c: of c_in and c_out, in a block that halves once more of c_in in the
+   shortcut (block 0, which is not pre-activated: twice of c_out).  SE: (c_out + 1) q + (q + 1) c_out.
+   Shortcut: c_in c_out, in block 0 a bias for each c_out as well.  The table adds up to 613,369.
+   The body reads 28 features, 49 maxima and 49 means: 126 x 80 + 80 weights and biases, twice 80 x
+   80 + 80, and 80 + 1 of the last neuron, 23,201.  Together 636,570, the number of Table 4. */
 
 typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
     int in, out;                     /* channels in, learned channels out; one more leaves */
@@ -8751,7 +8786,9 @@ typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
 
 enum { CM_RESOLUTIONS = 4, CM_FIRST_CHANNELS = 8 };
 
-/* Stage i of the head; channel counts are found by going through the ones before. */
+/* Stage i of the head; channel counts are found by going through the ones before.  Only where the
+   grid is halved do the learned channels grow, to floor(1.5 c_in); the paper says 1.5, and
+   rounding down gives its number of parameters. */
 static cm_stage cm_stage_of(const calomu_architecture *a, int i)
 {
     cm_stage s = { 1, CM_FIRST_CHANNELS, 1, 1 };
@@ -8765,6 +8802,7 @@ static cm_stage cm_stage_of(const calomu_architecture *a, int i)
     return s;
 }
 
+/* 12 of the paper: four resolutions of three blocks, or no head at all (Fig. 3a). */
 static int cm_stages(const calomu_architecture *a)
 {
     return a->head ? CM_RESOLUTIONS * a->blocks : 0;
@@ -8776,6 +8814,7 @@ static int cm_head_outputs(const calomu_architecture *a)
     return a->head ? 2 * (cm_stage_of(a, cm_stages(a) - 1).out + 1) : 0;
 }
 
+/* The paper's network: the hybrid model of Fig. 3c. */
 calomu_architecture calomu_architecture_default(void)
 {
     calomu_architecture a;
@@ -8790,6 +8829,8 @@ calomu_architecture calomu_architecture_default(void)
     return a;
 }
 
+/* The bounds keep every product of shapes within an int and the loop of cm_stage_of short; an
+   architecture may come from a file that somebody else has written. */
 static calomu_status cm_architecture_check(calomu *c, const calomu_architecture *a)
 {
     calomu_status s = calomu_geometry_check(c, &a->geometry);
@@ -8818,6 +8859,8 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
 
 /* ---------------------------------------------------------------- layers */
 
+/* What is not said of a layer follows: how many values it has from its shape, what its parameters
+   are from its kind. */
 typedef struct cm_layer {            /* 80 bytes */
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
@@ -8845,7 +8888,10 @@ struct cm_list {
 enum { CM_READS_HITS = 1, CM_READS_FEATURES };
 enum { CM_TOO_MANY = 1, CM_TOO_LONG };
 
-/* Behind the last one that there is room for, the last one is overwritten. */
+/* A new layer, which has the shape of what it reads first until its own function says otherwise.
+   Nothing fails here: a fault is noted and told by cm_list_check, so that the functions that write
+   a network read like the network.  Behind the last layer that there is room for, the last one is
+   overwritten. */
 static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
 {
     const cm_layer *x;
@@ -8873,13 +8919,17 @@ static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a,
     return l;
 }
 
-/* Sites of what slides a window over n; 0: none, or no window that there is. */
+/* Sites of what slides a window over n: floor((n + 2 pad - kernel)/stride) + 1; 0: the window does
+   not fit, or is none that there is. */
 static int cm_layer_sites(const cm_layer *l, int n)
 {
     int beyond = n + 2 * l->pad - l->kernel;
     return l->kernel > 0 && l->stride > 0 && beyond >= 0 ? beyond / l->stride + 1 : 0;
 }
 
+/* Kernels are up to 4, the paper's largest.  With a padding of the kernel's size or more, outputs
+   at the edge would see nothing but padding.  A kernel that is refused becomes 0, for
+   cm_list_check. */
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
     l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel
@@ -8891,6 +8941,9 @@ static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
     l->ny = cm_layer_sites(l, l->ny);
 }
 
+/* Functions that append a layer; each returns its number.  Shapes: sites z x y, then channels. */
+
+/* [1][1][1][features] */
 int cm_layer_features(cm_list *s)
 {
     cm_layer *l = cm_layer_add(s, CM_FEATURES, "", -1, -1, -1);
@@ -8899,6 +8952,8 @@ int cm_layer_features(cm_list *s)
     return s->n - 1;
 }
 
+/* [sites of the window][out].  Of the hits (x = -1) it is a kind of its own, since most cells are
+   empty. */
 int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride, int pad,
                   int bias)
 {
@@ -8909,7 +8964,9 @@ int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int 
     return s->n - 1;
 }
 
-/* Sums over 2x2x2, times scale; an energy sum (its name is not empty) has fixed weights of 1. */
+/* [n/2 + 1 sites][as many channels]: sums over 2x2x2, times scale.  An energy sum (its name is not
+   empty) has fixed weights of 1 in the state_dict, as the "E-sum layers" of Sec. 3.1.1 have; they
+   are kept for other programs, and not read here. */
 int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
 {
     cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
@@ -8918,6 +8975,7 @@ int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
     return s->n - 1;
 }
 
+/* [1][1][1][out], of one site, always with a bias. */
 int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
 {
     cm_layer *l = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
@@ -8927,19 +8985,21 @@ int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
     return s->n - 1;
 }
 
+/* As x: the running batch norm. */
 int cm_layer_norm(cm_list *s, const char *name, int x)
 {
     (void)cm_layer_add(s, CM_NORM, name, x, -1, -1);
     return s->n - 1;
 }
 
+/* As x: Swish or sigmoid of each value. */
 int cm_layer_point(cm_list *s, cm_kind kind, int x)
 {
     (void)cm_layer_add(s, kind, "", x, -1, -1);
     return s->n - 1;
 }
 
-/* One site. */
+/* [1][1][1][as many channels]: mean or maximum of each channel. */
 int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
 {
     cm_layer *l = cm_layer_add(s, kind, "", x, -1, -1);
@@ -8947,18 +9007,21 @@ int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
     return s->n - 1;
 }
 
+/* [as many sites][1]: channel 0. */
 int cm_layer_channel(cm_list *s, int x)
 {
     cm_layer_add(s, CM_CHANNEL, "", x, -1, -1)->nc = 1;
     return s->n - 1;
 }
 
+/* As the shortcut: shortcut + gate * path, the gate one value for each channel. */
 int cm_layer_add_scaled(cm_list *s, int shortcut, int path, int gate)
 {
     (void)cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate);
     return s->n - 1;
 }
 
+/* [as many sites][channels of a, then of b] */
 int cm_layer_concat(cm_list *s, int a, int b)
 {
     cm_layer *l = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
@@ -8966,13 +9029,16 @@ int cm_layer_concat(cm_list *s, int a, int b)
     return s->n - 1;
 }
 
+/* Usually the last layer's; another is for those who look into a network. */
 void cm_list_result(cm_list *s, int layer) { s->result = layer; }
 
 static int cm_result_of(const cm_list *s) { return s->result == -1 ? s->n - 1 : s->result; }
 
 /* ---------------------------------------------------------------- a check of a list
 
-   The paper's list needs none; any other comes from somebody else. */
+   The paper's list needs none; any other comes from somebody else.  What passes here can be
+   computed without a further question: every layer reads layers before it, so the list is in an
+   order in which it can be computed; shapes fit; and every size is an int. */
 
 static const char *const cm_kind_names[CM_KINDS] = {
     "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid", "mean",
@@ -9001,7 +9067,8 @@ static int cm_layers_same_sites(const cm_layer *a, const cm_layer *b)
     return a->nz == b->nz && a->nx == b->nx && a->ny == b->ny;
 }
 
-/* Why the layer's name cannot be; NULL: it can. */
+/* Why the layer's name cannot be; NULL: it can.  Names are those of tensors in files, where two of
+   one name could not be told apart.  A sum of one channel may have one, as the energy sum has. */
 static const char *cm_name_fault(const cm_list *s, int i)
 {
     const cm_layer *l = &s->layer[i];
@@ -9013,7 +9080,8 @@ static const char *cm_name_fault(const cm_list *s, int i)
     return NULL;
 }
 
-/* Why the shapes of what it reads do not fit; NULL: they do. */
+/* Why the shapes of what it reads do not fit; NULL: they do.  2^25 values of one muon are 134 MB in
+   float; the largest layer of the paper has 82,654 (26 x 17 x 17 x 11). */
 static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
 {
     const cm_layer *x = l->in[0] < 0 ? NULL : &s->layer[l->in[0]];
@@ -9035,6 +9103,7 @@ static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
     return NULL;
 }
 
+/* What is read first, then shapes, which may only be looked at if what is read exists. */
 static const char *cm_layer_fault(const cm_list *s, int i)
 {
     const cm_layer *l = &s->layer[i];
@@ -9064,6 +9133,7 @@ static void cm_shapes_text(const cm_list *s, const cm_layer *l, char text[160])
         }
 }
 
+/* The first fault, with the number, kind, name and shapes of its layer. */
 calomu_status cm_list_check(calomu *c, const cm_list *s)
 {
     char shapes[160];
@@ -9091,9 +9161,11 @@ calomu_status cm_list_check(calomu *c, const cm_list *s)
 
 /* ---------------------------------------------------------------- Figs. 4 and 5 */
 
+/* Sec. 3.1.1: "max(2, Nc//4)". */
 static int cm_squeezed(int c) { return c / 4 > 2 ? c / 4 : 2; }
 
-/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
+/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid, a weight between 0 and
+   1 of each channel of x, from what all sites of all channels say together. */
 static int cm_list_gate(cm_list *s, int x)
 {
     int c = s->layer[x].nc, q = cm_layer_over_sites(s, CM_MEAN_OF, x);
@@ -9108,7 +9180,10 @@ static int cm_list_join(cm_list *s, int e, int shortcut, int path, int gate)
     return cm_layer_concat(s, e, cm_layer_add_scaled(s, shortcut, path, gate));
 }
 
-/* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1. */
+/* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1.  Names are
+   numbered as in a PyTorch Sequential, activations counted: path.0 conv, .1 Swish, .2 norm, ...
+   The energies do not go through a norm first (Sec. 3.2.1: no preprocessing).  The convolution of
+   the shortcut is the only one with a bias, in the authors' code; the text has none. */
 static int cm_list_first_block(cm_list *s, int out)
 {
     int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2, 0), gate, shortcut;
@@ -9121,7 +9196,10 @@ static int cm_list_first_block(cm_list *s, int out)
 }
 
 /* Figs. 4b, 4c: norm, Swish, conv, norm, Swish, conv3 beside the identity or, where the grid is
-   halved, Swish, norm, average, conv1.  Channel 0 of `in` is the energy sum. */
+   halved, Swish, norm, average, conv1.  Pre-activation (K. He et al., arXiv:1603.05027): norm and
+   Swish stand before the convolution, so that the identity reaches from block to block with nothing
+   on it.  Channel 0 of `in` is the energy sum.  Where the grid stays, the shortcut is all of `in`,
+   so the first learned channel has the energy added to it as well. */
 static int cm_list_later_block(cm_list *s, int in, int out, int down)
 {
     int x = cm_layer_point(s, CM_SWISH, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
@@ -9139,7 +9217,8 @@ static int cm_list_later_block(cm_list *s, int in, int out, int down)
     return cm_list_join(s, e, shortcut, x, gate);
 }
 
-/* Fig. 5: the head's maxima and means, behind the features, to 3 x (Linear, Swish), one neuron. */
+/* Fig. 5 and Sec. 3.1.2: the head's maxima and means, behind the features, to 3 x (Linear, Swish)
+   and one neuron without activation: the energy in GeV, as no prediction may be bounded. */
 static void cm_list_network(cm_list *s, const calomu_architecture *a)
 {
     int i, h = -1, t = -1;
@@ -9165,9 +9244,12 @@ static void cm_list_network(cm_list *s, const calomu_architecture *a)
 /* ---------------------------------------------------------------- parameters
 
    One table per network names each tensor once, in the order of the PyTorch state_dict, which is
-   the order of the layers. */
+   the order of the layers.  There are three blocks of memory: what training changes, the fixed
+   weights of the energy sums, and the buffers of the norms.  A tensor is at `offset` in its own. */
 
-/* Appends one tensor; without a table (net->param NULL) it only counts. */
+/* Appends one tensor; without a table (net->param NULL) it only counts.  fan_in and fan_out, which
+   initial values are scaled by (Kaiming, Glorot), are counted as PyTorch does: inputs times cells of
+   the kernel, and outputs times cells. */
 static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, const int *shape,
                          const char *stem, const char *leaf)
 {
@@ -9193,6 +9275,7 @@ static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, cons
     *total += count;
 }
 
+/* With ones around the channels, so that PyTorch extends them over [muon][C][z][x][y]. */
 static void cm_param_norm(cm_net *net, const char *name, int c)
 {
     int learned[4] = { 0, 1, 1, 1 }, sums[5] = { 1, 0, 1, 1, 1 };
@@ -9205,6 +9288,7 @@ static void cm_param_norm(cm_net *net, const char *name, int c)
     cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, name, "count");
 }
 
+/* weight [out][in][kz][kx][ky], of a linear layer [out][in]; then the bias [out]. */
 static void cm_param_layer(cm_net *net, const cm_list *s, cm_layer *l)
 {
     int shape[5], k;
@@ -9222,6 +9306,7 @@ static void cm_param_layer(cm_net *net, const cm_list *s, cm_layer *l)
     if (l->bias) cm_param_add(net, CM_TRAINED, CM_ZERO, 1, shape, l->name, "bias");
 }
 
+/* Twice for every network: without a table to know the sizes, then with it. */
 static void cm_param_all(cm_net *net)
 {
     int i;
@@ -9242,6 +9327,7 @@ static cm_weight cm_weight_of(const cm_net *net, cm_real *gradient, const cm_lay
     return w;
 }
 
+/* The six tensors of a norm, in the order of cm_param_norm. */
 static cm_norm cm_norm_of(const cm_net *net, cm_real *gradient, const cm_layer *l)
 {
     const cm_param *p = &net->param[l->param];
@@ -9713,7 +9799,7 @@ static void cm_plain_max_back(const cm_work *o)
    stride 2, padding 2 of the path beside it leaves, so that the two can be added.  With scale 1/8
    it is an average in which the padding counts: a corner output that sees one site is an eighth of
    it.  With scale 1 it is an energy sum.  (Sec. 3.1.1 gives 3 as the kernel of the average; with it
-   the boxes would overlap.  The authors' code has 2, README, errata.) */
+   the boxes would overlap.  The authors' code has 2, and so has this.) */
 static cm_real cm_pool_value(const cm_work *o, int z, int x, int y, int c)
 {
     cm_real sum = 0;
@@ -10129,11 +10215,11 @@ static void cm_plain_wino_back(const cm_work *o)
    values and another for the muons seen.  With s, q, n of a batch of B muons:
        S += m (s - S),   Q += m (q - Q),   N += m (n - N),   m = 1 - 0.9/sqrt(B - 1 + eps)
        mean = S/N,   var = Q/N - mean^2,   r = 1/sqrt(var + eps),   y = w r (x - mean) + b.
-   m is that of the authors' code: 0.1, as in the text, at B = 2, and 0.944 at B = 256 (README,
-   errata).  With B = 1 it would be -284: training needs two muons.  n is averaged like the sums, so
-   that batches of different size and the start at 0 need no correction: N is too small by the same
-   factor as S.  var is clamped at 0, where rounding may leave less, and at 0.01 while fewer than 20
-   muons have been seen, whose own variance says little.
+   m is that of the authors' code: 0.1, as in the text, at B = 2, but 0.944 at B = 256.  With B = 1
+   it would be -284: training needs two muons.  n is averaged like the sums, so that batches of
+   different size and the start at 0 need no correction: N is too small by the same factor as S.
+   var is at least 0, where rounding may leave less, and at least 0.01 while fewer than 20 muons
+   have been seen, whose own variance says little.
 
    Its derivative, for one channel; sums are over all values of the batch.  S, Q and N before the
    batch are constants, s and q are not.  With G0 = sum of dy and G1 = sum of dy (x - mean):
@@ -10311,8 +10397,8 @@ static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_r
     return cm_muon_sum(muon, (size_t)p->muons);
 }
 
-/* S += m (s - S), Q += m (q - Q), N += m (n - N), and the muons seen.  In this form a buffer that is
-   equal to the batch's sum stays as it is; (1 - m) S + m s would be rounded away from it. */
+/* S += m (s - S), Q += m (q - Q), N += m (n - N), and the muons seen.  In this form a buffer that
+   is equal to the batch's sum stays as it is; (1 - m) S + m s would be rounded away from it. */
 static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l, const cm_real *x,
                           double *muon)
 {
