@@ -340,25 +340,7 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
     return finite;
 }
 
-/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
-   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
-   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
-static CM_NOINLINE const char *cm_fault_single(void)
-{
-    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
-                                                                       : (cm_real)DBL_MIN;
-    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
-    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
-    cm_real x = one + e, y = -one - 2 * e;
-    if (x * x + y != 0)
-        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
-    if (!(least * (cm_real)half > 0))
-        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
-               " them";
-    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
-        return "this build's fma rounds twice: compile calomu.c with another compiler";
-    return NULL;
-}
+static const char *cm_fault_single(void);    /* 2 */
 
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
@@ -912,6 +894,26 @@ CM_INLINE cm_real cm_fuse(cm_real a, cm_real b, cm_real c, const int fused)
 }
 
 CM_INLINE cm_real cm_fma(cm_real a, cm_real b, cm_real c) { return cm_fuse(a, b, c, CM_FUSED); }
+
+/* Whether single products are fused with sums, (1 + e)^2 - (1 + 2e) being 0 if both are rounded and
+   e^2 if not; small ones flushed; and cm_fma rounded twice: 97 x 172961 is 2^24 + 1, so that sum is
+   above half a step, if only in the 60th bit.  (7.2 asks the same of vectors.) */
+static CM_NOINLINE const char *cm_fault_single(void)
+{
+    volatile cm_real one = 1, least = sizeof(cm_real) == sizeof(float) ? (cm_real)FLT_MIN
+                                                                       : (cm_real)DBL_MIN;
+    volatile cm_real e = sizeof(cm_real) == sizeof(float) ? (cm_real)0x1p-12 : (cm_real)0x1p-27;
+    volatile float a = 97, b = 172961 * 0x1p-24f, c = 0x1p-60f, half = 0.5f;
+    cm_real x = one + e, y = -one - 2 * e;
+    if (x * x + y != 0)
+        return "this build fuses products on its own: compile calomu.c with -ffp-contract=off";
+    if (!(least * (cm_real)half > 0))
+        return "this build flushes small numbers to zero: compile calomu.c for a machine that keeps"
+               " them";
+    if (cm_fusef(a, b, c, CM_FUSED) != 1 + FLT_EPSILON)
+        return "this build's fma rounds twice: compile calomu.c with another compiler";
+    return NULL;
+}
 
 /* sigmoid(v) = 1/(1 + exp(-v)).  exp(-v) = 2^(n + f), n the nearest integer; 2^f = 1 + f q(f) with
    the q of degree 5 whose largest relative error over |f| <= 1/2 is least (3e-9).  log2(e) is off
@@ -4194,21 +4196,27 @@ static void cm_shift_end(cm_shift *s)
 
 #define CM_CRITICAL CM_PRAGMA(omp critical(calomu_failures))
 static int cm_thread(void) { return omp_get_thread_num(); }
+static double cm_seconds(void) { return omp_get_wtime(); }
 #else
 #define CM_PARALLEL_FOR(threads) (void)(threads);
 #define CM_PARALLEL_FOR_STATIC(threads) (void)(threads);
 #define CM_CRITICAL
 static int cm_thread(void) { return 0; }
+static double cm_seconds(void) { return 0; }
 #endif
 
-/* `call` for u = 0 to n - 1.  One thread goes round OpenMP, which asks the kernel to wake nobody at
-   the end of each loop (libgomp 12: 4% of the time of one muon). */
-#define CM_EACH_UNIT(threads, u, n, call) \
+/* `call` for u = 0 to n - 1; fixed: each thread takes the same u every time.  One thread goes round
+   OpenMP, which asks the kernel to wake nobody at the end of each loop (libgomp 12: 4% of the time
+   of one muon). */
+#define CM_EACH_UNIT(threads, fixed, u, n, call) \
     do { \
         if ((threads) == 1) { \
             for (u = 0; u < (n); u++) call; \
-        } else { \
+        } else if (fixed) { \
             CM_PARALLEL_FOR_STATIC(threads) \
+            for (u = 0; u < (n); u++) call; \
+        } else { \
+            CM_PARALLEL_FOR(threads) \
             for (u = 0; u < (n); u++) call; \
         } \
     } while (0)
@@ -4766,9 +4774,6 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
     b->nx = nx;
     return b;
 }
-
-/* All rows in lane 0, so that a tensor of one muon is the same with and without blocks. */
-static int cm_one_block(const cm_blocks *b) { return b->along * b->across == 1; }
 
 /* ============================================================================================
    7 Operations
@@ -5805,45 +5810,52 @@ static void cm_gather_row(const cm_graph *g, const cm_real *const *from, const i
         for (i = 0; from[l] && i < n; i++) to[i * CM_LANES + l] = from[l][i * CM_LANES + lane[l]];
 }
 
+/* Plane z of the result of cm_reblock, whose blocks are nz times nx rows of x. */
+static void cm_reblock_plane(const cm_graph *g, const cm_tensor *x, const cm_tensor *t,
+                             const cm_blocks *to, int nz, int nx, int z)
+{
+    const cm_blocks *b = x->blocks;
+    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES], l, i, n = x->ny * x->nc;
+    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
+    cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
+    for (i = -t->lo; i < nx + t->hi; i++) {
+        const cm_real *from[CM_LANES] = { NULL };
+        cm_real *row = cm_row(t, t->x, 0, z, i);
+        int lane[CM_LANES] = { 0 };
+        cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
+        for (l = 0; l < to->along * to->across; l++) {
+            int v = l / to->across, w = l % to->across;
+            if (row_z[v] < 0 || row_x[w] < 0) continue;
+            from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
+            lane[l] = at_z[v] * b->across + at_x[w];
+        }
+        cm_gather_row(g, from, lane, n, row);
+        memset(row - t->lo * x->nc * CM_LANES, 0, halo * (size_t)t->lo);
+        memset(row + n * CM_LANES, 0, halo * (size_t)t->hi);
+    }
+}
+
 /* The rows of x that results in blocks `to` need: block (i, j) from row (stride*i*to->z - lo,
    stride*j*to->x - lo) on, in the halo of the new tensor or its interior. */
 static cm_tensor *cm_reblock(cm_graph *g, const cm_tensor *x, const cm_blocks *to, int stride,
                              int lo, int hi)
 {
-    int size[3], l, z, i, n = x->ny * x->nc, nz = stride * to->z, nx = stride * to->x;
-    int row_z[CM_LANES], at_z[CM_LANES], row_x[CM_LANES], at_x[CM_LANES];
-    size_t halo = (size_t)x->nc * CM_LANES * sizeof(cm_real);
-    const cm_blocks *b = x->blocks;
+    int size[3], u, nz = stride * to->z, nx = stride * to->x, planes = nz + lo + hi, threads;
     cm_tensor *t;
-    size[0] = nz + lo + hi;
+    size[0] = planes;
     size[1] = nx + lo + hi;
     size[2] = x->ny + lo + hi;
     t = cm_tensor_new(g, 1, size, x->nc, 0, 0);          /* its halo is filled, too */
     if (!t) return NULL;
     t->nz = nz;
-    t->nx = to->across == 1 ? b->nx : nx;        /* planes that are not cut have no more rows */
+    t->nx = to->across == 1 ? x->blocks->nx : nx;        /* of planes that are not cut: no more */
     t->ny = x->ny;
     t->lo = lo;
     t->hi = hi;
     t->origin = (t->row_z + t->row_x + 1) * (size_t)lo * (size_t)x->nc * CM_LANES;
-    for (z = -lo; z < nz + hi && !cm_dry(g); z++) {
-        cm_block_rows(b->nz, b->z, z, nz, to->along, row_z, at_z);
-        for (i = -lo; i < nx + hi; i++) {
-            const cm_real *from[CM_LANES] = { NULL };
-            cm_real *row = cm_row(t, t->x, 0, z, i);
-            int lane[CM_LANES] = { 0 };
-            cm_block_rows(b->nx, b->x, i, nx, to->across, row_x, at_x);
-            for (l = 0; l < to->along * to->across; l++) {
-                int v = l / to->across, w = l % to->across;
-                if (row_z[v] < 0 || row_x[w] < 0) continue;
-                from[l] = cm_row(x, x->x, 0, row_z[v], row_x[w]);
-                lane[l] = at_z[v] * b->across + at_x[w];
-            }
-            cm_gather_row(g, from, lane, n, row);
-            memset(row - lo * x->nc * CM_LANES, 0, halo * (size_t)lo);
-            memset(row + n * CM_LANES, 0, halo * (size_t)hi);
-        }
-    }
+    if (cm_dry(g)) return t;
+    threads = cm_row_team(g, t);
+    CM_EACH_UNIT(threads, 1, u, planes, cm_reblock_plane(g, x, t, to, nz, nx, u - lo));
     return t;
 }
 
@@ -6371,7 +6383,8 @@ static void cm_norm_apply(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0];
     int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_norm_share(g, r, cm_share_of(x, u, shares)));
+    CM_EACH_UNIT(threads, x->blocks != NULL, u, shares,
+                 cm_norm_share(g, r, cm_share_of(x, u, shares)));
 }
 
 /* In inference batch norm and Swish, before or behind it, are applied to the rows of the
@@ -6624,7 +6637,7 @@ static void cm_conv_lanes(const cm_graph *g, const cm_record *r, const cm_real *
     int rows = y->nz * y->nx, most = g->k->max_conv, units = (y->nc + most - 1) / most * rows, u;
     double cells = (double)r->kernel * r->kernel * r->kernel;
     int threads = cm_team(g, cells * x->nc * y->nc * rows * y->ny);
-    CM_EACH_UNIT(threads, u, units, cm_conv_unit(g, r, packed, u));
+    CM_EACH_UNIT(threads, 1, u, units, cm_conv_unit(g, r, packed, u));
 }
 
 /* To the input: dx[i](m) = sum over o, k with m = stride*j + k - pad:  w[o][i][k] * dy[o](j).
@@ -7246,7 +7259,7 @@ static void cm_wino_lanes(cm_graph *g, const cm_record *r)
     cm_give_back(g, memory);         /* nothing else is taken before the end */
     cm_give_back(g, u);
     if (!u || !memory || cm_dry(g)) return;
-    CM_EACH_UNIT(threads, i, threads,
+    CM_EACH_UNIT(threads, 1, i, threads,
                  cm_wino_share(g, r, u, memory, cm_share_of(y, i, threads)));
 }
 
@@ -7497,7 +7510,7 @@ static void cm_conv_direct(cm_graph *g, cm_record *r)
     const cm_real *packed = cm_weights(g, r, 0);
     cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
     if (g->status == CALOMU_OK && !cm_dry(g)) {
-        if (g->split && r->in[0]->x) cm_conv_lanes(g, r, packed);
+        if (g->split && r->in[0]->x && !r->out->sums) cm_conv_lanes(g, r, packed);
         else cm_conv_forward(g, r, packed, room);
     }
     cm_give_back(g, room);
@@ -7578,9 +7591,9 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     if (x->blocks) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (!wino)                   /* else its own blocks, of planes, are the result's */
+        if (!wino)                   /* else the result has the same blocks, of whole planes */
             x = own = cm_reblock(g, x, blocks, stride, pad, cm_larger(hi, kernel - stride - pad));
-        if (!cm_one_block(blocks)) halo = 0;
+        halo = 0;
     }
     y = cm_tensor_new(g, x ? x->muons : 1, size, out, cm_larger(halo, back_lo),
                       cm_larger(halo, back_hi));
@@ -7602,7 +7615,6 @@ static cm_tensor *cm_conv_then(cm_graph *g, cm_tensor *x, cm_weight w, cm_weight
     r->again = g->o->conv.forward;
     g->o->conv.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return g->status == CALOMU_OK ? cm_done(g, r, "convolution") : NULL;
 }
 
@@ -7771,7 +7783,7 @@ static void cm_sparse_blocks(cm_graph *g, const cm_record *r, cm_real *w, cm_rea
     const cm_tensor *t = r->out;
     const cm_flat f = cm_flat_of(r);
     int threads = t->nz > 1 ? cm_row_team(g, t) : 1, z;
-    CM_EACH_UNIT(threads, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
+    CM_EACH_UNIT(threads, 1, z, t->nz, cm_sparse_block(g, r, w, scratch, &f, z));
 }
 
 /* Weights [out][cells] to [packed cell][out]. */
@@ -7862,8 +7874,7 @@ static cm_tensor *cm_sparse(cm_graph *g, const cm_hits *hits, cm_weight w, doubl
     if (g->split && hits->muons == 1) {
         blocks = cm_result_blocks(g, size);
         if (!blocks) return NULL;
-        if (cm_one_block(blocks)) blocks = NULL;
-        else halo = 0;
+        halo = 0;
     }
     t = cm_tensor_new(g, hits->muons, size, out, halo, halo);
     if (!t) return NULL;
@@ -8011,8 +8022,7 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
         if (!own) return NULL;
         if (some != x) cm_give_back(g, some->x);
         x = own;
-        first = 0;
-        if (!cm_one_block(blocks)) halo = 0;
+        first = halo = 0;
     }
     y = cm_tensor_new(g, x->muons, size, n, halo, halo);
     if (!y) return NULL;
@@ -8025,7 +8035,6 @@ cm_tensor *cm_pool(cm_graph *g, cm_tensor *x, int first, int n, double scale, in
     y->needs = x->needs;
     g->o->pool.forward(g, r);
     if (own) cm_give_back(g, own->x);
-    if (blocks && cm_one_block(blocks)) y->blocks = NULL;
     return cm_done(g, r, "pooling");
 }
 
@@ -8069,7 +8078,8 @@ static void cm_point_compute(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0];
     int threads = cm_row_team(g, x), shares = cm_shares(x, threads), u;
     if (cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_point_share(g, r, cm_share_of(x, u, shares)));
+    CM_EACH_UNIT(threads, x->blocks != NULL, u, shares,
+                 cm_point_share(g, r, cm_share_of(x, u, shares)));
 }
 
 static cm_tensor *cm_pointwise(cm_graph *g, cm_tensor *x, int what, int halo)
@@ -8187,7 +8197,7 @@ static void cm_max_backward(cm_graph *g, cm_record *r)
     int k, per = x->nc * CM_LANES, rows = x->nz * x->nx;
     cm_real *d;
     if (!x->needs) return;
-    cm_remember(g, x);
+    cm_remember(g, x);               /* the ties are found in its values */
     d = cm_gradient(g, x);
     if (!d || g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
@@ -8661,7 +8671,8 @@ static void cm_join_compute(cm_graph *g, cm_record *r)
     cm_real *room = cm_row_room(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
-    CM_EACH_UNIT(threads, u, shares, cm_join_share(g, r, room, cm_share_of(y, u, shares)));
+    CM_EACH_UNIT(threads, y->blocks != NULL, u, shares,
+                 cm_join_share(g, r, room, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
@@ -8933,10 +8944,10 @@ static int cm_layer_sites(const cm_layer *l, int n)
    cm_list_check. */
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
-    l->kernel = (unsigned char)(kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel ? kernel
-                                                                                       : 0);
+    int fits = kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel;
+    l->kernel = (unsigned char)(fits ? kernel : 0);
     l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
-    l->pad = (unsigned char)(l->kernel ? pad : 0);
+    l->pad = (unsigned char)(fits ? pad : 0);
     l->nz = cm_layer_sites(l, l->nz);
     l->nx = cm_layer_sites(l, l->nx);
     l->ny = cm_layer_sites(l, l->ny);
@@ -13126,6 +13137,8 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
 
 /* ---------------------------------------------------------------- one batch through the network */
 
+enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
+
 /* Muons on their way through a network, which an engine computes: backward may follow forward, and
    end follows in any case. */
 typedef struct cm_batch {
@@ -13321,8 +13334,6 @@ static int cm_packs_fit(const calomu *c, const calomu_model *m)
     return m->packs.isa == c->isa && m->packs.direct == c->direct
         && m->packs.unfused == c->unfused;
 }
-
-enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (6.2) */
 
 static calomu_status cm_fast_predict(cm_batch *b, double *prediction)
 {
@@ -15786,8 +15797,9 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
 /* ---------------------------------------------------------------- inference
 
-   One unit of work is a group of 16 muons: features, standardisation, the networks of all members.
-   Each thread has a context for its messages, scratch memory and an arena of its own. */
+   One unit of work is a group of 16 muons, of few muons one: features, standardisation, the
+   networks of all members.  Each thread has a context for its messages, scratch memory and an arena
+   of its own; of a muon alone the operations share out their rows. */
 
 typedef struct cm_predictor {
     calomu *own;
@@ -15804,6 +15816,7 @@ typedef struct cm_prediction {       /* what all units share */
     const calomu_event *event;
     size_t n;
     cm_source source;
+    size_t each;                     /* muons of a unit: 16, of few 1 */
     double *weight;                  /* of the members */
     double *out, *members;
 } cm_prediction;
@@ -15930,7 +15943,7 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
     calomu_event e[CM_LANES];
     float rows[CM_LANES * CALOMU_FEATURES];
     double pred[CM_LANES];
-    int k, n = p->n - first < CM_LANES ? (int)(p->n - first) : CM_LANES;
+    int k, n = p->n - first < p->each ? (int)(p->n - first) : (int)p->each;
     calomu_status s = cm_predict_group(w, p, first, n, e, rows, NULL);
     if (s == CALOMU_OK) cm_predict_inputs(&p->model->info, rows, n, w->features);
     w->b.event = e;
@@ -15991,8 +16004,8 @@ static void *cm_keep(calomu *c, size_t bytes)
     return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
 }
 
-/* The context keeps the predictors of its last call: contexts, scratch memory, what the engine
-   works with, and how large arenas are.  They hold nothing of a model, but were made for its
+/* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
+   memory and graphs, and how large arenas are.  They hold nothing of a model, but were made for its
    architecture and whether its packed weights are used: a model that differs in these gets new
    ones, and so does a call that takes more of them.  A call that failed leaves none. */
 typedef struct cm_ready {
@@ -16002,6 +16015,8 @@ typedef struct cm_ready {
     size_t bytes;                    /* of the arena of each with one thread, */
     size_t team_bytes;               /*   of the first with `team`, or 0 */
     int team;
+    double alone;                    /* the least time of a muon with one thread, s, of `calls` */
+    int calls, rest, pause;          /* calls to come with one thread; how many next time */
     cm_predictor *w;
 } cm_ready;
 
@@ -16091,6 +16106,29 @@ static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, i
     *w = c->ready->w;
     for (i = 0; i < n; i++) cm_clone_again((*w)[i].own, c);
     return CALOMU_OK;
+}
+
+/* Threads for a muon alone: of the first two calls one, to know how long it takes. */
+static int cm_team_now(const calomu *c, const calomu_model *m)
+{
+    const cm_ready *o = c->ready;
+    if (!cm_ready_fits(c, m, 1) || o->calls < 2 || o->rest > 0) return 1;
+    return c->threads;
+}
+
+/* If the team was no faster, it pauses, twice as long each time. */
+static void cm_team_took(cm_ready *o, int team, double seconds)
+{
+    if (team == 1) {
+        if (o->calls == 0 || seconds < o->alone) o->alone = seconds;
+        if (o->calls < 2) o->calls++;
+        if (o->rest > 0) o->rest--;
+    } else if (seconds > 1.1 * o->alone) {
+        o->pause = o->pause < 1 ? 1 : o->pause < 1024 ? 2 * o->pause : 1024;
+        o->rest = o->pause;
+    } else {
+        o->pause /= 2;
+    }
 }
 
 static calomu_status cm_predict_end(calomu *c, calomu_status s)
@@ -16319,29 +16357,39 @@ static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
     return cm_predict_end(c, s);
 }
 
-/* The only unit: its operations have all threads. */
-static calomu_status cm_predict_alone(calomu *c, cm_predictor *w, const cm_prediction *p)
+/* One muon alone: its operations have all threads if that was faster lately.  Where other programs
+   take the processors, each of its 60 meetings of threads may wait for a turn, and the muon takes
+   100 times as long.  The bits are the same in any case. */
+static calomu_status cm_predict_alone(calomu *c, const cm_prediction *p)
 {
-    calomu_status s = cm_predict_unit(w, p, 0);
-    return s == CALOMU_OK ? s : cm_fail(c, s, "%s", calomu_message(w->own));
+    int team = cm_team_now(c, p->model);
+    double start = cm_seconds();
+    cm_predictor *w;
+    calomu_status s = cm_predict_begin(c, p->model, 1, team, &w);
+    if (s != CALOMU_OK) return s;
+    s = cm_predict_unit(w, p, 0);
+    cm_team_took(c->ready, team, cm_seconds() - start);
+    if (s != CALOMU_OK) s = cm_fail(c, s, "%s", calomu_message(w->own));
+    return cm_predict_end(c, s);
 }
 
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 {
-    ptrdiff_t units = (ptrdiff_t)((p->n + CM_LANES - 1) / CM_LANES), u, failed = units;
+    ptrdiff_t units = (ptrdiff_t)((p->n + p->each - 1) / p->each), u, failed = units;
     int threads = units < c->threads ? (int)units : c->threads;
     cm_predictor *w;
-    calomu_status s = cm_predict_begin(c, p->model, threads, units == 1 ? c->threads : 1, &w);
+    calomu_status s;
+    if (p->n == 1) return cm_predict_alone(c, p);
+    s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
-    if (units == 1) return cm_predict_end(c, cm_predict_alone(c, w, p));
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
-        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * CM_LANES) == CALOMU_OK) continue;
+        if (cm_predict_unit(w + cm_thread(), p, (size_t)u * p->each) == CALOMU_OK) continue;
         CM_CRITICAL
         if (u < failed) failed = u;
     }
     if (failed < units)
-        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * CM_LANES));
+        s = cm_predict_failed(c, w, cm_predict_unit(w, p, (size_t)failed * p->each));
     return cm_predict_end(c, s);
 }
 
@@ -16357,6 +16405,7 @@ static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const
     p.info = data ? calomu_data_describe(data) : NULL;
     p.event = events;
     p.n = n;
+    p.each = n < CM_SPLIT_BELOW ? 1 : CM_LANES;
     s = cm_predict_source(c, &model->info.architecture, p.info, &p.source);
     if (s != CALOMU_OK || n == 0) return s;
     p.weight = cm_allocate(c, (size_t)model->info.members, sizeof *p.weight);

@@ -115,7 +115,7 @@ typedef struct calomu_options {
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
     int unfused;             /* 1: every layer of the network is computed on its own and its */
-                             /*   values are stored: the same bits, slower, for looking for faults */
+                             /*   values are stored: the same bits, slower; to look for faults */
     const calomu_device *device;     /* NULL: the processor */
     int device_number;               /* of several, from 0 */
     calomu_math math;
@@ -334,8 +334,10 @@ void calomu_model_free(calomu_model *model);                      /* NULL is all
    (calomu_data_read): its geometry is compared with the model's (calomu_geometry_compare), which is
    the one in use; its features are used where the convention fits and recomputed where not.  out: n
    values; members: n x members values, or NULL.
-   Threads: the context's.  On a device in batches of up to 1,024 (fewer where memory is short, the
-   same bits); the context keeps the model's weights there for the next call. */
+   Threads: the context's; for one muon only while that is faster than one (where other programs
+   take the processors it is not).  The context keeps its memory, but nothing of the model, for the
+   next call.  On a device in batches of up to 1,024 (fewer where memory is short, the same bits);
+   there the context keeps the model's weights, too. */
 calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_data *data,
                              const calomu_event *events, size_t n, double *out, double *members);
 
@@ -916,8 +918,8 @@ typedef enum cm_kind {
 
 typedef struct cm_list cm_list;      /* of layers, and its plans; networks of a model share one */
 
-/* An empty list for at most `most` layers that read hits of nz x nx x ny cells and as many features;
-   NULL: EMEMORY is set. */
+/* An empty list for at most `most` layers, which read hits of nz x nx x ny cells and so many
+   features; NULL: EMEMORY is set. */
 CM_LOCAL cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most);
 CM_LOCAL void cm_list_free(calomu *c, cm_list *s);
 /* Each adds a layer and returns its number.  x, a, ...: numbers of layers before it; x -1 of a

@@ -125,6 +125,12 @@ if [ -z "$(ls left)" ]; then pass; else fail "nothing is left in TMPDIR" "$(ls l
 # That of the paper's network is stored: a change of a rule shows here, and is meant or mended.
 check "the plan" 0 "" "$PROGRAM" bench --plan
 same "the plan of the paper's network" out "$DATA/plan.txt"
+check "the plan without fusion" 0 "add scaled" "$PROGRAM" bench --plan --no-fusion
+if grep -Eq "by groups|by rows|joins|join,|on the way|deferred|in place|same sums" out; then
+    fail "the plan without fusion" "$(grep -m 1 -E 'joins|by rows' out)"
+else
+    pass
+fi
 check "the plan of a model" 0 "head.3.esum" "$PROGRAM" bench --plan --model tiny.safetensors
 check "a plan of nothing" 4 "nothing.safetensors" "$PROGRAM" bench --plan --model nothing.safetensors
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# cli_cuda.sh - --device and --math of calomu train, predict and bench: bad values, a program
+# cli_cuda.sh - --device, --math and --no-fusion of calomu train, predict, bench: bad values, a program
 # without the CUDA unit, one with it but without a GPU; with both, the files of the processor
 #
 # usage: cli_cuda.sh PROGRAM [TESTDATA [TMPDIR]]
@@ -36,7 +36,15 @@ for verb in train predict bench; do
 done
 check "prediction, cpu" 0 "" predict --device cpu --math equal
 same "prediction, cpu" x.csv m.csv
-rm -f x.csv
+check "prediction without fusion" 0 "" predict --no-fusion
+same "prediction without fusion" x.csv m.csv
+check "training without fusion" 0 "" train --no-fusion --recompute
+same "training without fusion" x.safetensors m.safetensors
+check "plain prediction" 0 "" predict --plain
+same "plain prediction" x.csv m.csv
+check "plain training" 0 "" train --plain
+same "plain training" x.safetensors m.safetensors
+rm -f x.*
 
 "$PROGRAM" predict --model m.safetensors --data ten.cmu --out x.csv --device cuda >out 2>err
 case $? in

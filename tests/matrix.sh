@@ -175,6 +175,8 @@ if [ -n "$native" ]; then
     cell "$here" equal gcc "" -O2
     cell "$here" equal clang "" -O2
     cell "$here" equal tcc ""
+    cell "$here" equal gcc "" -O2 -DCALOMU_PLAIN
+    cell "$here" equal tcc "" -DCALOMU_PLAIN
     for cc in gcc clang; do each error $cc "$wrong"; done
     table
     cli_end
@@ -187,11 +189,13 @@ for cc in gcc clang; do
     each equal $cc "$parts"
     each error $cc "$wrong"
 done
+each equal gcc "-O2 -DCALOMU_PLAIN|-O3 -march=native -DCALOMU_PLAIN|-std=c99 -DCALOMU_PLAIN"
 each equal gcc "-O2 -fopenmp|-O2 -fno-builtin|-O2 -march=native -ffp-contract=fast"
 each equal gcc "-O2 -ffast-math -fno-finite-math-only"
 each error gcc "-O2 -mfpmath=387|-O2 -mfpmath=both|-O2 -fsingle-precision-constant"
 each equal clang "-O2 -ffp-model=strict"
 each refused clang "-O2 -fno-honor-nans"
+each refused clang "-O2 -march=native -ffp-contract=fast -DCALOMU_PLAIN"
 each refused clang "-O2 -march=native -ffp-contract=fast|-O2 -ffast-math -fno-finite-math-only"
 each error clang "-O2 -ffp-model=fast"
 cell "$here" equal tcc ""

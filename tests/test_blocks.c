@@ -54,15 +54,16 @@ static int differ(const double *a, const double *b, size_t n)
     return memcmp(a, b, n * sizeof *a) != 0;
 }
 
-/* The first muons, a few at a time: up to 8 are predicted one by one. */
+/* The first muons, a few at a time: up to 8 are predicted one by one.  One alone has a context's
+   threads from the third call on. */
 static void check_splits(calomu *c, const calomu_model *m, const test_batch *b, const double *all,
                          const char *what)
 {
-    static const size_t each[] = { 1, 8, 3 };
+    static const size_t each[] = { 1, 8, 3, 1, 1, 1 };
     double some[MUONS];
     size_t k, n = (size_t)b->n;
-    for (k = 0; k < 3; k++) {
-        size_t i = k == 2 ? 5 : 0, count = each[k] < n ? each[k] : n;
+    for (k = 0; k < 6; k++) {
+        size_t i = k < 2 ? 0 : k == 2 ? 5 : k % n, count = each[k] < n ? each[k] : n;
         if (i + count > n) continue;
         CHECK_OK(c, calomu_predict(c, m, NULL, b->event + i, count, some, NULL));
         CHECK(!differ(some, all + i, count), "%s: %zu muons differ from a batch", what, count);
@@ -78,7 +79,7 @@ static uint64_t check_shape(const shape *s, int direct, uint64_t seed)
     int isa, large = s->nz * s->nx * s->ny > 10000;
     char what[128];
     for (isa = CALOMU_ISA_BEST; isa <= CALOMU_ISA_AVX512; isa++) {
-        calomu *c = open_with(isa, direct, 1 + isa % 2);
+        calomu *c = open_with(isa, direct, isa == CALOMU_ISA_AVX512 ? 3 : 1 + isa % 2);
         calomu_model *m;
         if (!c) continue;            /* not in this machine */
         (void)snprintf(what, sizeof what, "%dx%dx%d, %d blocks, growth %g, %d features, set %d,"
@@ -178,6 +179,37 @@ static void check_kept(uint64_t seed)
     calomu_close(c);
 }
 
+/* What a context keeps is for an architecture, whatever the model: one that is freed, while another
+   comes where it was, one that another context packed, and the next call with all threads. */
+static void check_ready(uint64_t seed)
+{
+    enum { N = 4, MODELS = 5, CALLS = 7 };
+    static const shape s = { 9, 7, 6, 1, 0, 1.3 };
+    calomu_architecture a = architecture(&s);
+    test_batch b = test_muons(&a.geometry, MUONS, 0, seed);
+    calomu *c = open_with(CALOMU_ISA_BEST, 0, 24), *other = open_with(CALOMU_ISA_BEST, 1, 1);
+    double expected[MUONS], last = 0, out[MUONS];
+    int i, k;
+    for (i = 0; i < MODELS; i++) {
+        calomu *fresh = open_with(CALOMU_ISA_BEST, 0, 1);
+        calomu_model *m = make_model(i == 2 ? other : c, &a, 1, seed + (uint64_t)i);
+        CHECK_OK(fresh, calomu_predict(fresh, m, NULL, b.event, MUONS, expected, NULL));
+        CHECK(expected[0] < last || expected[0] > last, "model %d is the last one", i);
+        last = expected[0];
+        for (k = 0; k < CALLS; k++) {
+            int n = k == 4 ? MUONS : 1, at = k % N;
+            CHECK_OK(c, calomu_predict(c, m, NULL, b.event + (n > 1 ? 0 : at), (size_t)n, out,
+                                       NULL));
+            CHECK(!differ(out, expected + (n > 1 ? 0 : at), (size_t)n), "model %d, call %d", i, k);
+        }
+        calomu_model_free(m);
+        calomu_close(fresh);
+    }
+    calomu_close(other);
+    calomu_close(c);
+    test_muons_free(&b);
+}
+
 int main(int argc, char **argv)
 {
     static const shape fixed[] = {
@@ -186,6 +218,7 @@ int main(int argc, char **argv)
         { 5, 51, 3, 1, 3, 0.6 }
     };
     static const shape full = { 50, 32, 32, 1, 0, 1 };
+    static const shape uneven = { 32, 8, 3, 1, 0, 1 };   /* 17 planes: the last lane has one */
     uint64_t seed = test_seed_of(argc, argv, 20220091), hash = 0, h;
     test_random r = test_seed(seed);
     size_t i;
@@ -211,6 +244,8 @@ int main(int argc, char **argv)
     }
     check_contexts(test_bits(&r));
     check_kept(test_bits(&r));
+    check_ready(test_bits(&r));
+    (void)check_shape(&uneven, 0, test_bits(&r));
     printf("test_blocks: seed %llu, hash of all predictions %016llx\n", (unsigned long long)seed,
            (unsigned long long)hash);
     return test_end("test_blocks");

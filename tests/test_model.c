@@ -1634,6 +1634,37 @@ static void check_usable(calomu *c, const test_batch *b, size_t n, int threads)
     CHECK(failed > 50, "%ld allocations", failed);
 }
 
+/* Of a muon alone the third call is the first with all threads, which want more memory. */
+static void check_team_memory(calomu *c, const test_batch *b)
+{
+    calomu_model *m = NULL;
+    double expected[MUONS], out[MUONS];
+    long fail_at, done = 0;
+    int i;
+    CHECK_OK(c, calomu_model_load(c, model_file, &m));
+    CHECK_OK(c, calomu_predict(c, m, NULL, b->event, MUONS, expected, NULL));
+    for (fail_at = 1; !done && fail_at < 100; fail_at++) {
+        budget k = { 0, 0, 0, 0 };
+        calomu *own = budget_open(&k, 3);
+        calomu_status s;
+        for (i = 0; i < 2; i++) (void)predicts(own, m, b, 1, expected);
+        budget_from_here(&k, fail_at);
+        out[0] = -7;
+        s = calomu_predict(own, m, NULL, b->event, 1, out, NULL);
+        done = k.calls < fail_at;
+        CHECK(s == (done ? CALOMU_OK : CALOMU_EMEMORY), "allocation %ld fails: status %d", fail_at,
+              (int)s);
+        CHECK(done ? same_bits(out, expected, 1) : out[0] < -6, "allocation %ld fails: output",
+              fail_at);
+        budget_from_here(&k, 0);
+        for (i = 0; i < 3; i++) (void)predicts(own, m, b, 1, expected);
+        calomu_close(own);
+        CHECK(k.alive == 0, "allocation %ld fails: %ld blocks are lost", fail_at, k.alive);
+    }
+    CHECK(done && fail_at > 4, "%ld allocations", fail_at);
+    calomu_model_free(m);
+}
+
 /* Networks of many widths, so that memory for small things ends at any of them. */
 static void check_small_memory(void)
 {
@@ -1694,6 +1725,7 @@ static void check_hybrid(calomu *c, test_random *r)
     check_usable(c, &b, 1, 1);
     check_usable(c, &b, 20, 1);
     check_usable(c, &b, MUONS, 3);
+    check_team_memory(c, &b);
     check_round_trip(c, m, &b);
     m->loss[0] = (double)NAN;
     check_round_trip(c, m, &b);

@@ -1778,6 +1778,39 @@ static void test_version_1(calomu *c, const char *good)
     calomu_data_close(data);
 }
 
+/* Each step by another context: less memory, more, other threads; the bits are those of one. */
+static void test_contexts(const calomu_architecture *a, const calomu_train_options *o)
+{
+    static const int ways[][3] = { { 1, 1, 0 }, { 1, 0, 0 }, { 1, 0, 1 }, { 2, 1, 1 }, { 2, 0, 0 } };
+    calomu *c[5] = { NULL }, *one = open_context(1);
+    calomu_data *data = open_muons(one, &sample);
+    calomu_trainer *t = start(one, data, a, o), *u = start(one, data, a, o);
+    calomu_train_report r;
+    bytes x, y;
+    int i;
+    for (i = 0; i < 5; i++) {
+        calomu_options options = { 0 };
+        options.threads = ways[i][0];
+        options.recompute = ways[i][1];
+        options.unfused = ways[i][2];
+        CHECK(calomu_open(&c[i], &options) == CALOMU_OK, "no context");
+    }
+    for (i = 0; i < 12; i++) {
+        CHECK_OK(one, calomu_trainer_step(one, t, &r));
+        CHECK_OK(c[i % 5], calomu_trainer_step(c[i % 5], u, &r));
+    }
+    x = saved(one, t);
+    y = saved(one, u);
+    CHECK(same(x, y), "contexts in turn: other bits than one context's");
+    free(x.at);
+    free(y.at);
+    calomu_trainer_free(t);
+    calomu_trainer_free(u);
+    for (i = 0; i < 5; i++) calomu_close(c[i]);
+    calomu_data_close(data);
+    calomu_close(one);
+}
+
 int main(int argc, char **argv)
 {
     calomu_architecture a;
@@ -1844,6 +1877,7 @@ int main(int argc, char **argv)
     o.epochs = 2;
     o.cycle_epochs = 1;
     test_resume(c, &a, &o);
+    test_contexts(&a, &o);
     make_checkpoint(c, path, &a);
     test_inflated(c, path);
     test_validation_is_passive(c);

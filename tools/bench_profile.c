@@ -411,7 +411,8 @@ calomu_status bench_plan(bench *b, int given)
     for (training = 0; training < 2; training++) {
         printf("%s%s: step, layer, operation, what it reads, z x x x y x channels, values; rules\n",
                training ? "\n" : "", modes[training]);
-        for (i = 0; cm_net_plan(m->net[0], training, 0, 0, i, line); i++) printf("%s\n", line);
+        for (i = 0; cm_net_plan(m->net[0], training, 0, b->machine.unfused, i, line); i++)
+            printf("%s\n", line);
     }
     calomu_model_free(m);
     return CALOMU_OK;

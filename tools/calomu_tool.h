@@ -94,6 +94,8 @@ typedef struct tool_machine {        /* where a network is computed */
     int32_t threads;                 /* 0: tool_threads_default */
     const char *device;              /* "cpu", "cuda", "cuda:N" */
     int math;                        /* a calomu_math */
+    int unfused;                     /* --no-fusion */
+    int plain;                       /* --plain */
 } tool_machine;
 
 /* Opens a context whose notices go to tool_notice; threads 0: tool_threads_default.  Reports
@@ -199,6 +201,10 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
       .value = "cpu|cuda[:N]", .help = "where the network is computed; N: which GPU" }, \
     { .name = "math", .type = TOOL_CHOICE, .target = &(machine).math, .value = "equal|fast", \
       .help = "on a GPU: the bits of the processor, or tensor cores" }, \
+    { .name = "no-fusion", .type = TOOL_FLAG, .target = &(machine).unfused, \
+      .help = "every layer is computed on its own: equal bits, slower; to look for faults" }, \
+    { .name = "plain", .type = TOOL_FLAG, .target = &(machine).plain, \
+      .help = "by the plain layers, muon by muon: equal bits, many times slower" }, \
     TOOL_OPTION_THREADS(&(machine).threads)
 #define TOOL_OPTION_GEOMETRY(pointer_to_geometry) \
     { .name = "geometry", .type = TOOL_GEOMETRY, .target = (pointer_to_geometry), \

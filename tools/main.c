@@ -93,6 +93,8 @@ calomu_status tool_open_on(calomu **c, const tool_machine *m, int recompute)
     if (status != CALOMU_OK) return status;
     options.log = tool_log;
     options.recompute = recompute;
+    options.unfused = m->unfused;
+    options.plain = m->plain;
     options.threads = threads > 0 ? threads : tool_threads_default();
     status = calomu_open(c, &options);
     if (status != CALOMU_OK) return tool_fail(status, "cannot start: %s",
