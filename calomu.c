@@ -9190,8 +9190,44 @@ static const cm_operations cm_processor = {
 
    A network is a list of plain layers, the same for training and inference.  Each reads what
    layers before it have made, or the hits, or the features.  Parameters with their names, order
-   and initial values, the shapes of all results and the forward pass (section 9) follow from it
-   and from nothing else. */
+   and initial values, the shapes of all results and the forward and backward pass follow from it
+   and from nothing else.  A layer is known by its number in the list, which is what the functions
+   that append one return; -1 stands for the hits.  The beginning of the paper's head,
+       i = cm_layer_conv(s, "path.0", -1, 8, 4, 2, 2, 0);     out 8, kernel 4, stride 2, padding 2
+       i = cm_layer_point(s, CM_SWISH, i);
+       i = cm_layer_norm(s, "path.2", i);
+   makes three layers, each with 26 x 17 x 17 sites (50/2 + 1, 32/2 + 1) of 8 channels:
+       0  conv of hits  head.0.path.0  reads the hits   weight [8][1][4][4][4]
+       1  Swish                        reads 0          no parameters, so no name
+       2  norm          head.0.path.2  reads 1          weight, bias [8], and buffers
+   To write a network as a function that calls one layer after the other would do for the forward
+   pass, and leave shapes, parameters and the backward pass to be written down again.
+
+   The head (Fig. 5), whose blocks halve the grid four times.  A block reads c_in channels, learns
+   c_out and puts the energy sum, channel 0, in front: c_out + 1 leave it.  q is the width
+   of its squeeze-excitation; "conv 1" and "conv 2" are its two convolutions' weights.
+
+     block    c_in  c_out  leaves [z][x][y][c]    q   conv 1   conv 2  norms    SE  shortcut
+       0 down    1      8  26 x 17 x 17 x  9      2      512    1,728     32    42        16
+       1         9      9  26 x 17 x 17 x 10      2    2,187    2,187     36    47
+       2        10     10  26 x 17 x 17 x 11      2    2,700    2,700     40    52
+       3 down   11     16  14 x  9 x  9 x 17      4   11,264    6,912     76   148       176
+       4        17     17  14 x  9 x  9 x 18      4    7,803    7,803     68   157
+       5        18     18  14 x  9 x  9 x 19      4    8,748    8,748     72   166
+       6 down   19     28   8 x  5 x  5 x 29      7   34,048   21,168    132   427       532
+       7        29     29   8 x  5 x  5 x 30      7   22,707   22,707    116   442
+       8        30     30   8 x  5 x  5 x 31      7   24,300   24,300    120   457
+       9 down   31     46   5 x  3 x  3 x 47     11   91,264   57,132    216 1,069     1,426
+      10        47     47   5 x  3 x  3 x 48     11   59,643   59,643    188 1,092
+      11        48     48   5 x  3 x  3 x 49     12   62,208   62,208    192 1,212
+
+   Conv 1 has 27 c_in c_out weights, where the grid is halved 64 c_in c_out; conv 2 has 27 c_out^2.
+   A norm of c channels has 2c: of c_in and c_out, in a block that halves once more of c_in in the
+   shortcut (block 0, which is not pre-activated: twice of c_out).
+   SE: (c_out + 1) q + (q + 1) c_out.
+   Shortcut: c_in c_out, in block 0 a bias for each c_out as well.  The table adds up to 613,369.
+   The body reads 28 features, 49 maxima and 49 means: 126 x 80 + 80 weights and biases, twice 80 x
+   80 + 80, and 80 + 1 of the last neuron, 23,201.  Together 636,570, the number of Table 4. */
 
 typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
     int in, out;                     /* channels in, learned channels out; one more leaves */
@@ -9200,7 +9236,9 @@ typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
 
 enum { CM_RESOLUTIONS = 4, CM_FIRST_CHANNELS = 8 };
 
-/* Stage i of the head; channel counts are found by going through the ones before. */
+/* Stage i of the head; channel counts are found by going through the ones before.  Only where the
+   grid is halved do the learned channels grow, to floor(1.5 c_in); the paper says 1.5, and
+   rounding down gives its number of parameters. */
 static cm_stage cm_stage_of(const calomu_architecture *a, int i)
 {
     cm_stage s = { 1, CM_FIRST_CHANNELS, 1, 1 };
@@ -9214,6 +9252,7 @@ static cm_stage cm_stage_of(const calomu_architecture *a, int i)
     return s;
 }
 
+/* 12 of the paper: four resolutions of three blocks, or no head at all (Fig. 3a). */
 static int cm_stages(const calomu_architecture *a)
 {
     return a->head ? CM_RESOLUTIONS * a->blocks : 0;
@@ -9225,6 +9264,7 @@ static int cm_head_outputs(const calomu_architecture *a)
     return a->head ? 2 * (cm_stage_of(a, cm_stages(a) - 1).out + 1) : 0;
 }
 
+/* The paper's network: the hybrid model of Fig. 3c. */
 calomu_architecture calomu_architecture_default(void)
 {
     calomu_architecture a;
@@ -9239,6 +9279,8 @@ calomu_architecture calomu_architecture_default(void)
     return a;
 }
 
+/* The bounds keep every product of shapes within an int and the loop of cm_stage_of short; an
+   architecture may come from a file that somebody else has written. */
 static calomu_status cm_architecture_check(calomu *c, const calomu_architecture *a)
 {
     calomu_status s = calomu_geometry_check(c, &a->geometry);
@@ -9267,6 +9309,8 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
 
 /* ---------------------------------------------------------------- layers */
 
+/* What is not said of a layer follows: how many values it has from its shape, what its parameters
+   are from its kind. */
 typedef struct cm_layer {            /* 80 bytes */
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
@@ -9294,7 +9338,10 @@ struct cm_list {
 enum { CM_READS_HITS = 1, CM_READS_FEATURES };
 enum { CM_TOO_MANY = 1, CM_TOO_LONG };
 
-/* Behind the last one that there is room for, the last one is overwritten. */
+/* A new layer, which has the shape of what it reads first until its own function says otherwise.
+   Nothing fails here: a fault is noted and told by cm_list_check, so that the functions that write
+   a network read like the network.  Behind the last layer that there is room for, the last one is
+   overwritten. */
 static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a, int b, int c)
 {
     const cm_layer *x;
@@ -9322,13 +9369,17 @@ static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a,
     return l;
 }
 
-/* Sites of what slides a window over n; 0: none, or no window that there is. */
+/* Sites of what slides a window over n: floor((n + 2 pad - kernel)/stride) + 1; 0: the window does
+   not fit, or is none that there is. */
 static int cm_layer_sites(const cm_layer *l, int n)
 {
     int beyond = n + 2 * l->pad - l->kernel;
     return l->kernel > 0 && l->stride > 0 && beyond >= 0 ? beyond / l->stride + 1 : 0;
 }
 
+/* Kernels are up to 4, the paper's largest.  With a padding of the kernel's size or more, outputs
+   at the edge would see nothing but padding.  A kernel that is refused becomes 0, for
+   cm_list_check. */
 static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
 {
     int fits = kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel;
@@ -9340,6 +9391,9 @@ static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
     l->ny = cm_layer_sites(l, l->ny);
 }
 
+/* Functions that append a layer; each returns its number.  Shapes: sites z x y, then channels. */
+
+/* [1][1][1][features] */
 int cm_layer_features(cm_list *s)
 {
     cm_layer *l = cm_layer_add(s, CM_FEATURES, "", -1, -1, -1);
@@ -9348,6 +9402,8 @@ int cm_layer_features(cm_list *s)
     return s->n - 1;
 }
 
+/* [sites of the window][out].  Of the hits (x = -1) it is a kind of its own, since most cells are
+   empty. */
 int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride, int pad,
                   int bias)
 {
@@ -9358,7 +9414,9 @@ int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int 
     return s->n - 1;
 }
 
-/* Sums over 2x2x2, times scale; an energy sum (its name is not empty) has fixed weights of 1. */
+/* [n/2 + 1 sites][as many channels]: sums over 2x2x2, times scale.  An energy sum (its name is not
+   empty) has fixed weights of 1 in the state_dict, as the "E-sum layers" of Sec. 3.1.1 have; they
+   are kept for other programs, and not read here. */
 int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
 {
     cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
@@ -9367,6 +9425,7 @@ int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
     return s->n - 1;
 }
 
+/* [1][1][1][out], of one site, always with a bias. */
 int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
 {
     cm_layer *l = cm_layer_add(s, CM_LINEAR, name, x, -1, -1);
@@ -9376,19 +9435,21 @@ int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init)
     return s->n - 1;
 }
 
+/* As x: the running batch norm. */
 int cm_layer_norm(cm_list *s, const char *name, int x)
 {
     (void)cm_layer_add(s, CM_NORM, name, x, -1, -1);
     return s->n - 1;
 }
 
+/* As x: Swish or sigmoid of each value. */
 int cm_layer_point(cm_list *s, cm_kind kind, int x)
 {
     (void)cm_layer_add(s, kind, "", x, -1, -1);
     return s->n - 1;
 }
 
-/* One site. */
+/* [1][1][1][as many channels]: mean or maximum of each channel. */
 int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
 {
     cm_layer *l = cm_layer_add(s, kind, "", x, -1, -1);
@@ -9396,18 +9457,21 @@ int cm_layer_over_sites(cm_list *s, cm_kind kind, int x)
     return s->n - 1;
 }
 
+/* [as many sites][1]: channel 0. */
 int cm_layer_channel(cm_list *s, int x)
 {
     cm_layer_add(s, CM_CHANNEL, "", x, -1, -1)->nc = 1;
     return s->n - 1;
 }
 
+/* As the shortcut: shortcut + gate * path, the gate one value for each channel. */
 int cm_layer_add_scaled(cm_list *s, int shortcut, int path, int gate)
 {
     (void)cm_layer_add(s, CM_ADD_SCALED, "", shortcut, path, gate);
     return s->n - 1;
 }
 
+/* [as many sites][channels of a, then of b] */
 int cm_layer_concat(cm_list *s, int a, int b)
 {
     cm_layer *l = cm_layer_add(s, CM_CONCAT, "", a, b, -1);
@@ -9415,13 +9479,16 @@ int cm_layer_concat(cm_list *s, int a, int b)
     return s->n - 1;
 }
 
+/* Usually the last layer's; another is for those who look into a network. */
 void cm_list_result(cm_list *s, int layer) { s->result = layer; }
 
 static int cm_result_of(const cm_list *s) { return s->result == -1 ? s->n - 1 : s->result; }
 
 /* ---------------------------------------------------------------- a check of a list
 
-   The paper's list needs none; any other comes from somebody else. */
+   The paper's list needs none; any other comes from somebody else.  What passes here can be
+   computed without a further question: every layer reads layers before it, so the list is in an
+   order in which it can be computed; shapes fit; and every size is an int. */
 
 static const char *const cm_kind_names[CM_KINDS] = {
     "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid", "mean",
@@ -9450,7 +9517,8 @@ static int cm_layers_same_sites(const cm_layer *a, const cm_layer *b)
     return a->nz == b->nz && a->nx == b->nx && a->ny == b->ny;
 }
 
-/* Why the layer's name cannot be; NULL: it can. */
+/* Why the layer's name cannot be; NULL: it can.  Names are those of tensors in files, where two of
+   one name could not be told apart.  A sum of one channel may have one, as the energy sum has. */
 static const char *cm_name_fault(const cm_list *s, int i)
 {
     const cm_layer *l = &s->layer[i];
@@ -9462,7 +9530,8 @@ static const char *cm_name_fault(const cm_list *s, int i)
     return NULL;
 }
 
-/* Why the shapes of what it reads do not fit; NULL: they do. */
+/* Why the shapes of what it reads do not fit; NULL: they do.  2^25 values of one muon are 134 MB in
+   float; the largest layer of the paper has 82,654 (26 x 17 x 17 x 11). */
 static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
 {
     const cm_layer *x = l->in[0] < 0 ? NULL : &s->layer[l->in[0]];
@@ -9484,6 +9553,7 @@ static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
     return NULL;
 }
 
+/* What is read first, then shapes, which may only be looked at if what is read exists. */
 static const char *cm_layer_fault(const cm_list *s, int i)
 {
     const cm_layer *l = &s->layer[i];
@@ -9513,6 +9583,7 @@ static void cm_shapes_text(const cm_list *s, const cm_layer *l, char text[160])
         }
 }
 
+/* The first fault, with the number, kind, name and shapes of its layer. */
 calomu_status cm_list_check(calomu *c, const cm_list *s)
 {
     char shapes[160];
@@ -9540,9 +9611,11 @@ calomu_status cm_list_check(calomu *c, const cm_list *s)
 
 /* ---------------------------------------------------------------- Figs. 4 and 5 */
 
+/* Sec. 3.1.1: "max(2, Nc//4)". */
 static int cm_squeezed(int c) { return c / 4 > 2 ? c / 4 : 2; }
 
-/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid. */
+/* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid, a weight between 0 and
+   1 of each channel of x, from what all sites of all channels say together. */
 static int cm_list_gate(cm_list *s, int x)
 {
     int c = s->layer[x].nc, q = cm_layer_over_sites(s, CM_MEAN_OF, x);
@@ -9557,7 +9630,10 @@ static int cm_list_join(cm_list *s, int e, int shortcut, int path, int gate)
     return cm_layer_concat(s, e, cm_layer_add_scaled(s, shortcut, path, gate));
 }
 
-/* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1. */
+/* Fig. 4a, from the hits: conv4, Swish, norm, conv3, Swish, norm beside average, conv1.  Names are
+   numbered as in a PyTorch Sequential, activations counted: path.0 conv, .1 Swish, .2 norm, ...
+   The energies do not go through a norm first (Sec. 3.2.1: no preprocessing).  The convolution of
+   the shortcut is the only one with a bias, in the authors' code; the text has none. */
 static int cm_list_first_block(cm_list *s, int out)
 {
     int x = cm_layer_conv(s, "path.0", -1, out, 4, 2, 2, 0), gate, shortcut;
@@ -9570,7 +9646,10 @@ static int cm_list_first_block(cm_list *s, int out)
 }
 
 /* Figs. 4b, 4c: norm, Swish, conv, norm, Swish, conv3 beside the identity or, where the grid is
-   halved, Swish, norm, average, conv1.  Channel 0 of `in` is the energy sum. */
+   halved, Swish, norm, average, conv1.  Pre-activation (K. He et al., arXiv:1603.05027): norm and
+   Swish stand before the convolution, so that the identity reaches from block to block with nothing
+   on it.  Channel 0 of `in` is the energy sum.  Where the grid stays, the shortcut is all of `in`,
+   so the first learned channel has the energy added to it as well. */
 static int cm_list_later_block(cm_list *s, int in, int out, int down)
 {
     int x = cm_layer_point(s, CM_SWISH, cm_layer_norm(s, "path.0", in)), gate, shortcut = in, e;
@@ -9588,7 +9667,8 @@ static int cm_list_later_block(cm_list *s, int in, int out, int down)
     return cm_list_join(s, e, shortcut, x, gate);
 }
 
-/* Fig. 5: the head's maxima and means, behind the features, to 3 x (Linear, Swish), one neuron. */
+/* Fig. 5 and Sec. 3.1.2: the head's maxima and means, behind the features, to 3 x (Linear, Swish)
+   and one neuron without activation: the energy in GeV, as no prediction may be bounded. */
 static void cm_list_network(cm_list *s, const calomu_architecture *a)
 {
     int i, h = -1, t = -1;
@@ -9614,9 +9694,12 @@ static void cm_list_network(cm_list *s, const calomu_architecture *a)
 /* ---------------------------------------------------------------- parameters
 
    One table per network names each tensor once, in the order of the PyTorch state_dict, which is
-   the order of the layers. */
+   the order of the layers.  There are three blocks of memory: what training changes, the fixed
+   weights of the energy sums, and the buffers of the norms.  A tensor is at `offset` in its own. */
 
-/* Appends one tensor; without a table (net->param NULL) it only counts. */
+/* Appends one tensor; without a table (net->param NULL) it only counts.  fan_in and fan_out, which
+   initial values are scaled by (Kaiming, Glorot), are counted as PyTorch does: inputs times cells
+   of the kernel, and outputs times cells. */
 static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, const int *shape,
                          const char *stem, const char *leaf)
 {
@@ -9642,6 +9725,7 @@ static void cm_param_add(cm_net *net, cm_role role, cm_init init, int rank, cons
     *total += count;
 }
 
+/* With ones around the channels, so that PyTorch extends them over [muon][C][z][x][y]. */
 static void cm_param_norm(cm_net *net, const char *name, int c)
 {
     int learned[4] = { 0, 1, 1, 1 }, sums[5] = { 1, 0, 1, 1, 1 };
@@ -9654,6 +9738,7 @@ static void cm_param_norm(cm_net *net, const char *name, int c)
     cm_param_add(net, CM_BUFFER, CM_ZERO, 0, NULL, name, "count");
 }
 
+/* weight [out][in][kz][kx][ky], of a linear layer [out][in]; then the bias [out]. */
 static void cm_param_layer(cm_net *net, const cm_list *s, cm_layer *l)
 {
     int shape[5], k;
@@ -9671,6 +9756,7 @@ static void cm_param_layer(cm_net *net, const cm_list *s, cm_layer *l)
     if (l->bias) cm_param_add(net, CM_TRAINED, CM_ZERO, 1, shape, l->name, "bias");
 }
 
+/* Twice for every network: without a table to know the sizes, then with it. */
 static void cm_param_all(cm_net *net)
 {
     int i;
@@ -9691,6 +9777,7 @@ static cm_weight cm_weight_of(const cm_net *net, cm_real *gradient, const cm_lay
     return w;
 }
 
+/* The six tensors of a norm, in the order of cm_param_norm. */
 static cm_norm cm_norm_of(const cm_net *net, cm_real *gradient, const cm_layer *l)
 {
     const cm_param *p = &net->param[l->param];
@@ -9708,12 +9795,26 @@ static cm_norm cm_norm_of(const cm_net *net, cm_real *gradient, const cm_layer *
    9 Plain layers: what each computes, forward and backward
    ============================================================================================
 
-   Each function here works on one muon.  A layer's result is y[z][x][y][channel], channels fastest.
-   Backward it gets dy, the derivatives of the loss by y, and adds those by x, its input, to dx;
-   shares of the muons in a weight's derivative are added afterwards (cm_muon_sum).  A value that is
-   multiplied and added is rounded once (cm_fma), and sums over sites run in float along y, in
-   double along x and z: the order is part of the definition, since every fast way to compute the
-   same (part III) has to give the same bits. */
+   Each function here works on one muon.  A layer's result is y[z][x][y][channel], channels fastest:
+   one site of the grid is C neighbouring numbers, and a row is the ny sites of one z and one x.
+
+   Backward.  With L the loss, dy is written for dL/dy, one number for each of y.  A layer gets dy,
+   complete, and adds its part of dL/dx to dx, for each x that it reads: adds, because x may have
+   other readers, and L depends on x through all of them.  What it adds is the chain rule,
+       dL/dx(m) = sum over j:  dL/dy(j) dy(j)/dx(m),
+   and dy(j)/dx(m) is read off the line of the forward pass; each backward function quotes that line
+   and the derivative.  A weight is used by all muons.  Each muon has a share of dL/dw of its own,
+   and the shares are added afterwards (cm_muon_sum), in an order that does not depend on who
+   computes which muon.
+
+   Bits.  A sum of numbers with rounding depends on its order, so the order is part of the
+   definition; every fast way to compute the same (part III) has to give the same bits.
+     - A product that is added to something is rounded once, with the sum: cm_fma(a, b, c) = ab + c.
+     - A convolution adds in float, cell by cell of the kernel, channel by channel.
+     - A weight's share of one muon is added in float, site by site.
+     - Sums over all sites are added in float along a row, in double over rows: a sum of up to 7,514
+       values (26 x 17 x 17 sites of the first block) loses little, and a row still fits the vector
+       registers of a processor.  In double throughout, every value would have to be widened. */
 
 typedef struct cm_work {             /* one layer and one muon */
     const cm_layer *l, *in[3];       /* the layer, and those that it reads; NULL: none */
@@ -9732,6 +9833,8 @@ typedef struct cm_work {             /* one layer and one muon */
     cm_real *scratch;
 } cm_work;
 
+/* Where the channels of site (z, x, y) begin.  The order of the axes is that of the cells of the
+   calorimeter; channels are fastest because a convolution multiplies all channels of a site. */
 static size_t cm_site_at(const cm_layer *l, int z, int x, int y)
 {
     return (((size_t)z * (size_t)l->nx + (size_t)x) * (size_t)l->ny + (size_t)y) * (size_t)l->nc;
@@ -9751,7 +9854,9 @@ static const cm_real *cm_site_of(const cm_layer *l, const cm_real *v, int z, int
 
 /* ---------------------------------------------------------------- 9.1 sums */
 
-/* Over a row (z, x): of b, or of a (b - shift). */
+/* Over a row (z, x), of channel c: of b, or of a (b - shift).  Of b alone it is a mean's sum and a
+   batch norm's; with a = b = x and no shift a batch norm's sum of squares; with a = dy, b = x and
+   the mean as shift the sum that its weight's derivative needs; with a = path, b = dy a gate's. */
 static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real *a,
                           const cm_real *b, cm_real shift)
 {
@@ -9763,7 +9868,8 @@ static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real 
     return sum;
 }
 
-/* Over all sites: rows in float, planes and their sum in double. */
+/* Over all sites: rows in float, planes and their sum in double.  Each plane has a sum of its own,
+   so that planes can be summed by different threads and then be added in their order. */
 static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_real *b,
                           cm_real shift)
 {
@@ -9780,7 +9886,20 @@ static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_r
 /* ---------------------------------------------------------------- 9.2 convolution
 
    y[o](j) = bias[o] + sum over k, i:  w[o][i][k] x[i](s j + k - pad)
-   j, k and the rest stand for three axes each; s is the stride. */
+
+   o is a channel of the result, i of the input.  j, a site of the result, k, a cell of the kernel,
+   and the rest stand for three axes each; s is the stride.  x is 0 outside the grid (zero padding).
+   Shapes: x[nz][nx][ny][in], w[out][in][kernel][kernel][kernel] as PyTorch has it, bias[out], and
+   y with floor((n + 2 pad - kernel)/s) + 1 sites along an axis of n.  Example, along one axis, of
+   kernel 4, stride 2 and padding 2 on 6 cells:
+       cell of x      -2 -1  0  1  2  3  4  5  6  7      (those outside 0..5 are 0)
+       y(0) sees      [           ]
+       y(1) sees            [           ]
+       y(2) sees                  [           ]
+       y(3) sees                        [           ]
+   A linear layer is the case of one site and a kernel of one cell.
+   This is what deep learning calls a convolution; mathematics calls it a correlation, since the
+   kernel is not turned round.  In the pass to the input it is. */
 
 /* Where w[out][in][kz][kx][ky] is, and how far it is to the next in and out. */
 static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, int ky)
@@ -9793,7 +9912,8 @@ static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, in
 static size_t cm_next_in(const cm_work *o) { return cm_weight_at(o, 0, 1, 0, 0, 0); }
 static size_t cm_next_out(const cm_work *o) { return cm_weight_at(o, 1, 0, 0, 0, 0); }
 
-/* x at the place that cell (kz, kx, ky) of the kernel has over output (z, x, y). */
+/* x(s j + k - pad): what cell k = (kz, kx, ky) of the kernel lies on when output j = (z, x, y) is
+   computed; NULL in the padding. */
 static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int kz, int kx, int ky)
 {
     const cm_layer *l = o->l;
@@ -9801,6 +9921,8 @@ static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int k
                       l->stride * y + ky - l->pad);
 }
 
+/* One output.  A cell of the kernel in the padding is left out: to add w times 0 would cost as much
+   as any other product, and would turn an infinite weight into a NaN. */
 static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
 {
     const int kernel = o->l->kernel, channels = o->in[0]->nc;
@@ -9828,15 +9950,19 @@ static void cm_plain_conv(const cm_work *o)
                 for (c = 0; c < l->nc; c++) *y++ = cm_conv_value(o, z, x, j, c);
 }
 
-/* The place m of an input under cell k belongs to output j, s j + k - pad = m; -1: to none of n. */
+/* Along one axis, the j with s j + k - pad = m: the output, of n, that has its cell k over input m.
+   There is none (-1) where m + pad - k is no multiple of the stride, or j is outside the grid. */
 static int cm_output_over(const cm_layer *l, int m, int k, int n)
 {
     int at = m + l->pad - k;
     return at >= 0 && at % l->stride == 0 && at / l->stride < n ? at / l->stride : -1;
 }
 
-/* dx[i](m) += sum over o, k with s j + k - pad = m:  w[o][i][k] dy[o](j), with rising kz, kx and,
-   so that dy is read forwards, falling ky. */
+/* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad)
+   x[i](m) is in it for all o, and for all j and k with s j + k - pad = m, each time times w, so
+   dx[i](m) += sum over o, k with s j + k - pad = m:  w[o][i][k] dy[o](j)
+   kz and kx rise.  ky falls: then j rises, and dy is read forwards.  The sum begins with what other
+   readers have added to dx before; to add it at the end would be one rounding more. */
 static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_real sum)
 {
     const cm_layer *l = o->l;
@@ -9865,7 +9991,10 @@ static void cm_conv_to_dx(const cm_work *o)
                 for (i = 0; i < in->nc; i++, dx++) *dx = cm_conv_slope(o, z, x, y, i, *dx);
 }
 
-/* What output (z, x, y) has of the weights:  dw[o][i][k] += dy[o](j) x[i](s j + k - pad) */
+/* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad)
+   Every output j has the weight once, times x, so, summed over j by the caller,
+   dw[o][i][k] += dy[o](j) x[i](s j + k - pad)
+   The weight of a cell that lies in the padding of j gets nothing from j. */
 static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
 {
     const cm_layer *l = o->l;
@@ -9883,7 +10012,9 @@ static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
             }
 }
 
-/* dbias[o] = sum over j:  dy[o](j) */
+/* Forward:   y[o](j) = bias[o] + ...
+   The bias is in every output, times 1, so  dbias[o] = sum over j:  dy[o](j).
+   Rows are added in float, their sums in double, one after the other. */
 static void cm_conv_to_dbias(const cm_work *o)
 {
     const cm_layer *l = o->l;
@@ -9894,6 +10025,8 @@ static void cm_conv_to_dbias(const cm_work *o)
                 o->dbias[c] += (double)cm_row_sum(l, z, x, c, NULL, o->dy, 0);
 }
 
+/* Three sums with the same terms: by weight, by bias, by input.  Each is wanted or not: the first
+   block's input is data, and a layer behind which nothing is learned has no dx. */
 static void cm_plain_conv_back(const cm_work *o)
 {
     const cm_layer *l = o->l;
@@ -9907,11 +10040,19 @@ static void cm_plain_conv_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.3 convolution of the hits
 
-   The same equation with one input channel that is 0 but for the hits: each hit of energy e adds
-   e w[o][k] to the outputs j with s j + k - pad = its cell.  A sum of hits has one output, and all
-   its weights are `scale`. */
+   The same equation with one input channel that is 0 but for the hits.  Instead of asking of every
+   output which inputs it sees, every hit is asked which outputs see it: a hit of energy e in cell m
+   adds
+       y[o](j) += e w[o][k]      for all k and j with s j + k - pad = m.
+   That is 8 outputs of a kernel 4 with stride 2 (two k of each parity along an axis), for each hit;
+   the 51,200 cells of the paper's calorimeter, most of them empty, are never made.  Hits come by
+   rising cell, and so the order of the sum in each y[o](j) is given.
 
-/* Where the output is that cell (kz, kx, ky) of the kernel has over a hit; -1: there is none. */
+   A sum of hits has one output channel, and all its weights are `scale`: 1 in the paper's energy
+   sum ("E-sum", Sec. 3.1.1), 1/8 in the average that the first block's shortcut begins with. */
+
+/* Where the channels of the output begin that has its cell k = (kz, kx, ky) over the hit; -1: there
+   is none.  A cell's number is (iz nx + ix) ny + iy. */
 static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, int kx, int ky)
 {
     const cm_layer *l = o->l;
@@ -9922,6 +10063,7 @@ static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, in
     return z < 0 || x < 0 || y < 0 ? -1 : (ptrdiff_t)cm_site_at(l, z, x, y);
 }
 
+/* A hit's energy is given as float, the type of the file, so that the conversion is exact. */
 static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
@@ -9938,13 +10080,15 @@ static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
             }
 }
 
+/* y is 0 before: outputs that no hit reaches stay 0.  That is why there is no bias. */
 static void cm_plain_hits(const cm_work *o)
 {
     size_t i;
     for (i = 0; i < o->event->n_hits; i++) cm_hit_forward(o, &o->event->hits[i]);
 }
 
-/* dw[o][k] += e dy[o](j) */
+/* Forward:   y[o](j) += e w[o][k]
+   The weight is in it times e, so  dw[o][k] += e dy[o](j).  There is no dx: the hits are data. */
 static void cm_hit_back(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
@@ -9968,10 +10112,18 @@ static void cm_plain_hits_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.4 running batch norm
 
-   y[c] = A[c] x[c] + B[c]; A and B follow from all muons (9.9).  There is one of them for every
-   muon, so its derivatives have two parts: with those by A and B come e and f,
-   dx[c] += A[c] dy[c] + e[c] x[c] + f[c]. */
+   y[c](j) = A[c] x[c](j) + B[c]
 
+   A and B are the same for all muons and sites; they follow from sums over all of them, which are
+   taken in 9.9 before any muon is transformed.  So x has two ways to the loss:
+     - through its own y, where dy/dx = A;
+     - through the sums of x and of x^2, which A and B contain.  A sum changes by 1, and a sum of
+       squares by 2x, with each of its x.  This part is e[c] x + f[c], with e and f of the channel,
+       derived in 9.9.
+   Together  dx[c](j) += A[c] dy[c](j) + e[c] x[c](j) + f[c]. */
+
+/* A, B, e or f of a channel.  They are derived in double and rounded to the type of the values: in
+   this form a value costs one product and one sum. */
 static cm_real cm_norm_number(const cm_work *o, int kind, int c)
 {
     return (cm_real)o->saved[kind * o->l->nc + c];
@@ -9987,6 +10139,8 @@ static void cm_plain_norm(const cm_work *o)
     }
 }
 
+/* Forward:   y = A x + B       so dx += A dy + (e x + f), the share through the sums added first.
+   The weight's and the bias's derivatives are sums over all muons, and in 9.9. */
 static void cm_plain_norm_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
@@ -10000,13 +10154,18 @@ static void cm_plain_norm_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.5 functions of a value */
 
-/* Swish-1:  y = x sigmoid(x),  dx += dy (s + x s (1 - s)),  s = sigmoid(x) */
+/* Swish-1 (Ramachandran, Zoph, Le, arXiv:1710.05941, with beta = 1):
+       y = x s(x),   s(x) = sigmoid(x) = 1/(1 + exp(-x)) */
 static void cm_plain_swish(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
     for (i = 0; i < n; i++) o->y[i] = o->x[0][i] * cm_sigmoid_value(o->x[0][i]);
 }
 
+/* Forward:   y = x s(x)
+   ds/dx = exp(-x)/(1 + exp(-x))^2 = s (1 - s), and by the product rule dy/dx = s + x s (1 - s), so
+   dx += dy (s + x s (1 - s))
+   s is computed again: to keep it would double the memory of every Swish. */
 static void cm_plain_swish_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
@@ -10016,13 +10175,15 @@ static void cm_plain_swish_back(const cm_work *o)
     }
 }
 
-/* y = sigmoid(x),  dx += dy y (1 - y) */
+/* y = sigmoid(x), the gate of a squeeze-excitation block: between 0 and 1. */
 static void cm_plain_sigmoid(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
     for (i = 0; i < n; i++) o->y[i] = cm_sigmoid_value(o->x[0][i]);
 }
 
+/* Forward:   y = sigmoid(x)
+   dy/dx = y (1 - y), as above, with the y that is there:  dx += dy y (1 - y) */
 static void cm_plain_sigmoid_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l);
@@ -10034,7 +10195,8 @@ static void cm_plain_sigmoid_back(const cm_work *o)
 
 static size_t cm_sites_of(const cm_layer *l) { return cm_layer_size(l) / (size_t)l->nc; }
 
-/* y[c] = sum over j of x[c](j), divided by the number of sites */
+/* y[c] = sum over j of x[c](j), divided by the number of sites.  Of every block's path it is what
+   the squeeze-excitation reads, of the last block the second half of what the body reads. */
 static void cm_plain_mean(const cm_work *o)
 {
     int c;
@@ -10043,6 +10205,10 @@ static void cm_plain_mean(const cm_work *o)
                             / (double)cm_sites_of(o->in[0]));
 }
 
+/* Forward:   y[c] = (sum over j of x[c](j)) / sites
+   Every x is in it times 1/sites, so every site gets the same:  dx[c](j) += dy[c] / sites.
+   The reciprocal is rounded once and then multiplies: a division for every site would round once
+   less, and take several times as long. */
 static void cm_plain_mean_back(const cm_work *o)
 {
     const cm_real part = (cm_real)(1 / (double)cm_sites_of(o->in[0]));
@@ -10050,8 +10216,9 @@ static void cm_plain_mean_back(const cm_work *o)
     for (i = 0; o->dx[0] && i < n; i++) o->dx[0][i] += o->dy[i % (size_t)o->l->nc] * part;
 }
 
-/* y[c] = the largest x[c](j); a NaN stays.  Sites that share it share its derivative, as in
-   PyTorch's amax: saved[c] of them. */
+/* y[c] = the largest x[c](j).  saved[c] counts the sites that have it, the ties: no rarity, since
+   sites that see no hit all have the same value.  A NaN becomes the result and stays, where
+   v > top alone would pass over it and a broken network look sound. */
 static void cm_plain_max(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
@@ -10064,6 +10231,10 @@ static void cm_plain_max(const cm_work *o)
     }
 }
 
+/* Forward:   y[c] = max over j of x[c](j)
+   dy/dx is 1 at the largest and 0 elsewhere.  Where several are the largest the maximum has no
+   derivative there; they share it equally, as in PyTorch's amax:  dx[c](j) += dy[c] / ties.  To
+   give it to the first would prefer small z for no reason of physics. */
 static void cm_plain_max_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
@@ -10072,8 +10243,13 @@ static void cm_plain_max_back(const cm_work *o)
             o->dx[0][i] += o->dy[i % nc] / (cm_real)o->saved[i % nc];
 }
 
-/* y[c](j) = scale * sum over k of x[c](2j + k - 1),  k in {0, 1}^3:  with scale 1/8 an average in
-   which the padding counts, with scale 1 an energy sum */
+/* y[c](j) = scale * sum over k of x[c](2j + k - 1),  k in {0, 1}^3
+
+   Kernel 2, stride 2, padding 1: of n sites along an axis n/2 + 1 remain, as many as the kernel 4,
+   stride 2, padding 2 of the path beside it leaves, so that the two can be added.  With scale 1/8
+   it is an average in which the padding counts: a corner output that sees one site is an eighth of
+   it.  With scale 1 it is an energy sum.  (Sec. 3.1.1 gives 3 as the kernel of the average; with it
+   the boxes would overlap.  The authors' code has 2, and so has this.) */
 static cm_real cm_pool_value(const cm_work *o, int z, int x, int y, int c)
 {
     cm_real sum = 0;
@@ -10096,7 +10272,10 @@ static void cm_plain_pool(const cm_work *o)
                 for (c = 0; c < l->nc; c++) *y++ = cm_pool_value(o, z, x, j, c);
 }
 
-/* Every input is in one output:  dx[c](m) += scale dy[c]((m + 1)/2) */
+/* Forward:   y[c](j) = scale * sum over k of x[c](2j + k - 1)
+   Boxes of stride 2 and kernel 2 do not overlap: m = 2j + k - 1 with k of 0 or 1 has the one
+   solution j = (m + 1)/2, rounded down, along each axis.  So every input is in exactly one output:
+   dx[c](m) += scale dy[c]((m + 1)/2) */
 static void cm_plain_pool_back(const cm_work *o)
 {
     const cm_layer *in = o->in[0];
@@ -10112,8 +10291,9 @@ static void cm_plain_pool_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.7 combinations */
 
-/* Copies (dx NULL) or adds the nc channels from `first` on of all sites of one tensor to channels
-   of another. */
+/* Copies (add 0) or adds nc channels, from `first` on, of all sites of one tensor to channels
+   to_first and following of another.  Forward, channels are copied; backward, the same channels go
+   the other way and are added. */
 static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, int first,
                         cm_real *to, int to_nc, int to_first, int add)
 {
@@ -10127,18 +10307,19 @@ static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, 
         }
 }
 
-/* y[0] = x[0] */
+/* y[0] = x[0]: the energy, channel 0 of every block's result (footnote 3 of the paper). */
 static void cm_plain_channel(const cm_work *o)
 {
     cm_channels(cm_sites_of(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
 }
 
+/* Forward:   y[0] = x[0]       so dx[0] += dy[0]; the other channels were not read. */
 static void cm_plain_channel_back(const cm_work *o)
 {
     if (o->dx[0]) cm_channels(cm_sites_of(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
 }
 
-/* y = the channels of a, then those of b */
+/* y[c] = a[c] for c below a's channels, then b[c - a's channels] */
 static void cm_plain_concat(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -10148,6 +10329,8 @@ static void cm_plain_concat(const cm_work *o)
                     first[k], 0);
 }
 
+/* Forward:   y = a, then b     so da += the first channels of dy, db += the others.  Either may be
+   NULL: the derivative by an energy sum, in which nothing is learned, is never asked for. */
 static void cm_plain_concat_back(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -10158,14 +10341,20 @@ static void cm_plain_concat_back(const cm_work *o)
                         o->in[k]->nc, 0, 1);
 }
 
-/* y[c](j) = s[c](j) + q[c] p[c](j): what a block has found, weighted by its gate, in addition to
-   its shortcut */
+/* y[c](j) = s[c](j) + q[c] p[c](j): what a block's path p has found, weighted by the gate q of its
+   channel, in addition to the shortcut s (Sec. 3.1.1; J. Hu et al., "Squeeze-and-Excitation
+   Networks", CVPR 2018).  One layer, with one rounding, and not a product and a sum with two: that
+   is what a machine's fused instruction computes when the two are done at once, and they are. */
 static void cm_plain_add_scaled(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
     for (i = 0; i < n; i++) o->y[i] = cm_fma(o->x[2][i % nc], o->x[1][i], o->x[0][i]);
 }
 
+/* Forward:   y[c](j) = s[c](j) + q[c] p[c](j)
+   ds[c](j) += dy[c](j)                 s is in it times 1
+   dp[c](j) += q[c] dy[c](j)            p times q
+   dq[c] += sum over j:  p[c](j) dy[c](j)    q, one number for all sites, times p in each of them */
 static void cm_plain_add_scaled_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
@@ -10176,27 +10365,81 @@ static void cm_plain_add_scaled_back(const cm_work *o)
         o->dx[2][i] += (cm_real)cm_site_sum(o->l, (int)i, o->x[1], o->dy, 0);
 }
 
-/* The muon's features, standardised: an input. */
+/* y = the muon's features, standardised.  An input: its bits were settled where it was made. */
 static void cm_plain_features(const cm_work *o)
 {
     memcpy(o->y, o->features, cm_layer_size(o->l) * sizeof *o->y);
 }
 
+/* Backward of what reads data and has no weight that is learned: features, sums of hits. */
 static void cm_no_input_back(const cm_work *o) { (void)o; }
 
 /* ---------------------------------------------------------------- 9.8 convolution by Winograd
 
-   For kernels 3 of stride 1 with padding 1 and no bias: F(6, 3) and F(4, 3) along x (S. Winograd,
-   1980; A. Lavin, S. Gray, arXiv:1509.09308, Sec. 4), the direct sum along z and y.  With tables,
-   tiles and bounds of errors as in 7.6,
-       v[f] = (B' d)[f]  of a tile's 8 or 6 rows of inputs d,       u[f] = (G w)[f],
-       m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m
-   and backward
-       du[f][i][kz][ky] = sum over sites  v[f][i](j + (kz, ky) - 1) dm[f](j),  dm = A dy,
-       dw = G' du,
-   while dx is the same as y, of dy, with the kernel turned round. */
+   Neighbouring outputs see nearly the same inputs, so their sums share work (S. Winograd,
+   "Arithmetic Complexity of Computations", SIAM 1980; for networks A. Lavin, S. Gray,
+   arXiv:1509.09308, Sec. 4).  F(n, 3) is the method that makes n outputs of a kernel of 3 from
+   n + 2 inputs with n + 2 products, where the sum as written takes 3 n.
 
-/* v = B' d, of 8 rows for 6 outputs or 6 for 4. */
+   F(2, 3) by hand.  Wanted, of inputs d0..d3 and weights w0..w2, with 4 products instead of 6:
+       y0 = w0 d0 + w1 d1 + w2 d2,      y1 = w0 d1 + w1 d2 + w2 d3.
+   Write the inputs as sums of powers of the points 0, 1, -1, with numbers v that are to be found:
+   d[j] = v0 0^j + v1 1^j/2 + v2 (-1)^j/2, with 0^0 = 1, and one more, vi, for the last:
+       d0 = v0 + (v1 + v2)/2   d1 = (v1 - v2)/2   d2 = (v1 + v2)/2   d3 = (v1 - v2)/2 + vi
+       so   v0 = d0 - d2       v1 = d1 + d2       v2 = d2 - d1       vi = d3 - d1.
+   A power p^j with a kernel is p^j again, times the polynomial w0 + w1 p + w2 p^2; so take
+       u0 = w0   u1 = (w0 + w1 + w2)/2   u2 = (w0 - w1 + w2)/2   ui = w2     (they serve all tiles)
+   and the outputs are y0 = u0 v0 + u1 v1 + u2 v2 and y1 = u1 v1 - u2 v2 + ui vi.  With d = 3, 5,
+   -7, 11 and w = 2, -3, 4: v = 10, -2, -12, 6 and u = 2, 3/2, 9/2, 4, the products are 20, -3, -54,
+   24, so y0 = -37 = 6 - 15 - 28, and y1 = -3 + 54 + 24 = 75 = 10 + 21 + 44.
+
+   F(n, 3) with any points.  With n + 1 points p[f] and scales s[f], and the point at infinity for
+   the last input, let v be what solves the n + 2 linear equations
+       d[j] = sum over f:  s[f] p[f]^j v[f],   j = 0 .. n + 1,   the last one  + v[infinity].
+   With u[f] = s[f] (w0 + w1 p[f] + w2 p[f]^2) and u[infinity] = w2, output r is
+       y[r] = sum over k:  w[k] d[r + k] = sum over f:  p[f]^r u[f] v[f]    (r = n - 1: + u v of
+   infinity).  In matrices v = B' d, u = G w, y = A' (u v), where ' transposes and u v is number by
+   number.  The row of B' of a finite point is the polynomial that is 0 at all others,
+   L(x) = product over the other points q of (x - q), divided by s L(p): put d[j] for x^j, and all
+   but v[f] cancel.  That of infinity is the product over all points.  For F(6, 3) and F(4, 3):
+       points: infinity, 0, 1, -1, 2, -2 and, with 6 outputs, 1/2, -1/2
+       G  = 0 0 1; 1 0 0; s (1 p p^2),  s = -2/9 of 1 and -1, 1/90 of 2 and -2, 32/45 of 1/2, -1/2
+       A' = p^row; in the column of infinity 1 in the last row, else 0
+       B' of 6 outputs:  0 -1  0   21/4   0  -21/4  0  1   of 4 outputs, with the scales of this G:
+                         1  0 -21/4 0   21/4   0   -1  0       0   4    0   -5    0    1
+                         0  1  1  -17/4 -17/4   1   1  0       1   0  -5/4   0   1/4   0
+                         0 -1  1   17/4 -17/4  -1   1  0       0  -3   -3   3/4  3/4   0
+                         0 1/2 1/4 -5/2  -5/4   2   1  0       0   3   -3  -3/4  3/4   0
+                         0 -1/2 1/4 5/2  -5/4  -2   1  0       0 -15/2 -15/4 15/2 15/4 0
+                         0  2  4  -5/2   -5   1/2   1  0       0  15/2 -15/4 -15/2 15/4 0
+                         0 -2  4   5/2   -5  -1/2   1  0
+   The row of B' of 1, say, is x (x + 1)(x^2 - 4)(x^2 - 1/4) = x + x^2 - 17/4 x^3 - 17/4 x^4 + x^5
+   + x^6.  These tables are the definition; part III repeats them.  One G for both sizes of tile: u
+   is made once for a layer, and a tile of 4 takes the first 6 of its 8.
+
+   Why these points.  All of B' and A' are then small whole numbers over powers of 2, which a float
+   holds exactly; only G, with its 9ths and 45ths, is rounded, once, to u.  p and -p share their
+   even and odd powers.  Powers stay small: 2^5 = 32 is the largest, where the point 3 would have
+   3^5 = 243; and the larger the terms of a sum are against the sum, the more of it rounding takes.
+   Errors are about three times those of the direct sum (random inputs of 8 channels, in float
+   without fused products: 7.4e-7 of the results' deviation, 5.4e-7 with 4 rows, direct 2.8e-7).
+
+   In three dimensions, for kernels 3 of stride 1 with padding 1 and no bias.  Along x, where a tile
+   is n neighbouring rows of outputs; along z and y the sum as written: 72 products instead of 162
+   for 6 outputs and one input channel.  (Winograd's method along all axes needs fewer still, and
+   multiplies its roundings.)  With d the rows of inputs of a tile, one on either side more,
+       v[f] = (B' d)[f]   of every site (z, y) and channel,     u[f] = (G w)[f]   of the cells of x,
+       m[f](j) = sum over kz, ky, i:  u[f][i][kz][ky] v[f][i](j + (kz, ky) - 1),    y = A' m.
+   Backward, each step has its transpose:
+       y = A' m                          so   dm = A dy
+       m[f](j) += u v(j + (kz, ky) - 1)  so   du[f][i][kz][ky] += v[f][i](j + (kz, ky) - 1) dm[f](j)
+       u = G w                           so   dw = G' du
+   while dx needs none of them: it is the direct sum of 9.2 with w turned round, a convolution of
+   kernel 3, stride 1 and padding 1 like y, of dy, and made in the same way. */
+
+/* v = B' d, of 8 rows for 6 outputs or 6 for 4.  v[0] is of infinity, v[1] of 0.  The rows of p and
+   -p are even part plus odd part (times p) and even part minus it: p and q here.  The order of sums
+   and what is fused is part of the definition. */
 static void cm_wino_inputs(int full, const cm_real *d, cm_real *v)
 {
     const cm_real half = (cm_real)0.5, quarter = (cm_real)0.25;
@@ -10231,7 +10474,9 @@ static void cm_wino_inputs(int full, const cm_real *d, cm_real *v)
 }
 
 /* The rows of outputs, y = A' m: row r has the weights p^r at the points p = 1, -1, 2, -2, 1/2,
-   -1/2, and the last of a whole tile the point at infinity, m[0]. */
+   -1/2.  Of p and -p an even r needs the sum, an odd one the difference.  Row 0 has the point 0 as
+   well, m[1], since 0^0 = 1; the last of a whole tile has infinity, m[0].  A tile at the edge with
+   fewer rows does not have that last row, and infinity is not needed (t->from is 1). */
 static void cm_wino_outputs(const cm_wino_tile *t, const cm_real *m, cm_real *y)
 {
     cm_real sum[3], difference[3], power = 1;
@@ -10250,7 +10495,9 @@ static void cm_wino_outputs(const cm_wino_tile *t, const cm_real *m, cm_real *y)
     if (t->rows == t->full) y[t->full - 1] += m[0];
 }
 
-/* dm = A dy, of the rows d of a tile; those that it does not have are 0. */
+/* Forward:   y = A' m, row r: y[r] = sum over f:  p[f]^r m[f]
+   m[f] is in row r times p[f]^r, so  dm[f] = sum over r:  p[f]^r dy[r],  the transpose, A dy.
+   d are the rows of dy of a tile; those that the tile does not have are 0. */
 static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
 {
     static const double points[4] = { 0, 1, 2, 0.5 };
@@ -10266,8 +10513,9 @@ static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
     }
 }
 
-/* u [out][in][kz][ky][f] of a layer's weights; turned: for the pass to the input, whose outputs are
-   the inputs, with the kernel turned round. */
+/* u [out][in][kz][ky][f] = G w of a layer's weights, along kx; added in double, rounded once.
+   turned: for the pass to the input.  There the outputs are the inputs and cell k is 2 - k: the
+   output j = m + 1 - k of 9.2 (stride 1, padding 1) is the input m + k' - 1 with k' = 2 - k. */
 static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
 {
     int in = o->in[0]->nc, n = turned ? in : o->l->nc, m = turned ? o->l->nc : in, b, a, t, f, kx;
@@ -10285,7 +10533,8 @@ static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
                 }
 }
 
-/* v [z][y][channel][f] of all planes of a tile of x, the values or derivatives of layer l. */
+/* v [z][y][channel][f] of all planes of a tile of x, the values or derivatives of layer l.  The
+   tile's rows of inputs begin one before its rows of outputs: padding 1.  Rows outside are 0. */
 static void cm_wino_transform(const cm_layer *l, const cm_real *x, const cm_wino_tile *t,
                               cm_real *v)
 {
@@ -10302,7 +10551,8 @@ static void cm_wino_transform(const cm_layer *l, const cm_real *x, const cm_wino
             }
 }
 
-/* v of the neighbour (kz, ky) = t/3, t%3 of a site, or NULL outside the grid. */
+/* v of the neighbour (kz, ky) = (t/3, t%3) of a site (z, y), which is at (z, y) + (kz, ky) - 1; or
+   NULL outside the grid, where all of v would be 0, since B' is linear. */
 static const cm_real *cm_wino_neighbour(const cm_layer *l, const cm_real *v, int z, int y, int t)
 {
     z += t / 3 - 1;
@@ -10311,7 +10561,9 @@ static const cm_real *cm_wino_neighbour(const cm_layer *l, const cm_real *v, int
     return v + (size_t)((z * l->ny + y) * l->nc) * CM_WINO_F;
 }
 
-/* m of one output from v, by u [in][kz][ky][f] of its channel. */
+/* m[f] = sum over t = (kz, ky) and i:  u[f][i][t] v[f][i](neighbour t), of one output channel, with
+   its u [in][kz][ky][f].  The sum is in float, each product fused with it, cell by cell and channel
+   by channel within, as in 9.2.  This loop has all products of the method. */
 static void cm_wino_product(const cm_layer *in, const cm_wino_tile *tile, const cm_real *v,
                             const cm_real *u, int z, int y, cm_real *m)
 {
@@ -10325,7 +10577,8 @@ static void cm_wino_product(const cm_layer *in, const cm_wino_tile *tile, const 
     }
 }
 
-/* y(j) (+)= the convolution of x by u; v: scratch. */
+/* to(j) = the convolution of x by u or, with add, to(j) += it; v: scratch.  Forward `to` is y; in
+   the pass to the input x is dy, `to` is dx, and others may have added to it. */
 static void cm_wino_convolve(const cm_layer *in, const cm_real *x, const cm_layer *out, cm_real *to,
                              const cm_real *u, cm_real *v, int add)
 {
@@ -10347,7 +10600,11 @@ static void cm_wino_convolve(const cm_layer *in, const cm_real *x, const cm_laye
     }
 }
 
-/* What site (z, y) of a tile has of du [in][out][kz][ky][f]. */
+/* Forward:   m[f](j) += u[f][i][t] v[f][i](neighbour t of j)
+   u is in it times v, so  du[f][i][t] += v[f][i](neighbour t of j) dm[f](j)
+   for site j = (z, y) of a tile and all output channels c.  o->dw has du [in][c][kz][ky][f] here, 8
+   numbers where w has 3: a muon's share stays in this form until all muons are added (9.9), since
+   G' is linear, and G' of a sum costs what G' of a share does. */
 static void cm_wino_site_to_du(const cm_work *o, const cm_wino_tile *tile, const cm_real *v, int z,
                                int y)
 {
@@ -10368,6 +10625,7 @@ static void cm_wino_site_to_du(const cm_work *o, const cm_wino_tile *tile, const
     }
 }
 
+/* v is made again: kept from the forward pass it would be 8/6 of the layer's inputs. */
 static void cm_wino_to_du(const cm_work *o)
 {
     cm_wino_tile t = cm_wino_first(o->l->nx);
@@ -10379,6 +10637,8 @@ static void cm_wino_to_du(const cm_work *o)
     }
 }
 
+/* The two of this kind: the same equation as in 9.2, other roundings, so other bits.  Which of the
+   two a layer has is a matter of its shape (cm_pass_wino) and of options.direct. */
 static void cm_plain_wino(const cm_work *o)
 {
     cm_wino_convolve(o->in[0], o->x[0], o->l, o->y, o->u, o->scratch, 0);
@@ -10393,14 +10653,41 @@ static void cm_plain_wino_back(const cm_work *o)
 
 /* ---------------------------------------------------------------- 9.9 all muons of a batch
 
-   A pass computes the layers in their order and, backward, in the reverse.  Muons do not know each
-   other but for the running batch norm (Sec. 3.1.1, with the momentum of the authors' code):
-       mean = sums/count, var = squares/count - mean^2, y = w (x - mean)/sqrt(var + eps) + b,
-   in training first buffer += m (new - buffer), m = 1 - 0.9/sqrt(B - 1 + eps), and backward, with
-   G0 = sum dy, G1 = sum dy (x - mean), r = 1/sqrt(var + eps):
-       db = G0,  dw = r G1,  dvar = -w r^3 G1/2 (0 where var is clamped),
-       dmean = -w r G0 - 2 mean dvar,  d sums = dmean/count,  d squares = dvar/count,
-       dx = w r dy + m (d sums + 2 x d squares). */
+   A pass computes the layers in their order, each for all muons, and backward in the reverse order:
+   when layer i is reached, all that read it have added to its dx, which is complete then.  The list
+   is the tape.  Muons do not know each other but for the running batch norm.
+
+   The running batch norm (Sec. 3.1.1; the paper's reference 50).  An ordinary batch norm shifts and
+   scales by the mean and deviation of the present batch, in inference by running averages of them,
+   so that training and inference differ; with data as sparse as these validation became unstable
+   (Sec. 7.4).  Here running averages of the sums are taken first, and then used, in training too.
+   There are buffers S and Q of every channel for the sum of x and of x^2, and N for the number of
+   values and another for the muons seen.  With s, q, n of a batch of B muons:
+       S += m (s - S),   Q += m (q - Q),   N += m (n - N),   m = 1 - 0.9/sqrt(B - 1 + eps)
+       mean = S/N,   var = Q/N - mean^2,   r = 1/sqrt(var + eps),   y = w r (x - mean) + b.
+   m is that of the authors' code: 0.1, as in the text, at B = 2, but 0.944 at B = 256.  With B = 1
+   it would be -284: training needs two muons.  n is averaged like the sums, so that batches of
+   different size and the start at 0 need no correction: N is too small by the same factor as S.
+   var is at least 0, where rounding may leave less, and at least 0.01 while fewer than 20 muons
+   have been seen, whose own variance says little.
+
+   Its derivative, for one channel; sums are over all values of the batch.  S, Q and N before the
+   batch are constants, s and q are not.  With G0 = sum of dy and G1 = sum of dy (x - mean):
+     1. by b, which is in every y times 1:            db = G0.
+     2. by w, in y times r (x - mean):                dw = r G1.
+     3. by r, in y times w (x - mean):                dr = w G1.
+     4. by var; r = (var + eps)^(-1/2), so dr/dvar = -r^3/2:
+                                                      dvar = -w r^3 G1/2, or 0 where var is clamped:
+        a constant took its place.
+     5. by mean, in y times -w r, and in var, whose derivative by it is -2 mean:
+                                                      dmean = -w r G0 - 2 mean dvar.
+     6. by S = N mean and Q, in mean and var times 1/N (var's mean was counted in 5):
+                                                      dS = dmean/N,   dQ = dvar/N.
+     7. by the batch's sums, in S and Q times m:      ds = m dS,   dq = m dQ.
+     8. by x: in y times w r; in s times 1; in q its square, times 2x:
+                                                      dx = w r dy + ds + 2 x dq
+                                                         = A dy + e x + f
+        with A = w r, e = 2 m dvar/N, f = m dmean/N: what 9.4 adds. */
 
 typedef struct cm_plain_kind {
     void (*forward)(const cm_work *o);
@@ -10425,6 +10712,7 @@ static const cm_plain_kind cm_plain_kinds[] = {  /* in the order of cm_kind */
 };
 static const cm_plain_kind cm_wino_kind = { cm_plain_wino, cm_plain_wino_back };
 
+/* One pass of a batch: what is read, and what every layer has made. */
 struct cm_pass {
     calomu *c;
     const cm_net *net;
@@ -10440,14 +10728,17 @@ struct cm_pass {
 
 static const cm_layer *cm_pass_layer(const cm_pass *p, int i) { return &p->net->list->layer[i]; }
 
+/* Whether a layer is computed as in 9.8.  A bias would have to be added behind A', with a rounding
+   of its own; the paper's only convolution with a bias has a kernel of one cell. */
 static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
 {
     return !p->direct && l->kind == CM_CONV && !l->bias
         && cm_wino_fits(cm_pass_layer(p, l->in[0])->nx, l->kernel, l->stride, l->pad);
 }
 
-/* Whether a learned parameter is behind layer i.  Channel 0 of a concatenation is its first part's:
-   the energy sums, which have none. */
+/* Whether a learned parameter is behind layer i: of itself, or of what it reads, directly or not.
+   Only then is its dL/dy wanted.  Channel 0 of a concatenation is its first part's: the energy sums
+   of all blocks are read through such channels, and have none, back to the hits. */
 static int cm_pass_needs(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i), *x;
@@ -10462,6 +10753,8 @@ static int cm_pass_needs(const cm_pass *p, int i)
     return 0;
 }
 
+/* Values and derivatives that backward or cm_pass_drop have not freed, and the tables of pointers;
+   p may be half made. */
 void cm_pass_free(cm_pass *p)
 {
     int i;
@@ -10512,7 +10805,8 @@ static cm_weight cm_pass_weight(const cm_pass *p, const cm_layer *l, int k)
     return cm_weight_of(p->net, p->gradient, l, k);
 }
 
-/* Layer i and muon v. */
+/* Layer i and muon v: where this muon is in the values of the layer, of those that it reads, and in
+   their derivatives.  A norm's `saved` is one for all muons, a maximum's is of each. */
 static cm_work cm_pass_work(const cm_pass *p, int i, int v)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10553,7 +10847,8 @@ static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_r
     return cm_muon_sum(muon, (size_t)p->muons);
 }
 
-/* The buffers take in the muons of this batch. */
+/* S += m (s - S), Q += m (q - Q), N += m (n - N), and the muons seen.  In this form a buffer that
+   is equal to the batch's sum stays as it is; (1 - m) S + m s would be rounded away from it. */
 static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l, const cm_real *x,
                           double *muon)
 {
@@ -10569,6 +10864,9 @@ static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l,
     *n->batch += (cm_real)p->muons;
 }
 
+/* Of norm i, before its muons are transformed: in training the sums, then A, B, mean and r of every
+   channel, and which are clamped.  In inference the buffers are read only; those of a network that
+   was never trained are empty, and 0/0 would spread through all that follows. */
 static calomu_status cm_pass_norm(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10585,7 +10883,9 @@ static calomu_status cm_pass_norm(const cm_pass *p, int i)
     return cm_fail(p->c, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
 }
 
-/* The derivatives by weight and bias, and e and f of 9.4. */
+/* Steps 1 to 8 above, of every channel.  G1 is summed as dy (x - mean): the sum of dy x less mean
+   times G0 is the same, but a small difference of large numbers where the mean is far from 0.  The
+   mean is rounded to the type of x for it. */
 static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -10611,12 +10911,12 @@ static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 
 /* ---- forward */
 
-/* Scratch and weights of Winograd's method. */
-typedef struct cm_pass_room {
+/* Weights of Winograd's method, made once for all muons of a layer, and room for one tile's v. */
+typedef struct cm_pass_scratch {
     cm_real *u, *u_turned, *v;
-} cm_pass_room;
+} cm_pass_scratch;
 
-static calomu_status cm_pass_room_take(const cm_pass *p, int i, cm_pass_room *r)
+static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, cm_pass_scratch *r)
 {
     const cm_work o = cm_pass_work(p, i, 0);
     size_t u, v;
@@ -10635,7 +10935,7 @@ static calomu_status cm_pass_room_take(const cm_pass *p, int i, cm_pass_room *r)
     return CALOMU_OK;
 }
 
-static cm_work cm_pass_work_in(const cm_pass *p, int i, int v, const cm_pass_room *r)
+static cm_work cm_pass_work_with(const cm_pass *p, int i, int v, const cm_pass_scratch *r)
 {
     cm_work o = cm_pass_work(p, i, v);
     o.u = r->u;
@@ -10644,12 +10944,13 @@ static cm_work cm_pass_work_in(const cm_pass *p, int i, int v, const cm_pass_roo
     return o;
 }
 
+/* Layer i forward: what it keeps, then muon by muon.  y is 0 before, as 9.3 needs. */
 calomu_status cm_pass_step(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
     const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
     calomu_status s = CALOMU_OK;
-    cm_pass_room r;
+    cm_pass_scratch r;
     int v;
     p->x[i] = cm_allocate(p->c, cm_layer_size(l) * (size_t)p->muons, sizeof *p->x[i]);
     if (!p->x[i]) return CALOMU_EMEMORY;
@@ -10658,17 +10959,17 @@ calomu_status cm_pass_step(cm_pass *p, int i)
         p->saved[i] = cm_allocate(p->c, (size_t)(l->nc * p->muons), sizeof *p->saved[i]);
         if (!p->saved[i]) s = CALOMU_EMEMORY;
     }
-    if (s == CALOMU_OK) s = cm_pass_room_take(p, i, &r);
+    if (s == CALOMU_OK) s = cm_pass_scratch_take(p, i, &r);
     if (s != CALOMU_OK) return s;
     for (v = 0; v < p->muons; v++) {
-        cm_work o = cm_pass_work_in(p, i, v, &r);
+        cm_work o = cm_pass_work_with(p, i, v, &r);
         kind->forward(&o);
     }
     cm_release(p->c, r.u);
     return CALOMU_OK;
 }
 
-/* In inference values go when nobody reads them any more. */
+/* In inference values go when nobody reads them any more; in training backward needs them all. */
 static void cm_pass_drop(const cm_pass *p, int i)
 {
     int k;
@@ -10680,6 +10981,7 @@ static void cm_pass_drop(const cm_pass *p, int i)
     }
 }
 
+/* The prediction of a muon is the one value of the list's result, the tail's neuron, in GeV. */
 calomu_status cm_pass_forward(cm_pass *p, double *prediction)
 {
     calomu_status s = CALOMU_OK;
@@ -10701,11 +11003,16 @@ typedef struct cm_muon_shares {      /* of the muons, in the derivatives by a la
     size_t count;
 } cm_muon_shares;
 
+/* Whether shares of the muons in the derivatives by its parameters are wanted.  A norm has none of
+   muons: its weight is in sums over all of them. */
 static int cm_pass_learns(const cm_pass *p, const cm_layer *l)
 {
     return *l->name && l->kind != CM_NORM && cm_pass_weight(p, l, 0).dx;
 }
 
+/* Memory for the shares, 0 at first.  All muons' at once: 93 MB for the largest layer of the
+   paper's network (91,264 weights) at B = 256.  Groups of 16 muons, one after the other, would need
+   a sixteenth of it, and a tree of sums under way for every weight. */
 static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon_shares *s)
 {
     size_t n = (size_t)p->muons, in = l->in[0] < 0 ? 1 : (size_t)cm_pass_layer(p, l->in[0])->nc;
@@ -10719,7 +11026,7 @@ static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon
     return s->dw && s->muon && (s->dbias || !l->bias) ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
-/* The sum of the muons' shares in weight k. */
+/* dL/dw[k] = sum over muons of their shares: L is a sum over muons, and each has its own term. */
 static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
 {
     size_t v;
@@ -10727,7 +11034,10 @@ static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
     return cm_muon_sum(s->muon, (size_t)p->muons);
 }
 
-/* dw = G' du */
+/* Forward:   u[f] = sum over kx:  G[f][kx] w[kx]
+   w[kx] is in u[f] times G[f][kx], so  dw[kx] += sum over f:  G[f][kx] du[f],  for every input i,
+   output c and cell t = (kz, ky).  du is [in][out][t][f], w is [out][in][kz][kx][ky], and 27 are
+   the cells of its kernel. */
 static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     int in = cm_pass_layer(p, l->in[0])->nc, i, c, t, f, kx;
@@ -10745,6 +11055,7 @@ static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muo
     }
 }
 
+/* The sums are rounded to the type of the gradient, and added to what is there. */
 static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
@@ -10759,14 +11070,15 @@ static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_sha
     }
 }
 
-/* Layer i hands its derivatives on. */
+/* Layer i hands its derivatives on: memory for dx of what it reads where it is the first to add and
+   somebody needs it, what depends on all muons, then muon by muon, then the sums of the shares. */
 static calomu_status cm_pass_step_back(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
     const cm_plain_kind *kind = cm_pass_wino(p, l) ? &cm_wino_kind : &cm_plain_kinds[l->kind];
     calomu_status s = CALOMU_OK;
     cm_muon_shares shares;
-    cm_pass_room r = { NULL, NULL, NULL };
+    cm_pass_scratch r = { NULL, NULL, NULL };
     int k, v;
     for (k = 0; k < 3; k++) {
         int x = l->in[k];
@@ -10777,9 +11089,9 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
     }
     s = cm_shares_take(p, l, &shares);
     if (s == CALOMU_OK && l->kind == CM_NORM) s = cm_pass_norm_back(p, i);
-    if (s == CALOMU_OK) s = cm_pass_room_take(p, i, &r);
+    if (s == CALOMU_OK) s = cm_pass_scratch_take(p, i, &r);
     for (v = 0; s == CALOMU_OK && v < p->muons; v++) {
-        cm_work o = cm_pass_work_in(p, i, v, &r);
+        cm_work o = cm_pass_work_with(p, i, v, &r);
         if (shares.dw) o.dw = shares.dw + (size_t)v * shares.count;
         if (shares.dbias) o.dbias = shares.dbias + (size_t)(v * l->nc);
         kind->backward(&o);
@@ -10792,6 +11104,8 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
     return s;
 }
 
+/* dp: dL/d(prediction) of every muon, with which the chain begins.  Layers behind which nothing is
+   learned have no dx, and are passed over; what has been handed on is freed at once. */
 calomu_status cm_pass_backward(cm_pass *p, const double *dp)
 {
     calomu_status s = CALOMU_OK;
@@ -11832,16 +12146,29 @@ static calomu_status cm_place_arena(calomu *c, cm_place *p, int muons, cm_real *
 
 /* ============================================================================================
    10 Loss (Sec. 3.2.2)
-   ============================================================================================ */
+   ============================================================================================
 
-/* Eq. (3): 1 - sigmoid((E - centre)/width) = 1/(1 + exp((E - centre)/width)). */
+   L = 1/B sum over muons:  w(y) l(y, p) / y,  y the true energy in GeV, p the prediction.
+   l is the squared error (y - p)^2, and above a threshold t the straight line that continues it,
+   Eq. (2):  l = t + 2 sqrt(t) (|y - p| - sqrt(t)).  At |y - p| = sqrt(t) both are t and rise with
+   2 sqrt(t): value and slope go on without a step, and beyond it a muon in the tail of the
+   distribution pulls as hard as one at the threshold and no harder (Huber 1964).  Divided by y,
+   since the variance of a shower's measurement grows like the energy.  w, Eq. (3), takes weight
+   from energies above those that are evaluated.  Not divided by the sum of w: "averaged over the
+   data points in the batch". */
+
+/* Eq. (3): 1 - sigmoid((E - centre)/width) = 1/(1 + exp((E - centre)/width)).  centre 5000 GeV,
+   width 300 GeV below and 600 GeV above: a quick fall beyond the range of evaluation, and a slow
+   tail.  0.966 at 4000 GeV, 1/2 at 5000, 0.0067 at 8000. */
 double cm_loss_weight(const calomu_train_options *o, double truth)
 {
     double width = truth > o->weight_centre ? o->weight_high : o->weight_low;
     return 1 / (1 + cm_exp_double((truth - o->weight_centre) / width));
 }
 
-/* Bin of a true energy, lower edge inclusive; -1: outside all. */
+/* Bin of a true energy, lower edge inclusive; -1: outside all.  The paper's five equal bins over 50
+   to 8000 GeV are 1590 GeV wide.  Edges are computed here whenever they are needed, in one way, so
+   that no two callers disagree about a muon that lies on one. */
 static int cm_loss_bin(const calomu_train_options *o, double truth)
 {
     double step = (o->bin_high - o->bin_low) / o->bins;
@@ -11852,14 +12179,19 @@ static int cm_loss_bin(const calomu_train_options *o, double truth)
     return -1;
 }
 
+/* From the same difference as the loss of cm_loss_muon: the muon whose error is the threshold must
+   not come out above it by a rounding. */
 static double cm_squared_error(const double *truth, const double *pred, int i)
 {
     double d = pred[i] - truth[i];
     return d * d;
 }
 
-/* k-th smallest (from 0) squared error of the m muons of bin j: bisection over the bit patterns of
-   non-negative doubles, which are in the order of the values; needs no memory and no sorting. */
+/* k-th smallest (from 0) squared error of the muons of bin j: bisection over the bit patterns of
+   non-negative doubles, which are in the order of the values.  63 times it is counted how many are
+   at or below the middle.  It needs no memory and cannot fail, where a sorted copy would need room
+   for a batch; n is a batch, so speed does not matter.  Without the sign bit a NaN's pattern is
+   above that of infinity. */
 static double cm_loss_kth(const calomu_train_options *o, const double *truth, const double *pred,
                           int n, int j, int k)
 {
@@ -11882,7 +12214,12 @@ static double cm_loss_kth(const calomu_train_options *o, const double *truth, co
     return value;
 }
 
-/* 1 + round(quantile (m - 1)) counted from 1; here from 0.  rint rounds halves to even. */
+/* The threshold of a bin, "the 68th percentile", followed as a running average (Sec. 3.2.2):
+       t = value in the first batch that has a muon in the bin, then  t += 0.1 (value - t),
+   the paper's t <- 0.9 t + 0.1 value.  Averaged, because some 51 muons of a batch of 256 are in a
+   bin.  value is the (1 + round(0.68 (m - 1)))-th smallest squared error of its m muons, the index
+   of the authors' code, not interpolated; counted from 0 here.  rint rounds halves to even.  A bin
+   without a muon keeps its threshold.  t < 0: not set yet. */
 static void cm_loss_update(const calomu_train_options *o, const double *truth, const double *pred,
                            int n, double *thresholds)
 {
@@ -11898,7 +12235,11 @@ static void cm_loss_update(const calomu_train_options *o, const double *truth, c
     }
 }
 
-/* Of one muon; *slope: its derivative. */
+/* Of one muon; *slope: its derivative by the prediction.  With d = p - y and f = w/y:
+       f d^2                                slope  f 2 d
+       f (t + 2 sqrt(t) (|d| - sqrt(t)))    slope  f 2 sqrt(t) sign(d)
+   The threshold is a constant for the derivative, although p has a part in it.  Muons outside all
+   bins, and of a bin whose threshold is not set yet, keep the squared error. */
 static double cm_loss_muon(const calomu_train_options *o, double truth, double pred,
                            const double *thresholds, double *slope)
 {
@@ -11913,6 +12254,9 @@ static double cm_loss_muon(const calomu_train_options *o, double truth, double p
     return f * loss;
 }
 
+/* In training the thresholds take in the batch before they are used on it; validation leaves them
+   as they are.  The sum over muons is that of cm_muon_sum, group by group of CM_LANES.
+   L = 1/n sum of ..., so a muon's derivative is its slope divided by n. */
 double cm_loss(const calomu_train_options *o, const double *truth, const double *pred, int n,
                double *thresholds, int update, double *dp)
 {
@@ -11932,9 +12276,20 @@ double cm_loss(const calomu_train_options *o, const double *truth, const double 
 
 /* ============================================================================================
    11 Adam (Kingma and Ba, arXiv:1412.6980) with varying beta1 (Sec. 3.2.3)
-   ============================================================================================ */
+   ============================================================================================
 
-/* b^t by squaring: pow of libm differs from machine to machine. */
+   With the gradient g of a weight w in update t = 1, 2, ...:
+       m = beta1 m + (1 - beta1) g              a running mean of g,
+       v = beta2 v + (1 - beta2) g^2            and of its square,
+       w = w - lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps).
+   m and v start at 0; after t updates with one g they are 1 - beta^t of what they should be, hence
+   the divisions.  So the first step of every weight is lr long, whatever the size of its gradient.
+   beta2 = 0.999, eps = 1e-8; no weight decay and no clipping of gradients.  beta1 changes from
+   update to update (section on rates); the correction takes beta1 of now to the t-th power, as
+   PyTorch's Adam does, though the m that it corrects was made with others. */
+
+/* b^t by squaring: pow of libm differs from machine to machine.  t in binary says which of b, b^2,
+   b^4, ... are factors; a power that falls below all doubles is rightly 0. */
 static double cm_power(double b, uint64_t t)
 {
     double p = 1;
@@ -11945,13 +12300,18 @@ static double cm_power(double b, uint64_t t)
 
 #define CM_BETA2 0.999
 
-/* What corrects the moments of update `step` for their start at zero. */
+/* What corrects the moments of update `step` for their start at zero: lr/(1 - beta1^t), and the
+   root of 1 - beta2^t. */
 static void cm_adam_rates(double lr, double beta1, uint64_t step, double *rate, double *root)
 {
     *rate = lr / (1 - cm_power(beta1, step));
     *root = sqrt(1 - cm_power(CM_BETA2, step));
 }
 
+/* In double, rounded to the weights' type three times: m, v, w.  eps is added behind the division
+   by the root, as in PyTorch; added before, as in the shorter form that Adam's paper gives too, it
+   would weigh more in the first updates.  A weight depends on none but its own numbers, so the
+   order of the weights does not matter. */
 void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,
              double beta1, uint64_t step)
 {
@@ -12121,10 +12481,23 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
 
 /* ---------------------------------------------------------------- plan: folds, shuffles */
 
+/* Muons are cut into folds of equal size, the paper's 886,716 into 36 of 24,631; what is left over
+   is unused.  Fold 0 is held out for comparing models, one fold is monitored, others trained on:
+       member                    0       1         2        3        4
+       monitors                  1       2         3        4        5
+       all-fold, trains on       34 others of 1..35
+       unique-fold, trains on    2..8    1, 9..14  15..21   22..28   29..35
+   A fold that one member monitors may train another ("folds can be used to monitor performance for
+   one model and also to train a different model", Sec. 3.2.4).  Where models are compared on muons
+   of another file (holdout 0) fold 0 is trained on as well; where the validation has muons of its
+   own (separate), so is the fold that the member would monitor. */
+
 enum { CM_MEMBERS = 5 };             /* of the paper's ensemble; they share the unique folds */
 
 /* "member k takes, in order, the first 7 of folds 1..35 that it does not monitor and no earlier
-   member trains on" (Sec. 3.2.4); 7 is a fifth of the folds that are not held out. */
+   member trains on" (Sec. 3.2.4); 7 is a fifth of the folds that are not held out.  To know what
+   earlier members have taken, they are gone through from member 0; nothing has to be agreed on
+   between the trainings, which may run on different machines. */
 static void cm_folds_unique(const calomu_train_options *o, unsigned char *role)
 {
     enum { TAKEN = 3 };
@@ -12139,6 +12512,9 @@ static void cm_folds_unique(const calomu_train_options *o, unsigned char *role)
         if (role[f] == TAKEN) role[f] = CM_FOLD_UNUSED;
 }
 
+/* Whatever leaves nothing to train on is an error with its reason and not a training without a
+   batch.  Batches never cross folds, and the last short one of a fold is dropped: a fold smaller
+   than a batch has none. */
 calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n_events,
                             unsigned char *role)
 {
@@ -12171,7 +12547,8 @@ calomu_status cm_plan_folds(calomu *c, const calomu_train_options *o, uint64_t n
     return CALOMU_OK;
 }
 
-/* Members of an ensemble start from different weights and see different orders. */
+/* Members of an ensemble start from different weights and see different orders.  The factor is 2^64
+   divided by the golden ratio: seeds 1 and 2 of a user do not meet those of members. */
 static uint64_t cm_train_seed(const calomu_train_options *o)
 {
     return o->seed + (uint64_t)o->member * 0x9E3779B97F4A7C15u;
@@ -12187,7 +12564,9 @@ static uint64_t cm_shuffle_stream(int32_t epoch, int32_t fold)
 /* Of the order of the muons before the cut, which all members of an ensemble share. */
 #define CM_CUT_STREAM ((uint64_t)1 << 61)
 
-/* Uniform in 0..n-1 without bias: numbers above the last full multiple of n are drawn again. */
+/* Uniform in 0..n-1 without bias.  x % n alone would prefer the small remainders where n does not
+   divide 2^64; so the last 2^64 % n numbers, no full round of remainders, are drawn again.  For any
+   n of muons that is next to none. */
 static uint64_t cm_below(uint64_t seed, uint64_t stream, uint64_t *counter, uint64_t n)
 {
     uint64_t x, excess = (UINT64_MAX % n + 1) % n;
@@ -12199,7 +12578,10 @@ static uint64_t cm_below(uint64_t seed, uint64_t stream, uint64_t *counter, uint
     return x % n;
 }
 
-/* R. A. Fisher, F. Yates; D. E. Knuth, "The Art of Computer Programming" 2, 3.4.2, algorithm P. */
+/* R. A. Fisher, F. Yates; D. E. Knuth, "The Art of Computer Programming" 2, 3.4.2, algorithm P: the
+   last place gets one of all, the next one of those that remain; every order is equally likely.
+   The order follows from (seed, stream) alone, so a training that goes on from a checkpoint makes
+   it again instead of reading it. */
 void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n)
 {
     uint64_t i, k, old, counter = 0;
@@ -12216,7 +12598,8 @@ void cm_plan_shuffle(uint64_t seed, uint64_t stream, uint64_t *order, uint64_t n
 
 static const double cm_beta_high = 0.95, cm_beta_low = 0.85;
 
-/* end + (start - end)(1 + cos(pi t/T))/2 */
+/* end + (start - end)(1 + cos(pi t/T))/2: `start` at t = 0, halfway at T/2, level at both ends.  Of
+   t = 0 .. T - 1 the last does not quite reach `end`, which is the start of what follows. */
 static double cm_cosine(double start, double end, uint64_t t, uint64_t T)
 {
     double half = (1 + cm_cos_double(3.14159265358979324 * ((double)t / (double)T))) / 2;
@@ -12224,7 +12607,9 @@ static double cm_cosine(double start, double end, uint64_t t, uint64_t T)
 }
 
 /* "LR max/100 -> max and beta1 0.95 -> 0.85 over 2 epochs, then max -> max/10 and 0.85 -> 0.95
-   over 18": the first tenth of the updates and the rest. */
+   over 18": the first tenth of the updates and the rest (1cycle, L. N. Smith, N. Topin,
+   arXiv:1708.07120).  While the LR is high beta1 is low: long steps, short memory of the direction.
+   A tenth of the updates and not two epochs, so that a cycle of other length keeps its form. */
 void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, uint64_t t, double *lr,
                   double *beta1)
 {
@@ -12238,7 +12623,10 @@ void cm_plan_rate(const calomu_train_options *o, uint64_t per_epoch, uint64_t t,
     }
 }
 
-/* "Default max = min(5e-3, 3e-5 * 65280 / updates of the 1cycle)".  A tenth for weights that have
+/* "Default max = min(5e-3, 3e-5 * 65280 / updates of the 1cycle)".  The paper's 3e-5 belongs to its
+   65,280 updates, 96 batches of 256 in each of 34 folds, for 20 epochs.  Adam moves a weight by
+   about the LR in an update, so that with fewer updates the same way needs a higher LR; 5e-3 is
+   where the authors' code begins.  A tenth for weights that have
    learnt already: a features-only network of 7,000 GEANT4 muons, trained on with 1,250 more, ends
    3% above the validation loss that it has untouched with all of it, 1% with a tenth. */
 static double cm_default_lr(const calomu_train_options *o, uint64_t per_epoch)
@@ -12248,7 +12636,10 @@ static double cm_default_lr(const calomu_train_options *o, uint64_t per_epoch)
     return o->started ? lr / 10 : lr;
 }
 
-/* After an epoch: the end, or the next one and what it starts from. */
+/* After an epoch: the end, or the next one and what it starts from.  `waited` and `idle` count the
+   epochs after the 1cycle without improvement; a reload restarts the first only.  So with a
+   patience of 2 and stop_after 10 the LR is halved after 2, 4, 6 and 8 idle epochs, and after 10
+   the training ends. */
 static int cm_plan_next(const calomu_train_options *o, cm_plan *plan)
 {
     int what = 0;
@@ -12271,7 +12662,9 @@ static int cm_plan_next(const calomu_train_options *o, cm_plan *plan)
 /* Within the 1cycle an epoch only competes for the best state.  At its end, and then after every
    `patience` epochs without improvement, the best state comes back: the first time with its own
    rates, later with half of the LR now in use and beta1 0.95.  The counter of `stop_after`
-   restarts on improvement only. */
+   restarts on improvement only.  Half of the LR now in use, not of the best state's: the best state
+   may be from before several halvings, and its LR would come back for ever.  Better is strictly
+   below; a loss that is not a number is never better than one that is. */
 int cm_plan_epoch(const calomu_train_options *o, cm_plan *plan, double validation_loss)
 {
     int what = 0;
@@ -16505,10 +16898,20 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
 
 /* ============================================================================================
    14 Debiasing and resolution (Secs. 4.1, 4.2)
-   ============================================================================================ */
+   ============================================================================================
+
+   What comes of predictions p of muons whose true energy y is known, in three steps:
+     1. a straight line p = intercept + slope y through the mean predictions in bins of y, fitted on
+        validation data, and its inverse applied to every prediction;
+     2. in each bin the resolution, Eq. (4), from median and width of the debiased predictions;
+     3. its combination with a tracker's resolution, and the mean over the bins of what the
+        calorimeter improves (MI), the number by which the paper compares its models.
+   Data that a line was fitted to and data that it is applied to may be the same, but need not. */
 
 enum { CM_EVAL_BINS = 100000 };      /* more make no sense, and bound the memory taken */
 
+/* The paper's: 100 to 4000 GeV, 20 bins for the resolution, 39 of 100 GeV for the line, and a
+   tracker of 20% at 1 TeV. */
 calomu_eval_options calomu_eval_options_default(void)
 {
     calomu_eval_options o;
@@ -16523,6 +16926,7 @@ calomu_eval_options calomu_eval_options_default(void)
     return o;
 }
 
+/* Each test is written so that a NaN fails it. */
 static calomu_status cm_eval_check(calomu *c, const calomu_eval_options *o)
 {
     if (!(o->low >= 0 && o->low < o->high && isfinite(o->high)))
@@ -16549,7 +16953,8 @@ static calomu_status cm_eval_check(calomu *c, const calomu_eval_options *o)
     return CALOMU_OK;
 }
 
-/* Rows count from 1, as a person counts the lines behind a header. */
+/* Rows count from 1, as a person counts the lines behind a header.  A prediction may be negative,
+   which no true energy is: no activation bounds the network's last neuron. */
 static calomu_status cm_eval_rows(calomu *c, const double *truth, const double *prediction,
                                   size_t n)
 {
@@ -16568,7 +16973,9 @@ static calomu_status cm_eval_rows(calomu *c, const double *truth, const double *
 
 /* ---------------------------------------------------------------- order and percentiles */
 
-/* Restores the heap property below node i of n: parents not below their children. */
+/* A heap is an array in which the children of x[i] are x[2i + 1] and x[2i + 2], and no parent is
+   below its children, so that the largest is x[0] (J. W. J. Williams, CACM 7, 1964).  Here node i
+   of n may be below its children, and is moved down until it is not. */
 static void cm_sift(double *x, size_t i, size_t n)
 {
     const double moved = x[i];
@@ -16583,7 +16990,9 @@ static void cm_sift(double *x, size_t i, size_t n)
     x[i] = moved;
 }
 
-/* Heap sort: in place and O(n log n) on any input, where the C library's qsort promises neither. */
+/* Heap sort: in place and O(n log n) on any input, where the C library's qsort promises neither.
+   From the last parent to the first the array becomes a heap; then the largest goes behind the
+   rest, again and again. */
 static void cm_sort(double *x, size_t n)
 {
     size_t i;
@@ -16596,9 +17005,11 @@ static void cm_sort(double *x, size_t n)
     }
 }
 
-/* The q-quantile of n > 0 sorted values, linear between neighbours (numpy's default).  Taken from
-   the nearer neighbour, so that equal neighbours give their own value and the result never falls
-   as q rises; in halves, so that values near the largest double do not overflow. */
+/* The q-quantile of n > 0 sorted values, linear between neighbours (numpy's default): q (n - 1) is
+   between places i and i + 1, by t, and the result x[i] + t (x[i + 1] - x[i]).  Of 5
+   values the 0.84135-quantile is at 3.3654: x[3] and 0.3654 of the way to x[4].  Taken from the
+   nearer neighbour, so that equal neighbours give their own value and the result never falls as q
+   rises; in halves, so that values near the largest double do not overflow. */
 static double cm_quantile(const double *x, size_t n, double q)
 {
     const double at = q * (double)(n - 1);
@@ -16621,6 +17032,8 @@ typedef struct cm_groups {
     double *truth, *prediction;
 } cm_groups;
 
+/* Which edge belongs to a bin: the lower for the line, the upper for the resolution, as in the
+   paper's analysis; at fixed points a bin is one energy. */
 typedef enum cm_side { CM_LOW_INSIDE, CM_HIGH_INSIDE, CM_POINTS } cm_side;
 
 static void cm_groups_free(calomu *c, cm_groups *g)
@@ -16631,7 +17044,9 @@ static void cm_groups_free(calomu *c, cm_groups *g)
     cm_release(c, g->prediction);
 }
 
-/* The bin of energy e, or -1: [a, b) with CM_LOW_INSIDE, (a, b] with CM_HIGH_INSIDE. */
+/* The bin of energy e, or -1: [a, b) with CM_LOW_INSIDE, (a, b] with CM_HIGH_INSIDE.  By bisection
+   of the edges: (e - low)/width would be faster and, rounded, put an energy on an edge on either
+   side.  At fixed points e is one of the energies. */
 static int cm_groups_find(const cm_groups *g, cm_side side, double e)
 {
     int below = -1, above = g->bins + (side != CM_POINTS);
@@ -16673,7 +17088,8 @@ static calomu_status cm_groups_fill(calomu *c, cm_groups *g, cm_side side, const
     return CALOMU_OK;
 }
 
-/* Equal bins over [low, high].  A failure leaves g to cm_groups_free. */
+/* Equal bins over [low, high].  The last edge is `high` itself and not low + bins * width, which
+   may round to less.  A failure leaves g to cm_groups_free. */
 static calomu_status cm_groups_bins(calomu *c, cm_groups *g, const calomu_eval_options *o,
                                     int bins)
 {
@@ -16687,7 +17103,8 @@ static calomu_status cm_groups_bins(calomu *c, cm_groups *g, const calomu_eval_o
     return CALOMU_OK;
 }
 
-/* The distinct true energies, rising. */
+/* The distinct true energies, rising.  No range cuts them: the paper's 11 points end at 4100 GeV,
+   beyond the range of its bins, and count. */
 static calomu_status cm_groups_points(calomu *c, cm_groups *g, const double *truth, size_t n)
 {
     size_t i, distinct = 0;
@@ -16706,7 +17123,13 @@ static calomu_status cm_groups_points(calomu *c, cm_groups *g, const double *tru
 
 /* ---------------------------------------------------------------- debiasing (Sec. 4.1) */
 
-/* Mean and population variance's root of n > 0 values.  Differences from the first value make
+/* "The regressor overestimates medium energies, and underestimates high energies."  A correction
+   must not know the true energy, so it is a function of the prediction: the inverse of the line
+   through the means.  Without it MI falls by 2.1% (Sec. 7.5). */
+
+/* Mean and population variance's root of n > 0 values: mean = x0 + sum (x - x0)/n, variance = sum
+   (x - mean)^2/n, in two passes, since sum x^2/n - mean^2 is a small difference of large numbers
+   where energies are far from 0 and near each other.  Differences from the first value make
    equal values give exactly 0, where a rounded mean would give them a tiny spread and so a
    boundless weight in the fit. */
 static double cm_mean_spread(const double *x, size_t n, double *spread)
@@ -16723,7 +17146,10 @@ static double cm_mean_spread(const double *x, size_t n, double *spread)
     return x[0] + shift;
 }
 
-/* The error of the mean of n values as the spread of the means of o->bootstrap resamplings.  Each
+/* The error of the mean of n values as the spread of the means of o->bootstrap resamplings: n of
+   them drawn with replacement, as the paper does.  The default is its limit for many resamplings,
+   spread/sqrt(n), which needs no random numbers: the mean of n draws has the variance of one draw,
+   the population variance, divided by n.  Each
    bin has its stream, each pair of draws its counter. */
 static double cm_bootstrap(const calomu_eval_options *o, const double *x, size_t n, int bin,
                            double *means)
@@ -16748,9 +17174,14 @@ static double cm_bootstrap(const calomu_eval_options *o, const double *x, size_t
     return error;
 }
 
-/* Straight line through (x, y +- error), at least 2 points, by least squares.  Weights are
-   relative to the smallest error, and sums are about the weighted mean: neither overflows nor
-   cancels. */
+/* Straight line y = intercept + slope x through (x, y +- error), at least 2 points, by least
+   squares: the sum of v (y - intercept - slope x)^2 with v = 1/error^2 is smallest where
+       slope = sum v (x - X)(y - Y) / sum v (x - X)^2,      intercept = Y - slope X,
+   X, Y the means weighted by v (the derivatives by slope and intercept are 0 there).  The errors of
+   both follow from those of y:
+       slope_error^2 = 1/sum v (x - X)^2,   intercept_error^2 = 1/sum v + X^2/sum v (x - X)^2.
+   Weights are relative to the smallest error, and sums are about the weighted mean: neither
+   overflows nor cancels. */
 static void cm_line_fit(const double *x, const double *y, const double *error, int n,
                         calomu_line *line)
 {
@@ -16777,7 +17208,9 @@ static void cm_line_fit(const double *x, const double *y, const double *error, i
     line->intercept_error = best * sqrt(1 / w + mean_x * mean_x / sxx);
 }
 
-/* Means of the usable bins into x, y, error (room for g->bins each); *used counts them. */
+/* Means of the usable bins into x, y, error (room for g->bins each); *used counts them.  One muon
+   has no spread, and equal predictions have none: the error would be 0, the weight infinite.  x is
+   the centre of the bin and not the mean of its true energies, as in the paper's analysis. */
 static calomu_status cm_debias_means(calomu *c, const calomu_eval_options *o, const cm_groups *g,
                                      double *x, double *y, double *error, int *used)
 {
@@ -16802,6 +17235,7 @@ static calomu_status cm_debias_means(calomu *c, const calomu_eval_options *o, co
     return CALOMU_OK;
 }
 
+/* A line that falls or is level has no inverse that a correction could be. */
 static calomu_status cm_debias_line(calomu *c, const calomu_eval_options *o, const cm_groups *g,
                                     double *memory, calomu_line *line)
 {
@@ -16855,6 +17289,7 @@ calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, c
                         : cm_leave(c, cm_debias_fit_call(c, options, truth, prediction, n, line));
 }
 
+/* p = intercept + slope y, solved for y. */
 static CM_NOINLINE double cm_debias(const calomu_line *line, double prediction)
 {
     return (prediction - line->intercept) / line->slope;
@@ -16871,7 +17306,8 @@ double calomu_debias(const calomu_line *line, double prediction)
 
 /* ---------------------------------------------------------------- resolution (Sec. 4.2) */
 
-/* sqrt(a^2 + b^2) without overflow. */
+/* sqrt(a^2 + b^2) without overflow: large sqrt(1 + (small/large)^2).  hypot is one of libm's
+   functions that need not be equal everywhere; sqrt is exact by IEEE 754. */
 static double cm_length(double a, double b)
 {
     const double large = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
@@ -16880,9 +17316,11 @@ static double cm_length(double a, double b)
     return large * sqrt(cm_fmad(r, r, 1));
 }
 
-/* 1/sqrt(1/a^2 + 1/b^2), the resolution of the weighted average.  Written with the better of the
-   two in front, it is right when one is 0 (then so is the result) and when one is infinite; not
-   when both are, but a tracker never is. */
+/* 1/sqrt(1/a^2 + 1/b^2), the resolution of the weighted average of two independent measurements of
+   resolutions a and b.  (With weights v and 1 - v its variance is v^2 a^2 + (1 - v)^2 b^2, smallest
+   at v = b^2/(a^2 + b^2), where it is a^2 b^2/(a^2 + b^2).)  Written with the better of the two in
+   front, small/sqrt(1 + (small/large)^2), it is right when one is 0 (then so is the result) and
+   when one is infinite; not when both are, but a tracker never is. */
 static double cm_combine(double a, double b)
 {
     const double large = a > b ? a : b, small = a > b ? b : a;
@@ -16890,21 +17328,27 @@ static double cm_combine(double a, double b)
     return small / sqrt(cm_fmad(r, r, 1));
 }
 
-/* Eq. (4) for the n > 1 muons of one bin, in sorted arrays.  c68 is HALF the width of the central
-   68.27 percent. */
+/* What Eq. (4) needs of the n > 1 predictions of one bin, sorted: the median, and c68, HALF the
+   width of the central 68.27 percent, from the quantiles at one standard deviation of a normal
+   distribution to either side, 0.15865 and 0.84135.  So c68 of a normal distribution is its
+   standard deviation, which is what a tracker's resolution is.  (The text says the width.) */
 static void cm_bin_resolution(calomu_bin *bin, const double *prediction, size_t n)
 {
     bin->median = cm_quantile(prediction, n, 0.5);
     bin->c68 = cm_quantile(prediction, n, 0.84135) / 2 - cm_quantile(prediction, n, 0.15865) / 2;
 }
 
+/* Eq. (4):  sqrt((median - E)^2 + c68^2) / E,  E the median true energy of the bin: what is left of
+   the bias counts like the width.  Medians and quantiles, since a few muons with a large loss of
+   energy would decide about mean and standard deviation. */
 static void cm_bin_combine(calomu_bin *bin)
 {
     bin->calorimeter = cm_length(bin->median - bin->energy, bin->c68) / bin->energy;
     bin->combined = cm_combine(bin->calorimeter, bin->tracker);
 }
 
-/* Adds a bin to MI, still a sum, and worst. */
+/* Adds a bin to MI, still a sum, and worst.  MI = mean over bins of (tracker - combined), Sec. 4.2,
+   in percent points: 22.1 for the paper's ensemble on 11 points, with a worst of 29.5%. */
 static void cm_summary_add(calomu_summary *summary, const calomu_bin *bin)
 {
     summary->mi += 100 * (bin->tracker - bin->combined);
@@ -16912,6 +17356,9 @@ static void cm_summary_add(calomu_summary *summary, const calomu_bin *bin)
     summary->used++;
 }
 
+/* The tracker has 20% at 1 TeV, and more in proportion to the energy (Sec. 4.2), taken at the bin's
+   centre, at fixed points at the energy itself.  A bin of one muon has a median, but no width: it
+   is left out of MI, and counted. */
 static void cm_resolution_bins(const calomu_eval_options *o, cm_groups *g, int points,
                                calomu_bin *bins, calomu_summary *summary)
 {
@@ -16944,7 +17391,8 @@ static void cm_resolution_bins(const calomu_eval_options *o, cm_groups *g, int p
     summary->mi /= summary->used;
 }
 
-/* The muons into g, with debiased predictions. */
+/* The muons into g by true energy, with debiased predictions: which bin a muon is in does not
+   depend on what was predicted. */
 static calomu_status cm_resolution_groups(calomu *c, const calomu_eval_options *o, int points,
                                           const calomu_line *line, const double *truth,
                                           const double *prediction, size_t n, cm_groups *g)
