@@ -11497,7 +11497,8 @@ static void cm_rule_forward_only(cm_schedule *p, int i, int last)
     cm_step *t = &p->step[i];
     cm_kind kind = cm_layer_of(p, t)->kind;
     int r, k;
-    if (!p->training || t->values != CM_KEPT || kind == CM_SIGMOID || kind == CM_MAX_OF) return;
+    if (!p->training || !p->fused || t->values != CM_KEPT || kind == CM_SIGMOID
+        || kind == CM_MAX_OF) return;
     for (r = i + 1; r <= last; r++)
         for (k = 0; k < 4; k++)
             if (p->step[r].in[k] == i && cm_read_in_backward(p, &p->step[r], k)) return;
