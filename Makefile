@@ -113,6 +113,11 @@ test:
 	@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(CORES)) all $(BINARIES)
 	@B=$(B) CC="$(CC)" REF="$(REF)" PYTHON="$(PYTHON)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"
 
+# One muon, layer by layer: build/aloud MODEL DATA [NUMBER]
+aloud: $(B)/aloud
+$(B)/aloud: tests/aloud.c calomu.h $(B)/internals.o
+	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/internals.o -lm $(LDFLAGS)
+
 demo: all
 	@B=$(B) sh tools/demo.sh
 

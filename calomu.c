@@ -1922,6 +1922,15 @@ static int cm_head_outputs(const calomu_architecture *a)
 }
 
 /* The paper's network: the hybrid model of Fig. 3c. */
+/* Learned channels of the stage that has the fewest: a growth below 1 may leave none. */
+static int cm_least_channels(const calomu_architecture *a)
+{
+    int i, least = CM_FIRST_CHANNELS;
+    for (i = 0; i < cm_stages(a); i++)
+        if (cm_stage_of(a, i).out < least) least = cm_stage_of(a, i).out;
+    return least;
+}
+
 calomu_architecture calomu_architecture_default(void)
 {
     calomu_architecture a;
@@ -1959,6 +1968,9 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
     if (convention < 0 || convention > CALOMU_CONVENTION_AUTHORS
         || !(a->feature_options.grow >= 0 && a->feature_options.grow <= FLT_MAX))
         return cm_fail(c, CALOMU_EUSAGE, "network: unknown feature convention or bad grow energy");
+    if (a->head && cm_least_channels(a) < 1)
+        return cm_fail(c, CALOMU_EUSAGE, "network: with a growth of %g a stage has no channels",
+                       a->growth);
     if (a->head && cm_head_outputs(a) > 4096)
         return cm_fail(c, CALOMU_EUSAGE, "network: more than 2047 channels at the end of the head");
     return CALOMU_OK;
@@ -3735,13 +3747,28 @@ static void cm_pass_drop(const cm_pass *p, int i)
 calomu_status cm_pass_forward(cm_pass *p, double *prediction)
 {
     calomu_status s = CALOMU_OK;
-    int i, result = cm_result_of(p->net->list), v;
+    int i, result = cm_result_of(p->net->list);
+    size_t n = cm_layer_size(cm_pass_layer(p, result)) * (size_t)p->muons, k;
     for (i = 0; i < p->net->list->n && s == CALOMU_OK; i++) {
         s = cm_pass_step(p, i);
         if (!p->training) cm_pass_drop(p, i);
     }
-    for (v = 0; s == CALOMU_OK && v < p->muons; v++) prediction[v] = (double)p->x[result][v];
+    for (k = 0; s == CALOMU_OK && k < n; k++) prediction[k] = (double)p->x[result][k];
     return s;
+}
+
+int cm_pass_layers(const cm_pass *p) { return p->net->list->n; }
+int cm_pass_result(const cm_pass *p) { return cm_result_of(p->net->list); }
+
+const cm_real *cm_pass_values(const cm_pass *p, int i, const char **name, int shape[4])
+{
+    const cm_layer *l = cm_pass_layer(p, i);
+    *name = *l->name ? l->name : cm_kind_names[l->kind];
+    shape[0] = l->nz;
+    shape[1] = l->nx;
+    shape[2] = l->ny;
+    shape[3] = l->nc;
+    return p->x[i];
 }
 
 /* ---- backward */
@@ -3859,10 +3886,11 @@ static calomu_status cm_pass_step_back(cm_pass *p, int i)
 calomu_status cm_pass_backward(cm_pass *p, const double *dp)
 {
     calomu_status s = CALOMU_OK;
-    int i, v, last = cm_result_of(p->net->list);
-    p->dx[last] = cm_allocate(p->c, (size_t)p->muons, sizeof *p->dx[last]);
+    int i, last = cm_result_of(p->net->list);
+    size_t n = cm_layer_size(cm_pass_layer(p, last)) * (size_t)p->muons, k;
+    p->dx[last] = cm_allocate(p->c, n, sizeof *p->dx[last]);
     if (!p->dx[last]) return CALOMU_EMEMORY;
-    for (v = 0; v < p->muons; v++) p->dx[last][v] = (cm_real)dp[v];
+    for (k = 0; k < n; k++) p->dx[last][k] = (cm_real)dp[k];
     for (i = last; i >= 0 && s == CALOMU_OK; i--) {
         if (p->dx[i]) s = cm_pass_step_back(p, i);
         cm_release(p->c, p->x[i]);

@@ -998,9 +998,13 @@ typedef struct cm_pass cm_pass;
 CM_LOCAL cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
                               const cm_real *features, int muons, cm_real *gradient);
 CM_LOCAL calomu_status cm_pass_step(cm_pass *p, int layer);      /* the next layer */
-CM_LOCAL calomu_status cm_pass_forward(cm_pass *p, double *prediction);      /* all of them */
+CM_LOCAL calomu_status cm_pass_forward(cm_pass *p, double *prediction);      /* all, [muon][...] */
 CM_LOCAL calomu_status cm_pass_backward(cm_pass *p, const double *dp);   /* d loss/d prediction */
 CM_LOCAL void cm_pass_free(cm_pass *p);
+CM_LOCAL int cm_pass_layers(const cm_pass *p);
+CM_LOCAL int cm_pass_result(const cm_pass *p);   /* the layer that is the network's */
+/* What layer i has made, [muon][z][x][y][channel], while it is there; its name, or its kind's. */
+CM_LOCAL const cm_real *cm_pass_values(const cm_pass *p, int i, const char **name, int shape[4]);
 CM_LOCAL double cm_muon_sum(const double *s, size_t n);
 /* One Adam update (Sec. 3.2.3) of n values. step counts from 1. */
 CM_LOCAL void cm_adam(cm_real *w, const cm_real *dw, cm_real *m, cm_real *v, size_t n, double lr,

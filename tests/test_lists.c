@@ -503,6 +503,49 @@ static int run(const cm_net *net, const test_batch *b, const way *w, const cm_re
     return good;
 }
 
+/* By the plain pass (part I of calomu.c): what all ways are compared with. */
+static int run_plain(const cm_net *net, const test_batch *b, int direct, const cm_real *buffers,
+                     outcome *o)
+{
+    calomu_options options = { 0 };
+    size_t n = (size_t)b->n * (size_t)(b->n_features ? b->n_features : 1), k, size = 1;
+    cm_real *features = test_memory(n, sizeof *features);
+    calomu *c = NULL;
+    cm_pass *p;
+    double *slopes;
+    const char *name;
+    int shape[4], good, training;
+    memset(o, 0, sizeof *o);
+    options.direct = direct;
+    if (!CHECK_OK(c, calomu_open(&c, &options))) return 0;
+    for (k = 0; b->n_features && k < n; k++) features[k] = (cm_real)b->features[k];
+    memcpy(net->buffers, buffers, net->n_buffers * sizeof *buffers);
+    o->gradient = test_memory(net->n_trained, sizeof *o->gradient);
+    o->buffers = test_memory(net->n_buffers, sizeof *o->buffers);
+    for (training = 1, good = 1; training >= 0 && good; training--) {
+        double *out;
+        p = cm_pass_new(c, net, b->event, features, b->n, training ? o->gradient : NULL);
+        good = CHECK(p != NULL, "%s", calomu_message(c));
+        if (!good) break;
+        (void)cm_pass_values(p, cm_pass_result(p), &name, shape);
+        for (k = 0, size = 1; k < 4; k++) size *= (size_t)shape[k];
+        o->n = size * (size_t)b->n;
+        out = test_memory(o->n, sizeof *out);
+        if (training) o->trained = out;
+        else o->predicted = out;
+        good = CHECK_OK(c, cm_pass_forward(p, out));
+        slopes = test_memory(o->n, sizeof *slopes);
+        for (k = 0; k < o->n; k++) slopes[k] = (double)(k * 2654435761u % 1000) / 500 - 1;
+        if (training && good) good = CHECK_OK(c, cm_pass_backward(p, slopes));
+        free(slopes);
+        cm_pass_free(p);
+    }
+    memcpy(o->buffers, net->buffers, net->n_buffers * sizeof *buffers);
+    free(features);
+    calomu_close(c);
+    return good;
+}
+
 static void print_plan(const cm_net *net, int training, const way *w)
 {
     char line[320];
@@ -600,8 +643,9 @@ static int check_list(calomu *c, const maker *m, int muons, int number, uint64_t
     memcpy(buffers, net->buffers, net->n_buffers * sizeof *buffers);
     w.direct = number % 2;
     count_words(net, w.direct);
-    if (CHECK(run(net, &b, &w, buffers, 0, &first) == 1, "list %d does not run", number))
+    if (CHECK(run_plain(net, &b, w.direct, buffers, &first), "list %d does not run", number))
         finite = is_finite(&first, net->n_trained);
+    if (finite) check_way(net, &b, &w, buffers, 0, &first, number, seed);
     for (i = 0; finite && i < sizeof ways / sizeof *ways; i++) {
         w = ways[i];
         w.direct = number % 2;
