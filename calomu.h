@@ -109,9 +109,9 @@ typedef struct calomu_options {
     int direct;              /* 1: convolutions by the direct sum, never by Winograd's method: */
                              /*   slower, rounds a little less, and its last bits are others */
     int plain;               /* 1: computed by the plain layers, one behind the other and muon by */
-                             /*   muon, on one thread: the same bits, slower; needs 8 MB a muon of */
-                             /*   a training's batch.  A build with -DCALOMU_PLAIN has only these, */
-                             /*   and refuses threads, instruction sets and devices */
+                             /*   muon, on one thread: the same bits, slower; a training needs */
+                             /*   8 MB for each muon of a batch.  A build with -DCALOMU_PLAIN has */
+                             /*   only these, and refuses threads, instruction sets and devices */
     int recompute;           /* 1: training keeps less and computes it again: the same bits, */
                              /*   a fifth less memory, a quarter more time */
     int unfused;             /* 1: every layer of the network is computed on its own and its */
@@ -599,7 +599,7 @@ enum { CM_LANES = 16 };              /* L: muons per group */
    below and `hi` above on every axis.  Interior site (z, x, y), channel c, lane l of group k:
        x[k*group + (z*row_z + x*row_x + y)*nc*L + c*L + l], counted from `origin`.
    Lanes behind the last muon are dead: finite values that reach no result. */
-/* One muon in 16 lanes (6.2): its grid in blocks of neighbouring rows, block (i, j) in lane
+/* One muon in 16 lanes (16.2): its grid in blocks of neighbouring rows, block (i, j) in lane
    i*across + j. */
 typedef struct cm_blocks {
     int nz, nx;                      /* rows of the grid */
@@ -609,14 +609,14 @@ typedef struct cm_blocks {
 
 /* Shares of a tensor's gradient that are not added to dx where they arise: the operation that made
    the tensor computes them row by row as it reads its gradient, dx first if anything is there, then
-   in this order.  Decided for the whole tape before backward starts (section 6). */
+   in this order.  Decided for the whole tape before backward starts (section 16). */
 typedef struct cm_unadded {
     struct cm_record *join;          /* of a join or a pooling that reads the tensor, or NULL */
     struct cm_tensor *mean;          /* behind it of the mean with this result, or NULL */
     struct cm_record *norms;         /* of batch norms that read it: this one, and by next_norm */
     int readers;                     /* unadded shares that are computed from this tensor's dx */
     int first_pass;                  /* 1: of a batch norm's result: while its only reader writes */
-                                     /*   dx, the norm sums the rows (7.4) */
+                                     /*   dx, the norm sums the rows (17.4) */
 } cm_unadded;
 
 typedef struct cm_tensor {
@@ -633,12 +633,12 @@ typedef struct cm_tensor {
     int written;                     /* 1: dx holds a gradient, so add to it */
     int users;                       /* operations that read it */
     struct cm_record *producer;      /* the operation that made it, or NULL */
-    double *sums;                    /* of its planes, values and squares (7.3), or NULL */
+    double *sums;                    /* of its planes, values and squares (17.3), or NULL */
     int swished;                     /* 1: sums are those of Swish of it */
     const cm_blocks *blocks;         /* NULL: a lane is a muon */
-    int on_the_fly;                  /* 1: no memory, values are computed when read (7.4) */
+    int on_the_fly;                  /* 1: no memory, values are computed when read (17.4) */
     cm_unadded unadded;
-    int pending_readers;             /* in inference: deferred joins (7.12) that will read x, */
+    int pending_readers;             /* in inference: deferred joins (17.12) that will read x, */
     int dropped;                     /*   and 1: then nobody needs it */
     struct cm_record *deferred;      /* the join whose rows are still to be computed, or NULL */
 } cm_tensor;
@@ -697,7 +697,7 @@ typedef enum cm_share_kind {              /* what backward hands to an input: */
     CM_SHARE_ROWS,                   /*   one whose rows follow from those of out->dx (joins, */
                                      /*   poolings), */
     CM_SHARE_MEAN,                   /*   the same for all sites, */
-    CM_SHARE_NORM                    /*   the second pass of a batch norm (7.4) */
+    CM_SHARE_NORM                    /*   the second pass of a batch norm (17.4) */
 } cm_share_kind;
 enum {                               /* what a batch norm keeps: y = A x + B, ... */
     CM_NORM_A, CM_NORM_B, CM_NORM_MEAN, CM_NORM_R, CM_NORM_CLAMPED, CM_NORM_SLOPE, CM_NORM_SHIFT,
@@ -722,7 +722,7 @@ struct cm_record {
     cm_record *next_norm;            /*   there before this batch norm */
     int takes_unadded;               /* CM_ROWS, CM_GROUPS: how backward can compute such shares */
     double scale;
-    double *saved;                   /* what forward keeps; of a batch norm its transform (7.4), */
+    double *saved;                   /* what forward keeps; of a batch norm its transform (17.4), */
     cm_real *column[5];              /*   [kind][channel], and in reals: a, b, mean; */
     double *sums;                    /*   backward e, f; sums of its first pass, once begun */
     cm_real *gate;                   /* of a join, for an unadded share of its path */
@@ -894,7 +894,7 @@ CM_LOCAL cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *
 /* Runs the records in reverse; the gradient of the result must be set by the caller before
    (cm_gradient).  Afterwards only inputs (cm_input) and weights hold values and gradients: the
    memory of every result has been used again.  In inference too, results that the plan of the
-   network (section 9) has dropped are gone; its final output stays. */
+   network (section 18) has dropped are gone; its final output stays. */
 CM_LOCAL void cm_backward(cm_graph *g);
 CM_LOCAL cm_real *cm_gradient(cm_graph *g, cm_tensor *t);
                                      /* t->dx, allocated and zeroed if not there */
@@ -918,7 +918,7 @@ typedef struct cm_param {
     size_t offset, count;            /* reals, in the block of its role */
 } cm_param;
 
-/* A network is a list of plain layers (section 8).  What a layer computes; x, a, b, s, p, q are the
+/* A network is a list of plain layers (section 4).  What a layer computes; x, a, b, s, p, q are the
    results of those that it reads. */
 typedef enum cm_kind {
     CM_FEATURES,                     /* the features of the muon: an input */
@@ -990,10 +990,10 @@ CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits
                                    cm_tensor *features, cm_real *gradient);
 #endif
 
-/* The plain pass of a batch (section 9), one layer behind the other: what every other way to
+/* The plain pass of a batch (5.9), one layer behind the other: what every other way to
    compute must equal.  Borrows what it is given; gradient NULL: inference, else training, and
-   derivatives are added to it.  Functions fail with EMEMORY, or EFORMAT for a network that was never
-   trained. */
+   derivatives are added to it.  Functions fail with EMEMORY, or EFORMAT for a network that was
+   never trained. */
 typedef struct cm_pass cm_pass;
 CM_LOCAL cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
                               const cm_real *features, int muons, cm_real *gradient);

@@ -204,7 +204,7 @@ CM_HOST size_t cm_fast_blocks(uint32_t units, int chunks)
 
    A thread has a strip of 4 sites along y and a chunk: 4 + 2 loads for 32 fused products, where the
    plain kernel has 64 (gains not measured yet on a GPU).  To the input, the sites of a strip are of
-   one class, `stride` apart, so that they share their taps (7.5). */
+   one class, `stride` apart, so that they share their taps (17.5). */
 
 typedef struct cm_walk {             /* taps z, x, y */
     int n[3], x[3], w[3];            /* how many, and reals from one to the next */

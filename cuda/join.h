@@ -1,5 +1,5 @@
 /* join.h - combinations of tensors: add, concatenate, scale, channel 0, shortcut + gate*path, join
-   (7.11, 7.12 of calomu.c) */
+   (17.11, 17.12 of calomu.c) */
 #ifndef CM_JOIN_H
 #define CM_JOIN_H
 #include "norm.h"

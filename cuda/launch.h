@@ -242,7 +242,7 @@ CM_DEVICE double cm_exp_double_of(double x)
     return p * scale.f;
 }
 
-/* Sums over muons (section 2 of calomu.c): of the lanes of a group. */
+/* Sums over muons (section 1 of calomu.c): of the lanes of a group. */
 CM_DEVICE double cm_lanes_sum(const double s[CM_LANES])
 {
     double t[CM_LANES / 2];

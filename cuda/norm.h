@@ -1,4 +1,4 @@
-/* norm.h - sums over sites, batch norm, and what follows a convolution in inference (7.3, 7.4 of
+/* norm.h - sums over sites, batch norm, and what follows a convolution in inference (17.3, 17.4 of
    calomu.c) */
 #ifndef CM_NORM_H
 #define CM_NORM_H
@@ -56,7 +56,7 @@ static void cm_device_row_done(cm_graph *g, cm_record *r)
     cm_launch_tail(g->unit, &a, cm_columns(r->out));
 }
 
-/* Sums over sites (7.3) of one or two kinds: of rows in float, by as many threads as there are;
+/* Sums over sites (17.3) of one or two kinds: of rows in float, by as many threads as there are;
    then in double the rows of a plane in their order, and the planes of a group in theirs. */
 typedef struct cm_site_sums {
     float *rows;                     /* [k][z][x][kind][c][l] */

@@ -1,4 +1,4 @@
-/* training.h - the loss of a batch and Adam (sections 10 and 11 of calomu.c), in double */
+/* training.h - the loss of a batch and Adam (sections 6 and 7 of calomu.c), in double */
 #ifndef CM_TRAINING_H
 #define CM_TRAINING_H
 #include "launch.h"

@@ -1,4 +1,4 @@
-/* test_sums.c - sums over muons against their definition (section 2 of calomu.c)
+/* test_sums.c - sums over muons against their definition (section 1 of calomu.c)
 
    The definition is written here once more, by recursion, and for some sums the result is written
    out.  The numbers cancel: added in another order they give another sum, which is checked, too.
