@@ -113,6 +113,12 @@ static void check_network(const calomu_architecture *a, int muons, int direct)
     if (!CHECK_OK(c, cm_net_new(c, a, &net))) return;
     cm_net_init(net, 5);
     test_fill_buffers(net, &r);
+    for (i = 0; i < net->n_params; i++) {        /* or a norm's A is its r */
+        const cm_param *p = &net->param[i];
+        size_t k;
+        for (k = 0; k < p->count && p->init == CM_ONE && p->role == CM_TRAINED; k++)
+            cm_net_values(net, p)[k] = (cm_real)test_uniform(&r, 0.5, 1.5);
+    }
     buffers = test_memory(net->n_buffers, sizeof *buffers);
     weights = test_memory(net->n_trained, sizeof *weights);
     memcpy(buffers, net->buffers, net->n_buffers * sizeof *buffers);
