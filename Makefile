@@ -42,6 +42,7 @@ help:
 	@echo "                   PEER_PYTHON=FILE"
 	@echo "make bench DEVICE=cuda  the same on a GPU, with MATH=fast on its tensor cores"
 	@echo "make bench-check   the same, compared with tests/bench.csv: fails at -15%"
+	@echo "make aloud         $(B)/aloud MODEL DATA [NUMBER]: a muon, layer by layer"
 	@echo "make scaling       cost per muon by batch, hits, cells: testdata/scaling.svg"
 	@echo "make physics REF=DIR  calomu simulate side by side with GEANT4"
 	@echo "make matrix        compilers x flags x machines: equal bits, or told why not;"
@@ -165,5 +166,5 @@ clean-programs clean:
 
 include cuda/cuda.mk
 
-.PHONY: all help test demo physics bench bench-check scaling matrix mutants sanitize tsan valgrind \
-        testdata clean clean-programs cuda test-cuda
+.PHONY: all help test demo aloud physics bench bench-check scaling matrix mutants sanitize tsan \
+        valgrind testdata clean clean-programs cuda test-cuda

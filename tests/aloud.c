@@ -33,7 +33,7 @@ static calomu_status standardise(calomu *c, const calomu_model_info *m, const ca
     static const int sums[3] = { 0, 26, 27 };
     float v[CALOMU_FEATURES];
     int k, n = m->architecture.n_features;
-    calomu_status s = calomu_features(c, &m->architecture.geometry, e, 1,
+    calomu_status s = calomu_features(c, &m->architecture.geometry, e,
                                       &m->architecture.feature_options, v);
     for (k = 0; s == CALOMU_OK && k < n; k++) {
         int j = n == 3 ? sums[k] : k;

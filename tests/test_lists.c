@@ -514,7 +514,7 @@ static int run_plain(const cm_net *net, const test_batch *b, int direct, const c
     cm_pass *p;
     double *slopes;
     const char *name;
-    int shape[4], good, training;
+    int sites[4], good, training;
     memset(o, 0, sizeof *o);
     options.direct = direct;
     if (!CHECK_OK(c, calomu_open(&c, &options))) return 0;
@@ -527,8 +527,8 @@ static int run_plain(const cm_net *net, const test_batch *b, int direct, const c
         p = cm_pass_new(c, net, b->event, features, b->n, training ? o->gradient : NULL);
         good = CHECK(p != NULL, "%s", calomu_message(c));
         if (!good) break;
-        (void)cm_pass_values(p, cm_pass_result(p), &name, shape);
-        for (k = 0, size = 1; k < 4; k++) size *= (size_t)shape[k];
+        (void)cm_pass_values(p, cm_pass_result(p), &name, sites);
+        for (k = 0, size = 1; k < 4; k++) size *= (size_t)sites[k];
         o->n = size * (size_t)b->n;
         out = test_memory(o->n, sizeof *out);
         if (training) o->trained = out;
