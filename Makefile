@@ -24,7 +24,7 @@ TESTS    = device golden_device cuda engine ops sums network golden files featur
            model blocks lists plain api simulate tool rows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
            cli_bench cli_simulate cli_cuda
-SCRIPTS  = readme cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
+SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
 all: $(PROGRAMS) $(B)/libcalomu.a
