@@ -90,8 +90,11 @@ static void compare(const cm_net *net, int n, const outcome *a, const outcome *b
         const cm_real *x = a->gradient + p->offset, *y = b->gradient + p->offset;
         if (p->role != CM_TRAINED) continue;
         for (k = 0; k < p->count && memcmp(x + k, y + k, sizeof *x) == 0; k++) continue;
-        if (!CHECK(k == p->count, "%s: d/d %s[%d] %.9g, plain %.9g", what, p->name, (int)k,
-                   (double)y[k], (double)x[k])) bad++;
+        test.passed += k == p->count;
+        if (k == p->count) continue;
+        CHECK(0, "%s: d/d %s[%d] %.9g, plain %.9g", what, p->name, (int)k, (double)y[k],
+              (double)x[k]);
+        bad++;
     }
 }
 
