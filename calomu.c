@@ -25,7 +25,7 @@
           17.8 pooling, 17.9 pointwise, 17.10 mean and maximum, 17.11 combinations, 17.12 join,
           17.13 the table of operations
        18 the plan of a list: 18.1 layers computed together, 18.2 where values are,
-          18.3 as text, 18.4 carried out
+          18.3 as text, 18.4 carried out, 18.5 gradients as text
        19 the fast engine   20 devices
 
    Letters used everywhere:
@@ -17116,30 +17116,98 @@ static int cm_inputs_fit(const cm_list *s, const cm_hits *h, const cm_tensor *fe
     return !(s->reads & CM_READS_FEATURES) || (features && features->nc == s->features);
 }
 
+static cm_tensor *cm_run_all(cm_graph *g, cm_run *u)
+{
+    const cm_schedule *p = cm_plan_of(u->net->list, g->training, cm_has_wino(g), g->fused);
+    int i, k;
+    u->p = p;
+    if (!cm_inputs_fit(u->net->list, u->hits, u->features))
+        return cm_misfit(g, "the network's input is missing, or of another shape");
+    u->value = cm_small_take(g, (size_t)p->n * sizeof *u->value);
+    if (!u->value) return NULL;
+    for (i = 0; i < p->n; i++) {
+        u->value[i] = cm_run_step(g, u, &p->step[i]);
+        if (!u->value[i]) return NULL;
+        if (g->training) u->value[i]->needs = p->step[i].needs;
+        for (k = p->drop[i]; k >= 0; k = p->step[k].next)
+            cm_drop(g, u->value[k], p->step[k].forward_only);
+    }
+    return u->value[p->result]->blocks ? cm_whole(g, u->value[p->result]) : u->value[p->result];
+}
+
 cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits, cm_tensor *features,
                           cm_real *gradient)
 {
     cm_run u;
-    int i, k;
     memset(&u, 0, sizeof u);
     u.net = net;
-    u.p = cm_plan_of(net->list, g->training, cm_has_wino(g), g->fused);
     u.hits = hits;
     u.features = features;
     u.gradient = gradient;
-    if (!cm_inputs_fit(net->list, hits, features))
-        return cm_misfit(g, "the network's input is missing, or of another shape");
-    u.value = cm_small_take(g, (size_t)u.p->n * sizeof *u.value);
-    if (!u.value) return NULL;
-    for (i = 0; i < u.p->n; i++) {
-        u.value[i] = cm_run_step(g, &u, &u.p->step[i]);
-        if (!u.value[i]) return NULL;
-        if (g->training) u.value[i]->needs = u.p->step[i].needs;
-        for (k = u.p->drop[i]; k >= 0; k = u.p->step[k].next)
-            cm_drop(g, u.value[k], u.p->step[k].forward_only);
+    return cm_run_all(g, &u);
+}
+
+/* ---------------------------------------------------------------- 18.5 gradients as text
+
+   Who adds which gradient is decided on the tape, before backward starts (16).  So a tape is
+   recorded without memory, and told step by step. */
+
+/* What step i gets from those behind it, in the order in which it is added. */
+static void cm_gradient_text(const cm_run *u, int i, char text[320])
+{
+    const cm_tensor *t = u->value[i];
+    size_t n = (size_t)snprintf(text, 320, "%3d %-15s", i, cm_layer_of(u->p, &u->p->step[i])->name);
+    int r, k;
+    if (i == u->p->result) n += (size_t)snprintf(text + n, 320 - n, "  the loss adds");
+    for (r = u->p->n - 1; r > i && n < 300; r--) {
+        const cm_record *from = u->value[r]->producer;
+        for (k = 0; from && k < 4 && n < 300; k++) {
+            if (from->in[k] != t || from->share[k] == CM_SHARE_NONE || !from->out->reached) continue;
+            n += (size_t)snprintf(text + n, 320 - n, "  %d %s", r,
+                                  from->added[k] ? "adds" : "leaves it");
+        }
     }
-    return u.value[u.p->result]->blocks ? cm_whole(g, u.value[u.p->result])
-                                        : u.value[u.p->result];
+}
+
+/* The tape of the run is recorded and told. */
+static calomu_status cm_gradients_tell(cm_graph *g, cm_run *u,
+                                       void (*tell)(void *user, const char *line), void *user)
+{
+    cm_tensor *y = cm_run_all(g, u);
+    char line[320];
+    int i;
+    if (!y || !cm_gradient(g, y)) return cm_graph_status(g);
+    cm_backward_plan(g);
+    for (i = u->p->n - 1; i >= 0; i--) {
+        if (!u->value[i]->needs) continue;
+        cm_gradient_text(u, i, line);
+        tell(user, line);
+    }
+    return CALOMU_OK;
+}
+
+calomu_status cm_net_gradients(calomu *c, const cm_net *net, int muons, int threads,
+                               void (*tell)(void *user, const char *line), void *user)
+{
+    const cm_list *list = net->list;
+    cm_hits hits;
+    cm_run u;
+    cm_graph *g = cm_graph_new(c, NULL, 0, threads, 1);
+    calomu_status s;
+    if (!g) return CALOMU_EMEMORY;
+    memset(&hits, 0, sizeof hits);
+    hits.muons = muons;
+    hits.nz = list->hits[0];
+    hits.nx = list->hits[1];
+    hits.ny = list->hits[2];
+    memset(&u, 0, sizeof u);
+    u.net = net;
+    if (list->reads & CM_READS_HITS) u.hits = &hits;
+    if (list->reads & CM_READS_FEATURES)
+        u.features = cm_input(g, muons, 1, 1, 1, list->features, 0, 0, 0);
+    s = cm_gradients_tell(g, &u, tell, user);
+    cm_graph_free(g);
+    return s;
 }
 
 /* ============================================================================================

@@ -984,6 +984,11 @@ CM_LOCAL cm_real *cm_net_values(const cm_net *net, const cm_param *p);
    numbers that it reads, shape, where its values are, rules that were applied; 0: no such step. */
 CM_LOCAL int cm_net_plan(const cm_net *net, int training, int direct, int unfused, int step,
                          char text[320]);
+/* Tells line by line, from the last operation to the first, which operations behind it add to its
+   gradient (in this order, that of the sum) and which leave it to the operation itself, which then
+   adds it row by row (`unadded`); for a training step of so many muons. */
+CM_LOCAL calomu_status cm_net_gradients(calomu *c, const cm_net *net, int muons, int threads,
+                                        void (*tell)(void *user, const char *line), void *user);
 /* Records the network on g, from features and hits (NULL: the list reads none) to its result.
    gradient: a block like net->trained, or NULL. */
 CM_LOCAL cm_tensor *cm_net_forward(cm_graph *g, const cm_net *net, const cm_hits *hits,

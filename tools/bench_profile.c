@@ -398,6 +398,21 @@ calomu_status bench_profile_run(bench *b)
 
 /* ---------------------------------------------------------------- the plan */
 
+#ifdef CALOMU_PLAIN
+calomu_status bench_plan(bench *b, int given)
+{
+    (void)b;
+    (void)given;
+    return tool_fail(CALOMU_EUSAGE, "this program was built with -DCALOMU_PLAIN, which plans "
+                     "nothing: every layer is computed as it is written");
+}
+#else
+static void bench_plan_line(void *user, const char *line)
+{
+    (void)user;
+    printf("%s\n", line);
+}
+
 calomu_status bench_plan(bench *b, int given)
 {
     static const char *const modes[2] = { "Inference", "Training" };
@@ -414,6 +429,10 @@ calomu_status bench_plan(bench *b, int given)
         for (i = 0; cm_net_plan(m->net[0], training, 0, b->machine.unfused, i, line); i++)
             printf("%s\n", line);
     }
+    printf("\nBackward, %d muons, threads: %d: step, layer; steps that add to its gradient, and that "
+           "leave it to the step itself\n", b->batch, (int)b->machine.threads);
+    s = cm_net_gradients(b->c, m->net[0], b->batch, (int)b->machine.threads, bench_plan_line, NULL);
     calomu_model_free(m);
-    return CALOMU_OK;
+    return s == CALOMU_OK ? s : tool_report(b->c, s);
 }
+#endif
