@@ -429,8 +429,8 @@ calomu_status bench_plan(bench *b, int given)
         for (i = 0; cm_net_plan(m->net[0], training, 0, b->machine.unfused, i, line); i++)
             printf("%s\n", line);
     }
-    printf("\nBackward, %d muons, threads: %d: step, layer; steps that add to its gradient, and that "
-           "leave it to the step itself\n", b->batch, (int)b->machine.threads);
+    printf("\nBackward, %d muons, threads: %d: step, layer; steps that add to its gradient, and "
+           "that leave it to the step itself\n", b->batch, (int)b->machine.threads);
     s = cm_net_gradients(b->c, m->net[0], b->batch, (int)b->machine.threads, bench_plan_line, NULL);
     calomu_model_free(m);
     return s == CALOMU_OK ? s : tool_report(b->c, s);
