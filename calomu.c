@@ -824,8 +824,11 @@ static double cm_longer(double a, double b)
        |a - b| <= max(1e-6 pitch, min(2^-24 max(|a|, |b|), 1e-3 pitch)).
    1e-6 of a pitch is far below what a cell's place is known to.  Far from the origin a float32
    loses more: half of its last place, at most 2^-24 = 1/16777216 of the length, is allowed, but
-   never more than a thousandth of a pitch.  Equality to the last bit would refuse a model for files
-   of its own calorimeter that another program has written in float32. */
+   never more than a thousandth of a pitch.  Of the paper's geometry the first holds, 3.75e-6 mm: a
+   corner at -60 mm is rounded by at most 60 * 2^-24 = 3.6e-6 mm.  An origin at 1e6 mm may be
+   0.00375 mm off, the third bound; the second alone would allow 0.06 mm.  Equality to the last bit
+   would refuse a model for files of its own calorimeter that another program has written in
+   float32. */
 static int cm_same_length(double a, double b, double pitch)
 {
     double least = 1e-6 * pitch, rounded = cm_longer(a, b) / 16777216, most = 1e-3 * pitch;
@@ -920,7 +923,8 @@ static uint32_t cm_cells(const calomu_geometry *g)
    the face (an impact point outside is an error).  The low edge of a column belongs to it, the high
    edge to the next, so the high edge of the face is outside.  A NaN is outside: it fails i >= 0.
    The index is compared before it becomes an integer, as C leaves the conversion of a number that
-   does not fit undefined. */
+   does not fit undefined.  x = 1.9 mm of the paper's geometry: (1.9 + 60)/3.75 = 16.5, column 16.
+   */
 static int32_t cm_column(const calomu_geometry *g, int axis, double at)
 {
     int32_t n = axis == 1 ? g->nx : g->ny;
@@ -1937,14 +1941,16 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
    c_out and puts the energy sum, channel 0, in front: c_out + 1 leave it.  q is the width
    of its squeeze-excitation; "conv 1" and "conv 2" are its two convolutions' weights.
 
-   A block in a picture (Fig. 4; the functions of "Figs. 4 and 5" below write it as a list):
+   What a block computes (Figs. 4b, 4c; under "Figs. 4 and 5" below it is written as a list):
 
-       in -+-> norm Swish conv 1 norm Swish conv 2 -+----------> times gate -> + -> behind e -> out
-           |                                        |                ^         ^
-           |                                        +-> mean over sites, Linear, Swish, Linear,
-           |                                            sigmoid: a gate for each channel (SE)
-           +-> shortcut: `in` itself or, where the grid is halved, Swish norm average conv ----+
-           +-> e: channel 0 of `in`, summed over 2x2x2 sites where the grid is halved
+       path      in -> norm -> Swish -> conv 1 -> norm -> Swish -> conv 2
+       gate      path -> mean over sites -> Linear -> Swish -> Linear -> sigmoid            (SE)
+       shortcut  in; where the grid is halved  in -> Swish -> norm -> average -> conv of one cell
+       e         channel 0 of in; where the grid is halved summed over 2x2x2 sites
+       out       e, and behind it shortcut + gate * path
+   and of block 0, which reads the hits (Fig. 4a):
+       path      hits -> conv 1 -> Swish -> norm -> conv 2 -> Swish -> norm
+       shortcut  hits -> average -> conv of one cell;    e   sum of the hits over 2x2x2 cells
 
    The path finds patterns, squeeze-excitation (SE) decides from the means of all channels how much
    of each is let through, the shortcut lets the energies pass as they are, and e is the energy that
@@ -2034,7 +2040,11 @@ calomu_architecture calomu_architecture_default(void)
 }
 
 /* The bounds keep every product of shapes within an int and the loop of cm_stage_of short; an
-   architecture may come from a file that somebody else has written. */
+   architecture may come from a file that somebody else has written.  At most, with a growth of 8
+   and 64 blocks, cm_stage_of comes to 8, 72 -> 576, 640 -> 5,120 and 5,184 -> 41,472 channels,
+   which an int holds; the last check refuses all above 2,047, with which the widest convolution has
+   64 * 2047 * 2047 = 2.7e8 weights, below 2^31.  Before it comes that of the least channels,
+   because a growth below 1 may leave a stage without any. */
 static calomu_status cm_architecture_check(calomu *c, const calomu_architecture *a)
 {
     calomu_status s = calomu_geometry_check(c, &a->geometry);
@@ -2106,7 +2116,7 @@ struct cm_list {
     int result;                      /* the layer that is the network's; -1: the last */
     int fault;                       /* CM_TOO_MANY layers, CM_TOO_LONG a name */
     char block[24];                  /* what names of layers begin with while it is made */
-    struct cm_schedule *plan;        /* CM_PLANS of them: cm_plan_of, section 18 */
+    struct cm_schedule *plan;        /* CM_PLANS of them: cm_plan_of, section 18; not of part I */
     int users;                       /* networks of this list */
 };
 
@@ -2363,7 +2373,10 @@ static void cm_shapes_text(const cm_list *s, const cm_layer *l, char text[160])
         }
 }
 
-/* The first fault, with the number, kind, name and shapes of its layer. */
+/* The first fault, with the number, kind, name and shapes of its layer, as
+       layer 2, concat: other sites (reads 26x17x17x8, 14x9x9x8; makes 26x17x17x16)
+   What a user has to change stands there; only layers before it have been found sound, so what it
+   reads may be looked at. */
 calomu_status cm_list_check(calomu *c, const cm_list *s)
 {
     char shapes[160];
@@ -2395,7 +2408,9 @@ calomu_status cm_list_check(calomu *c, const cm_list *s)
 static int cm_squeezed(int c) { return c / 4 > 2 ? c / 4 : 2; }
 
 /* Squeeze-excitation: channel means -> Linear -> Swish -> Linear -> sigmoid, a weight between 0 and
-   1 of each channel of x, from what all sites of all channels say together. */
+   1 of each channel of x, from what all sites of all channels say together.  In block 0 8 means
+   become 2 numbers and 8 weights: 8*2 + 2 + 2*8 + 8 = 42 parameters, where the convolutions beside
+   have 2,240. */
 static int cm_list_gate(cm_list *s, int x)
 {
     int c = s->layer[x].nc, q = cm_layer_over_sites(s, CM_MEAN_OF, x);
@@ -2450,7 +2465,10 @@ static int cm_list_later_block(cm_list *s, int in, int out, int down)
 }
 
 /* Fig. 5 and Sec. 3.1.2: the head's maxima and means, behind the features, to 3 x (Linear, Swish)
-   and one neuron without activation: the energy in GeV, as no prediction may be bounded. */
+   and one neuron without activation: the energy in GeV, as no prediction may be bounded.  With head
+   and features 197 layers: block 0 has 16, the 8 that keep the grid 14 each, the 3 that halve it
+   19; maximum, mean and their concatenation, the features and theirs; 6 of the body, and the last
+   neuron.  Maxima say what the strongest place looks like, means how much of it there is. */
 static void cm_list_network(cm_list *s, const calomu_architecture *a)
 {
     int i, h = -1, t = -1;
@@ -2693,9 +2711,13 @@ static const cm_real *cm_site_of(const cm_layer *l, const cm_real *v, int z, int
 
 /* ---------------------------------------------------------------- 5.1 sums */
 
-/* Over a row (z, x), of channel c: of b, or of a (b - shift).  Of b alone it is a mean's sum and a
-   batch norm's; with a = b = x and no shift a batch norm's sum of squares; with a = dy, b = x and
-   the mean as shift the sum that its weight's derivative needs; with a = path, b = dy a gate's. */
+/* Over a row (z, x), of channel c: of b, or of a (b - shift).
+       a      b     shift   the sum is
+       NULL   x     0       a mean's, a batch norm's s; with b = dy its G0 and a bias's derivative
+       x      x     0       a batch norm's q
+       dy     x     mean    a batch norm's G1, which its weight's derivative needs
+       path   dy    0       a gate's derivative
+   One function for all, so that their order of adding cannot differ. */
 static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real *a,
                           const cm_real *b, cm_real shift)
 {
@@ -2769,8 +2791,10 @@ static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int k
                       l->stride * y + ky - l->pad);
 }
 
-/* One output.  A cell of the kernel in the padding is left out: to add w times 0 would cost as much
-   as any other product, and would turn an infinite weight into a NaN. */
+/* One output.  The sum is over kz, kx, ky, i in this order, from the bias on; of block 0 (kernel 4,
+   padding 2) an inner output has 64 cells, one at a corner 2x2x2.  A cell of the kernel in the
+   padding is left out: to add w times 0 would cost as much as any other product, and would turn an
+   infinite weight into a NaN. */
 static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
 {
     const int kernel = o->l->kernel, channels = o->in[0]->nc;
@@ -2945,7 +2969,9 @@ static void cm_plain_hits(const cm_work *o)
 }
 
 /* Forward:   y[o](j) += e w[o][k]
-   The weight is in it times e, so  dw[o][k] += e dy[o](j).  There is no dx: the hits are data. */
+   The weight is in it times e, so  dw[o][k] += e dy[o](j).  There is no dx: the hits are data.  The
+   terms of one weight come by rising cell of the hits, where 5.2 has them by rising output: of the
+   same numbers the two orders give other bits, and each is the definition of its kind. */
 static void cm_hit_back(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
@@ -3070,7 +3096,7 @@ static void cm_plain_mean(const cm_work *o)
 /* Forward:   y[c] = (sum over j of x[c](j)) / sites
    Every x is in it times 1/sites, so every site gets the same:  dx[c](j) += dy[c] / sites.
    The reciprocal is rounded once and then multiplies: a division for every site would round once
-   less, and take several times as long. */
+   less, and take several times as long.  At the end of the head, 5 x 3 x 3 sites, part = 1/45. */
 static void cm_plain_mean_back(const cm_work *o)
 {
     const cm_real part = (cm_real)(1 / (double)cm_sites_of(o->in[0]));
@@ -3628,8 +3654,14 @@ static void cm_plain_wino_back(const cm_work *o)
    out as -1 and 1 whatever they are.  In later batches S and Q remember others, and dx is not 0.
 
    What is kept.  Forward, every layer's y of all muons is; backward frees each when it is reached.
-   A muon has 82,654 values in the largest layer of the paper's network, and 197 layers; part III
-   computes the same with a fraction of the memory, which is why it is there. */
+   The 197 layers of the paper's network have 2,840,838 values of a muon, 11 MB, of a batch of 256
+   2.9 GB. Part III makes many of them again where they are read, and needs much less.
+
+   What proves it.  The derivative of L along any direction of the weights is also a difference,
+   D(h) = (L(h) - L(-h))/(2 h), but for an error of order h^2; (4 D(h) - D(2h))/3 has one of h^4.
+   tests/test_gradients.c compares backward with that, to 3e-8, in the build with
+   CALOMU_REAL=double. A forward pass that is wrong in the same way passes, so values are held to
+   others' (golden). */
 
 /* What a muon's layer computes, by the kind of the layer: forward reads x and sets y, backward
    reads dy and adds to dx, dw and dbias (section 5). */
@@ -3683,13 +3715,14 @@ static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
 }
 
 /* Whether a learned parameter is behind layer i: of itself, or of what it reads, directly or not.
+   Behind means towards the input: of conv 1 of block 0 only its own weights, the hits are data.
    Only then is its dL/dy wanted.  Channel 0 of a concatenation is its first part's: the energy sums
    of all blocks are read through such channels, and have none, back to the hits. */
 static int cm_pass_needs(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i), *x;
     int k;
-    if (*l->name && l->kind != CM_HITS_SUM && l->kind != CM_POOL) return 1;
+    if (cm_kind_learns(l->kind)) return 1;
     if (l->kind == CM_CHANNEL) {
         x = cm_pass_layer(p, l->in[0]);
         if (x->kind == CM_CONCAT) return p->needs[x->in[0]];
@@ -3866,9 +3899,14 @@ static calomu_status cm_pass_norm(const cm_pass *p, int i)
     return cm_fail(p->c, CALOMU_EFORMAT, "the network was never trained: a batch norm is empty");
 }
 
-/* Steps 1 to 8 above, of every channel.  G1 is summed as dy (x - mean): the sum of dy x less mean
-   times G0 is the same, but a small difference of large numbers where the mean is far from 0.  The
-   mean is rounded to the type of x for it. */
+/* Steps 1 to 8 above, of every channel:
+     forward  y = w r (x - mean) + b            step 1 g0, into n.bias.dx; step 2 r g1, n.weight.dx
+              r = 1/sqrt(var + eps)             steps 3 and 4: dvar
+              mean = S/N, var = Q/N - mean^2    steps 5 and 6: dmean, both divided by N
+              S += m (s - S), Q likewise        step 7: times m
+   and step 8 is done muon by muon in 5.4, with e and f (CM_NORM_SLOPE, CM_NORM_SHIFT).  G1 is
+   summed as dy (x - mean): the sum of dy x less mean times G0 is the same, but a small difference
+   of large numbers where the mean is far from 0.  The mean is rounded to the type of x for it. */
 static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -3927,7 +3965,8 @@ static cm_work cm_pass_work_with(const cm_pass *p, int i, int v, const cm_pass_s
     return o;
 }
 
-/* Layer i forward: what it keeps, then muon by muon.  y is 0 before, as 5.3 needs. */
+/* Layer i forward: what it keeps, then muon by muon.  y is 0 before, as 5.3 needs.  Layer by layer,
+   and not muon by muon through all layers, because a norm needs all muons of what it reads. */
 calomu_status cm_pass_step(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -3952,7 +3991,9 @@ calomu_status cm_pass_step(cm_pass *p, int i)
     return CALOMU_OK;
 }
 
-/* In inference values go when nobody reads them any more; in training backward needs them all. */
+/* In inference values go when nobody reads them any more; in training backward needs them all.  A
+   layer that reads one twice, as a concatenation of x with itself, frees it once: x[x] is NULL
+   then, and to release NULL does nothing. */
 static void cm_pass_drop(const cm_pass *p, int i)
 {
     int k;
@@ -4818,9 +4859,9 @@ static double cm_mean_spread(const double *x, size_t n, double *spread)
 
 /* The error of the mean of n values as the spread of the means of o->bootstrap resamplings: n of
    them drawn with replacement, as the paper does.  The default is its limit for many resamplings,
-   spread/sqrt(n), which needs no random numbers: the mean of n draws has the variance of one draw,
-   the population variance, divided by n.  Each
-   bin has its stream, each pair of draws its counter. */
+   spread/sqrt(n), 2.1 GeV of 5,000 muons of a spread of 150 GeV, which needs no random numbers: the
+   mean of n draws has the variance of one draw, the population variance, divided by n.  Each bin
+   has its stream, each pair of draws its counter. */
 static double cm_bootstrap(const calomu_eval_options *o, const double *x, size_t n, int bin,
                            double *means)
 {
@@ -5024,8 +5065,10 @@ static void cm_bin_combine(calomu_bin *bin)
     bin->combined = cm_combine(bin->calorimeter, bin->tracker);
 }
 
-/* Adds a bin to MI, still a sum, and worst.  MI = mean over bins of (tracker - combined), Sec. 4.2,
-   in percent points: 22.1 for the paper's ensemble on 11 points, with a worst of 29.5%. */
+/* Adds a bin to MI, still a sum, and worst.  A bin that the tracker measures better than the
+   calorimeter adds little, never less than 0, as combined is at most the tracker's alone.  MI =
+   mean over bins of (tracker - combined), Sec. 4.2, in percent points: 22.1 for the paper's
+   ensemble on 11 points, with a worst of 29.5%. */
 static void cm_summary_add(calomu_summary *summary, const calomu_bin *bin)
 {
     summary->mi += 100 * (bin->tracker - bin->combined);
@@ -5034,8 +5077,9 @@ static void cm_summary_add(calomu_summary *summary, const calomu_bin *bin)
 }
 
 /* The tracker has 20% at 1 TeV, and more in proportion to the energy (Sec. 4.2), taken at the bin's
-   centre, at fixed points at the energy itself.  A bin of one muon has a median, but no width: it
-   is left out of MI, and counted. */
+   centre, at fixed points at the energy itself: of the paper's 20 bins, 195 GeV wide, from 3.95% of
+   the first, at 197.5 GeV, to 78.05% of the last, at 3902.5.  A bin of one muon has a median, but
+   no width: it is left out of MI, and counted. */
 static void cm_resolution_bins(const calomu_eval_options *o, cm_groups *g, int points,
                                calomu_bin *bins, calomu_summary *summary)
 {
