@@ -4627,7 +4627,9 @@ calomu_eval_options calomu_eval_options_default(void)
     return o;
 }
 
-/* Each test is written so that a NaN fails it. */
+/* What may come from a command line.  Each test is written so that a NaN fails it; two bins at
+   least
+   for the fit, as a line has two numbers, and not one resampling, whose means have no spread. */
 static calomu_status cm_eval_check(calomu *c, const calomu_eval_options *o)
 {
     if (!(o->low >= 0 && o->low < o->high && isfinite(o->high)))
@@ -4742,6 +4744,7 @@ typedef struct cm_groups {
    paper's analysis; at fixed points a bin is one energy. */
 typedef enum cm_side { CM_LOW_INSIDE, CM_HIGH_INSIDE, CM_POINTS } cm_side;
 
+/* Also of one that is half made: what was not allocated is NULL. */
 static void cm_groups_free(calomu *c, cm_groups *g)
 {
     cm_release(c, g->edge);
@@ -5004,7 +5007,8 @@ calomu_status calomu_debias_fit(calomu *c, const calomu_eval_options *options, c
                         : cm_leave(c, cm_debias_fit_call(c, options, truth, prediction, n, line));
 }
 
-/* p = intercept + slope y, solved for y. */
+/* p = intercept + slope y, solved for y.  A slope below 1 stretches: what the network draws towards
+   the middle of the energies is put back, and its spread grows by 1/slope with it. */
 static CM_NOINLINE double cm_debias(const calomu_line *line, double prediction)
 {
     return (prediction - line->intercept) / line->slope;
@@ -5023,8 +5027,8 @@ double calomu_debias(const calomu_line *line, double prediction)
 
 /* ---------------------------------------------------------------- resolution (Sec. 4.2) */
 
-/* sqrt(a^2 + b^2) without overflow: large sqrt(1 + (small/large)^2).  hypot is one of libm's
-   functions that need not be equal everywhere; sqrt is exact by IEEE 754. */
+/* sqrt(a^2 + b^2) without overflow: large sqrt(1 + (small/large)^2), of 20 and 150 151.3.  hypot is
+   one of libm's functions that need not be equal everywhere; sqrt is exact by IEEE 754. */
 static double cm_length(double a, double b)
 {
     const double large = fabs(a) > fabs(b) ? fabs(a) : fabs(b);
