@@ -668,9 +668,9 @@ double cm_cos_double(double x)
        sqrt(-2 log u) cos(2 pi v), u and v uniform
    (G. E. P. Box, M. E. Muller, Ann. Math. Statist. 29 (1958) 610).  The sine gives a second,
    independent one, which is not used: a counter would then stand for two numbers, and the first
-   would have to be kept.  Why it is normal: two independent ones (a, b) have the density exp(-(a^2
-   + b^2)/2)/(2 pi), so their angle is uniform, and half of R^2 = a^2 + b^2 is exponential: P(R^2/2
-   > t) = exp(-t), which -log u is as well.  a = R cos(angle). None is above 8.58: u is at least
+   would have to be kept.  Why it is normal: two independent ones (a, b) have a density that falls
+   as exp(-R^2/2), R^2 = a^2 + b^2, so their angle is uniform, and R^2/2 is above t with probability
+   exp(-t), which holds for -log u as well.  a = R cos(angle). None is above 8.58: u is at least
    2^-53, and sqrt(-2 log 2^-53) = 8.572; a true normal deviate is beyond that once in 1e17 draws.
    Of seed, stream and counter 0 it is -0.121518. */
 static double cm_normal(uint64_t seed, uint64_t stream, uint64_t counter)
@@ -2621,7 +2621,7 @@ const cm_param *cm_net_find(const cm_net *net, const char *name)
 /* Kaiming: normal of variance 2/fan_in (K. He et al., arXiv:1502.01852); Glorot: 2/(fan_in +
    fan_out) (X. Glorot, Y. Bengio, AISTATS 2010); Sec. 3.1.  Why 2/fan_in: a value behind a layer is
    a sum of fan_in products w x, independent and of mean 0, so its variance is fan_in var(w)
-   mean(x^2) ; an activation that passes about the positive half of what it is given leaves half of
+   mean(x^2); an activation that passes about the positive half of what it is given leaves half of
    the mean square, and the 2 makes up for it: values neither fade nor grow from layer to layer.
    Glorot, half of it where fan_in = fan_out, stands where no such activation follows: before the
    sigmoid of a gate and at the end.  The first convolution has fan_in 64 and deviation sqrt(2/64) =
