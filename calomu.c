@@ -33,10 +33,11 @@
      C channels, S sites, z, x, y axes of the calorimeter (y fastest).
 
    Bits.  The same input gives the same bits on every machine.  So products that are added are
-   fused by hand (cm_fma, cm_fmad) or not at all, never by the compiler, nothing transcendental comes from libm, and every sum has
-   one order that depends on neither threads nor batch splits.  The compiler is told to compute what
-   is written (end of calomu.h), what it has made is looked at when a context is opened (cm_fault),
-   and every call and thread sets the modes of the processor that it needs (cm_enter).  */
+   fused by hand (cm_fma, cm_fmad) or not at all, never by the compiler, nothing transcendental
+   comes from libm, and every sum has one order that depends on neither threads nor batch splits.
+   The compiler is told to compute what is written (end of calomu.h), what it has made is looked at
+   when a context is opened (cm_fault), and every call and thread sets the modes of the processor
+   that it needs (cm_enter).  */
 #ifdef __cplusplus
 #error "calomu.c is C, not C++: compile it with a C compiler and link it; calomu.h is both"
 #else
