@@ -4855,10 +4855,39 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
 
    PART II   SERVICE
 
+   What a program needs around the algorithm: a context with its choices and its errors, files that
+   are whole or absent, networks in memory, a training that can be killed at any time, predictions,
+   and the errors of a resolution.  Each section uses those before it.
+
+   Little is computed here that reaches a result: standardisation, fingerprints, the weighted mean
+   of an ensemble, the bootstrap.  Layers and losses are those of part I, or of part III with the
+   same bits.
+
+   Rules that hold for every function of this part:
+     Failure    A function that can fail returns a calomu_status, or NULL, and has left the reason
+                in the context by cm_fail.  It hands an object out only on success, and what it has
+                made by then is freed.
+     Entry      calomu_X is cm_X_call, or cm_X, between cm_enter (or cm_look) and cm_leave.
+     Ownership  An object that may outlive the context of the call (data, muons read, trainer,
+                model) has a clone of it, `own` or `owner_`, with the allocator that frees the
+                object.  An output and a writer have none: they are closed before their context.
+     Hostility  Bytes of a file are an attacker's until a check has passed; a size in a file is
+                held against the size of the file before memory is taken for it.
+     Writing    A file appears under its name when it is complete, or not at all (section 11).
+     Threads    A context serves one thread at a time.  A data set and a model are read-only once
+                they are open, and any number of contexts may use them.  There is no lock, and no
+                mutable object at file scope.
+
    ============================================================================================
    ============================================================================================ */
 
-/* ---- what this part asks of part III; without it (CALOMU_PLAIN) the end of this part answers */
+/* ---- what this part asks of part III; without it (CALOMU_PLAIN) the end of this part answers
+
+   One static declaration for each, so that part II is compiled the same with and without part III.
+   Three groups: the plan of a list (cm_plans_*), the engine that computes batches (cm_engine), and
+   what is done on a device: cm_place_* for predictions, cm_remote_* for a training.  In a build
+   with CALOMU_PLAIN no device can be opened, so the answers about devices are never asked for more
+   than "no". */
 
 typedef struct cm_engine cm_engine;
 typedef struct cm_prediction cm_prediction;
@@ -4882,7 +4911,23 @@ static void cm_remote_free(calomu *c, struct cm_remote *r);
 
 /* ============================================================================================
    10 Context: errors, allocator, numbers as text
-   ============================================================================================ */
+   ============================================================================================
+
+   A context (struct calomu, in the head of this file) is all that a call knows besides its
+   arguments: the caller's allocator and log, the choices made in calomu_open, the message of the
+   last failure, and what predictions keep from call to call (section 14).
+
+   Words.  Modes: how the processor rounds, whether it flushes small numbers to zero, whether an
+   exception traps.  Fault: an operation that this build computes otherwise than IEEE 754 says.
+   Host: the program that calls; its modes are the host's.
+
+   Equal bits need the right modes and no fault, and the library can rely on neither: a host may
+   round up for its interval arithmetic, or be linked with -Ofast.  So the modes are set by every
+   call and put back behind it, and the build is asked by a handful of sums when a context is
+   opened.
+
+   In this order: failures and log; memory; instruction sets; modes; entry and exit of calls;
+   faults; open, clone, close; numbers as text; loops over threads. */
 
 static void *cm_default_allocate(void *user, size_t size)
 {
@@ -4896,6 +4941,10 @@ static void cm_default_release(void *user, void *memory)
     free(memory);
 }
 
+/* Sets message and status of c, and returns the status, so that a failure is one `return`.  The
+   text is cut at 511 bytes.  No argument may point into c->message, which is being written
+   (vsnprintf with overlap is undefined): whoever lengthens a message copies it first, as cm_fail_in
+   does.  The message of another context is allowed. */
 calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
 {
     va_list args;
@@ -4906,7 +4955,8 @@ calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
     return s;
 }
 
-/* Puts "muon N: " in front of the message. */
+/* Puts "muon N: " in front of the message.  At most 27 bytes and 480 of the message: 507, which
+   leave a terminating zero in 512. */
 static void cm_fail_at(calomu *c, size_t number)
 {
     char text[512];
@@ -4914,7 +4964,11 @@ static void cm_fail_at(calomu *c, size_t number)
     memcpy(c->message, text, sizeof text);
 }
 
-/* The caller's functions run in the modes that equal bits need, and may leave others behind. */
+/* The caller's functions (log, allocate, release) run in the modes that equal bits need, and may
+   leave others behind: a log that prints through a library of the host, for example.  So there is a
+   call before and one after: calomu_modes_set(&before) has noted what was set, this one sets the
+   modes anew and then gives the caller back what `before` holds.  Within a call that computes that
+   is nothing, as the modes were right; in calomu_close it is the host's own. */
 static void cm_modes_again(const calomu_modes *before)
 {
     calomu_modes now;
@@ -4922,6 +4976,8 @@ static void cm_modes_again(const calomu_modes *before)
     calomu_modes_restore(before);
 }
 
+/* A notice for a person, one line without its end; nothing where the caller has no log.  511 bytes
+   at most, like a message: a path of 4095 is cut, and the notice with it. */
 void cm_log(calomu *c, const char *format, ...)
 {
     calomu_modes before;
@@ -4936,6 +4992,7 @@ void cm_log(calomu *c, const char *format, ...)
     cm_modes_again(&before);
 }
 
+/* Memory of the caller's allocator.  malloc and free are called directly: they change no modes. */
 static void *cm_ask(calomu *c, size_t bytes)
 {
     calomu_modes before;
@@ -4947,7 +5004,8 @@ static void *cm_ask(calomu *c, size_t bytes)
     return memory;
 }
 
-/* Memory as it comes, for an arena: clearing it would touch every page. */
+/* Memory as it comes, for an arena, whose users write before they read: clearing it would touch
+   every page. */
 static void *cm_allocate_raw(calomu *c, size_t bytes)
 {
     void *memory = cm_ask(c, bytes);
@@ -4955,8 +5013,13 @@ static void *cm_allocate_raw(calomu *c, size_t bytes)
     return memory;
 }
 
-/* Zeroed memory for count objects of the given size.  At least 64 bytes are asked for, so that a
-   count of 0 is no special case. */
+/* Zeroed memory for count objects of the given size.  Every size that follows from a file or a
+   caller comes through here, and the product cannot wrap: count is at most SIZE_MAX/2/size.  Half,
+   so that the difference of two pointers into the memory fits ptrdiff_t.  Half-made objects rely on
+   the zeros: what frees them takes NULL for "not made yet".
+
+   At least 64 bytes are asked for, so that a count of 0 is no special case: NULL always means
+   failure. */
 void *cm_allocate(calomu *c, size_t count, size_t size)
 {
     size_t bytes;
@@ -4986,7 +5049,10 @@ void cm_release(calomu *c, void *memory)
     cm_modes_again(&before);
 }
 
-/* What an instruction set needs, and what this machine has. */
+/* What an instruction set needs, and what this machine has.  The builtin asks the processor, and
+   whether the system saves the wide registers when it switches threads; the processor alone would
+   say yes under a system that destroys them.  Four parts of AVX-512 are named because the kernels
+   of 17.2 are compiled for all four, and early processors have only the first. */
 static int cm_isa_here(calomu_isa isa)
 {
     if (isa == CALOMU_ISA_PLAIN) return 1;
@@ -5014,7 +5080,11 @@ static const char *cm_isa_name(calomu_isa isa)
 }
 
 /* 1: an exception of the processor may end the program (feenableexcept, as programs of physics
-   like it).  Then nothing may be computed: 1/3 is inexact, a NaN that is compared is invalid. */
+   like it).  Then nothing may be computed: 1/3 is inexact, a NaN that is compared is invalid.
+
+   Bits 7 to 12 of MXCSR mask the six exceptions of SSE, 0x1f80: a 0 among them is a trap.  On other
+   machines glibc's fegetexcept tells which traps are on; elsewhere C99 has no way to ask, and none
+   is assumed. */
 static int cm_traps(void)
 {
 #if defined(__GNUC__) && defined(__SSE__)
@@ -5028,8 +5098,13 @@ static int cm_traps(void)
 }
 
 /* Rounding to nearest, even where it is halfway, no flushing of small numbers to zero, no traps.
+   With u = 2^-52, the step above 1: 1 + u/2 is halfway and goes down to 1, the even one; 1 + 0.75 u
+   goes up.  Rounding up fails the first, rounding down and toward zero the second.  DBL_MIN/2 is a
+   subnormal number, which is 0 where such are flushed.
+
    The operands are volatile, or the compiler computes for a mode that it takes for granted.
-   fegetround knows of x87, where strtod looks on x86. */
+   fegetround knows of x87, where strtod looks on x86.  Three sums and a call: 30 ns, cheap enough
+   for every entry. */
 static CM_NOINLINE int cm_modes_right(void)
 {
     volatile double one = 1, least = DBL_MIN, half = 0.5, ulp = DBL_EPSILON, down, up, small;
@@ -5040,9 +5115,17 @@ static CM_NOINLINE int cm_modes_right(void)
     return down == 1 && up > 1 && small > 0 && fegetround() == FE_TONEAREST;
 }
 
-/* C99 gives FE_DFL_ENV rounding to nearest and no traps; that it stops flushing too is the habit of
+/* Afterwards, 1: this thread's modes are right, and m holds what calomu_modes_restore has to bring
+   back, which is nothing where they were right already; 0: they cannot be set, and are as they
+   were.
+
+   C99 gives FE_DFL_ENV rounding to nearest and no traps; that it stops flushing too is the habit of
    every libc of today, and looked at.  The calls are opaque and all that computes is in functions
-   of its own behind them, so that no operation can move across. */
+   of its own behind them, so that no operation can move across: the pragma that would make the
+   compiler see to that, FENV_ACCESS, is not implemented by gcc.
+
+   m->host has 64 bytes for an fenv_t, whose size is the system's (32 on x86-64); the typedef does
+   not compile where they are too few. */
 int calomu_modes_set(calomu_modes *m)
 {
     typedef char fits[sizeof(fenv_t) <= sizeof m->host ? 1 : -1];
@@ -5071,7 +5154,11 @@ static const char cm_modes_fault[] = "this thread has another rounding mode than
 static void cm_after_fork(calomu *c);
 
 /* Begins a call that computes: calomu_X(c, ...) is cm_X_call(c, ...) between cm_enter and cm_leave.
-   0: it cannot, with the reason in the message.  A call may use another, with the same context. */
+   0: it cannot, with the reason in the message.  A call may use another, with the same context.
+
+   Only the outermost call notes the host's modes; the modes found by an inner one are those that
+   the outer one has set.  On failure nothing is counted, so cm_leave must not follow: hence
+   `cm_enter(c) ? cm_leave(c, ...) : CALOMU_EUSAGE` in every function of the interface. */
 CM_NOINLINE static int cm_enter(calomu *c)
 {
     calomu_modes now;
@@ -5088,18 +5175,25 @@ CM_NOINLINE static int cm_enter(calomu *c)
 }
 
 /* Begins a call that looks at numbers, but computes nothing that could come out otherwise: a trap
-   on a NaN must not end the program, and the build does not matter. */
+   on a NaN must not end the program, and the build does not matter.
+
+   So a build with a fault can still open a file and say what it is, and a person can find out what
+   is wrong. */
 CM_NOINLINE static void cm_look(calomu *c)
 {
     if (c->entered++ == 0) (void)calomu_modes_set(&c->host);
 }
 
+/* Ends what cm_enter or cm_look began, with the status of the call in its hands; the outermost end
+   brings the host's modes back. */
 CM_NOINLINE static calomu_status cm_leave(calomu *c, calomu_status s)
 {
     if (--c->entered == 0) calomu_modes_restore(&c->host);
     return s;
 }
 
+/* What a function returns, for cm_finite_results: not inlined, so that the compiler cannot know
+   it. */
 static CM_NOINLINE double cm_result(const volatile double *x) { return *x; }
 
 /* How many of n are neither NaN nor infinite.  The pragma of clang 14 reaches operations, but not
@@ -5116,7 +5210,16 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
 
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
-   -0 + 0 is 0. */
+   -0 + 0 is 0.
+
+   Each question is one that a wrong flag answers wrongly; all operands are volatile, or the
+   compiler would answer for itself and by the rules of the language.  5/3 is 0x1.aaaaaaaaaaaab as a
+   division, which rounds up; 5 times the double next to 1/3 comes out one step lower.  The exact
+   0x1.aaaaaaaaaaaab in the source is no decimal number that a compiler may round otherwise.
+
+   Asked when a context is opened and not in every call: a build does not change.  The plain kernels
+   are asked in any case, since all that is not a kernel of AVX2 or AVX-512 has been compiled with
+   their flags. */
 static CM_NOINLINE const char *cm_fault(calomu_isa isa)
 {
     volatile double one = 1, tiny = DBL_EPSILON / 4, five = 5, zero = 0, minus = -zero;
@@ -5149,6 +5252,7 @@ int calomu_threads_available(void)
 #endif
 }
 
+/* The number of this process, by which a child of fork is known. */
 static long cm_process(void)
 {
 #if CM_POSIX
@@ -5158,7 +5262,10 @@ static long cm_process(void)
 #endif
 }
 
-/* Looks at the build with the modes that it will have, and describes it. */
+/* Looks at the build with the modes that it will have, and describes it.
+
+   The warning comes last and may be cut at 511 bytes; c->fault, which cm_enter shows, is a pointer
+   to the whole text. */
 static void cm_describe_build(calomu *c)
 {
     calomu_modes host;
@@ -5189,7 +5296,9 @@ static void cm_describe_build(calomu *c)
 }
 
 /* Before anything that may start threads.  A child of fork has none of its parent's, but libgomp
-   (12) waits for them for ever; the child goes on with one, which gives the same bits. */
+   (12) waits for them for ever; the child goes on with one, which gives the same bits.  Noticed by
+   the number of the process and not by pthread_atfork, which would need a mutable object at file
+   scope and a library of threads in builds without OpenMP. */
 static void cm_after_fork(calomu *c)
 {
     if (c->threads == 1 || c->process == cm_process()) return;
@@ -5198,6 +5307,17 @@ static void cm_after_fork(calomu *c)
     cm_log(c, "this process was forked after its context was opened: one thread is used");
 }
 
+/* Everything that an option can be refused for is refused before memory is taken; *out is NULL
+   unless there is a context.  EUSAGE comes without a text: there is no context yet to hold one.
+
+   A fault of the build is no failure here.  The context opens, tells of the fault in
+   calomu_build_info, and cm_enter refuses what computes: a program can still print its version, and
+   what is wrong with it.
+
+   BEST is 0 and the sets follow in the order of their speed, so counting down from AVX-512 ends at
+   plain C, which every machine has.  4096 bounds the memory that a mistyped number of threads can
+   ask for: each has scratch memory and an arena.  A network in double (CALOMU_REAL) has no device:
+   the tests that need it run on the processor. */
 calomu_status calomu_open(calomu **out, const calomu_options *options)
 {
     static const calomu_options defaults = { 0 };
@@ -5248,6 +5368,10 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 
 static void cm_ready_free(calomu *c);                        /* 14 */
 
+/* What the context keeps goes before the context: the networks on a device, the predictors (which
+   are clones of it), the arena, then itself, by its own function.  Objects with a clone are left
+   alone and may be used on; an output or a writer that is still open would keep a pointer to memory
+   that is gone. */
 void calomu_close(calomu *c)
 {
     if (!c) return;
@@ -5257,7 +5381,9 @@ void calomu_close(calomu *c)
     cm_release(c, c);
 }
 
-/* Everything of c but what it keeps and has to say. */
+/* Everything of c but what it keeps and has to say: choices, allocator, log, fault.  A clone must
+   not share `place`, `kept` and `ready`, or they would be freed twice; nor a count of calls that
+   are under way. */
 static void cm_clone_again(calomu *own, const calomu *c)
 {
     *own = *c;
@@ -5269,6 +5395,9 @@ static void cm_clone_again(calomu *own, const calomu *c)
     own->message[0] = 0;
 }
 
+/* Two uses.  As `own` of an object, which is released by the allocator that made it even when c is
+   closed.  As the context of a thread in a parallel loop: messages are written without a lock,
+   since each thread writes its own, and the caller's thread copies the one that counts. */
 calomu *cm_clone(calomu *c)
 {
     calomu *own = cm_allocate(c, 1, sizeof *own);
@@ -5278,12 +5407,15 @@ calomu *cm_clone(calomu *c)
 
 void cm_clone_free(calomu *own) { calomu_close(own); }
 
+/* The clock of a profile; tools/bench_profile.c is its user. */
 void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
 {
     c->lap = lap;
     c->lap_user = user;
 }
 
+/* Never NULL, so that a program may print it without looking, even behind a calomu_open that
+   failed. */
 const char *calomu_message(const calomu *c)
 {
     if (!c) return "no context";
@@ -5307,8 +5439,18 @@ const char *calomu_status_text(calomu_status status)
     return "unknown status";
 }
 
-/* A host may have set a locale with another decimal point; snprintf and strtod follow it.  Here
-   the only characters that %g gives besides the point are digits, sign and e. */
+/* x as text, the same in every locale: "1.5", "-2e-07", "inf", "" for a NaN.
+
+   17 digits bring every double back (IEEE 754-2008, Sec. 5.12.2), so 17 are what files of this
+   library have: 40.64 is written as 40.640000000000001.  The shortest text that brings x back (G.
+   L.  Steele, J.  L.  White, PLDI 1990) would be easier on the eye, and needs long arithmetic or a
+   table of powers of 5; nobody reads these files by eye.
+
+   A host may have set a locale with another decimal point; snprintf and strtod follow it, and
+   setlocale would change it for all threads of the host.  Here the only characters that %g gives
+   besides the point are digits, sign and e: whatever else stands there is the point.  The longest
+   text, "-1.2345678901234567e-308", has 24 characters and fits both arrays, with a point of several
+   bytes too. */
 static CM_NOINLINE char *cm_number_text(char text[32], double x, int digits)
 {
     char local[64];
@@ -5365,6 +5507,14 @@ static size_t cm_number_length(const char *s, long *point)
     return i;
 }
 
+/* The number at `text`; NULL: none, or one that is not finite or longer than 100 characters.
+   strtod does the conversion but does not choose what is one: on its own it skips white space,
+   takes "nan", "inf" and hexadecimal numbers, and wants the locale's point.  So the characters are
+   taken by cm_number_length, and copied with the locale's point in place of the '.'.
+
+   100 characters and a point of at most 13 bytes (the probe has 16) fit into 128.  What is too
+   small for a double becomes 0 or a subnormal number; what is too large becomes infinity and is
+   refused. */
 static CM_NOINLINE const char *cm_parse(const char *text, double *x)
 {
     char local[128], probe[16], *out = local;
@@ -5398,9 +5548,18 @@ const char *calomu_parse(const char *text, double *x)
     return text;
 }
 
-/* Loops over independent units of work; which thread takes which does not matter to any bit.  The
-   threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those of
-   the thread that made them when it did). */
+/* Loops over independent units of work; which thread takes which does not matter to any bit: a unit
+   writes memory of its own, and what is added up is added by one thread afterwards.
+
+   The threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those
+   of the thread that made them when it did).  The `for` that CM_PARALLEL ends with runs once, as a
+   scope with a beginning and an end; `nowait` leaves the only barrier to the end of the region.
+
+   A loop cannot be left in the middle.  So a unit that fails notes its number under CM_CRITICAL,
+   the lowest of all stays, and behind the loop that unit is done again by the caller's thread: the
+   message is that of the first bad muon, whatever the threads did.  The memory for it may be there
+   by then; then the failure is reported as one of memory (cm_predict_failed), or the result stands
+   (cm_features_compute). */
 #ifdef CM_THREADS
 #define CM_PRAGMA(x) _Pragma(#x)
 #define CM_PARALLEL_FOR(threads) CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(dynamic) nowait)
