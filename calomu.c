@@ -5616,10 +5616,27 @@ static double cm_seconds(void) { return 0; }
 
 /* ============================================================================================
    11 Files: bytes, output, input, .cmu data, safetensors
-   ============================================================================================ */
+   ============================================================================================
+
+   Three kinds of files are written and read: data (.cmu), models and checkpoints (both
+   safetensors).  In this order: bytes in a fixed order, and the checksum; output; input; .cmu, its
+   format, writer and reader; safetensors, its parser, reader and writer; whether a file fits a
+   network; which kind a file is.
+
+   What a reader can rely on.  A file that has been opened is whole: it ends where it says, and its
+   parts have the checksums that they should have.  That finds accidents.  A forger can compute
+   checksums, too; so every number of a file is held against what it could do, as if there were
+   none.  The tables at the reader of .cmu and at safetensors tell which check stops what.
+
+   What a writer can rely on.  After a kill at any moment, a power cut included, there is under the
+   file's name what was there before or all of the new file.  Who reads while another writes sees
+   one of the two. */
 
 /* ---- bytes: little-endian on every machine, at any address.  Compilers turn these shifts into
-   one load or store where that is right; `inline` makes gcc do it in the loops below too. */
+   one load or store where that is right; `inline` makes gcc do it in the loops below too.
+
+   cm_get32 of 01 02 03 04 is 0x04030201.  A cast of the pointer to uint32_t * would be undefined
+   where the address is odd, and wrong on big-endian machines. */
 
 static inline uint32_t cm_get32(const unsigned char *p)
 {
@@ -5675,7 +5692,11 @@ static uint64_t cm_mix(uint64_t state, uint64_t word)
    the state behind that word, and every later step is bijective in the state.  Any other change
    goes unseen with a chance of about 2^-64.  It protects against accidents, not against forgers.
    Four independent lanes hide the latency of the multiplication.  seed: whatever else the bytes
-   belong to; the length is mixed in, so that zeros padding the last word mean nothing. */
+   belong to; the length is mixed in, so that zeros padding the last word mean nothing.
+
+   CRC-32 was considered: it sees every burst of 32 bits, but misses one of 2^32 other changes, and
+   bytes by a table are several times slower.  A cryptographic hash would stop forgers only with a
+   key that nobody here has. */
 uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;
@@ -5697,9 +5718,13 @@ uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
     return a ^ a >> 29;
 }
 
-/* ---- small services */
+/* ---- small services
 
-/* Puts a file's name in front of the message that a deeper function left. */
+   A file's name in front of a message, and memory that grows. */
+
+/* Puts a file's name in front of the message that a deeper function left, and sets the status anew:
+   what was a wrong argument for a writer (EUSAGE) is a bad file (EFORMAT) for a reader of the same
+   numbers.  The message is copied first: cm_fail may not read what it writes. */
 static calomu_status cm_fail_in(calomu *c, calomu_status s, const char *path)
 {
     char why[sizeof c->message];
@@ -5708,7 +5733,9 @@ static calomu_status cm_fail_in(calomu *c, calomu_status s, const char *path)
 }
 
 /* Makes *memory at least `need` bytes, keeping the first `keep`; grows by half at least, so that
-   appending costs constant time on average.  On failure the old memory stays as it is. */
+   appending costs constant time on average.  On failure the old memory stays as it is.
+
+   Any pointer into the old memory is invalid afterwards, so callers keep offsets. */
 static calomu_status cm_need(calomu *c, void **memory, size_t *size, size_t keep, size_t need)
 {
     size_t wanted = *size + *size / 2;
@@ -5738,7 +5765,30 @@ static calomu_status cm_system_status(int error)
    disk and renamed when everything is written.  Its name is taken with O_EXCL, so what a killed
    run left behind is passed by and never written to (nor removed: the program calomu does that,
    which knows whose it is).  Links are followed first: renaming replaces the file behind the link,
-   not the link.  What exists and is no regular file is written directly. */
+   not the link.  What exists and is no regular file is written directly.
+
+   What a kill leaves (SIGKILL, a crash; a signal that ends the program calomu removes the temporary
+   file in its handler):
+
+       killed                               under the name            beside it
+       before the temporary file is there   the old file, or none     nothing
+       while bytes go into it               the old file, or none     .NAME.PID.K.tmp
+       after the rename                     the new file              nothing
+       power cut after the rename, before   the old file or the new   nothing, or the
+         the folder has been flushed          one, whole either way     temporary file
+
+   Rejected: writing in place and marking the end, which destroys the old file first; a temporary
+   file in /tmp, since rename does not go across file systems; mkstemp, whose mode is 0600 and whose
+   names do not tell whose they are.
+
+   Two writers of one name do not disturb each other, as K differs; the last to close wins.  The
+   program calomu takes a lock before (tools/files.c).
+
+   A hard link keeps the old content: renaming replaces one name.  Access rights of a file that is
+   replaced are kept, its owner and its extended attributes are not.
+
+   In this order: the state; the failure; POSIX (what a path leads to, the temporary file, sending,
+   flushing, the end); the same in ISO C; the five functions of the interface. */
 
 enum { CM_PATH = 4096, CM_OUTPUT_BUFFER = 1 << 16 };
 
@@ -5759,7 +5809,10 @@ struct calomu_output {
 };
 
 /* Every failure of writing comes through here: the file's name as the caller gave it, what was
-   tried, and the system's reason.  An error number of 0 (a library that sets none) becomes EIO. */
+   tried, and the system's reason.  An error number of 0 (a library that sets none) becomes EIO.
+
+   The text is copied into o, because another call may fail in the same context before the file is
+   closed, and the close must tell of the first failure. */
 static calomu_status cm_output_fail(calomu_output *o, const char *doing, int error)
 {
     o->status = cm_fail(o->c, cm_system_status(error), "%s: %s: %s", o->path, doing,
@@ -5771,7 +5824,10 @@ static calomu_status cm_output_fail(calomu_output *o, const char *doing, int err
 #if CM_POSIX
 
 /* The number in /dev/stdout, /dev/fd/N and so on, or -1.  Opening these names anew would start at
-   the beginning of a file that the shell has opened for appending; a duplicate does not. */
+   the beginning of a file that the shell has opened for appending; a duplicate does not.
+
+   fd stays below 1,000,000, so the product cannot overflow; no system gives numbers that large.  -1
+   for what only looks like such a name, "/dev/fd/1x", which then is a path like any other. */
 static int cm_output_descriptor(const char *path)
 {
     const char *digits = NULL;
@@ -5788,7 +5844,14 @@ static int cm_output_descriptor(const char *path)
     return fd;
 }
 
-/* Replaces o->target by what it links to.  At most 40 links are followed, as by Linux. */
+/* Replaces o->target by what it links to; 0 or an error number.  At most 40 links are followed, as
+   by Linux, which calls a longer chain ELOOP.  A relative link starts in the folder of the link.
+   Only the last part of the path is looked at: links among its folders are the system's, as in
+   every open.
+
+   Between this and the rename somebody may put another link there.  Who can do that may write in
+   the folder, and could as well replace the file itself: nothing is lost that the folder's rights
+   protect. */
 static int cm_output_follow(calomu_output *o)
 {
     char link[CM_PATH];
@@ -5808,7 +5871,11 @@ static int cm_output_follow(calomu_output *o)
     return ELOOP;
 }
 
-/* A new file beside the target.  A name that is taken, whoever took it, is passed by. */
+/* A new file beside the target; 0 or an error number.  O_EXCL: a name that is taken, whoever took
+   it and be it by a link that leads nowhere, is passed by (POSIX, open: O_CREAT with O_EXCL does
+   not follow links), so nobody can have another file written to by guessing the name.  Mode 0666
+   less the umask, like any new file.  200 bytes of the name are enough to recognise it, and keep
+   the whole below the 255 that file systems allow. */
 static int cm_output_neighbour(calomu_output *o)
 {
     const char *slash = strrchr(o->target, '/');
@@ -5832,7 +5899,14 @@ static int cm_output_neighbour(calomu_output *o)
 }
 
 /* Decides how the target is written (see above) and opens what is written to.
-   Postcondition on success: o->fd is open, and o->temporary names a file of ours or is "". */
+   Postcondition on success: o->fd is open, and o->temporary names a file of ours or is "".
+
+   In the order of the code: a descriptor that the shell has opened is duplicated (above 2, so that
+   a program without a standard output does not get it as such); what exists and is no regular file
+   is opened as it is, which waits for a reader where it is a pipe; a regular file that may not be
+   written is refused, although the folder's rights would allow the rename; a name that ends in a
+   slash is a folder's.  fchmod comes after the creation, with the bits for reading, writing and
+   executing only: a set-user-ID bit is not handed on to new content. */
 static calomu_status cm_output_begin(calomu_output *o)
 {
     struct stat st;
@@ -5876,13 +5950,20 @@ static int cm_output_send(calomu_output *o, const unsigned char *p, size_t n)
 }
 
 /* Down to the disk; 0 or an error number.  Pipes, devices and some file systems' folders cannot be
-   flushed, and say so with EINVAL or ENOTSUP. */
+   flushed, and say so with EINVAL or ENOTSUP.
+
+   Any other error is one: after a failed fsync Linux may have dropped the pages, so that a second
+   fsync would succeed over lost bytes.  It is called once. */
 static int cm_output_sync(int fd)
 {
     return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
-/* Makes the new name itself survive a power cut.  Where a folder cannot be opened: no error. */
+/* Makes the new name itself survive a power cut.  Where a folder cannot be opened: no error.
+
+   Cuts o->target at its last slash, which nobody needs any more; "/NAME" leaves "/".  A folder that
+   may be searched but not read cannot be opened; then the file is there, and only the power cut is
+   left to luck. */
 static int cm_output_sync_folder(calomu_output *o)
 {
     char *slash = strrchr(o->target, '/');
@@ -5897,7 +5978,11 @@ static int cm_output_sync_folder(calomu_output *o)
 
 /* Flush, close, rename, in this order: a crash of the machine leaves the old file or the new one,
    never a name without its content.  Where the order is cut by a failure, cm_output_drop, which
-   every close and abandon calls, removes the temporary file. */
+   every close and abandon calls, removes the temporary file.
+
+   close may report EINTR with the descriptor gone (Linux) or still there (POSIX leaves it open): it
+   is not closed again, which might hit a file that another thread has opened since.  After the
+   rename o->temporary is empty, so the drop that follows finds nothing to remove. */
 static int cm_output_end(calomu_output *o)
 {
     int fd = o->fd, error = cm_output_sync(fd);
@@ -5919,6 +6004,10 @@ static void cm_output_drop(calomu_output *o)
 
 #else /* ISO C alone: no exclusive creation, no flushing to the disk, every target is a file */
 
+/* ISO C alone: fopen cannot create exclusively, there is no number of a process and no way to the
+   disk but fclose.  Two writers of one name would share NAME.tmp; a machine that loses power may
+   lose the file.  Where rename does not replace, the old file is removed first: a kill just there
+   leaves only NAME.tmp, complete. */
 static calomu_status cm_output_begin(calomu_output *o)
 {
     (void)snprintf(o->temporary, sizeof o->temporary, "%s.tmp", o->target);
@@ -5955,6 +6044,9 @@ static void cm_output_drop(calomu_output *o)
 
 #endif
 
+/* Afterwards, on success: the folder can be written to and the temporary file is there, so that
+   whoever opens an output before a long computation does not find at its end that it may not be
+   written.  On failure nothing is left. */
 calomu_status calomu_output_open(calomu *c, const char *path, calomu_output **output)
 {
     calomu_output *o;
@@ -5992,6 +6084,9 @@ static calomu_status cm_output_flush(calomu_output *o)
     return error ? cm_output_fail(o, "cannot write", error) : CALOMU_OK;
 }
 
+/* Bytes are gathered in 64 KB, so that rows of text do not cost a system call each; larger pieces
+   go straight through behind them.  Success here means that the bytes are taken, not that they are
+   on the disk: that is what the close says. */
 calomu_status calomu_output_write(calomu_output *o, const void *bytes, size_t n)
 {
     int error;
@@ -6006,6 +6101,9 @@ calomu_status calomu_output_write(calomu_output *o, const void *bytes, size_t n)
     return CALOMU_OK;
 }
 
+/* The one place where a file appears.  After any failure, now or earlier, the temporary file goes
+   and the old file stays; `o` is freed in every case.  The message comes from o and not from the
+   context, where other failures may have come since. */
 calomu_status calomu_output_close(calomu_output *o)
 {
     calomu_status s = o->status;
@@ -6029,7 +6127,15 @@ void calomu_output_abandon(calomu_output *o)
     cm_release(o->c, o);
 }
 
-/* ---- input: regular files, read at offsets, from any number of threads at once */
+/* ---- input: regular files, read at offsets, from any number of threads at once
+
+   The size is taken once, when the file is opened, and every offset is checked against it.  A file
+   that another process lengthens is read as it was; one that is cut is an error where the bytes
+   end.  A file that is replaced by rename (as every writer here does it) keeps its content for
+   whoever has it open.
+
+   Rejected: mmap.  A file that is cut while it is mapped ends the process with SIGBUS, a failed
+   read on a network file system too, and neither can be told as an error. */
 
 typedef struct cm_file {
     uint64_t size;
@@ -6048,7 +6154,11 @@ static calomu_status cm_file_fail(calomu *c, const char *path, const char *doing
 
 #if CM_POSIX
 
-/* Without O_NONBLOCK, opening a FIFO would wait for a writer. */
+/* Without O_NONBLOCK, opening a FIFO would wait for a writer.
+
+   Regular files only: a device has no size to check against, a pipe no offsets.  What a name leads
+   to is asked of the open descriptor (fstat) and not of the name, which could lead elsewhere by
+   then.  O_CLOEXEC: programs that the host starts do not inherit it. */
 static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
 {
     struct stat st;
@@ -6199,7 +6309,27 @@ static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
 
    Positive floats sort like their bit patterns, so subtracting the smallest loses nothing and
    leaves small numbers; energies rounded to few mantissa bits share low zero bits.  GEANT4 hits
-   with 12 mantissa bits take about 3.2 bytes instead of 8. */
+   with 12 mantissa bits take about 3.2 bytes instead of 8.
+
+   Event 0 of testdata/points.cmu, a muon of 100 GeV with 717 hits, in 2441 bytes = 24 + 12 + 783 +
+   1614 + 8:
+
+        0   89 09 00 00  CD 02 00 00   length 2441, 717 hits
+        8   00 00 C8 42 ...            100 GeV, x = -1.766 mm, y = 0.287 mm, charge 1
+       24   00 10 03 2C  0B  12  00 00 base 0x2C031000 (1.9e-12 GeV), shift 11, width 18
+       32   0F 03 00 00                783 bytes of gaps
+       36   D0 03  1E  00  BB 07 ...   gaps 464, 30, 0, 955: cells 464, 495, 496, 1452
+      819   ...                        717 codes of 18 bits: 12,906 bits in 1614 bytes
+     2433   ...                        checksum
+
+   Cell 496 is (iz 0, ix 15, iy 16), where the muon enters.  2441 bytes for 717 hits are 3.4 each.
+
+   A general compressor behind plain numbers would be a dependency, and would not know that energies
+   are floats; HDF5 would be a larger one.  Nothing is rounded here: who wants smaller files gives
+   energies of fewer bits, and the shift makes use of them.
+
+   A new version gets a new number, and readers refuse what they do not know: no field is reserved,
+   nothing is skipped. */
 
 enum { CM_HEADER = 568, CM_TRAILER = 48, CM_EVENT = 24, CM_PACKED = 12, CM_CMU_VERSION = 1 };
 
@@ -6209,7 +6339,10 @@ static const unsigned char cm_hdf5_magic[9] = "\x89HDF\r\n\x1a\n";
 
 /* Fields that mean nothing in this state are written as 0, so that equal sets give equal bytes.
    Returns H, the checksum, from which the rest of the file takes its seeds: an event, index or
-   trailer copied from another file does not fit. */
+   trailer copied from another file does not fit.
+
+   Precondition: cm_check_info has passed, so that each number fits its field.  A file that is
+   written from front to back does not know its number of events here; the trailer tells it. */
 static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info *info)
 {
     const calomu_geometry *g = &info->geometry;
@@ -6244,7 +6377,9 @@ static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info
     return sum;
 }
 
-/* A number of cells; 0, which is refused later, for one that does not fit. */
+/* A number of cells; 0, which is refused later, for one that does not fit.
+
+   The conversion of 2^31 and more to int32_t would be the compiler's own choice (C99, 6.3.1.3). */
 static int32_t cm_get_size(const unsigned char *p)
 {
     uint32_t n = cm_get32(p);
@@ -6252,7 +6387,11 @@ static int32_t cm_get_size(const unsigned char *p)
 }
 
 /* The reverse, for a header whose checksum is right.  Values out of range become ones that
-   cm_check_info refuses. */
+   cm_check_info refuses.
+
+   An enumeration must not be given any integer that a file holds: a compiler may take it for one of
+   its values in a switch.  So a state above 3 becomes 4, a convention above 1 becomes 2, which are
+   no values either but are small. */
 static void cm_get_info(const unsigned char *h, calomu_data_info *info)
 {
     calomu_geometry *g = &info->geometry;
@@ -6286,7 +6425,11 @@ static size_t cm_extra(const calomu_data_info *info)
          + (info->losses ? CALOMU_LOSSES : 0u);
 }
 
-/* ---- writing .cmu */
+/* ---- writing .cmu
+
+   Events are added one by one; what remains in memory of an event are the 8 bytes of its offset, 8
+   MB for a million muons.  The writer owns its output and three pieces of memory that only grow.  A
+   data set that is not closed, by a failure or a kill, leaves no file under its name. */
 
 struct calomu_writer {
     calomu *c;
@@ -6299,7 +6442,11 @@ struct calomu_writer {
     char message[512];
 };
 
-/* Hits are dense along the muon and sparse in the halo: nine gaps of ten fit into one byte. */
+/* Hits are dense along the muon and sparse in the halo: nine gaps of ten fit into one byte.
+
+   In testdata/points.cmu 98.6% of 487,140 gaps are below 128.  Gaps of 128 to 16,383 take two
+   bytes, and the largest, below 2^24, four.  The form is LEB128's; the last byte is never 0 behind
+   another, so that a gap has one form only, and a reader refuses the others. */
 static unsigned char *cm_put_gap(unsigned char *p, uint32_t gap)
 {
     for (; gap >= 128; gap >>= 7) *p++ = (unsigned char)(gap | 128);
@@ -6307,11 +6454,20 @@ static unsigned char *cm_put_gap(unsigned char *p, uint32_t gap)
     return p;
 }
 
-/* The bit pattern of an energy; -0 becomes 0. */
+/* The bit pattern of an energy; -0 becomes 0.
+
+   -0 >= 0 is true, so -0 passes the checks; its pattern 0x80000000 would be the largest of all. */
 static uint32_t cm_energy_bits(float energy) { return energy > 0 ? cm_bits(energy) : 0; }
 
 /* Writes n > 0 hits of rising cells in at most 12 + 8 n bytes: a gap is below 2^24, so it takes at
-   most 4, and a code at most 4.  Returns the first byte behind. */
+   most 4, and a code at most 4.  Returns the first byte behind.
+
+   Three passes.  The first finds the smallest pattern (base); the second ORs all differences, whose
+   common low zeros are the shift, and finds the largest, whose length is the width; the third
+   writes.  With equal energies both are 0 and the codes take no byte.  `before` starts at 2^32 - 1,
+   so that the gap of the first hit, cell - before - 1 modulo 2^32, is its cell.
+
+   `pending` holds the bits that fill no byte yet, the oldest lowest. */
 static unsigned char *cm_put_hits(unsigned char *p, const calomu_hit *hits, size_t n)
 {
     uint32_t base = UINT32_MAX, all = 0, largest = 0, before = UINT32_MAX;
@@ -6351,7 +6507,11 @@ static uint32_t cm_truth_bits(float x) { return isnan(x) ? 0x7FC00000u : cm_bits
 
 /* Packs a checked event with rising cells into w->block, which has room; returns its length.  It is
    packed in memory first, so that its length can stand in front without seeking back.
-   Precondition: hits are e's, sorted. */
+   Precondition: hits are e's, sorted.
+
+   The seed of the checksum has the event's number: an event that is moved, doubled or taken from
+   another file is found, as its bytes alone would not tell.  172 = 24 + 4*28 + 4*4 + 12 + 8, and 8
+   bytes for each of 2^24 cells: 2^27 and some, far below 2^32. */
 static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu_hit *hits)
 {
     unsigned char *start = w->block;
@@ -6375,7 +6535,11 @@ static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu
 }
 
 /* Nothing of an event reaches the output before all of it has been checked.  Memory is kept from
-   event to event and only grows; the hits are copied only if they need sorting. */
+   event to event and only grows; the hits are copied only if they need sorting.
+
+   The counters move even where the write fails: the failure is final (calomu_writer_add), so nobody
+   reads them again.  In the order of the code: checks, sort, memory, pack, write; before the write
+   a failure has changed nothing. */
 static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
 {
     const calomu_hit *hits = e->hits;
@@ -6429,6 +6593,8 @@ static void cm_writer_free(calomu_writer *w)
     cm_release(w->c, w);
 }
 
+/* The temporary file is made here: a folder without rights is found before the first muon is
+   simulated. */
 static calomu_status cm_writer_open(calomu *c, const char *path, const calomu_data_info *info,
                                     calomu_writer **writer)
 {
@@ -6478,6 +6644,8 @@ calomu_status calomu_writer_add(calomu_writer *w, const calomu_event *event)
     return s;
 }
 
+/* Index and trailer go in front of the flush and the rename: a file that has its name has its
+   trailer.  `w` is freed in every case. */
 calomu_status calomu_writer_close(calomu_writer *w)
 {
     calomu_status s = w->status;
@@ -6497,7 +6665,26 @@ void calomu_writer_abandon(calomu_writer *w)
     cm_writer_free(w);
 }
 
-/* ---- reading .cmu */
+/* ---- reading .cmu
+
+   What a forger with right checksums controls, and where it ends:
+
+       header: sizes, state, convention, means    cm_check_info: 2^24 cells at most, known values
+       trailer: events, offset of the index       cm_data_trailer: 8 bytes each, up to the trailer
+       trailer: hits in all                       at most the bytes; no memory is taken by it
+       index: offsets                             cm_data_index: from 568 on, rising, to the index
+       event: length, hits, bytes of gaps         cm_unpack: they add up to the length
+       gaps                                       cm_unpack_cells: the cells exist and rise
+       base, shift, width, codes                  cm_unpack_energies: finite, not negative
+       truth, features, losses                    cm_check_truth, cm_check_extra
+
+   So a file of N bytes makes its reader take N/8 offsets of 8 bytes, and for the muons that are
+   asked for at most 12 bytes for each byte of an event: 8 for the hit that takes one, and the half
+   more that cm_need may add.  The sum of the events' hits is not compared with the trailer's
+   number, which serves a person and the question whether there are hits at all.
+
+   Two kinds of set behind one type: of a file, opened here; and of the caller's events, which are
+   borrowed.  Reading leaves the set as it is, so contexts in many threads may read it at once. */
 
 struct calomu_data {
     calomu_data_info info;
@@ -6510,12 +6697,19 @@ struct calomu_data {
     uint64_t seed;                   /* H */
 };
 
+/* A failure with the file's name in front.  Of the context of the call: d->own is for memory only,
+   and many threads may fail at once. */
 static calomu_status cm_data_fail(calomu *c, const calomu_data *d, const char *why)
 {
     return cm_fail(c, CALOMU_EFORMAT, "%s: %s", d->path, why);
 }
 
-/* Header: what kind of file, then which version, then whether it is whole, then what it says. */
+/* Header: what kind of file, then which version, then whether it is whole, then what it says.
+
+   The order makes the message: a file of a later version is "version 2" and not "damaged", one that
+   was cut is "cut off" and not a wrong checksum.  Fields are looked at as far as the file goes;
+   what it lacks stays 0.  The magic has a byte above 127 and both ends of line: a transfer as text
+   changes it, and the file is "not a .cmu data file". */
 static calomu_status cm_data_header(calomu *c, calomu_data *d)
 {
     unsigned char h[CM_HEADER] = { 0 };
@@ -6544,7 +6738,11 @@ static calomu_status cm_data_header(calomu *c, calomu_data *d)
     return cm_check_info(c, &d->info) ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
 }
 
-/* Trailer: the counts must fit the size of the file before memory is taken for the index. */
+/* Trailer: the counts must fit the size of the file before memory is taken for the index.
+
+   d->file.size is at least 616 here.  `end - index` is a multiple of 8 and exactly n entries long,
+   so n is at most an eighth of the file, and 8 n cannot overflow.  *sum is the index's checksum,
+   for cm_data_index. */
 static calomu_status cm_data_trailer(calomu *c, calomu_data *d, uint64_t *sum)
 {
     unsigned char t[CM_TRAILER];
@@ -6570,7 +6768,12 @@ static calomu_status cm_data_trailer(calomu *c, calomu_data *d, uint64_t *sum)
     return CALOMU_OK;
 }
 
-/* Index: events follow each other without gaps, from the header to the index itself. */
+/* Index: events follow each other without gaps, from the header to the index itself.
+
+   n + 1 offsets of 8 bytes: on a 32-bit machine n could be too large for size_t, hence the first
+   test.  The offsets are turned into the machine's own form in place, which on little-endian
+   machines changes nothing.  Afterwards event i is [offset[i], offset[i + 1]): inside the file,
+   long enough for truth and checksum, shorter than 4 GB. */
 static calomu_status cm_data_index(calomu *c, calomu_data *d, uint64_t sum)
 {
     size_t n = (size_t)d->info.n_events, i;
@@ -6631,7 +6834,10 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
 }
 
 /* The same checks as for a writer: who trains from memory gets the same errors as who trains from
-   a file, and nothing behind this point need check again. */
+   a file, and nothing behind this point need check again.
+
+   The events stay the caller's, and must stay as they are until the set is closed.  Hits must rise:
+   sorting would need a copy of all of them. */
 static calomu_status cm_data_from_memory_call(calomu *c, const calomu_data_info *info,
                                               const calomu_event *events, size_t n,
                                               calomu_data **data)
@@ -6675,6 +6881,8 @@ calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
 
 const calomu_data_info *calomu_data_describe(const calomu_data *data) { return &data->info; }
 
+/* Takes a set that is complete up to any point; the context that opened it may be closed by
+   then. */
 void calomu_data_close(calomu_data *d)
 {
     calomu *own;
@@ -6697,7 +6905,12 @@ typedef struct cm_packed {
 } cm_packed;
 
 /* p: length bytes behind truth, features and losses, checksum included.  0 if they make no
-   sense. */
+   sense.
+
+   Of the numbers that are a forger's, n is bounded by the cells before it is multiplied, so n*width
+   has at most 24 + 8 bits; width and shift are single bytes, and together at most 32, so that code
+   << shift fits 32 bits; the code's bytes must be exactly what remains.  shift < 32 because C
+   leaves a shift by 32 undefined. */
 static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t cells,
                      cm_packed *k)
 {
@@ -6719,7 +6932,11 @@ static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t c
 }
 
 /* Cells from gaps.  A gap that starts in the last byte may run at most 3 bytes into the codes or
-   the checksum: still inside the event.  n < 2^25 gaps below 2^28: the sum fits 64 bits. */
+   the checksum: still inside the event.  n < 2^25 gaps below 2^28: the sum fits 64 bits.
+
+   `next` only rises, so if the last cell exists all do; cells that were cut to 32 bits on the way
+   are then thrown away with the event.  A gap that could be written shorter (a last byte of 0) is
+   refused: one event, one form. */
 static int cm_unpack_cells(const cm_packed *k, uint32_t cells, calomu_hit *hits)
 {
     const unsigned char *p = k->gap;
@@ -6743,7 +6960,11 @@ static int cm_unpack_cells(const cm_packed *k, uint32_t cells, calomu_hit *hits)
 
 /* Energies from codes.  Code i is cut out of the 8 bytes that hold its first bit: at most 7 + 32
    of their 64 bits are used, and the load ends at most 7 bytes behind the codes, inside the
-   checksum.  Finite and not negative: the largest pattern must stay below that of infinity. */
+   checksum.  Finite and not negative: the largest pattern must stay below that of infinity.
+
+   base + (code << shift) may wrap in 32 bits, which for unsigned numbers is defined; the sum in 64
+   bits at the end, of the largest code, shows it.  Looked at once for all hits, not hit by hit: the
+   loop has no branch. */
 static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
 {
     const unsigned char *p = k->code;
@@ -6810,7 +7031,11 @@ static uint64_t cm_number(uint64_t first, const uint64_t *numbers, size_t i)
 }
 
 /* Checks the numbers asked for and takes the memory of everything but hits: events, features and
-   losses, and `block` bytes for the longest packed event among them. */
+   losses, and `block` bytes for the longest packed event among them.
+
+   Numbers may come in any order and more than once.  The first memory belongs to `out`, with a
+   clone of the first context that read into it: out->owner_.  No byte is taken for a number that
+   does not exist. */
 static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t first,
                                      const uint64_t *numbers, size_t n, calomu_events *out)
 {
@@ -6840,7 +7065,11 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
 }
 
 /* One block of memory holds events, features and losses, and the packed bytes, another the hits,
-   which grow while events are unpacked; so pointers to hits are set at the end. */
+   which grow while events are unpacked; so pointers to hits are set at the end.
+
+   Memory stays with `out` from call to call and only grows, so a training reads its batches without
+   asking for any; what was read before is gone with the next call.  On failure `out` has no events,
+   and its memory is still there to be freed.  A set in memory hands out the caller's own hits. */
 static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint64_t first,
                                        const uint64_t *numbers, size_t n, calomu_events *out)
 {
@@ -6885,7 +7114,11 @@ calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t firs
 }
 
 /* The true energy of one event without the rest of it, whose checksum is not looked at: NaN where
-   it is unknown, and where the file is damaged anything. */
+   it is unknown, and where the file is damaged anything.
+
+   For the look at all true energies before a training (section 13), where whole events would cost
+   the unpacking of all hits.  Every event that is trained on is read whole and verified
+   afterwards. */
 static calomu_status cm_read_energy(calomu *c, const calomu_data *d, uint64_t number,
                                     float *energy)
 {
@@ -6900,6 +7133,7 @@ static calomu_status cm_read_energy(calomu *c, const calomu_data *d, uint64_t nu
     return s;
 }
 
+/* A zeroed struct, and one that was freed, have no owner: nothing is done. */
 void calomu_events_free(calomu_events *e)
 {
     if (!e || !e->owner_) return;
