@@ -7149,7 +7149,36 @@ void calomu_events_free(calomu_events *e)
    is one object: "__metadata__" with strings, and per tensor
        "NAME":{"dtype":"F32","shape":[2,3],"data_offsets":[begin,end]}
    with offsets counted from the end of the header; together the tensors must cover the data
-   exactly.  The parser accepts nothing else, so nothing nests deeper than three. */
+   exactly.  The parser accepts nothing else, so nothing nests deeper than three.
+
+   testdata/model.safetensors, byte by byte:
+
+             0   B0 5A 00 00 00 00 00 00     23216 bytes of header follow
+             8   {"__metadata__":{"calomu":"model","version":"1", ...
+                 ... "checksum":"1d3bc0a90c6da4b7"},
+                 "head.0.path.0.weight":{"dtype":"F32","shape":[8,1,4,4,4],
+                                         "data_offsets":[0,2048]}, ... }  and spaces
+         23224   the 512 floats of this tensor, those of the next, ...
+       2575000   the end of the file, which is the end of the last tensor
+
+   The format is another project's (Hugging Face), taken because Python reads and writes it in a
+   line, and because it holds no program: a pickle, as torch.save writes, runs what it holds.
+
+   What a forger controls, and where it ends:
+
+       length of the header          fits the file, at most 100 MB (cm_st_load)
+       the JSON                      one pass, no recursion, three levels; strings are decoded in
+                                     place; tables of a size known before (cm_st_room)
+       shape, dtype, data_offsets    agree, and lie in the file (cm_json_fits)
+       tensors that overlap          refused: together they are the data (cm_st_verify)
+       names that come twice         refused (cm_st_sum)
+       values                        finite, where they are wanted (cm_part_decode)
+
+   An attacker's file of N bytes makes its reader take at most 2 N + 1 MiB (cm_st_room) and n log n
+   comparisons of names; heap sort has no bad case.
+
+   In this order: the parser (cm_json_*); sorting and searching; checksum and verification; reading;
+   writing (cm_text_*, cm_st_write). */
 
 enum { CM_ST_HEADER = 100 * 1000 * 1000 };          /* longest header, as in other readers */
 #define CM_ST_LARGEST ((uint64_t)1 << 32)            /* longest file: no model is near */
@@ -7167,6 +7196,8 @@ static const struct { char name[8]; int size; } cm_dtypes[CM_DTYPES] = {     /* 
     { "I8", 1 }, { "BOOL", 1 }, { "F8_E4M3", 1 }, { "F8_E5M2", 1 }, { "F8_E8M0", 1 }
 };
 
+/* The byte in the message counts from the beginning of the file, as an editor of bytes shows it.
+   At it, or a little behind: the parser goes forward only. */
 static calomu_status cm_json_fail(const cm_json *j, const char *what)
 {
     return cm_fail(j->c, CALOMU_EFORMAT, "%s: bad safetensors header, byte %zu: %s", j->path,
@@ -7178,7 +7209,11 @@ static void cm_json_space(cm_json *j)
     while (j->at < j->end && *j->at && strchr(" \t\n\r", *j->at)) j->at++;
 }
 
-/* If the next character behind white space is the wanted one, takes it. */
+/* If the next character behind white space is the wanted one, takes it.
+
+   If not, only white space has been passed.  Every function of the parser stops at j->end, which
+   lies in memory, behind the header: the bytes there are data and no terminating zero.  strchr
+   finds a zero byte in every string, hence the tests for it. */
 static int cm_json_take(cm_json *j, char wanted)
 {
     cm_json_space(j);
@@ -7187,7 +7222,9 @@ static int cm_json_take(cm_json *j, char wanted)
     return 1;
 }
 
-/* Four hexadecimal digits behind \u, or -1. */
+/* Four hexadecimal digits behind \u, or -1.
+
+   j->at moves only on success. */
 static long cm_json_hex(cm_json *j)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";   /* value: place mod 16 */
@@ -7203,7 +7240,9 @@ static long cm_json_hex(cm_json *j)
     return value;
 }
 
-/* One code point as UTF-8. */
+/* One code point as UTF-8.
+
+   Below 0x110000 and no half of a pair (cm_json_escape): the ranges of RFC 3629, Sec. 3. */
 static char *cm_put_utf8(char *to, long u)
 {
     if (u < 0x80) {
@@ -7224,7 +7263,12 @@ static char *cm_put_utf8(char *to, long u)
     return to;
 }
 
-/* What follows a backslash, written to *to.  Its UTF-8 is never longer than the escape. */
+/* What follows a backslash, written to *to.  Its UTF-8 is never longer than the escape.
+
+   A character above 0xFFFF comes as two escapes, \ud800 to \udbff and then \udc00 to \udfff (RFC
+   8259, Sec. 7): 0x10000 + 1024 high + low.  Half of a pair stands for nothing and is refused; so
+   is \u0000, which would end the string early, so that two names could compare as equal.  12 bytes
+   of escapes become 4, 6 become at most 3. */
 static calomu_status cm_json_escape(cm_json *j, char **to)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
@@ -7250,7 +7294,11 @@ static calomu_status cm_json_escape(cm_json *j, char **to)
 }
 
 /* A string, decoded in place: the result is never longer, and the closing quote makes room for
-   its terminating zero. */
+   its terminating zero.
+
+   *text points into the file's memory and lives as long.  Bytes above 127 are passed on as they
+   are: names are compared, never taken apart, and no rule of UTF-8 is needed for that.  At the
+   closing quote: to <= j->at - 1, so the zero overwrites the quote at most, which has been read. */
 static calomu_status cm_json_string(cm_json *j, char **text)
 {
     calomu_status s = CALOMU_OK;
@@ -7269,7 +7317,10 @@ static calomu_status cm_json_string(cm_json *j, char **text)
     return CALOMU_OK;
 }
 
-/* [a, b, ...]: at most max integers without sign, fraction, exponent or leading zeros. */
+/* [a, b, ...]: at most max integers without sign, fraction, exponent or leading zeros.
+
+   JSON knows one kind of number; safetensors needs sizes only, so a sign, a point or an exponent is
+   a fault.  v stays below 2^64: before each digit it is at most (2^64 - 1 - 9)/10. */
 static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n)
 {
     *n = 0;
@@ -7292,7 +7343,10 @@ static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n
     return cm_json_take(j, ']') ? CALOMU_OK : cm_json_fail(j, "a list does not end");
 }
 
-/* {"key":"value", ...}: strings only, as the format demands. */
+/* {"key":"value", ...}: strings only, as the format demands.
+
+   An entry counts only when it is complete, so a failure leaves no half of one in the table.  Keys
+   that come twice are found when the table is sorted (cm_st_sum). */
 static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 {
     cm_st_meta *m;
@@ -7313,7 +7367,11 @@ static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 
 /* Type, shape and offsets must agree: count = product of the shape, bytes = end - begin.  No
    product overflows: before each multiplication the result is known to fit the bytes of the file,
-   which are fewer than 2^32, and a 0 in the shape makes it 0 for good. */
+   which are fewer than 2^32, and a 0 in the shape makes it 0 for good.
+
+   Afterwards t->data and count elements behind it lie in the file.  The pointer is computed after
+   the offsets have been compared: one beyond the memory is undefined even if nobody reads there.
+   The data are not aligned, so elements are fetched byte by byte (cm_st_value). */
 static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t *shape,
                                   const uint64_t offsets[2], const char *data, uint64_t bytes)
 {
@@ -7335,7 +7393,9 @@ static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t *s
 }
 
 /* Any type whose elements are whole bytes: which of them a network takes is seen where a tensor is
-   wanted. */
+   wanted.
+
+   A type of half a byte (F4) would make count * size no number of bytes. */
 static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
 {
     char *text = NULL;
@@ -7351,6 +7411,7 @@ static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
                    " convert it to F32 first", j->path, t->name, text);
 }
 
+/* Eight dimensions are parsed so that a tensor of six is named with its fault; five are kept. */
 static calomu_status cm_json_shape(cm_json *j, cm_st_tensor *t, uint64_t shape[8])
 {
     calomu_status s = cm_json_array(j, shape, 8, &t->rank);
@@ -7359,7 +7420,10 @@ static calomu_status cm_json_shape(cm_json *j, cm_st_tensor *t, uint64_t shape[8
                    " has more than %d", j->path, t->name, t->rank, CM_RANK);
 }
 
-/* The object of one tensor, its three keys in any order. */
+/* The object of one tensor, its three keys in any order.
+
+   `seen` has a bit for each key: 7 says that all three came, and none twice.  Only then are shape
+   and offsets read, so neither is used before it is set. */
 static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *data, uint64_t bytes)
 {
     uint64_t offsets[2], shape[8];
@@ -7386,7 +7450,10 @@ static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *dat
     return cm_json_fits(j, t, shape, offsets, data, bytes);
 }
 
-/* One entry of the outermost object. */
+/* One entry of the outermost object.
+
+   t is behind the last entry until it counts; the table has one more place than tensors
+   (cm_st_room), so that the pointer is always a valid one. */
 static calomu_status cm_json_entry(cm_json *j, cm_st *st, const char *data, uint64_t bytes,
                                    int *metadata)
 {
@@ -7405,6 +7472,8 @@ static calomu_status cm_json_entry(cm_json *j, cm_st *st, const char *data, uint
     return cm_json_tensor(j, t, data, bytes);
 }
 
+/* The whole header: one object and then spaces, as writers pad it.  No white space before the first
+   brace: the format asks for it, and cm_st_load tells other files by that byte. */
 static calomu_status cm_json_header(cm_json *j, cm_st *st, const char *data, uint64_t bytes)
 {
     int metadata = 0;
@@ -7427,7 +7496,11 @@ static uint64_t cm_st_bytes(const cm_st_tensor *t)
     return t->count * (uint64_t)cm_dtypes[t->dtype].size;
 }
 
-/* Orders: total, so that the result does not depend on how it is sorted. */
+/* Orders: total, so that the result does not depend on how it is sorted.
+
+   By data, so that gaps and overlaps show between neighbours; empty tensors of the same place come
+   before the one that has bytes there, as they must for cm_st_verify.  By name and by key, for
+   binary search and for a checksum that does not depend on the order in a file. */
 static int cm_st_by_data(const void *a, const void *b)
 {
     const cm_st_tensor *s = a, *t = b;
@@ -7467,7 +7540,10 @@ static void cm_st_sink(unsigned char *x, size_t i, size_t n, size_t size, cm_st_
     }
 }
 
-/* Heap sort of n tensors or entries: qsort may take as much memory again, or quadratic time. */
+/* Heap sort of n tensors or entries: qsort may take as much memory again, or quadratic time.
+
+   A file's author chooses the order, and so could choose the worst case of a quicksort.  Sifting as
+   in cm_sift (section 9), over elements of any size up to a tensor's. */
 static void cm_st_sort(void *table, size_t n, size_t size, cm_st_order order)
 {
     unsigned char *x = table;
@@ -7495,7 +7571,10 @@ static const void *cm_st_search(const void *table, size_t n, size_t size, cm_st_
     return NULL;
 }
 
-/* Name, type and shape count as well as the data: renaming or reshaping a tensor is a change. */
+/* Name, type and shape count as well as the data: renaming or reshaping a tensor is a change.
+
+   The result of one is the seed of the next, so order counts too, which the caller has fixed by
+   sorting.  80 bytes hold type, rank and 8 sizes; 5 are there. */
 static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
 {
     unsigned char shape[80];
@@ -7509,7 +7588,11 @@ static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
 }
 
 /* Whether an entry of the metadata is of a kind that calomu writes: what other programs add
-   ("format") is no change of a model. */
+   ("format") is no change of a model.
+
+   An entry that begins with a dot belongs to a family ("train."), any other is compared whole; "K."
+   of a member of an ensemble may stand in front.  Whoever gives models a new kind of entry adds it
+   here, or its change goes unseen. */
 static int cm_st_ours(const char *key)
 {
     static const char *const begin[] = { "calomu", "version", "members", "mean", "deviation",
@@ -7526,7 +7609,11 @@ static int cm_st_ours(const char *key)
 
 /* The checksum over all tensors in order of name and all metadata of ours in order of key, except
    "checksum" itself: programs that reorder a file without changing it, or add to the metadata, keep
-   it valid.  Both tables get sorted, which also shows names that come twice. */
+   it valid.  Both tables get sorted, which also shows names that come twice.
+
+   Keys and values are summed up one behind the other, each with its length (cm_checksum): "ab", "c"
+   differs from "a", "bc".  bad: the status of a name that comes twice, which is the file's fault
+   when reading and the caller's when writing. */
 static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
                                cm_st_tensor *tensor, size_t nt, cm_st_meta *meta, size_t nm,
                                uint64_t *sum)
@@ -7550,6 +7637,9 @@ static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
     return CALOMU_OK;
 }
 
+/* Only in tables that are sorted: of files that were read, and not of what is about to be written.
+   Keys asked for have at most 63 characters; the copy is there because cm_st_meta points to
+   characters that may be changed. */
 const char *cm_st_find_meta(const cm_st *st, const char *key)
 {
     char text[64];
@@ -7576,7 +7666,10 @@ static const char *cm_st_kind(const cm_st *st)
 }
 
 /* Offsets without gap or overlap, names unique, and the checksum.  Ours always have one; in files
-   of other programs "checksum" means what they like. */
+   of other programs "checksum" means what they like.
+
+   A gap would be a place to hide bytes in, an overlap a way for a small file to fill a large
+   network.  Afterwards the tensors are sorted by name. */
 static calomu_status cm_st_verify(calomu *c, const char *path, cm_st *st, const char *data,
                                   uint64_t bytes)
 {
@@ -7610,7 +7703,12 @@ enum { CM_ST_ENTRY = 50, CM_ST_METADATA = 32768 };   /* least bytes of a tensor;
 /* Takes the tables, after counting objects and colons at their depth outside strings.  An entry of
    a tensor is longer than its place in the table, and the entries of the metadata are few: with
    the file itself that is at most twice the file and 1 MiB, whatever it holds.  What is no such
-   header may be counted wrongly; the parser does not write beyond this room. */
+   header may be counted wrongly; the parser does not write beyond this room.
+
+   50 bytes: the shortest entry of a tensor, "":{"dtype":"U8","shape":[],"data_offsets":[0,1]} with
+   its comma, has 50, and takes 48 in the table.  32,768 entries of metadata take 512 KiB.  An
+   ensemble writes a loss for each member, and the numbers by which trainings differ; one of 1000
+   members that differ in 32 numbers each would be beyond, and the writer does not look at that. */
 static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
 {
     size_t depth = 0, most = (size_t)(j->end - j->start) / CM_ST_ENTRY + 1;
@@ -7630,7 +7728,10 @@ static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
     return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
-/* What people have instead, by its first bytes, with the way to what is read. */
+/* What people have instead, by its first bytes, with the way to what is read.
+
+   A zip begins with "PK", 3, 4; a bare pickle with 0x80 and the number of its protocol, 2 to 5.
+   Nothing of either is read: to take the weights out of a pickle is to run it. */
 static calomu_status cm_st_other(calomu *c, const char *path, const unsigned char *first)
 {
     if (!memcmp(first, "PK\3\4", 4) || (first[0] == 0x80 && first[1] >= 2 && first[1] <= 5))
@@ -7647,7 +7748,12 @@ static calomu_status cm_st_other(calomu *c, const char *path, const unsigned cha
 }
 
 /* The file is read whole: a model is needed whole.  Before memory is taken, the length of the
-   header must fit the file, and the file must be of a size that models have. */
+   header must fit the file, and the file must be of a size that models have.
+
+   Bounds in this order: 10 bytes are the shortest file ("{}" behind its length); the header has 2
+   bytes to 100 MB and ends in the file; the file has at most 2^32 bytes, so that counts fit 32
+   bits, and half of the address space.  On failure st owns what was taken so far;
+   cm_st_read_changed frees it. */
 static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, cm_st *st)
 {
     unsigned char first[9] = { 0 };
@@ -7677,7 +7783,8 @@ static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, c
     return s ? s : cm_st_verify(c, path, st, j.end, f->size - 8 - length);
 }
 
-/* A file of ours whose checksum is wrong is no error yet. */
+/* A file of ours whose checksum is wrong is no error yet: cm_st_read makes it one, an import tells
+   of it. */
 static calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
 {
     cm_file f;
@@ -7691,6 +7798,9 @@ static calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
     return s;
 }
 
+/* For models and checkpoints that are used as they are.  Names and values point into st->memory:
+   all of it lives until cm_st_free.  A file of ours without a checksum has been changed as well:
+   that entry is the first that other programs drop. */
 calomu_status cm_st_read(calomu *c, const char *path, cm_st *st)
 {
     calomu_status s = cm_st_read_changed(c, path, st);
@@ -7712,7 +7822,9 @@ void cm_st_free(calomu *c, cm_st *st)
     memset(st, 0, sizeof *st);
 }
 
-/* Text of a header: written where p is set, only counted where it is NULL. */
+/* Text of a header: written where p is set, only counted where it is NULL.
+
+   So one function makes the text and finds its length: two would have to agree to the byte. */
 typedef struct cm_text { char *p; size_t n; } cm_text;
 
 static void cm_text_add(cm_text *t, const char *s, size_t n)
@@ -7721,7 +7833,10 @@ static void cm_text_add(cm_text *t, const char *s, size_t n)
     t->n += n;
 }
 
-/* Quotes, backslashes and control characters are escaped; UTF-8 goes through as it is. */
+/* Quotes, backslashes and control characters are escaped; UTF-8 goes through as it is.
+
+   What has come in as an escape goes out as the character, or as \u00XX where JSON allows no other
+   form (RFC 8259, Sec. 7). */
 static void cm_text_quoted(cm_text *t, const char *s)
 {
     char escape[8];
@@ -7760,7 +7875,11 @@ static void cm_text_tensor(cm_text *t, const cm_st_tensor *x, uint64_t *at)
 
 /* The next tensor behind number i in the order of the file, or -1: 8-byte types come first, then
    4, 2 and 1, so that every element is aligned for readers that map the file.  *size: of the types
-   being listed; start with i = -1, *size = 8. */
+   being listed; start with i = -1, *size = 8.
+
+   4 passes over the table instead of a sorted copy.  Readers that map a file want an F64 at a
+   multiple of 8; the data begin at one (cm_st_header), and behind types of 8 bytes those of 4 are
+   aligned by themselves. */
 static int cm_st_next(const cm_st *st, int i, int *size)
 {
     for (; *size; *size /= 2, i = -1)
@@ -7795,7 +7914,9 @@ static void cm_st_header(cm_text *t, const cm_st *st, uint64_t sum)
     while (t->n % 8) cm_text_add(t, " ", 1);
 }
 
-/* What a caller might get wrong. */
+/* What a caller might get wrong.
+
+   2 GiB at most: with its header the file is then below the 4 GiB that are read. */
 static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
 {
     uint64_t total = 0;
@@ -7820,7 +7941,10 @@ static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
     return CALOMU_OK;
 }
 
-/* The checksum of what is to be written, whose order stays. */
+/* The checksum of what is to be written, whose order stays.
+
+   cm_st_sum sorts, and the caller's tables are const: hence two copies of pointers and shapes, not
+   of values. */
 static calomu_status cm_st_sum_of(calomu *c, const char *path, const cm_st *st, uint64_t *sum)
 {
     size_t nt = (size_t)st->n_tensors, nm = (size_t)st->n_meta;
@@ -7837,6 +7961,9 @@ static calomu_status cm_st_sum_of(calomu *c, const char *path, const cm_st *st, 
     return s;
 }
 
+/* In this order: checks and checksum, the header's text, and only then the file: what the caller
+   got wrong leaves no temporary file.  Data go out in the order in which cm_st_header has counted
+   their offsets; both take it from cm_st_next. */
 calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 {
     calomu_output *o = NULL;
@@ -7867,7 +7994,14 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 /* ---- whether a file's tensors are those that a network has
 
    Looked at before memory is taken for values.  Every tensor that does not fit is named, as far as
-   the text goes, half of which is for those that the network lacks; the others are counted. */
+   the text goes, half of which is for those that the network lacks; the others are counted.
+
+   A network's table gives names, shapes and types (section 4), a file's table what is there.  The
+   difference is an error that a person mends, as of an export with another growth: so it says what
+   is missing, what has another shape, and what is too much, in one message of 320 bytes.  A
+   forger's shapes end here: those of the network are taken, and the file's only have to equal them.
+
+   cm_fit_begin, cm_fit_tensor for each tensor that the network wants, cm_fit_end. */
 
 typedef struct cm_fit {
     const cm_st *st;
@@ -7886,6 +8020,9 @@ static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
     return f->seen ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
+/* Adds a fault to the text, or to the count of those without room.  snprintf has already cut a text
+   that does not fit, so it is taken back to where it was.  Once one fault has not fitted, none is
+   added, lest a short one come out of its order. */
 static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
 {
     size_t room = f->room - f->used;
@@ -7900,7 +8037,7 @@ static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
     f->more++;
 }
 
-/* [2, 28] */
+/* "[2, 28]".  Five numbers of ten digits with commas and brackets have 62 characters. */
 static void cm_shape_text(char text[72], const cm_st_tensor *t)
 {
     int i, n = snprintf(text, 72, "[");
@@ -7915,7 +8052,10 @@ static int cm_is_float(cm_dtype d)
     return d == CM_F32 || d == CM_F64 || d == CM_F16 || d == CM_BF16;
 }
 
-/* want: name, shape and type; strict: of exactly this type, and not of any floating one. */
+/* want: name, shape and type; strict: of exactly this type, and not of any floating one.
+
+   strict serves checkpoints, from which a training goes on with the same bits: F16 would not do.
+   optional: a state_dict may lack it (cm_model_fits). */
 static void cm_fit_tensor(cm_fit *f, const cm_st_tensor *want, int strict, int optional)
 {
     const cm_st_tensor *have = cm_st_find(f->st, want->name);
@@ -7936,7 +8076,10 @@ static void cm_fit_tensor(cm_fit *f, const cm_st_tensor *want, int strict, int o
     }
 }
 
-/* Also names what the network does not have; s: a failure before. */
+/* Also names what the network does not have; s: a failure before.
+
+   The second half of the text opens for them: a file with a hundred strange tensors cannot hide
+   what is missing.  Frees f->seen in every case. */
 static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm_fit *f)
 {
     char more[40] = "";
@@ -7964,7 +8107,11 @@ static calomu_status cm_st_foreign(calomu *c, const char *path)
 
 /* By content, never by the name.  Data files are recognised by their magic alone; models and
    checkpoints are read and verified, which costs no more than loading them.  What people are most
-   likely to have instead, HDF5 and bare state_dicts, is named with the way to take it in. */
+   likely to have instead, HDF5 and bare state_dicts, is named with the way to take it in.
+
+   *kind is set on success only.  A name tells nothing: muons.cmu may be a model that somebody
+   renamed, and the wrong function would give a message about a format that the person has never
+   heard of. */
 calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind *kind)
 {
     unsigned char first[9] = { 0 };
@@ -7998,10 +8145,30 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
 
 /* ============================================================================================
    12 Networks in memory
-   ============================================================================================ */
+   ============================================================================================
+
+   A network (cm_net) is a list of layers, a table of parameters and three blocks of values:
+
+       list      layers and plans (sections 4, 18); shared by the networks of an ensemble
+       param     name, shape, role and offset of each parameter, in the order of the layers
+       trained   weights that the training changes; 636,570 reals in the paper's network
+       fixed     the weights of the energy sums, which are 1
+       buffers   the running sums of the batch norms (section 5.4)
+
+   Files, updates and copies go over the blocks or over the table, whatever the network is.  Only
+   section 14 knows layers by their names, where it imports, joins and checks models.
+
+   A network is made in two halves.  cm_net_table makes list and table, which a file is held
+   against, and takes at most 0.8 MB; cm_net_room makes the values and the plans, which may take
+   much.  A forged file of a large network is refused between the two, as its tensors are not there.
+
+   Lists are counted (users): each network has one, and the last that goes frees it.  The count has
+   no lock: the networks of a list belong to one model, which one thread makes and one frees. */
 
 /* ---------------------------------------------------------------- networks in memory */
 
+/* One user less; without users the list goes.  A list that was never a network's has one user as
+   well, who made it. */
 void cm_list_free(calomu *c, cm_list *s)
 {
     if (!s || --s->users > 0) return;
@@ -8010,6 +8177,9 @@ void cm_list_free(calomu *c, cm_list *s)
     cm_release(c, s);
 }
 
+/* An empty list with one user.  Layers are not added beyond `most`: the list notes the fault, and
+   cm_list_check tells of it, so that the code that writes a network down needs no test behind each
+   layer. */
 cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most)
 {
     cm_list *s = cm_allocate(c, 1, sizeof *s);
@@ -8027,7 +8197,10 @@ cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most)
     return NULL;
 }
 
-/* The paper's, without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
+/* The paper's, without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16.
+
+   cm_architecture_check comes before: at most 64 blocks in each resolution, so at most 256 stages
+   and 3,620 layers of 80 bytes. */
 static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
 {
     const calomu_geometry *g = &a->geometry;
@@ -8037,6 +8210,7 @@ static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
     return s;
 }
 
+/* Takes a network that is complete up to any point. */
 void cm_net_free(calomu *c, cm_net *net)
 {
     if (!net) return;
@@ -8048,7 +8222,10 @@ void cm_net_free(calomu *c, cm_net *net)
     cm_release(c, net);
 }
 
-/* A network without values.  Takes over the user of `list` that it is given, in every case. */
+/* A network without values.  Takes over the user of `list` that it is given, in every case.
+
+   cm_param_all runs twice: without a table it counts, with one it writes.  So the size of the table
+   is never a guess, and counts and offsets come from one text. */
 static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_list *list,
                                  cm_net **out)
 {
@@ -8070,7 +8247,8 @@ static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_lis
     return CALOMU_OK;
 }
 
-/* Its values, all 0, and the plans. */
+/* Its values, all 0, and the plans.  The plans come first: a list that cannot be planned takes no
+   memory for values.  A failure leaves the rest to cm_net_free. */
 static calomu_status cm_net_room(calomu *c, cm_net *net)
 {
     calomu_status s = cm_plans_make(c, net->list);
@@ -8088,7 +8266,10 @@ static calomu_status cm_net_table(calomu *c, const calomu_architecture *a, cm_ne
     return s == CALOMU_OK ? cm_net_with(c, a, cm_list_paper(c, a), out) : s;
 }
 
-/* A network that has its table so far (s: how that went): room for its values, or none of it. */
+/* A network that has its table so far (s: how that went): room for its values, or none of it.
+
+   Frees the network on any failure, its own and the one that it is told of, so that callers end
+   with one line. */
 static calomu_status cm_net_finish(calomu *c, calomu_status s, cm_net *net, cm_net **out)
 {
     if (s == CALOMU_OK) s = cm_net_room(c, net);
@@ -8097,6 +8278,7 @@ static calomu_status cm_net_finish(calomu *c, calomu_status s, cm_net *net, cm_n
     return s;
 }
 
+/* The paper's network, or one of its relatives, with all values 0. */
 calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
 {
     cm_net *net = NULL;
@@ -8104,6 +8286,9 @@ calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
     return cm_net_finish(c, s, net, out);
 }
 
+/* A network of any list that passes cm_list_check.  The architecture tells of the paper's family
+   only; here it is a default with the calorimeter and the inputs of the list, which is what the
+   rest of this file asks of it. */
 calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **out)
 {
     calomu_architecture a = calomu_architecture_default();
@@ -8122,7 +8307,10 @@ calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **out)
     return cm_net_finish(c, status, net, out);
 }
 
-/* Another network of the same list, which they share. */
+/* Another network of the same list, which they share.
+
+   The new user is counted before cm_net_with takes it over, also where that fails and gives it
+   back. */
 static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
 {
     cm_net *net = NULL;
