@@ -8341,12 +8341,21 @@ typedef struct cm_field {
     double low, high;
 } cm_field;
 
+/* The name of a number in files and messages is the name of the struct's member (#member):
+   "train.batch", "state.plan.epoch".  Renaming a member would change the format of models and
+   checkpoints.  One table serves the checks of what a caller gives, the writing, the reading and
+   the checks of what was read, so none of these can forget a number. */
 #define CM_FIELD(type, member, letter, low, high) \
     { #member, offsetof(type, member), letter, low, high }
 #define CM_COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
 /* The ranges keep every product of two of them inside 64 bits and every list within memory that a
-   machine may have; beyond that they are generous. */
+   machine may have; beyond that they are generous.
+
+   A NaN is in no range.  lr may be 0, which stands for the default and is never in a checkpoint;
+   bins end at 16, the length of `thresholds`; 2e19 is above 2^64, so every seed is in range.  The
+   weights divide by weight_low and weight_high, the combination with a tracker by `tracker`: these
+   are above 0. */
 enum { CM_TRAIN_LATER = 4 };         /* the last of them: not in checkpoints of version 1 */
 static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, batch, 'i', 1, 1048576),
@@ -8378,6 +8387,9 @@ static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, started, 'i', 0, 1)
 };
 
+/* The paper's training (Secs. 3.2.2 to 3.2.4, 4.2): 36 folds, batches of 256, at most 50 epochs, of
+   which the first 20 are the 1cycle.  `outside` is ours (cm_judge_part).  lr 0: cm_default_lr finds
+   it when the number of updates is known. */
 calomu_train_options calomu_train_options_default(void)
 {
     calomu_train_options o = { 0 };
@@ -8405,6 +8417,9 @@ calomu_train_options calomu_train_options_default(void)
     return o;
 }
 
+/* Loss bins, weights and range of the MI for muons of other energies, by the straight line that
+   takes 50 to `low` and 8000 to `high`.  For 50 to 1000 GeV: centre of the weights 641.5, range of
+   the MI 56.0 to 522.0. */
 static CM_NOINLINE void cm_train_range(calomu_train_options *o, double low, double high)
 {
     const calomu_train_options d = calomu_train_options_default();
@@ -8428,7 +8443,10 @@ void calomu_train_options_range(calomu_train_options *options, double low, doubl
 }
 
 /* Value of a field as a double, for range checks: 64-bit integers lose low bits, which no range
-   here can notice. */
+   here can notice.
+
+   memcpy and not a cast pointer: the place is a number of bytes, and C promises nothing of a double
+   that is read by a pointer made from one of unsigned char. */
 static double cm_field_value(const void *base, const cm_field *f)
 {
     const unsigned char *p = (const unsigned char *)base + f->at;
@@ -8444,7 +8462,9 @@ static double cm_field_value(const void *base, const cm_field *f)
     }
 }
 
-/* `where` opens the message: the name of a file and ": ", or "". */
+/* `where` opens the message: the name of a file and ": ", or "".
+
+   A test that a NaN fails, since every comparison with it is false; only type 'n' may be one. */
 static calomu_status cm_fields_check(calomu *c, calomu_status status, const char *where,
                                      const void *base, const cm_field *f, int n)
 {
@@ -8460,6 +8480,8 @@ static calomu_status cm_fields_check(calomu *c, calomu_status status, const char
     return CALOMU_OK;
 }
 
+/* Ranges one by one, then what two numbers must be to each other.  The same for options of a caller
+   (EUSAGE) and of a file (EFORMAT), as both reach the same code. */
 static calomu_status cm_train_check(calomu *c, calomu_status status, const char *where,
                                     const calomu_train_options *o)
 {
@@ -8473,7 +8495,19 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
     return CALOMU_OK;
 }
 
-/* ---------------------------------------------------------------- the trainer */
+/* ---------------------------------------------------------------- the trainer
+
+   What a training is made of, by how long it lives:
+
+       for good       options, architecture, data set (borrowed)
+       from the data  role, slot, training, cut, features, truth, mean, deviation: worked out when
+                      the trainer is made, and again, to the same bits, when it is resumed
+       state          `state`, `thresholds`, `live`, `best`, `prediction`: a checkpoint
+       passing        gradient, kept, orders, batch, inputs, events, arena: of one step
+
+   For the paper's 886,716 muons: features 96.5 MB (35 folds of 24,631 rows of 28 floats), the two
+   states 6 x 636,570 reals, 15.3 MB.  Hits are not kept: each batch is read from the file when it
+   is wanted, so a data set may be larger than the memory. */
 
 typedef struct cm_state {            /* numbers that a checkpoint holds besides options */
     cm_plan plan;
@@ -8529,6 +8563,8 @@ struct calomu_trainer {
     struct cm_remote *remote;        /* the training on a device, or NULL */
 };
 
+/* Takes a trainer that is complete up to any point: NULL members are ignored all the way down.
+   Data sets are the caller's and stay open. */
 void calomu_trainer_free(calomu_trainer *t)
 {
     calomu *own;
@@ -8557,6 +8593,9 @@ void calomu_trainer_free(calomu_trainer *t)
 
 enum { CM_READ_AT_ONCE = 256 };      /* muons, where a whole set is read */
 
+/* A trainer with its clone and nothing else.  The clone has the allocator of c, so what is
+   allocated by a later call with another context must come from an allocator that can free this
+   one's: a program uses one for all of its contexts. */
 static calomu_trainer *cm_trainer_new(calomu *c)
 {
     calomu *own = cm_clone(c);
@@ -8568,7 +8607,15 @@ static calomu_trainer *cm_trainer_new(calomu *c)
     return t;
 }
 
-/* Network and blocks for t->arch: weights 0. */
+/* Network and blocks for t->arch: weights 0.
+
+   One piece of memory, so that it is there as a whole or not at all:
+
+       live.m  live.v  gradient  best.w  best.m  best.v   n reals each
+       best.buffers  kept                                 b reals each
+
+   live.w and live.buffers are the network's own blocks: forward and backward work on them
+   directly. */
 static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
 {
     size_t n, b;
@@ -8593,6 +8640,8 @@ static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
+/* The whole of a state: weights alone would go on with moments of another place, and batch norms
+   with sums of other muons. */
 static void cm_moments_copy(const calomu_trainer *t, const cm_moments *to, const cm_moments *from)
 {
     size_t n = t->net->n_trained * sizeof(cm_real);
@@ -8605,7 +8654,22 @@ static void cm_moments_copy(const calomu_trainer *t, const cm_moments *to, const
 const calomu_train_options *calomu_trainer_options(const calomu_trainer *t) { return &t->options; }
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t) { return &t->arch; }
 
-/* ---------------------------------------------------------------- muons */
+/* ---------------------------------------------------------------- muons
+
+   Three ways to name a muon:
+
+       position  its place in what is cut into folds; fold f has [f*fold_size, (f + 1)*fold_size)
+       number    its place in the file: cut[position] where the muons are shuffled before the cut,
+                 else the position
+       row       its place in `features`: the folds in use, one behind the other (slot)
+
+   A validation set of its own has the positions from monitored_first on, behind the last fold; its
+   numbers count from 0 in its own file.  Muons that are left over when the folds are cut, at most
+   folds - 1, have no position below that.
+
+   All muons in use are read once, in chunks of 256, when a trainer is made: for truth, features and
+   fingerprints.  In this order: reading; where features come from; features in parallel;
+   fingerprints; truth; folds; standardisation; memory; the two sets together. */
 
 /* Where the features of the network's inputs come from. */
 typedef enum cm_source { CM_SOURCE_NONE, CM_SOURCE_FILE, CM_SOURCE_HITS } cm_source;
@@ -8618,7 +8682,10 @@ static uint64_t cm_event_number(const calomu_trainer *t, uint64_t position)
     return t->cut ? t->cut[position] : position;
 }
 
-/* Reads n muons, those at the given positions or from `first` on. */
+/* Reads n muons, those at the given positions or from `first` on.
+
+   t->events holds the muons until the next call.  n is at most a batch or a chunk, whichever is
+   larger: so many numbers fit into t->asked. */
 static calomu_status cm_muons_at(calomu *c, calomu_trainer *t, uint64_t first,
                                     const uint64_t *positions, size_t n)
 {
@@ -8631,7 +8698,12 @@ static calomu_status cm_muons_at(calomu *c, calomu_trainer *t, uint64_t first,
     return calomu_data_read(c, t->data, 0, t->asked, n, &t->events);
 }
 
-/* Decides, and says what a person should know. */
+/* Decides, and says what a person should know.
+
+   Features of the file are taken where convention and E_grow are the network's, else they are
+   computed from the hits.  Those of another convention cannot be converted: sums over cells cannot
+   be undone.  Standardised ones with unknown mean can be trained on, but not be brought to another
+   standardisation; the architecture remembers it, and such a model refuses all other files. */
 static calomu_status cm_train_source(calomu *c, calomu_trainer *t, const calomu_data_info *info,
                                      cm_source *source)
 {
@@ -8661,7 +8733,10 @@ static calomu_status cm_train_source(calomu *c, calomu_trainer *t, const calomu_
     return CALOMU_OK;
 }
 
-/* Raw features from what a file holds: undone standardisation is rounded to the file's type. */
+/* Raw features from what a file holds: undone standardisation is rounded to the file's type.
+
+   V24 is clipped to 0..10,000 GeV before it is standardised (see cm_standardise); not where it is
+   standardised by unknown numbers, since then nobody knows what 10,000 GeV is there. */
 static calomu_status cm_features_take(calomu *c, const calomu_data_info *info,
                                       const calomu_event *e, uint64_t number, float *row)
 {
@@ -8689,6 +8764,7 @@ typedef struct cm_worker {
     cm_feature_scratch *scratch;
 } cm_worker;
 
+/* `worker` has c->threads places; those that were not made are 0. */
 static void cm_workers_free(calomu *c, cm_worker *worker)
 {
     int i;
@@ -8699,6 +8775,8 @@ static void cm_workers_free(calomu *c, cm_worker *worker)
     cm_release(c, worker);
 }
 
+/* One for each thread, or NULL.  The message of a worker that could not be made is brought to c
+   before the worker goes. */
 static cm_worker *cm_workers_new(calomu *c, const calomu_geometry *g)
 {
     cm_worker *w = cm_allocate(c, (size_t)c->threads, sizeof *w);
@@ -8715,7 +8793,10 @@ static cm_worker *cm_workers_new(calomu *c, const calomu_geometry *g)
 }
 
 /* The features of n events from their hits, in parallel.  Where one fails it is done again here,
-   so that the message is of the first bad event whatever the threads did. */
+   so that the message is of the first bad event whatever the threads did.
+
+   A row belongs to one muon, so threads write to different places, and the bits do not depend on
+   who computed what. */
 static calomu_status cm_features_compute(calomu *c, cm_worker *worker, const calomu_trainer *t,
                                          uint64_t first, int n, float *rows)
 {
@@ -8743,7 +8824,10 @@ static calomu_status cm_features_compute(calomu *c, cm_worker *worker, const cal
     return CALOMU_OK;
 }
 
-/* By which a resumed training knows its data: truth, impact point, number of hits, features, ... */
+/* A resumed training knows its data by two checksums, over all muons in use in the order in which
+   they are read.  One of truth, impact point, number of hits and features: 20 bytes, and 112 of
+   features where the network has any.  Changing an energy in its last bit changes it; the charge is
+   left out, as nothing depends on it ... */
 static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const float *row)
 {
     unsigned char b[20 + 4 * CALOMU_FEATURES];
@@ -8756,7 +8840,9 @@ static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const 
     return cm_checksum(sum, b, row ? sizeof b : 20);
 }
 
-/* ... and every hit, in the bytes of a file, so that memory and file give the same. */
+/* ... and the other of every hit, as cell and energy in the bytes of a file: data in memory and in
+   a file, on little- and big-endian machines, give the same.  The checksum of up to 64 hits is the
+   seed of the next. */
 static uint64_t cm_hits_fingerprint(uint64_t sum, const calomu_event *e)
 {
     enum { CHUNK = 64 };
@@ -8773,6 +8859,7 @@ static uint64_t cm_hits_fingerprint(uint64_t sum, const calomu_event *e)
     return sum;
 }
 
+/* The number is the one in the file, not the position: a person looks there. */
 static calomu_status cm_no_truth(calomu *c, const calomu_trainer *t, uint64_t position)
 {
     return cm_fail(c, CALOMU_EFORMAT, "event %llu%s has no true energy: a training needs the truth"
@@ -8782,7 +8869,11 @@ static calomu_status cm_no_truth(calomu *c, const calomu_trainer *t, uint64_t po
 }
 
 /* Truth of the n events from position `first` on.  Where it is known, it is finite and positive:
-   every set of muons is checked for that. */
+   every set of muons is checked for that.
+
+   Kept for the monitored muons only, which are needed all at once at the end of an epoch; a batch's
+   truth comes with its hits.  *without: muons without an impact point, for one notice instead of
+   thousands. */
 static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, uint64_t first, int n,
                                    uint64_t *without)
 {
@@ -8798,6 +8889,8 @@ static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, uint64_t first,
     return CALOMU_OK;
 }
 
+/* The row of a muon in use.  The validation set's come behind those of the training folds; the
+   monitored fold's are among the folds', as it is one. */
 static float *cm_feature_row(const calomu_trainer *t, uint64_t position)
 {
     uint64_t fold = position / t->fold_size;
@@ -8807,7 +8900,10 @@ static float *cm_feature_row(const calomu_trainer *t, uint64_t position)
     return t->features + (size_t)row * CALOMU_FEATURES;
 }
 
-/* The n muons from position `first` on: a fold, or the validation set. */
+/* The n muons from position `first` on: a fold, or the validation set.
+
+   `rows` moves along with the muons.  A chunk is bounded by memory for hits: 256 muons of some
+   4,000 hits take 8 MB. */
 static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worker,
                                   cm_source source, uint64_t first, uint64_t many,
                                   uint64_t *without)
@@ -8840,7 +8936,10 @@ static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worke
     return s;
 }
 
-/* All folds in use, one after the other, or the validation set: truth, features, fingerprints. */
+/* All folds in use, one after the other, or the validation set: truth, features, fingerprints.
+
+   Folds not in use are not read, so a network that trains on 7 of 36 folds starts after a fifth of
+   the work. */
 static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source source, int validation)
 {
     cm_worker *worker = NULL;
@@ -8867,7 +8966,11 @@ static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source sourc
 
 /* "standardised with mean and population standard deviation, in double, over the training folds,
    after clipping V24; a deviation of 0 counts as 1".  Two passes in the order of the
-   events. */
+   events.
+
+   28 features, 2 passes of 34 folds for the paper: the mean first, then squares about it.  One pass
+   with sums of x and x^2 loses the deviation of features whose mean is large against it.  One
+   thread adds, in one order; the monitored fold takes no part, or its muons would not be unseen. */
 static void cm_standardise(calomu_trainer *t)
 {
     double n = (double)t->n_training * (double)t->fold_size;
@@ -8897,7 +9000,13 @@ static void cm_standardise(calomu_trainer *t)
     }
 }
 
-/* The memory that depends on the data and the folds. */
+/* The memory that depends on the data and the folds.
+
+   A resumed trainer brings predictions of a validation pass that was interrupted: state.validated
+   of them are carried over into memory for all.  state.validated <= monitored (cm_state_sane).
+
+   (n_training*size + seen)*28*4 bytes must not wrap: `most` is only used where the first half of
+   the test has found that it is no negative number taken for a large one. */
 static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
 {
     size_t size = (size_t)t->fold_size, seen = (size_t)t->monitored, used = 0;
@@ -8936,7 +9045,11 @@ static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* What follows from options and the number of muons alone. */
+/* What follows from options and the number of muons alone.
+
+   INT_MAX bounds a fold and a validation set, because the loss of an epoch is computed over all of
+   their muons at once with an int.  n_events may be a forger's (a checkpoint's): nothing here takes
+   memory by it.  t->n_training counts from 0, so this runs once for a trainer. */
 static calomu_status cm_trainer_plan(calomu *c, calomu_trainer *t, uint64_t n_events)
 {
     int32_t fold;
@@ -8962,7 +9075,10 @@ static calomu_status cm_trainer_plan(calomu *c, calomu_trainer *t, uint64_t n_ev
     return CALOMU_OK;
 }
 
-/* The order in which the muons are cut into folds: the data's, or a shuffled one. */
+/* The order in which the muons are cut into folds: the data's, or a shuffled one.
+
+   8 bytes for each muon of the file.  The order follows from the seed alone: it is in no
+   checkpoint. */
 static calomu_status cm_trainer_cut(calomu *c, calomu_trainer *t)
 {
     size_t most = CM_READ_AT_ONCE;
@@ -8978,7 +9094,9 @@ static calomu_status cm_trainer_cut(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* Muons of one set, whose calorimeter and features must be what the network wants. */
+/* Muons of one set, whose calorimeter and features must be what the network wants.
+
+   The memory for features is taken only after the calorimeter has been found right. */
 static calomu_status cm_trainer_take(calomu *c, calomu_trainer *t, const calomu_data *data,
                                      int validation)
 {
@@ -9001,7 +9119,10 @@ static calomu_status cm_trainer_take(calomu *c, calomu_trainer *t, const calomu_
 }
 
 /* Brings trainer and data together: truth, features, standardisation (that of a network to start
-   from stays: its weights are for it). */
+   from stays: its weights are for it).
+
+   For a new training and a resumed one alike.  The fingerprints start at 0 here: what a checkpoint
+   says of them has been put aside by then (cm_resume_attach). */
 static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calomu_data *data)
 {
     calomu_status s;
@@ -9017,14 +9138,33 @@ static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calom
 /* ---------------------------------------------------------------- do muons and options fit?
 
    Files in some order, another unit, options for other energies: each trains to nonsense without
-   any other sign.  All of this is looked at before the first long piece of work. */
+   any other sign.  All of this is looked at before the first long piece of work.
+
+   Errors are kept for what no sensible training has; what is only unusual is a notice.  `outside`
+   (0.2; 1 switches all of this off but for the order) is the part of the muons that may be beyond.
+
+       order of the file    Kolmogorov-Smirnov between the fold set apart and the others, p < 1e-6
+       bins of the loss     too many muons outside; four of five bins empty
+       weights of Eq. (3)   too many muons below 1e-3
+       range of the MI      four fifths of it without a muon
+       unit of the hits     sums above the true energy; no cell above 0.1 GeV
+
+   All true energies in use are looked at, 4 bytes of each muon, and the hits of up to 1000.  The
+   two-sample test asks whether two sets of numbers come from one distribution, by the largest
+   distance of their cumulative distributions; with p < 1e-6 one in a million good files is refused.
+
+   In this order: the test; the energies, in three sorted parts; the judgements; cm_trainer_judge;
+   the range of energies that --energy-range auto asks for. */
 
 enum { CM_LOOKED = 1000 };           /* muons whose hits are looked at */
 static const double cm_ks_least = 1e-6;          /* probability of a distance that may be chance */
 static const double cm_weight_least = 1e-3;      /* of Eq. (3): below it a muon teaches nothing */
 
 /* n m times the largest distance of the distributions of two sorted samples.  Equal values count
-   together; n and m are below 2^32.  end[k] becomes 1 where k values are not above the next. */
+   together; n and m are below 2^32.  end[k] becomes 1 where k values are not above the next.
+
+   An integer, |i m - j n| with i values of x and j of y passed, so that no rounding decides which
+   distances are equal.  A NaN would stop the loop for ever: truth has none (cm_energy_take). */
 static uint64_t cm_ks_distance(const double *x, size_t n, const double *y, size_t m,
                                unsigned char *end)
 {
@@ -9043,7 +9183,11 @@ static uint64_t cm_ks_distance(const double *x, size_t n, const double *y, size_
 
 /* Probability of this distance or more if n and m of all values are drawn by chance: a random path
    from (0, 0) to (n, m) that is looked at where equal values end (J. L. Hodges, Ark. Mat. 3 (1958)
-   469).  Sums of positive terms, so small ones are right too.  w: m + 1 numbers. */
+   469).  Sums of positive terms, so small ones are right too.  w: m + 1 numbers.
+
+   w[j] in row i: the probability that a path to (i, j) has been as far apart as `distance`.  It
+   came from (i - 1, j) with probability i/(i + j), from (i, j - 1) with j/(i + j).  Of two against
+   two values, all of x below all of y, two of six paths get as far: 1/3.  n m steps. */
 static double cm_ks_exact(size_t n, size_t m, uint64_t distance, const unsigned char *end,
                           double *w)
 {
@@ -9060,7 +9204,10 @@ static double cm_ks_exact(size_t n, size_t m, uint64_t distance, const unsigned 
 }
 
 /* Large samples: the first term of Kolmogorov's series, which is all of it at the small
-   probabilities that matter, and too large rather than too small with equal values. */
+   probabilities that matter, and too large rather than too small with equal values.
+
+   A fold of the paper against the others, 24,631 against 837,454, is beyond 4,000,000 steps, and
+   large enough for the series. */
 calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_t m, double *p)
 {
     const size_t most = 4000000;
@@ -9086,13 +9233,19 @@ calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_
 }
 
 /* True energies, each part sorted: the folds trained on but one, that one fold (the monitored one,
-   where it is no set of its own), and the validation set. */
+   where it is no set of its own), and the validation set.
+
+   One piece of memory for all, cut so that no part can reach into the next: the folds have room for
+   all of them but one, the one fold for itself. */
 enum { CM_REST, CM_PROBE, CM_VALIDATION, CM_PARTS };
 typedef struct cm_energies {
     double *at[CM_PARTS], low, high;
     size_t n[CM_PARTS], all;
 } cm_energies;
 
+/* Four bytes of the file, not verified.  What cannot be a true energy is asked for again as a whole
+   event, which tells damage from absence; what could be one, but is damaged, is found when the
+   muons are read. */
 static calomu_status cm_energy_take(calomu *c, calomu_trainer *t, uint64_t position, double *y)
 {
     int validation = t->options.separate && position >= t->monitored_first;
@@ -9109,7 +9262,9 @@ static calomu_status cm_energy_take(calomu *c, calomu_trainer *t, uint64_t posit
     return s;
 }
 
-/* Truth of n muons from a position on, behind what is there of a part. */
+/* Truth of n muons from a position on, behind what is there of a part.
+
+   e->low and e->high are those of all parts together. */
 static calomu_status cm_energies_add(calomu *c, calomu_trainer *t, uint64_t first, uint64_t n,
                                      cm_energies *e, int part)
 {
@@ -9148,7 +9303,11 @@ static calomu_status cm_energies_read(calomu *c, calomu_trainer *t, cm_energies 
 }
 
 /* Folds are stretches of the file: of a file in some order the fold that is set apart is no sample
-   of the others. */
+   of the others.
+
+   A file that a simulation has written energy by energy is the usual case: fold 1 then holds
+   energies that no other fold has.  A validation set of other energies is a notice only: it may be
+   wanted. */
 static calomu_status cm_judge_order(calomu *c, const calomu_trainer *t, const cm_energies *e)
 {
     const double *x = e->at[CM_REST], *y = e->at[CM_PROBE], *z = e->at[CM_VALIDATION];
@@ -9172,7 +9331,9 @@ static calomu_status cm_judge_order(calomu *c, const calomu_trainer *t, const cm
     return s;
 }
 
-/* Part of all muons, or a notice, or silence. */
+/* Part of all muons, or a notice, or silence.
+
+   `unit` guesses: if the lowest energy is above all bins, the numbers may be MeV. */
 static calomu_status cm_judge_part(calomu *c, const calomu_trainer *t, size_t n,
                                    const cm_energies *e, const char *what, const char *option)
 {
@@ -9225,6 +9386,9 @@ static calomu_status cm_judge_range(calomu *c, const calomu_trainer *t, const cm
     return CALOMU_OK;
 }
 
+/* One pass over all energies for the three counts, then the judgements, of which the first error
+   ends it.  A bin counts as filled by muons that are trained on or monitored in a fold, not by
+   those of a validation set: thresholds are set in training. */
 static calomu_status cm_judge_energies(calomu *c, const calomu_trainer *t, const cm_energies *e)
 {
     const calomu_train_options *o = &t->options;
@@ -9300,7 +9464,9 @@ static calomu_status cm_judge_units(calomu *c, const calomu_train_options *o, co
     return CALOMU_OK;
 }
 
-/* The unit of the hits, by up to CM_LOOKED muons spread over the folds. */
+/* The unit of the hits, by up to CM_LOOKED muons spread over the folds.
+
+   Every step-th muon, so that a file in some order is sampled all along. */
 static calomu_status cm_judge_hits(calomu *c, calomu_trainer *t)
 {
     uint64_t all = (uint64_t)t->options.folds * t->fold_size, step = all / CM_LOOKED + 1, at;
@@ -9315,7 +9481,9 @@ static calomu_status cm_judge_hits(calomu *c, calomu_trainer *t)
     return cm_judge_units(c, &t->options, &k);
 }
 
-/* What can be said before weights and features are there. */
+/* What can be said before weights and features are there.
+
+   e.at[0] is released on every way out; it is NULL where there was no memory. */
 static calomu_status cm_trainer_judge(calomu *c, calomu_trainer *t)
 {
     cm_energies e;
@@ -9327,7 +9495,10 @@ static calomu_status cm_trainer_judge(calomu *c, calomu_trainer *t)
     return s;
 }
 
-/* x > 0 to two digits: the next such number at or below it, or above it (up 1).  p or q is 1. */
+/* x > 0 to two digits: the next such number at or below it, or above it (up 1).  p or q is 1.
+
+   57.3 gives 57 and 58, 7841 gives 7800 and 7900, 100 gives 100 and 110: a true energy at the upper
+   end must lie below it, as bins are open there. */
 static double cm_two_digits(double x, int up)
 {
     double p = 1, q = 1;
@@ -9336,7 +9507,10 @@ static double cm_two_digits(double x, int up)
     return (floor(x * q / p) + up) * p / q;
 }
 
-/* A trainer that knows its options and muons but no network. */
+/* A trainer that knows its options and muons but no network.
+
+   Enough to know the folds and their energies; cm_trainer_create_call goes on from here.
+   options->start stays in t->options until the weights have been taken from it. */
 static calomu_status cm_trainer_outline(calomu *c, const calomu_data *data,
                                         const calomu_train_options *options,
                                         calomu_trainer **trainer)
@@ -9361,6 +9535,8 @@ static calomu_status cm_trainer_outline(calomu *c, const calomu_data *data,
     return s;
 }
 
+/* The lowest and highest true energy in use, to two digits, outwards.  Refuses a file in some
+   order, as a training would: the range of its folds would be no range of the data. */
 static calomu_status cm_train_energies_call(calomu *c, const calomu_data *data,
                                             const calomu_train_options *options, double *low,
                                             double *high)
