@@ -8328,7 +8328,25 @@ static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
    standardisation), step, checkpoint.  A trainer is a state machine: calomu_trainer_step does one
    batch, and between two steps everything that later bits depend on is in cm_state, the weight
    blocks and the thresholds, which is what a checkpoint holds.  Nothing random is kept: shuffles
-   are functions of (seed, epoch, fold).  */
+   are functions of (seed, epoch, fold).
+
+   The steps of an epoch, told apart by two counters of cm_state:
+
+       update < per_epoch       one batch: forward, loss, backward, Adam       update + 1
+       validated < monitored    one batch of monitored muons: forward          validated + n
+       else                     losses, MI, decision (section 8)               both 0, epoch + 1
+
+   In the paper's training an epoch has 34 folds of 96 batches of 256, 3,264 updates; then 97
+   batches of 24,631 monitored muons; then the step that ends it.
+
+   A step that fails has changed nothing that later bits depend on, so it may be tried again, and a
+   checkpoint may be written after it.  (Where a device is lost, the training is back at the last
+   state that the host knows: cm_remote_lost.)  A kill loses the steps since the last checkpoint and
+   nothing else: a trainer has no file of its own.
+
+   A training that is saved and resumed at any step ends with the same bits as one that ran through,
+   on another machine, with other threads or on a device, too (tests/test_train.c saves and resumes
+   at every step, tests/test_device.c moves to a device and back). */
 
 /* ---------------------------------------------------------------- options as a table */
 
@@ -9563,12 +9581,29 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
                         : cm_leave(c, cm_train_energies_call(c, data, options, low, high));
 }
 
-/* ---------------------------------------------------------------- one batch through the network */
+/* ---------------------------------------------------------------- one batch through the network
+
+   An engine is a table of functions: the plain layers, or part III.  The trainer and the predictor
+   know no more of it than this order, for a cm_batch that was zeroed first:
+
+       measure    how much arena a batch of so many muons takes; nothing is computed
+       forward    predictions of all muons; what backward needs is kept in `work`
+       backward   derivatives are added to b->gradient; once, after forward
+       end        frees `work`; allowed at any time, and twice
+
+       predict    for inference: forward, and end where nothing is to be kept
+       prepare, packed, arena    what predictions keep with a model (section 14)
+
+   In this order: the plain engine; inputs; the batch; its arena; the gradient; a training's
+   start. */
 
 enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (16.2) */
 
 /* Muons on their way through a network, which an engine computes: backward may follow forward, and
-   end follows in any case. */
+   end follows in any case.
+
+   Everything but `work` is borrowed.  Muons and features must stay until end: the hits are read
+   again by backward. */
 typedef struct cm_batch {
     calomu *c;
     const cm_net *net;
@@ -9607,6 +9642,7 @@ static void cm_plain_end(cm_batch *b)
     b->work = NULL;
 }
 
+/* A pass of section 5.9; one of an earlier batch is freed first. */
 static calomu_status cm_plain_forward(cm_batch *b, double *prediction)
 {
     cm_plain_end(b);
@@ -9626,6 +9662,7 @@ static calomu_status cm_plain_predict(cm_batch *b, double *prediction)
     return s;
 }
 
+/* The plain layers read weights as they are: nothing is packed, and no arena is asked for. */
 static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
 {
     (void)c;
@@ -9654,7 +9691,10 @@ static const cm_engine cm_plain_engine = {
     cm_plain_prepare, cm_plain_packed, cm_plain_arena
 };
 
-/* Which features an input of 3 takes: the energy sums. */
+/* Which features an input of 3 takes: the energy sums.
+
+   V0, V26 and V27 are three parts of the measured energy; the menu of 3 is a network of energy
+   sums. */
 static int cm_feature_of_input(int n_features, int k)
 {
     static const int sums[3] = { 0, 26, 27 };
@@ -9675,7 +9715,10 @@ static void cm_train_inputs(const calomu_trainer *t, uint64_t first, const uint6
     }
 }
 
-/* n muons that have been read, for training or validation. */
+/* n muons that have been read, for training or validation.
+
+   The muons are those of the last cm_muons_at, the inputs those of the last cm_train_inputs, which
+   may follow: b.features is only a pointer. */
 static cm_batch cm_train_batch(calomu *c, const calomu_trainer *t, int n, int training)
 {
     cm_batch b;
@@ -9692,7 +9735,8 @@ static cm_batch cm_train_batch(calomu *c, const calomu_trainer *t, int n, int tr
     return b;
 }
 
-/* Bytes of arena of the largest batch. */
+/* Bytes of arena of the largest batch: of training, or of validation, which keeps less but plans
+   otherwise. */
 static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *bytes)
 {
     calomu_status s = CALOMU_OK;
@@ -9707,12 +9751,18 @@ static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *byte
     return s;
 }
 
-/* Threads have sums of their own in the arena, so another context may need another one. */
+/* Threads have sums of their own in the arena, so another context may need another one.
+
+   One number for each combination: four choices of one bit, and the threads above them. */
 static int cm_arena_kind(const calomu *c)
 {
     return 16 * c->threads + 8 * c->plain + 4 * c->direct + 2 * c->recompute + c->unfused;
 }
 
+/* Before every step: a trainer may be handed from context to context, to a device and back.  The
+   arena is made when it is first wanted, measured again for another kind of context, and only ever
+   grows; the new one is there before the old one goes, so a failure changes nothing.  Kernels want
+   64-byte addresses, which allocators need not give: hence 64 bytes more and arena_skip. */
 static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
 {
     size_t bytes;
@@ -9735,6 +9785,8 @@ static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
+/* Of every gradient before Adam sees it: one infinity would turn a weight, and its moments, into
+   NaNs for good. */
 static int cm_all_finite(const cm_real *x, size_t n)
 {
     size_t i;
@@ -9750,7 +9802,11 @@ static calomu_status cm_train_not_finite(calomu *c, const calomu_trainer *t, con
                    (unsigned long long)t->state.updates + 1, (int)t->state.plan.epoch);
 }
 
-/* Loss and gradient of one training batch; changes the norms' buffers and the thresholds. */
+/* Loss and gradient of one training batch; changes the norms' buffers and the thresholds.
+
+   t->events holds the batch.  On failure buffers and thresholds may have changed, and
+   cm_local_update puts them back; weights and moments have not.  A prediction that is not finite is
+   found before the loss, whose thresholds would take it in, and counts as the loss's fault. */
 static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint64_t *numbers,
                                        double *loss)
 {
@@ -9784,6 +9840,8 @@ static int cm_start_member(const calomu_train_options *o)
     return o->start->info.members > 1 ? o->member : 0;
 }
 
+/* Weights of another architecture do not fit; weights of the same one with other means and
+   deviations do, as those are taken along (cm_start_take). */
 static calomu_status cm_start_check(calomu *c, const calomu_train_options *o,
                                     const calomu_architecture *a)
 {
@@ -9796,6 +9854,7 @@ static calomu_status cm_start_check(calomu *c, const calomu_train_options *o,
     return CALOMU_OK;
 }
 
+/* Values and standardisation.  Moments and counters begin anew: a model has none. */
 static void cm_start_take(calomu_trainer *t, const calomu_model *start)
 {
     cm_net_copy(t->net, start->net[cm_start_member(&t->options)]);
@@ -9803,6 +9862,14 @@ static void cm_start_take(calomu_trainer *t, const calomu_model *start)
     memcpy(t->deviation, start->info.deviation, sizeof t->deviation);
 }
 
+/* In the order of cost: options, architecture, device, folds; then the energies are looked at; then
+   weights are made; then all muons are read.  A training that cannot work says so in seconds.
+
+   A batch of one muon has no variance over the batch, hence the least batch of 2 where there is a
+   head.  attach may change t->arch (standardised_unknown), so the network's copy is set behind it.
+   The learning rate's default needs the number of updates of an epoch.  The arena comes last, and
+   is made here already, so that a batch too large for the machine is found before the first
+   step. */
 static calomu_status cm_trainer_create_call(calomu *c, const calomu_data *data,
                                             const calomu_architecture *architecture,
                                             const calomu_train_options *options,
@@ -9850,10 +9917,17 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
                                                              trainer));
 }
 
-/* ---------------------------------------------------------------- steps */
+/* ---------------------------------------------------------------- steps
+
+   One update and one batch of validation on the processor: cm_local_*.  Those of a device
+   (cm_remote_*, section 20) do the same with the weights there. */
 
 /* The muons of an update of this epoch: the order of folds changes with the epoch, that of
-   the muons of a fold too; "batches never cross folds", a last short one is dropped. */
+   the muons of a fold too; "batches never cross folds", a last short one is dropped.
+
+   Positions, as cm_muons_at wants them; valid until the next call.  Both orders are kept as long as
+   they are those of this epoch and fold, and made again otherwise: at a new epoch, after a resume,
+   or when a device asks for the next batch ahead. */
 static const uint64_t *cm_train_numbers(calomu_trainer *t, uint64_t update)
 {
     uint64_t batches = t->fold_size / (uint64_t)t->options.batch, i;
@@ -9874,7 +9948,10 @@ static const uint64_t *cm_train_numbers(calomu_trainer *t, uint64_t update)
     return t->order + update % batches * (uint64_t)t->options.batch;
 }
 
-/* Learning rate and beta1 of the update that comes next. */
+/* Learning rate and beta1 of the update that comes next.
+
+   A function of the state alone: asked before the update and after it, as long as state->update has
+   not moved, it gives the same. */
 static void cm_train_rate(const calomu_trainer *t, double *lr, double *beta1)
 {
     const cm_plan *plan = &t->state.plan;
@@ -9885,7 +9962,11 @@ static void cm_train_rate(const calomu_trainer *t, double *lr, double *beta1)
                      + t->state.update, lr, beta1);
 }
 
-/* One update of weights, buffers and thresholds.  On failure they are as before it. */
+/* One update of weights, buffers and thresholds.  On failure they are as before it.
+
+   What can fail comes first.  Forward changes buffers, the loss changes thresholds; both are copied
+   before (16 numbers, and some hundred sums of batch norms).  Weights change in cm_adam alone,
+   which cannot fail. */
 static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
 {
     const uint64_t *numbers = cm_train_numbers(t, t->state.update);
@@ -9908,7 +9989,10 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
 }
 
 /* One batch of the monitored muons: n from position `first` on.  Thresholds and the norms' buffers
-   stay as they are. */
+   stay as they are.
+
+   Predictions go to their place behind those that are there; they count only when state.validated
+   moves. */
 static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t first, int n)
 {
     cm_batch b;
@@ -9921,7 +10005,13 @@ static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t fi
     return s;
 }
 
-/* ---------------------------------------------------------------- steps of either */
+/* ---------------------------------------------------------------- steps of either
+
+   On the processor or on a device.  The counters move here, after everything that can fail: that is
+   what makes a step all or nothing.
+
+   cm_remote_lost is asked after every failure: if it was the device that failed, it takes the
+   training back to the last state that the host knows, and otherwise hands the status on. */
 
 size_t calomu_trainer_memory(const calomu_trainer *t)
 {
@@ -9947,7 +10037,10 @@ static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* One batch of the monitored muons, all of which count. */
+/* One batch of the monitored muons, all of which count.
+
+   The last batch is a short one: in training such a batch is dropped, since its norms would be of
+   few muons; here norms use their running sums. */
 static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
 {
     uint64_t left = t->monitored - t->state.validated;
@@ -9960,7 +10053,10 @@ static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
 }
 
 /* Mean improvement and worst point on the monitored muons, debiased on themselves; NaN where they
-   are too few for that. */
+   are too few for that.
+
+   An MI is told to a person and decides nothing: only memory is a failure, anything else a NaN.
+   The validation loss is what decides (Sec. 3.2.4). */
 static calomu_status cm_train_improvement(calomu *c, const calomu_trainer *t, double *mi,
                                           double *worst)
 {
@@ -9993,6 +10089,8 @@ static calomu_status cm_train_improvement(calomu *c, const calomu_trainer *t, do
     return s == CALOMU_EMEMORY ? s : CALOMU_OK;
 }
 
+/* What a step tells.  NaN for what is not known yet; done and total count muons of this epoch,
+   monitored ones included. */
 static void cm_train_report(const calomu_trainer *t, calomu_train_kind kind,
                             calomu_train_report *r)
 {
@@ -10013,7 +10111,15 @@ static void cm_train_report(const calomu_trainer *t, calomu_train_kind kind,
     r->n_thresholds = t->options.bins;
 }
 
-/* Ends an epoch: losses, MI, and what the plan wants. */
+/* Ends an epoch: losses, MI, and what the plan wants.
+
+   All that can fail comes before cm_plan_epoch, which moves the plan: the device's values fetched,
+   the loss, the MI.  A loss that is not finite leaves the epoch open; whoever steps again gets the
+   same failure again, and the best state can still be taken.
+
+   Best before reload: in one step both may be asked for (the last epoch of the 1cycle), and then
+   the state that comes back is the one that was just stored.  The step count of Adam goes with the
+   moments, or its corrections would not fit them. */
 static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
 {
     cm_state *state = &t->state;
@@ -10048,6 +10154,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
+/* One step, chosen by the counters; *report is written on success only. */
 static calomu_status cm_trainer_step_call(calomu *c, calomu_trainer *t, calomu_train_report *report)
 {
     calomu_status s;
@@ -10076,6 +10183,10 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
     return cm_enter(c) ? cm_leave(c, cm_trainer_step_call(c, t, report)) : CALOMU_EUSAGE;
 }
 
+/* A training that has ended stopped in cm_plan_next before it looked at what would follow.  With
+   more epochs the same function is asked again, and answers as it would have then, a reload
+   included: so the bits are those of a training that had these options from the start.  Shorter is
+   refused: epochs that were run cannot be undone. */
 static calomu_status cm_trainer_extend_call(calomu *c, calomu_trainer *t, int32_t epochs,
                                             int32_t stop_after)
 {
@@ -10115,10 +10226,40 @@ calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs
    give the same bits back), NaN as "".  Version 1 lacks the numbers of the tables `later`.
    Tensors: for each parameter NAME of the table live.NAME, adam.m.NAME, adam.v.NAME and, after the
    first epoch, best.NAME, best.m.NAME, best.v.NAME; buffers without moments; in float64 thresholds,
-   last.thresholds, mean, deviation, and within a validation pass its predictions so far.  */
+   last.thresholds, mean, deviation, and within a validation pass its predictions so far.
+
+   The whole file, for p trained parameters and b buffers in the table:
+
+       metadata   78 entries: calomu, version, architecture.convention; 27 train.*,
+                  17 architecture.*, 31 state.*; and "checksum", which the writer adds
+       F32        live.NAME  adam.m.NAME  adam.v.NAME     3 p tensors
+                  live.NAME of the buffers                b
+                  best.NAME  best.m.NAME  best.v.NAME     3 p + b, once an epoch has ended
+       F64        thresholds  last.thresholds             `bins` numbers each
+                  mean  deviation                         28 each
+                  validation                              state.validated, if above 0
+
+   A build in double (CALOMU_REAL) writes F64 throughout, and each refuses the other's.  The values
+   of the paper's network take 7.6 MB in the first epoch and 15.3 MB from then on.
+
+   What is not in it follows from what is: the orders of muons from seed and epoch; features, truth
+   and standardisation from the data, which must be the same (fingerprints); the arena from the
+   context.  The fixed weights are 1.
+
+   A kill during the writing leaves the checkpoint before it, as of every output (section 11).
+
+   A forger's checkpoint: numbers have the ranges of the tables; the tensors must be exactly those
+   of the architecture, before memory is taken for it; counters must not contradict each other
+   (cm_state_sane), so nothing is read beyond what is there; values are finite.  It can make a
+   training bad, as can any weights, and no more.
+
+   In this order: tables; numbers as entries; reading numbers; parts (tensors); writing; reading;
+   resuming. */
 
 #define CM_VERSION_OF_CHECKPOINTS "2"
 
+/* Wider than cm_architecture_check allows in places: the tables keep numbers within their types,
+   and the check follows (cm_architecture_read). */
 static const cm_field cm_arch_fields[] = {
     CM_FIELD(calomu_architecture, geometry.nz, 'i', 1, 16777216),
     CM_FIELD(calomu_architecture, geometry.nx, 'i', 1, 16777216),
@@ -10139,6 +10280,8 @@ static const cm_field cm_arch_fields[] = {
     CM_FIELD(calomu_architecture, standardised_unknown, 'i', 0, 1)
 };
 
+/* A counter ends at 10^18: sums and differences of two stay within 64 bits.  Losses end at 10^308,
+   so that none is infinite; mi and worst may be unknown (""). */
 enum { CM_STATE_LATER = 2 };         /* the last of them: not in checkpoints of version 1 */
 static const cm_field cm_state_fields[] = {
     CM_FIELD(cm_state, plan.epoch, 'i', 1, 1000000),
@@ -10181,6 +10324,7 @@ typedef struct cm_entry {            /* of the metadata */
 enum { CM_ENTRIES = CM_COUNT(cm_train_fields) + CM_COUNT(cm_arch_fields)
                     + CM_COUNT(cm_state_fields) + 3 };
 
+/* Returns how many entries were set, for callers that add up. */
 static int cm_entry_set(cm_entry *e, const char *key, const char *value)
 {
     (void)snprintf(e->key, sizeof e->key, "%s", key);
@@ -10188,6 +10332,8 @@ static int cm_entry_set(cm_entry *e, const char *key, const char *value)
     return 1;
 }
 
+/* n entries from one table.  The longest key, "999.train.weight_centre" or
+   "architecture.feature_options.grow", has 33 characters; a value at most 24. */
 static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, const cm_field *f,
                          int n)
 {
@@ -10205,6 +10351,7 @@ static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, cons
     return n;
 }
 
+/* All entries; CM_ENTRIES of them at least must fit behind e. */
 static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
 {
     int n = 0;
@@ -10218,7 +10365,9 @@ static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
     return n;
 }
 
-/* Decimal digits and nothing else, below 2^64. */
+/* Decimal digits and nothing else, below 2^64.
+
+   No sign, no blank, no exponent: a number has one text. */
 static int cm_parse_whole(const char *text, uint64_t *u)
 {
     uint64_t x = 0;
@@ -10232,6 +10381,9 @@ static int cm_parse_whole(const char *text, uint64_t *u)
     return 1;
 }
 
+/* A number into its place; 0: it is none of its kind, and nothing was written.  "" is NaN, where
+   NaN may be.  Ranges are checked afterwards, for all numbers of a table (cm_fields_check): a float
+   that overflows is infinite then, and in no range. */
 static int cm_field_parse(void *base, const cm_field *f, const char *text)
 {
     unsigned char *p = (unsigned char *)base + f->at;
@@ -10259,6 +10411,8 @@ static int cm_field_parse(void *base, const cm_field *f, const char *text)
     return 1;
 }
 
+/* All numbers of a table, each of which must be there.  The message's path is cut at 300 bytes,
+   which leaves 100 for the prefix. */
 static calomu_status cm_fields_read(calomu *c, const char *path, const cm_st *st,
                                     const char *prefix, void *base, const cm_field *f, int n)
 {
@@ -10286,6 +10440,9 @@ typedef struct cm_part {
     int positive;                    /* 1: negative values are wrong */
 } cm_part;
 
+/* values: the block of the parameter's role; NULL: names and shapes only, for what is asked before
+   there are values (cm_checkpoint_fits).  t.name points into the part itself, so parts must not be
+   moved. */
 static int cm_part_reals(cm_part *part, const char *prefix, const cm_param *p, cm_real *values)
 {
     int i;
@@ -10309,6 +10466,8 @@ static int cm_part_doubles(cm_part *part, const char *name, double *values, uint
     return 1;
 }
 
+/* Tensors of one state.  Adam's v is a mean of squares: a negative one would make a NaN of its
+   root. */
 static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefix, const char *m,
                        const char *v, cm_part *part)
 {
@@ -10325,7 +10484,10 @@ static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefi
     return n;
 }
 
-/* The one list of tensors, by which a checkpoint is checked, written and read. */
+/* The one list of tensors, by which a checkpoint is checked, written and read.
+
+   6 places for each parameter and 5 more are enough: 3 for a trained one in each of two states.
+   *parts is the caller's to release; NULL: no memory. */
 static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
 {
     cm_part *part = cm_allocate(c, 6 * (size_t)t->net->n_params + 5, sizeof *part);
@@ -10346,7 +10508,11 @@ static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
     return n;
 }
 
-/* A half-precision number; every one is a float. */
+/* A half-precision number; every one is a float.
+
+   IEEE 754 binary16: sign, 5 bits of exponent e, 10 of significand m: (1024 + m) 2^(e - 25), with e
+   = 0 m 2^-24, e = 31 infinity and NaN.  0x3C00 is 1, 0x7BFF is 65504, the largest.  ldexp by
+   powers of two is exact. */
 static double cm_from_half(uint32_t u)
 {
     double x = ldexp((u & 1023) + (u & 0x7C00 ? 1024.0 : 0), (int)(u >> 10 & 31) - 25
@@ -10355,7 +10521,9 @@ static double cm_from_half(uint32_t u)
     return u & 0x8000 ? -x : x;
 }
 
-/* Element i of a floating type. */
+/* Element i of a floating type.
+
+   BF16 is the upper half of a float.  All three are exact in double. */
 static double cm_st_value(cm_dtype d, const unsigned char *from, uint64_t i)
 {
     uint32_t half;
@@ -10378,6 +10546,9 @@ static void cm_part_encode(const cm_part *part, unsigned char *to)
     }
 }
 
+/* Into memory of the part's own length, which cm_fit_tensor has found equal to the file's.  0: a
+   value that cannot be; those before it have been written.  F64 into floats is rounded, which
+   happens to imports only: checkpoints are of one type (strict). */
 static int cm_part_decode(const cm_part *part, const unsigned char *from)
 {
     uint64_t i;
@@ -10390,7 +10561,10 @@ static int cm_part_decode(const cm_part *part, const unsigned char *from)
     return 1;
 }
 
-/* Writes all parts with their metadata. */
+/* Writes all parts with their metadata.
+
+   The bytes of all tensors are made before the file is: at worst memory is missing for the file's
+   length once more, and the file there was is untouched. */
 static calomu_status cm_parts_write(calomu *c, const char *path, const cm_part *part, int n,
                                     cm_st_meta *meta, int n_meta)
 {
@@ -10431,6 +10605,9 @@ static calomu_status cm_checkpoint_write(calomu *c, const char *path, const cm_p
     return cm_parts_write(c, path, part, n, meta, n_entries);
 }
 
+/* On a device weights and moments are fetched first.  The copy is shallow and only there because
+   cm_checkpoint_parts, which serves reading too, wants a trainer that may be changed; it changes
+   none. */
 static calomu_status cm_trainer_save_call(calomu *c, const calomu_trainer *t, const char *path)
 {
     calomu_trainer copy = *t;        /* the list of parts serves reading too */
@@ -10451,7 +10628,9 @@ calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char
     return cm_enter(c) ? cm_leave(c, cm_trainer_save_call(c, t, path)) : CALOMU_EUSAGE;
 }
 
-/* The architecture of a checkpoint or model, checked. */
+/* The architecture of a checkpoint or model, checked.
+
+   Afterwards shapes and their products are as bounded as those of a caller's architecture. */
 static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_st *st,
                                           calomu_architecture *a)
 {
@@ -10470,6 +10649,9 @@ static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_
                                                     : cm_fail_in(c, CALOMU_EFORMAT, path);
 }
 
+/* Kind, version, then every number.  Of version 1 the later fields keep their defaults, and the
+   state's are 0, which was their meaning then: no shuffle, no validation set, a fingerprint of hits
+   not known. */
 static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm_st *st,
                                            calomu_trainer *t)
 {
@@ -10495,7 +10677,12 @@ static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm
     return cm_train_check(c, CALOMU_EFORMAT, where, &t->options);
 }
 
-/* Counters that contradict each other would break what later code relies on. */
+/* Counters that contradict each other would break what later code relies on.
+
+   ended: epochs that have ended.  Where one has, one of them is the best; the last report is of the
+   last of them.  A pass over the monitored muons begins when the updates are done.  A finished
+   training has not begun the next epoch.  The products may wrap where n_events is a forger's, which
+   is harmless: nothing takes memory by them, and resuming compares n_events with the data. */
 static int cm_state_sane(const calomu_trainer *t)
 {
     const cm_state *s = &t->state;
@@ -10511,7 +10698,9 @@ static int cm_state_sane(const calomu_trainer *t)
         && (s->n_validation > 0) == t->options.separate;
 }
 
-/* Names, shapes and types, before there is memory for values. */
+/* Names, shapes and types, before there is memory for values.
+
+   Also that the file has no tensor beyond the list: a checkpoint is exactly this. */
 static calomu_status cm_checkpoint_fits(calomu *c, const char *path, const cm_st *st,
                                         calomu_trainer *t)
 {
@@ -10527,6 +10716,7 @@ static calomu_status cm_checkpoint_fits(calomu *c, const char *path, const cm_st
     return s;
 }
 
+/* Every tensor of the list is there: cm_checkpoint_fits has seen to it, by the same list. */
 static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm_st *st,
                                            calomu_trainer *t)
 {
@@ -10541,7 +10731,11 @@ static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm
     return s;
 }
 
-/* A trainer without data from an open file. */
+/* A trainer without data from an open file.
+
+   The order is what makes a forged file harmless: numbers in range; table; tensors held against it;
+   plan; then memory for weights; counters; memory for predictions, whose number is that of a tensor
+   of the file; values last.  A failure leaves t to its caller. */
 static calomu_status cm_checkpoint_fill(calomu *c, const char *path, const cm_st *st,
                                         calomu_trainer *t)
 {
@@ -10563,6 +10757,8 @@ static calomu_status cm_checkpoint_fill(calomu *c, const char *path, const cm_st
     return cm_checkpoint_tensors(c, path, st, t);
 }
 
+/* A trainer that can be described, or have data attached.  What a report holds beyond the file's
+   numbers is worked out again at the end. */
 static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trainer **trainer)
 {
     cm_st st = { 0 };
@@ -10588,6 +10784,8 @@ static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trai
     return CALOMU_OK;
 }
 
+/* The whole file is verified, values and all: what describes can be resumed, with the right
+   data. */
 static calomu_status cm_checkpoint_describe_call(calomu *c, const char *path,
                                                  calomu_train_options *options,
                                                  calomu_architecture *architecture,
@@ -10618,6 +10816,8 @@ calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_tra
                                                                   last));
 }
 
+/* What can be told without reading muons: how many there are, and whether a validation set is given
+   where there was one. */
 static calomu_status cm_resume_sets(calomu *c, const char *path, const calomu_data *data,
                                     const calomu_data *validation, calomu_trainer *t)
 {
@@ -10640,7 +10840,11 @@ static calomu_status cm_resume_sets(calomu *c, const char *path, const calomu_da
 }
 
 /* Everything that follows from data and options is worked out again; *same 0: what the file says of
-   it was something else. */
+   it was something else.
+
+   Fingerprints, mean and deviation are compared as bits: the same data give the same on every
+   machine, so there is nothing to tolerate.  The caller turns "not the same" into its own
+   message. */
 static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_data *data,
                                       const calomu_data *validation, calomu_trainer *t, int *same)
 {
@@ -10662,6 +10866,8 @@ static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_
     return s;
 }
 
+/* All muons are read again, which takes as long as at the start of the training: to trust the
+   file's features and go on at once would let changed data pass. */
 static calomu_status cm_trainer_resume_with_call(calomu *c, const calomu_data *data,
                                                  const calomu_data *validation, const char *path,
                                                  calomu_trainer **trainer)
@@ -10701,7 +10907,11 @@ calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const ch
     return calomu_trainer_resume_with(c, data, NULL, path, trainer);
 }
 
-/* ---------------------------------------------------------------- the result */
+/* ---------------------------------------------------------------- the result
+
+   The best state as a model, with how it was trained.  A model lives on its own: values are copied,
+   and the pointers among the options (validation, start) are cleared, as what they point to may be
+   gone. */
 
 static calomu_training cm_training_of(const calomu_trainer *t)
 {
@@ -10722,6 +10932,8 @@ static calomu_training cm_training_of(const calomu_trainer *t)
     return r;
 }
 
+/* The best state is in the trainer on a device, too: the host keeps it (cm_remote_fetch before each
+   epoch's end). */
 static calomu_status cm_trainer_model_call(calomu *c, const calomu_trainer *t, calomu_model **model)
 {
     calomu_model *m = NULL;
