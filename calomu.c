@@ -10961,10 +10961,28 @@ calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_mo
 
 /* ============================================================================================
    14 Models, inference, ensembles
-   ============================================================================================ */
+   ============================================================================================
 
-/* ---------------------------------------------------------------- models in memory */
+   A model is one trained network or an ensemble of them, with what is needed to predict:
+   architecture, mean and deviation of the features, the validation loss of each member (their
+   weight in the mean), and how each was trained, for a person and for the question whether a
+   training has ended.
 
+   A model does not change once it has been handed out, so contexts in many threads may predict with
+   it at once.  It is handed out by cm_model_finish alone, behind everything that can fail: there is
+   no half-made model outside this file.
+
+   In this order: models in memory; joining; model files; has a training ended; weights from other
+   programs; inference. */
+
+/* ---------------------------------------------------------------- models in memory
+
+   cm_model_new (values 0), then values, then cm_model_finish (packed weights): three callers, a
+   training, a join and a file.  All members have one architecture and share one list with its
+   plans; each has its own table and blocks. */
+
+/* Takes a model that is complete up to any point.  Packed weights are freed by the clone, whichever
+   context packed them. */
 void calomu_model_free(calomu_model *m)
 {
     calomu *own;
@@ -10981,6 +10999,8 @@ void calomu_model_free(calomu_model *m)
     cm_clone_free(own);
 }
 
+/* A deviation of 1 and a mean of 0 stand for features that are standardised already.  The loss of a
+   member is unknown until somebody sets it. */
 calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
                            calomu_model **model)
 {
@@ -11013,6 +11033,9 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     return CALOMU_OK;
 }
 
+/* Takes the model over in every case: hands it out, or frees it.  Weights are packed for the
+   context's instruction set and choices; a context with others predicts from the plain weights, to
+   the same bits. */
 calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
 {
     if (s == CALOMU_OK) s = cm_engine_of(c)->prepare(c, m);
@@ -11035,6 +11058,7 @@ const calomu_training *calomu_model_training(const calomu_model *model, int memb
         ? model->training + member : NULL;
 }
 
+/* Values of one network into another of the same architecture: sizes of blocks follow from it. */
 static void cm_net_copy(const cm_net *to, const cm_net *from)
 {
     memcpy(to->trained, from->trained, to->n_trained * sizeof *to->trained);
@@ -11043,7 +11067,10 @@ static void cm_net_copy(const cm_net *to, const cm_net *from)
 }
 
 /* The first thing in which two architectures differ, or "".  Different growths may give the same
-   channels: one that was inferred from a state_dict is only one of them. */
+   channels: one that was inferred from a state_dict is only one of them.
+
+   In the order in which a person would look, and in words for a message.  Channels are compared
+   instead of growths; without a head blocks and channels mean nothing. */
 static void cm_architecture_differ(const calomu_architecture *a, const calomu_architecture *b,
                                    char text[160])
 {
@@ -11082,7 +11109,11 @@ static int cm_same_architecture(const calomu_architecture *a, const calomu_archi
 
 /* Standardisation belongs to the ensemble: members have it in their first layer's weights.  With
    mean m and deviation d of a member and M, D of the ensemble, w/d (x - m) = w' (x - M)/D with
-   w' = w D/d, and the bias takes up sum of w (M - m)/d. */
+   w' = w D/d, and the bias takes up sum of w (M - m)/d.
+
+   One rounding to float for each weight and as many as features for a bias: predictions of a joined
+   member differ from its own in the last bits, where its standardisation was another.  The sums
+   over k run over the inputs of the features, which come first among the body's. */
 static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
                              const calomu_model_info *to)
 {
@@ -11098,7 +11129,9 @@ static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
         }
 }
 
-/* How many members the models have together, if they fit each other. */
+/* How many members the models have together, if they fit each other.
+
+   The loop ends at 1000, so the total of many large ensembles cannot overflow. */
 static calomu_status cm_join_members(calomu *c, calomu_model *const *models, int n, int *members)
 {
     char why[160];
@@ -11130,6 +11163,8 @@ static void cm_join_add(const calomu_model *m, int to, const calomu_model *from)
     }
 }
 
+/* An ensemble of ensembles is an ensemble of all their members.  Mean and deviation are those of
+   the first; n = 1 gives a copy. */
 static calomu_status cm_model_join_call(calomu *c, calomu_model *const *models, int n,
                                         calomu_model **ensemble)
 {
@@ -11160,7 +11195,26 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
    member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint
    and "training.NAME" of cm_training_fields, in an ensemble those of its first member;
    "K.train.NAME" and "K.training.NAME" where member K differs ("K.training.version" = "": unknown).
-   Tensors: the names of the table, in an ensemble with "K." in front. */
+   Tensors: the names of the table, in an ensemble with "K." in front.
+
+   The entries of testdata/model.safetensors, which is a single network and does not tell of its
+   training:
+
+       calomu model   version 1   members 1   architecture.convention text
+       architecture.geometry.nz 50 ... architecture.standardised_unknown 0     17 numbers
+       loss.0 263.42106366358303   mean, deviation: 28 numbers each
+       checksum 1d3bc0a90c6da4b7
+       251 tensors, of the head 0.path.0.weight [8, 1, 4, 4, 4] first
+
+   What a forger controls, and where it ends: members, 1 to 1000, and the architecture
+   (cm_model_numbers); then the tensors must be exactly those of so many networks, before memory is
+   taken for one (cm_model_fits); values are finite and batch norms have counts and squares that are
+   no nonsense (cm_model_sane); records of trainings have the ranges of their tables
+   (cm_record_check).  A model can predict wrongly, and nothing else.
+
+   A state_dict of PyTorch has the same names (section 4), so a model can be loaded in Python,
+   changed and saved; calomu_model_load then refuses it, by its checksum, and calomu_model_import
+   takes it. */
 
 enum { CM_MODEL_VERSION = 1, CM_NUMBERS = CALOMU_FEATURES * 26 };
 
@@ -11176,6 +11230,7 @@ static const cm_field cm_training_fields[] = {
     CM_FIELD(calomu_training, validation, 'u', 0, 1e18)
 };
 
+/* 28 numbers of at most 24 characters and a blank each: 700 of 728 bytes. */
 static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
 {
     size_t at = 0;
@@ -11186,6 +11241,7 @@ static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
     }
 }
 
+/* 1: exactly 28 numbers with one blank between; text may be NULL, for an entry that is missing. */
 static int cm_numbers_parse(const char *text, double *x)
 {
     int i;
@@ -11196,7 +11252,10 @@ static int cm_numbers_parse(const char *text, double *x)
     return text && !*text;
 }
 
-/* Tensors of all members, for writing and for reading. */
+/* Tensors of all members, for writing and for reading.
+
+   cm_net_values is where a parameter's values are, cm_part_reals adds its offset again: the block's
+   begin is what it wants.  *n: how many; NULL: no memory. */
 static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
 {
     cm_part *part = cm_allocate(c, (size_t)m->info.members * (size_t)m->net[0]->n_params,
@@ -11215,7 +11274,10 @@ static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
     return part;
 }
 
-/* Entries of a record that are not those of `common`; all of them if that is NULL. */
+/* Entries of a record that are not those of `common`; all of them if that is NULL.
+
+   Both lists come from the same tables in the same order, so entry i of one is compared with entry
+   i of the other, as text: what would be read back as the same is the same. */
 static int cm_record_entries(const calomu_training *r, const calomu_training *common,
                              const char *own, cm_entry *e)
 {
@@ -11236,7 +11298,11 @@ static int cm_record_entries(const calomu_training *r, const calomu_training *co
 }
 
 /* How the members came about: of the first one that is known everything, of the others what is
-   different. */
+   different.
+
+   Members that were trained alike differ in member, epochs and the best epoch: three entries each
+   instead of 36.  "" as the version of a member says that nothing is known of it, where the others'
+   common entries would otherwise speak for it. */
 static int cm_model_record_entries(const calomu_model *m, cm_entry *e)
 {
     const calomu_training *common = NULL;
@@ -11277,6 +11343,8 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
     return n + cm_model_record_entries(m, e + n);
 }
 
+/* `room` is the most that there can be: 17 numbers of the architecture, 6 entries of the model, and
+   for the common record and each member 36 numbers, its loss and one to spare. */
 static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
 {
     enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
@@ -11313,7 +11381,10 @@ calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char
 }
 
 /* Names, shapes and types of all members, before there is memory for values.  The energy sums have
-   no other weights than 1, so a state_dict may lack them: sums_too 0. */
+   no other weights than 1, so a state_dict may lack them: sums_too 0.
+
+   One network's table serves all members.  Types need not be ours (strict 0): any floating type is
+   converted when values are read. */
 static calomu_status cm_model_fits(calomu *c, const char *path, const cm_st *st,
                                    const calomu_model_info *info, int sums_too)
 {
@@ -11338,7 +11409,10 @@ static calomu_status cm_model_fits(calomu *c, const char *path, const cm_st *st,
     return s;
 }
 
-/* Fills every part from a file that fits.  Where the energy sums have no weights, they are 1. */
+/* Fills every part from a file that fits.  Where the energy sums have no weights, they are 1.
+
+   Other weights than 1 are refused and not ignored: a network that was trained with others would
+   predict something else here, without a word. */
 static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st, cm_part *part,
                                    int n)
 {
@@ -11362,7 +11436,10 @@ static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st,
 }
 
 /* Batch norms with negative counts or squares would give a NaN far from here; so would a float64
-   value that is beyond the network's type. */
+   value that is beyond the network's type.
+
+   The buffers of a batch norm are sums (any sign), squares (not negative) and two numbers without
+   dimensions, count and batch, of which 0 means that it has seen no muon. */
 static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_model *m)
 {
     int k, i;
@@ -11385,7 +11462,10 @@ static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_mod
     return CALOMU_OK;
 }
 
-/* The networks of a file that fits. */
+/* The networks of a file that fits.
+
+   Members, values, sanity.  What the file says of losses and trainings comes later
+   (cm_model_records). */
 static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
                                    const calomu_model_info *info, calomu_model **model)
 {
@@ -11405,7 +11485,10 @@ static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
     return s;
 }
 
-/* The architecture and standardisation from the metadata. */
+/* The architecture and standardisation from the metadata.
+
+   A deviation that is not positive would divide by 0 or turn a feature round.  1000 members bound
+   the loops over them; memory is bounded by the file (cm_model_fits). */
 static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *st,
                                       calomu_model_info *info)
 {
@@ -11434,6 +11517,7 @@ static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *
     return CALOMU_OK;
 }
 
+/* "" is an unknown loss, a missing entry a fault.  Negative ones would give negative weights. */
 static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *st,
                                      calomu_model *m)
 {
@@ -11450,7 +11534,10 @@ static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
-/* Fields of which the file tells something; the others stay. */
+/* Fields of which the file tells something; the others stay.
+
+   So records written by an older program, which knew fewer numbers, can be read, and a member's
+   record is the common one with some numbers replaced. */
 static calomu_status cm_fields_told(calomu *c, const char *path, const cm_st *st,
                                     const char *prefix, void *base, const cm_field *f, int n)
 {
@@ -11480,7 +11567,10 @@ static calomu_status cm_record_check(calomu *c, const char *path, const calomu_t
                            CM_COUNT(cm_training_fields));
 }
 
-/* How the members came about: what they share, then what each has of its own. */
+/* How the members came about: what they share, then what each has of its own.
+
+   k = -1 is the common record.  Without it nothing is known of any member, and their records stay
+   0. */
 static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *st,
                                       calomu_model *m)
 {
@@ -11513,7 +11603,9 @@ static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *
     return s;
 }
 
-/* A network that no machine can compute is the file's fault. */
+/* A network that no machine can compute is the file's fault.
+
+   Takes m over in every case, like cm_model_finish. */
 static calomu_status cm_model_finish_file(calomu *c, calomu_status s, const char *path,
                                           calomu_model *m, calomu_model **model)
 {
@@ -11528,6 +11620,8 @@ static calomu_status cm_model_finish_file(calomu *c, calomu_status s, const char
     return s;
 }
 
+/* The file's bytes (st) are in memory next to the networks until the values have been taken;
+   weights are packed when they are gone. */
 static calomu_status cm_model_load_call(calomu *c, const char *path, calomu_model **model)
 {
     cm_st st = { 0 };
@@ -11552,8 +11646,13 @@ calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **mode
 /* ---------------------------------------------------------------- has a training ended?
 
    A training that has ended leaves no checkpoint, but its options and what it knew its muons by are
-   in the model. */
+   in the model.
 
+   Who starts a training again, by mistake or because a later member of an ensemble was cut short,
+   should not train for a day to make what is there.  Whether a model is the result of this training
+   is asked as a resume asks it: by fingerprints of the muons and by the standardisation. */
+
+/* A trainer with what the model tells, for cm_resume_attach: no weights, no state. */
 static calomu_trainer *cm_ended_trainer(calomu *c, const calomu_model *m)
 {
     const calomu_training *r = m->training;
@@ -11570,6 +11669,8 @@ static calomu_trainer *cm_ended_trainer(calomu *c, const calomu_model *m)
     return t;
 }
 
+/* *members is above 0 as soon as the model tells of a training that has ended, also where the muons
+   are then found to be others: the caller asks for a different message in the two cases. */
 static calomu_status cm_trainer_ended_call(calomu *c, const calomu_data *data,
                                            const calomu_data *validation, const char *path,
                                            calomu_train_options *options,
@@ -11613,9 +11714,20 @@ calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
 /* ---------------------------------------------------------------- weights from other programs
 
    State_dicts of PyTorch, bare or with metadata of ours, of one network or of an ensemble's members
-   (names with "K." in front). */
+   (names with "K." in front).
 
-/* Shape of a tensor of exactly this name and rank, or NULL; absurd sizes are refused here. */
+   A state_dict has names and shapes and no sizes of a network: these are found from the shapes, in
+   the order body, stages, growth, features (cm_import_sizes), and afterwards the tensors are held
+   against the network of these sizes, as of any file.  What is found wrong on the way is only a
+   better message.
+
+   Not in a state_dict: mean and deviation of the features.  Without them predictions are nonsense
+   that looks like energies, so they must be given, unless no feature has a weight. */
+
+/* Shape of a tensor of exactly this name and rank, or NULL; absurd sizes are refused here.
+
+   4096 is the bound of cm_architecture_check for the body, and keeps quotients of shapes and sums
+   in an int. */
 static const uint32_t *cm_import_shape(const cm_st *st, const char *member, const char *name,
                                        int rank)
 {
@@ -11631,7 +11743,12 @@ static const uint32_t *cm_import_shape(const cm_st *st, const char *member, cons
 }
 
 /* Channels grow as out = floor(growth*in) at three places: the growth lies in all intervals
-   [out/in, (out + 1)/in); 1.5 if that fits, else the lowest. */
+   [out/in, (out + 1)/in); 1.5 if that fits, else the lowest.
+
+   The paper's network has 11 channels before the second resolution and 16 behind, then 19 and 28,
+   31 and 46: [1.4545, 1.5455), [1.4737, 1.5263) and [1.4839, 1.5161) have 1.5 in common.  The
+   lowest common growth is rounded up to a multiple of 2^-20, so that out = floor(growth*in) does
+   not miss by a rounding of the quotient.  0: no growth gives these channels. */
 static int cm_import_growth(const cm_st *st, const char *member, calomu_architecture *a)
 {
     double low = 0, high = 1e9;
@@ -11652,7 +11769,10 @@ static int cm_import_growth(const cm_st *st, const char *member, calomu_architec
     return low < high && a->growth <= 8;         /* beyond, channel counts could overflow */
 }
 
-/* How many stages the head of a network has, by the names of its tensors. */
+/* How many stages the head of a network has, by the names of its tensors.
+
+   Numbers above 1000 are not read on, so no name overflows k; too many stages are refused by the
+   caller. */
 static int cm_import_stages(const cm_st *st, const char *member)
 {
     size_t n = strlen(member);
@@ -11670,7 +11790,10 @@ static int cm_import_stages(const cm_st *st, const char *member)
     return stages;
 }
 
-/* Menu and sizes from names and shapes. */
+/* Menu and sizes from names and shapes.
+
+   The body's first layer sees the features and then what the head hands on; with the head's size
+   known, what remains is the menu. */
 static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *st,
                                      const char *member, calomu_architecture *a)
 {
@@ -11696,7 +11819,9 @@ static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
-/* Bytes of what wrappers of PyTorch put before the names, of a name or of its start. */
+/* Bytes of what wrappers of PyTorch put before the names, of a name or of its start.
+
+   They may be nested, as torch.compile of a DataParallel of a module: "_orig_mod.module.". */
 static size_t cm_import_wrapped(const char *name)
 {
     static const char *const wrapper[] = { "module.", "_orig_mod.", "model." };
@@ -11738,7 +11863,11 @@ static const char *cm_import_first(const cm_st *st, int *n)
 }
 
 /* Takes a prefix of wrappers off the names.  Names without it stay, and are found to be none of
-   the network's. */
+   the network's.
+
+   Names are pointers into the header, so taking a prefix off is moving a pointer; the table is
+   sorted again, as searching wants it.  Other prefixes are refused and not guessed at: a file with
+   several networks has several. */
 static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
 {
     int i, n = 0;
@@ -11760,7 +11889,9 @@ static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
     return CALOMU_OK;
 }
 
-/* 1, or how many members of an ensemble there are by their names. */
+/* 1, or how many members of an ensemble there are by their names.
+
+   The members are 0, 1, 2, ... without a gap; 1000 at most. */
 static int cm_import_members(const cm_st *st)
 {
     char name[32];
@@ -11795,7 +11926,10 @@ static calomu_status cm_import_partly(calomu *c, calomu_status s)
                    " calomu) takes all but the weights from another", said);
 }
 
-/* What the weights are of, from the file's own metadata or from names and shapes. */
+/* What the weights are of, from the file's own metadata or from names and shapes.
+
+   base: the caller's calorimeter and convention, which a state_dict lacks; of a file with metadata
+   it replaces these and keeps the sizes. */
 static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st,
                                     const calomu_architecture *base, calomu_model_info *info)
 {
@@ -11815,7 +11949,10 @@ static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st
     return cm_import_sizes(c, path, st, cm_st_find(st, "0.body.0.weight") ? "0." : "", a);
 }
 
-/* Mean and deviation as the caller wants them, or of the file. */
+/* Mean and deviation as the caller wants them, or of the file.
+
+   A deviation of 0, as numpy gives for a feature that never varies, counts as 1, as in training
+   (cm_standardise). */
 static void cm_import_standard(const double *mean, const double *deviation,
                                calomu_model_info *info)
 {
@@ -11841,7 +11978,10 @@ static int cm_model_uses_features(const calomu_model *m)
     return 0;
 }
 
-/* The file, its names unwrapped. */
+/* The file, its names unwrapped.
+
+   A checksum that is wrong is allowed here: changing weights on purpose is what an import is
+   for. */
 static calomu_status cm_import_read(calomu *c, const char *path, cm_st *st)
 {
     calomu_status s = cm_st_read_changed(c, path, st);
@@ -11868,7 +12008,10 @@ static void cm_import_notices(calomu *c, const char *path, const cm_st *st,
 
 /* The model, from a file and what it is of.  like: whose records it gets; NULL: the file's own.
    standard 0: without mean and deviation the network would predict nonsense, unless no feature has
-   a weight. */
+   a weight.
+
+   Weights that another program may have changed are marked in each member's record (changed), so
+   that nobody takes the model for the result of that training. */
 static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *st,
                                      const calomu_model_info *info, int standard,
                                      const calomu_model *like, calomu_model **model)
@@ -11894,6 +12037,7 @@ static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *s
     return cm_model_finish_file(c, s, path, m, model);
 }
 
+/* Numbers of the caller first (EUSAGE), then the file (EFORMAT). */
 static calomu_status cm_model_import_call(calomu *c, const char *path,
                                           const calomu_architecture *base, const double *mean,
                                           const double *deviation, calomu_model **model)
@@ -11925,6 +12069,7 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
                         : cm_leave(c, cm_model_import_call(c, path, base, mean, deviation, model));
 }
 
+/* Everything but the weights is that of `like`, whatever the file's metadata say. */
 static calomu_status cm_model_import_like_call(calomu *c, const char *path,
                                                const calomu_model *like, calomu_model **model)
 {
