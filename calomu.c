@@ -12097,7 +12097,24 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
    One unit of work is a group of 16 muons, of few muons one: features, standardisation, the
    networks of all members.  Each thread has a context for its messages, scratch memory and an arena
-   of its own; of a muon alone the operations share out their rows. */
+   of its own; of a muon alone the operations share out their rows.
+
+   The way of a muon: check, and sorting of the hits where they are the caller's; features, from the
+   file or from the hits; standardisation; each member's network; the mean with weights 1/loss.
+
+   From call to call a context keeps (all of it goes with the context, or when a call fails):
+
+       ready           predictors: contexts, scratch memory, the engine's work
+       inference_arena memory of the engine, one piece cut into as many as there are threads
+       place           the networks on a device (section 20)
+
+   Nothing of a model is kept but on a device, where weights are compared before they are used
+   again: a model may be freed between two calls, and another one may have its address.
+
+   The caller's arrays are written when all muons are done: a failure leaves them as they were.
+
+   In this order: where features come from; a group of muons; members; what is kept; one muon alone;
+   all muons. */
 
 typedef struct cm_predictor {
     calomu *own;
@@ -12119,7 +12136,11 @@ struct cm_prediction {       /* what all units share */
     double *out, *members;
 };
 
-/* Where the model's features come from. */
+/* Where the model's features come from.
+
+   info is NULL for events of the caller, which have no convention: their features are computed.  As
+   in cm_train_source, features of another convention are computed again from the hits, if there are
+   hits.  A set without muons is no error. */
 static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
                                        const calomu_data_info *info, cm_source *source)
 {
@@ -12147,7 +12168,12 @@ static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
 }
 
 /* n events from `first` on, checked; the caller's hits are sorted into `to`, or into memory of w if
-   that is NULL. */
+   that is NULL.
+
+   Events of a data set are sorted and have been checked when they were read, but belong to a caller
+   who may have changed them since: they are checked again, and not copied.  w->hits has room for
+   the largest muon, as scratch for sorting, and behind it for all hits of the group, where `to` is
+   NULL. */
 static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, size_t first,
                                        int n, calomu_event *e, calomu_hit *to)
 {
@@ -12180,7 +12206,11 @@ static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, 
     return s;
 }
 
-/* Raw features of one muon of the batch. */
+/* Raw features of one muon of the batch.
+
+   Features of the file's own convention were computed with an impact point that the file may lack;
+   computed again without it they would come out otherwise for muons that are not at the hottest
+   column.  That is an error, not a guess. */
 static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p, size_t number,
                                          const calomu_event *e, float *row)
 {
@@ -12196,7 +12226,10 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
     return s;
 }
 
-/* Standardised features of n muons. */
+/* Standardised features of n muons.
+
+   The same arithmetic as in training (cm_train_inputs), in double and rounded once: a muon of the
+   training set has the same inputs here. */
 static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_real *to)
 {
     int i, k, nc = info->architecture.n_features;
@@ -12219,7 +12252,10 @@ static calomu_status cm_predict_group(cm_predictor *w, const cm_prediction *p, s
     return s;
 }
 
-/* A member's predictions of n muons from `first` on. */
+/* A member's predictions of n muons from `first` on.
+
+   The mean is added up member by member, from 0 on, so its bits depend on the order of the members
+   and on nothing else.  `sum` is the part of p->out of these muons: no other unit writes there. */
 static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t first, int n,
                                      int member, const double *pred, double *sum)
 {
@@ -12236,6 +12272,8 @@ static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t
     return CALOMU_OK;
 }
 
+/* The muons from `first` on, as many as a unit has, by all members.  Events and rows are on the
+   stack: 16 muons take 3 KB. */
 static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
 {
     calomu_event e[CM_LANES];
@@ -12256,7 +12294,10 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
 }
 
 /* Weights 1/(validation loss), normalised; equal where a loss is unknown.  A loss so small that
-   the sum could overflow is no loss of a training. */
+   the sum could overflow is no loss of a training.
+
+   The sum of up to 1000 numbers below 1e300 is below 1e303.  NaN is not above 1e-300, so an unknown
+   loss makes all weights equal. */
 static void cm_member_weights(const calomu_model *m, double *weight)
 {
     double sum = 0;
@@ -12269,6 +12310,8 @@ static void cm_member_weights(const calomu_model *m, double *weight)
     for (k = 0; k < m->info.members; k++) weight[k] /= sum;
 }
 
+/* Those that were made.  `end` is the engine's of c, which the predictors were made with: a context
+   does not change its engine. */
 static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
 {
     int i;
@@ -12283,7 +12326,10 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     cm_release(c, w);
 }
 
-/* The first unit that failed has been done again by w, for its message: s. */
+/* The first unit that failed has been done again by w, for its message: s.
+
+   A unit that fails a second time leaves its own message in w; what another thread said is not
+   needed. */
 static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_status s)
 {
     if (s == CALOMU_OK)              /* it was memory, and there is some again */
@@ -12291,7 +12337,10 @@ static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_
     return cm_fail(c, s, "%s", calomu_message(w->own));
 }
 
-/* Memory that the context keeps from call to call, at least so large, 64-byte aligned. */
+/* Memory that the context keeps from call to call, at least so large, 64-byte aligned.
+
+   bytes counts from the aligned address: 64 more are asked for.  On failure nothing is kept, and
+   the size says so. */
 static void *cm_keep(calomu *c, size_t bytes)
 {
     if (c->kept_size < bytes) {
@@ -12305,7 +12354,10 @@ static void *cm_keep(calomu *c, size_t bytes)
 /* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
    memory and graphs, and how large arenas are.  They hold nothing of a model, but were made for its
    architecture and whether its packed weights are used: a model that differs in these gets new
-   ones, and so does a call that takes more of them.  A call that failed leaves none. */
+   ones, and so does a call that takes more of them.  A call that failed leaves none.
+
+   Making them anew would cost more than the prediction of one muon: contexts, scratch memory of a
+   calorimeter's size, two dry runs for the arena. */
 typedef struct cm_ready {
     calomu_architecture architecture;
     int packed;
@@ -12318,6 +12370,7 @@ typedef struct cm_ready {
     cm_predictor *w;
 } cm_ready;
 
+/* Predictors first: they are clones, with memory of their own. */
 static void cm_ready_free(calomu *c)
 {
     if (!c->ready) return;
@@ -12326,6 +12379,7 @@ static void cm_ready_free(calomu *c)
     c->ready = NULL;
 }
 
+/* What the predictors were made for is compared, not the model's address. */
 static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
 {
     const cm_ready *o = c->ready;
@@ -12333,7 +12387,9 @@ static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
         && cm_same_architecture(&o->architecture, &m->info.architecture);
 }
 
-/* n predictors without arenas. */
+/* n predictors without arenas.
+
+   A failure leaves them half made; cm_ready_free takes them so. */
 static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor *w)
 {
     int i;
@@ -12348,6 +12404,8 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
     return CALOMU_OK;
 }
 
+/* In place of those that were there.  On failure c->ready may be half made: every caller frees it
+   then (cm_predict_begin). */
 static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
 {
     size_t bytes = 0;
@@ -12366,7 +12424,10 @@ static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
     return cm_predictors_new(c, m, n, o->w);
 }
 
-/* n predictors with one thread each, or one with a team of more. */
+/* n predictors with one thread each, or one with a team of more.
+
+   The arena is one piece of memory, n times `bytes`, which is a multiple of 64: each part is
+   aligned.  On a device the arena is there. */
 static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int team)
 {
     calomu_status s = cm_ready_fits(c, m, n) ? CALOMU_OK : cm_ready_new(c, m, n);
@@ -12391,7 +12452,10 @@ static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int t
     return CALOMU_OK;
 }
 
-/* The same; cm_predict_end ends their use. */
+/* The same; cm_predict_end ends their use.
+
+   What may have changed in the context since the last call (a profile's clock, the threads of a
+   child of fork) reaches the predictors by cm_clone_again. */
 static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, int team,
                                       cm_predictor **w)
 {
@@ -12406,7 +12470,10 @@ static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, i
     return CALOMU_OK;
 }
 
-/* Threads for a muon alone: of the first two calls one, to know how long it takes. */
+/* Threads for a muon alone: of the first two calls one, to know how long it takes.
+
+   Measured and not assumed: whether threads help one muon depends on the machine and on what else
+   runs there.  Two calls, since the first of a process also meets cold caches. */
 static int cm_team_now(const calomu *c, const calomu_model *m)
 {
     const cm_ready *o = c->ready;
@@ -12414,7 +12481,11 @@ static int cm_team_now(const calomu *c, const calomu_model *m)
     return c->threads;
 }
 
-/* If the team was no faster, it pauses, twice as long each time. */
+/* If the team was no faster, it pauses, twice as long each time.
+
+   1 call, then 2, 4, ... 1024 with one thread before the team is tried again; a team that was fast
+   halves the next pause.  10% is allowed, as times of a muon vary by that.  Only times are
+   affected: the bits do not depend on it. */
 static void cm_team_took(cm_ready *o, int team, double seconds)
 {
     if (team == 1) {
@@ -12429,6 +12500,8 @@ static void cm_team_took(cm_ready *o, int team, double seconds)
     }
 }
 
+/* The model is forgotten, and after a failure so is all that was kept: work that was cut short is
+   not used again. */
 static calomu_status cm_predict_end(calomu *c, calomu_status s)
 {
     int i;
@@ -12453,6 +12526,8 @@ static calomu_status cm_predict_alone(calomu *c, const cm_prediction *p)
     return cm_predict_end(c, s);
 }
 
+/* Units in parallel, one thread for each muon's operations.  See CM_PARALLEL_FOR about the lowest
+   unit that fails. */
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 {
     ptrdiff_t units = (ptrdiff_t)((p->n + p->each - 1) / p->each), u, failed = units;
@@ -12473,6 +12548,9 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     return cm_predict_end(c, s);
 }
 
+/* Below 9 muons a unit is one muon, so that threads have something to share; a muon alone uses all
+   16 lanes, by blocks of its grid (16.2).  The bits are the same either way.  members:
+   [muon][member]. */
 static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
                                      const calomu_event *events, size_t n, double *out,
                                      double *members)
@@ -12513,7 +12591,17 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
 
 /* ============================================================================================
    15 Errors of the resolution
-   ============================================================================================ */
+   ============================================================================================
+
+   Section 9 gives numbers for a sample of muons; here it is asked how much they would move with
+   another sample of the same size: what two networks must differ by for it to mean something.
+
+   Words.  Bins: of true energy, in which resolutions are taken (r->g).  Bins of the debiasing:
+   finer ones, through whose means the line is fitted (r->fit).  A draw: one resampling of the muons
+   of all bins.  Row: what one draw gives, 2 numbers for each bin, MI and worst.
+
+   In this order: sorting; the bins of the debiasing; drawing; one resampling; all of them; memory
+   and the interface; calomu_is_points. */
 
 /* ---------------------------------------------------------------- errors by resampling
 
@@ -12552,12 +12640,17 @@ typedef struct cm_redraw {
     double *sums;                    /* 3 for each bin of the debiasing, and 3 of the fit */
 } cm_redraw;
 
+/* A total order but for muons that are equal in both numbers, which are interchangeable: so the
+   order of the rows in the caller's arrays does not matter. */
 static int cm_before(const double *x, const double *tie, size_t a, size_t b)
 {
     return x[a] < x[b] || (x[a] == x[b] && tie[a] < tie[b]);
 }
 
-/* cm_sort for the order of n values instead of them; order holds 0 to n - 1. */
+/* cm_sort for the order of n values instead of them; order holds 0 to n - 1.
+
+   Williams's heap sort in one loop: `start` counts down while the heap is built, then `end` while
+   it is emptied; `moved` is held in a variable and written once, where it comes to rest. */
 static void cm_order(const double *x, const double *tie, size_t *order, size_t n)
 {
     size_t start = n / 2, end = n;
@@ -12579,7 +12672,11 @@ static void cm_order(const double *x, const double *tie, size_t *order, size_t n
     }
 }
 
-/* The muons of each bin into the order of their predictions, and by_truth. */
+/* The muons of each bin into the order of their predictions, and by_truth.
+
+   Muons of a bin then lie by rising prediction, and a draw, which only says how often each counts,
+   gives sorted values by one walk along them (cm_redraw_values).  Sorting each of 200 draws instead
+   would take log n times as long.  by_truth gives the same walk by true energy. */
 static calomu_status cm_resample_sort(calomu *c, cm_resample *r)
 {
     const size_t all = r->g.start[r->g.bins];
@@ -12616,7 +12713,12 @@ static void cm_fit_add(double *sums, int bin, double from_shift, double times)
     sums[3 * bin + 2] += times * from_shift * from_shift;
 }
 
-/* Bins of the debiasing for the muons of g. */
+/* Bins of the debiasing for the muons of g.
+
+   The line was fitted to the muons whose resolution is taken, so one draw serves both: their errors
+   go together.  Muons that are in a bin of the debiasing and in no bin of g are never drawn; their
+   sums are made once, in `base`, with which each draw begins.  shift: any prediction of the bin, so
+   that sums of squares are of small numbers. */
 static calomu_status cm_resample_same(calomu *c, cm_resample *r, const double *truth,
                                       const double *prediction, size_t n)
 {
@@ -12639,7 +12741,10 @@ static calomu_status cm_resample_same(calomu *c, cm_resample *r, const double *t
     return CALOMU_OK;
 }
 
-/* The muons of the debiasing, if there is one. */
+/* The muons of the debiasing, if there is one.
+
+   Muons of another sample are grouped and sorted like those of g, and have draws of their own;
+   shift is the median of the bin. */
 static calomu_status cm_resample_fit(calomu *c, cm_resample *r, const double *truth,
                                      const double *prediction, size_t n)
 {
@@ -12669,7 +12774,11 @@ static void cm_resample_free(calomu *c, cm_resample *r)
     cm_release(c, r->base);
 }
 
-/* Draws n of n muons.  w*n/2^32 is below n, and even to n/2^32: 1e-4 for 430,000 muons. */
+/* Draws n of n muons.  w*n/2^32 is below n, and even to n/2^32: 1e-4 for 430,000 muons.
+
+   Not cm_below (section 8), which draws anew what would be uneven: the unevenness here is far below
+   what 200 resamplings can see, and one call of calomu_random gives four muons instead of one.  n
+   is below 2^32 (cm_resolution_errors_call), so the product fits 64 bits. */
 static void cm_redraw_counts(uint64_t seed, uint64_t stream, uint64_t *counter, uint32_t *count,
                              size_t n)
 {
@@ -12696,7 +12805,10 @@ static const double *cm_redraw_values(const cm_redraw *t, const double *x, const
     return t->drawn;
 }
 
-/* Draws the muons of all bins: medians and widths of raw predictions, and sums of the fit. */
+/* Draws the muons of all bins: medians and widths of raw predictions, and sums of the fit.
+
+   Raw predictions: the debiasing is a line with a positive slope, which keeps the order, so medians
+   and widths can be taken before it is known, and be mapped afterwards (cm_resample_once). */
 static void cm_redraw_bins(const cm_resample *r, cm_redraw *t, uint64_t stream)
 {
     uint64_t counter = 0;
@@ -12720,6 +12832,7 @@ static void cm_redraw_bins(const cm_resample *r, cm_redraw *t, uint64_t stream)
     }
 }
 
+/* The same for muons of a debiasing of their own, by another stream of random numbers. */
 static void cm_redraw_fit(const cm_resample *r, cm_redraw *t, uint64_t stream)
 {
     uint64_t counter = 0;
@@ -12733,7 +12846,11 @@ static void cm_redraw_fit(const cm_resample *r, cm_redraw *t, uint64_t stream)
     }
 }
 
-/* The line through the means of a draw; 0 if it cannot be inverted. */
+/* The line through the means of a draw; 0 if it cannot be inverted.
+
+   mean and variance are about `shift`; the mean's error is sd/sqrt(n).  1e-12 of the squares is
+   what is left of a variance of 0 by rounding.  x, y and error use memory behind the sums (6
+   numbers for each bin in all). */
 static int cm_redraw_line(const cm_resample *r, const cm_redraw *t, calomu_line *line)
 {
     double *x = t->sums + 3 * r->fit.bins, *y = x + r->fit.bins, *error = y + r->fit.bins;
@@ -12754,7 +12871,11 @@ static int cm_redraw_line(const cm_resample *r, const cm_redraw *t, calomu_line 
 }
 
 /* One resampling: calorimeter and combined of each bin, MI, worst, into a row; all absent where the
-   line of this draw cannot be inverted. */
+   line of this draw cannot be inverted.
+
+   Streams: 2^32 + number here, 2^33 + number for a debiasing of its own; cm_bootstrap (section 9)
+   uses those below 2^32.  One seed serves all three.  sum.used may be 0, and the MI a NaN, where
+   every bin has fewer than 2 muons. */
 static void cm_resample_once(const cm_resample *r, cm_redraw *t, int32_t number, double *row)
 {
     const uint64_t mine = (uint64_t)1 << 32 | (uint64_t)number;    /* below: cm_bootstrap's */
@@ -12783,7 +12904,12 @@ static void cm_resample_once(const cm_resample *r, cm_redraw *t, int32_t number,
 }
 
 /* Standard deviations of all resamplings into error[width], from sums about the first of them.
-   rows: room for CM_RESAMPLE_AT_ONCE and two more. */
+   rows: room for CM_RESAMPLE_AT_ONCE and two more.
+
+   32 resamplings are computed in parallel, then added by one thread in the order of their numbers,
+   so the sums are the same for any number of threads; memory does not grow with their number.
+   About the first of them: the sum of squares of 200 numbers near 30 with a spread of 0.1 would
+   lose five digits.  An absent row makes a NaN of what it touches, and that an absent error. */
 static void cm_resample_all(const cm_resample *r, cm_redraw *t, int threads, double *rows,
                             double *error)
 {
@@ -12829,6 +12955,7 @@ static calomu_status cm_redraws_new(calomu *c, const cm_resample *r, size_t most
     return CALOMU_OK;
 }
 
+/* t was zeroed: what was not made is NULL. */
 static void cm_redraws_free(calomu *c, cm_redraw *t, int threads)
 {
     int k;
@@ -12840,6 +12967,7 @@ static void cm_redraws_free(calomu *c, cm_redraw *t, int threads)
     }
 }
 
+/* Muons of the largest bin; 0 for groups that were never filled. */
 static size_t cm_groups_most(const cm_groups *g)
 {
     size_t most = 0;
@@ -12849,6 +12977,8 @@ static size_t cm_groups_most(const cm_groups *g)
     return most;
 }
 
+/* Memory, all resamplings, and the errors to their places.  No more threads than rows at once: t
+   has that many places. */
 static calomu_status cm_resample_errors(calomu *c, const cm_resample *r, calomu_bin *bins,
                                         calomu_summary *summary)
 {
@@ -12877,7 +13007,10 @@ static calomu_status cm_resample_errors(calomu *c, const cm_resample *r, calomu_
     return s;
 }
 
-/* The muons into the bins that calomu_resolution found for them. */
+/* The muons into the bins that calomu_resolution found for them.
+
+   Counts are compared, as the cheapest sign that bins and muons belong together: errors of other
+   bins would be numbers that look right. */
 static calomu_status cm_resample_groups(calomu *c, cm_resample *r, const double *truth,
                                         const double *prediction, size_t n, int n_bins)
 {
@@ -12892,6 +13025,8 @@ static calomu_status cm_resample_groups(calomu *c, cm_resample *r, const double 
     return cm_resample_sort(c, r);
 }
 
+/* same: by the pointers and the count, which is what the interface says.  o.errors = 0 asks for
+   nothing, behind the checks.  r is zeroed first, so that cm_resample_free can always follow. */
 static calomu_status cm_resolution_errors_call(calomu *c, const calomu_eval_options *options,
                                                const double *fit_truth,
                                                const double *fit_prediction, size_t n_fit,
@@ -12933,7 +13068,10 @@ calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *opt
                                                                 summary));
 }
 
-/* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept. */
+/* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept.
+
+   64 energies, each with 10 muons or more: simulations at fixed energies are such, and a continuous
+   spectrum has its 65th value within the first 65 muons or a few more. */
 int calomu_is_points(calomu *c, const double *truth, size_t n)
 {
     double energy[64];
@@ -12961,7 +13099,11 @@ int calomu_is_points(calomu *c, const double *truth, size_t n)
 static const char *(*const cm_kernels_fault[4])(void) = { NULL };
 static const cm_engine *cm_engine_of(const calomu *c) { return c ? &cm_plain_engine : NULL; }
 
-/* Plans are of part III, and calomu_open refuses devices. */
+/* Plans are of part III, and calomu_open refuses devices.
+
+   Each of what follows is an answer to a question at the begin of part II: no plan, no device, so
+   t->remote and c->place are always NULL.  What a correct program cannot reach fails by name rather
+   than silently. */
 static calomu_status cm_plans_make(calomu *c, cm_list *s)
 {
     return c && s ? CALOMU_OK : CALOMU_EUSAGE;
