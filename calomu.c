@@ -5317,7 +5317,15 @@ static void cm_after_fork(calomu *c)
    BEST is 0 and the sets follow in the order of their speed, so counting down from AVX-512 ends at
    plain C, which every machine has.  4096 bounds the memory that a mistyped number of threads can
    ask for: each has scratch memory and an arena.  A network in double (CALOMU_REAL) has no device:
-   the tests that need it run on the processor. */
+   the tests that need it run on the processor.
+
+   What an option does to the bits of a result:
+
+       threads, isa, plain, recompute, unfused   nothing
+       device with MATH_EQUAL                    nothing
+       direct                                    other last bits: another order of sums
+       MATH_FAST (devices)                       other bits, the same from run to run
+       allocate, release, log                    nothing, whatever modes they leave behind */
 calomu_status calomu_open(calomu **out, const calomu_options *options)
 {
     static const calomu_options defaults = { 0 };
@@ -5551,6 +5559,13 @@ const char *calomu_parse(const char *text, double *x)
 /* Loops over independent units of work; which thread takes which does not matter to any bit: a unit
    writes memory of its own, and what is added up is added by one thread afterwards.
 
+       CM_PARALLEL_FOR(threads)                    is, with OpenMP:
+       for (u = 0; u < n; u++) call;                   in each of the threads:
+                                                           set its modes
+                                                           take one u after the other: call
+                                                           bring its modes back
+                                                   and without OpenMP the plain loop
+
    The threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those
    of the thread that made them when it did).  The `for` that CM_PARALLEL ends with runs once, as a
    scope with a beginning and an end; `nowait` leaves the only barrier to the end of the region.
@@ -5696,7 +5711,14 @@ static uint64_t cm_mix(uint64_t state, uint64_t word)
 
    CRC-32 was considered: it sees every burst of 32 bits, but misses one of 2^32 other changes, and
    bytes by a table are several times slower.  A cryptographic hash would stop forgers only with a
-   key that nobody here has. */
+   key that nobody here has.
+
+   For who writes it anew in another language, seed and bytes, with the results in hexadecimal:
+
+       0  ""                                      c8d7880d14fbaeb3
+       0  "calomu"                                c5321e9a449e2b8e
+       1  "calomu"                                f641d3f870f8a953
+       0  "abcdefghijklmnopqrstuvwxyz0123456789"  604e62621f1061a6 */
 uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;
@@ -5788,7 +5810,16 @@ static calomu_status cm_system_status(int error)
    replaced are kept, its owner and its extended attributes are not.
 
    In this order: the state; the failure; POSIX (what a path leads to, the temporary file, sending,
-   flushing, the end); the same in ISO C; the five functions of the interface. */
+   flushing, the end); the same in ISO C; the five functions of the interface.
+
+   The life of an output: open; any number of writes; close or abandon, which free it.  After a
+   failure writes do nothing and repeat it, and the close turns into an abandon that fails.  So a
+   caller may write without looking, and look at the close:
+
+       o = NULL, s = calomu_output_open(c, path, &o);
+       if (!s) s = calomu_output_write(o, a, n);          what failed here ...
+       if (!s) s = calomu_output_write(o, b, m);
+       if (o) s = calomu_output_close(o);                 ... is told again here */
 
 enum { CM_PATH = 4096, CM_OUTPUT_BUFFER = 1 << 16 };
 
@@ -6684,7 +6715,13 @@ void calomu_writer_abandon(calomu_writer *w)
    number, which serves a person and the question whether there are hits at all.
 
    Two kinds of set behind one type: of a file, opened here; and of the caller's events, which are
-   borrowed.  Reading leaves the set as it is, so contexts in many threads may read it at once. */
+   borrowed.  Reading leaves the set as it is, so contexts in many threads may read it at once.
+
+   What a person sees of testdata/points.cmu after each accident:
+
+       one bit of byte 700       "event 0, at byte 568, is damaged: its checksum is wrong"
+       the last byte is missing  "ends without its index: cut off, or never completed"
+       the version is 2          "format version 2, this program reads only 1: ..." */
 
 struct calomu_data {
     calomu_data_info info;
@@ -6986,7 +7023,11 @@ static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
    Preconditions: length is at least fixed + 8 (cm_data_index).  A file may be forged with right
    checksums, so sizes, cells, energies and truth are checked all the same.  Memory for hits is
    taken only after cm_unpack has shown that the event has at least one byte for each.  extra: room
-   for cm_extra floats. */
+   for cm_extra floats.
+
+   In the order of the code, and no other would do: checksum (nothing of an event with an accident
+   is looked at), length and sizes, memory, hits, truth, features.  A message tells the event's
+   number, and of a wrong checksum the byte in the file. */
 static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t number,
                                    const unsigned char *p, size_t length, calomu_events *out,
                                    size_t used, calomu_event *e, float *extra)
@@ -7069,7 +7110,13 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
 
    Memory stays with `out` from call to call and only grows, so a training reads its batches without
    asking for any; what was read before is gone with the next call.  On failure `out` has no events,
-   and its memory is still there to be freed.  A set in memory hands out the caller's own hits. */
+   and its memory is still there to be freed.  A set in memory hands out the caller's own hits.
+
+       memory_[0]   event[n] | features and losses, [n][cm_extra] floats | bytes of one packed event
+       memory_[1]   hits of event 0 | hits of event 1 | ...
+
+   An event's pointers lead into both.  The floats follow structs, and the bytes follow floats: each
+   begins where its type may. */
 static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint64_t first,
                                        const uint64_t *numbers, size_t n, calomu_events *out)
 {
@@ -7178,7 +7225,19 @@ void calomu_events_free(calomu_events *e)
    comparisons of names; heap sort has no bad case.
 
    In this order: the parser (cm_json_*); sorting and searching; checksum and verification; reading;
-   writing (cm_text_*, cm_st_write). */
+   writing (cm_text_*, cm_st_write).
+
+   The header that is accepted, where W is any white space between two signs:
+
+       header   {  [ entry { , entry } ]  }  { space }
+       entry    "__metadata__" : {  [ string : string { , string : string } ]  }
+              | string : {  key : value { , key : value }  }     each of the three keys once:
+       key      "dtype" : string      "shape" : list      "data_offsets" : list of two
+       list     [  [ whole { , whole } ]  ]
+       whole    0, or digits without a 0 in front, below 2^64
+
+   All else that JSON knows (numbers with a sign or a point, true, false, null, deeper objects) has
+   no meaning here, and is a fault at a byte that the message names. */
 
 enum { CM_ST_HEADER = 100 * 1000 * 1000 };          /* longest header, as in other readers */
 #define CM_ST_LARGEST ((uint64_t)1 << 32)            /* longest file: no model is near */
@@ -7268,7 +7327,10 @@ static char *cm_put_utf8(char *to, long u)
    A character above 0xFFFF comes as two escapes, \ud800 to \udbff and then \udc00 to \udfff (RFC
    8259, Sec. 7): 0x10000 + 1024 high + low.  Half of a pair stands for nothing and is refused; so
    is \u0000, which would end the string early, so that two names could compare as equal.  12 bytes
-   of escapes become 4, 6 become at most 3. */
+   of escapes become 4, 6 become at most 3.
+
+   Other control characters may come as escapes, and reach messages so; the program calomu shows
+   them as \x1b, so that a file cannot speak to a terminal. */
 static calomu_status cm_json_escape(cm_json *j, char **to)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
@@ -7371,7 +7433,10 @@ static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 
    Afterwards t->data and count elements behind it lie in the file.  The pointer is computed after
    the offsets have been compared: one beyond the memory is undefined even if nobody reads there.
-   The data are not aligned, so elements are fetched byte by byte (cm_st_value). */
+   The data are not aligned, so elements are fetched byte by byte (cm_st_value).
+
+   A shape of [4294967295, 4294967295] in a file of a few bytes fails at its first size: 4294967295
+   is more than the file's bytes divided by 4. */
 static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t *shape,
                                   const uint64_t offsets[2], const char *data, uint64_t bytes)
 {
@@ -7669,7 +7734,9 @@ static const char *cm_st_kind(const cm_st *st)
    of other programs "checksum" means what they like.
 
    A gap would be a place to hide bytes in, an overlap a way for a small file to fill a large
-   network.  Afterwards the tensors are sorted by name. */
+   network.  Afterwards the tensors are sorted by name.
+
+   Two tensors of 4 bytes at [0, 4) and [2, 6): "tensor b leaves a gap or overlaps another". */
 static calomu_status cm_st_verify(calomu *c, const char *path, cm_st *st, const char *data,
                                   uint64_t bytes)
 {
@@ -8001,7 +8068,12 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
    is missing, what has another shape, and what is too much, in one message of 320 bytes.  A
    forger's shapes end here: those of the network are taken, and the file's only have to equal them.
 
-   cm_fit_begin, cm_fit_tensor for each tensor that the network wants, cm_fit_end. */
+   cm_fit_begin, cm_fit_tensor for each tensor that the network wants, cm_fit_end.
+
+   The message of a state_dict with one name misspelt:
+
+       m.safetensors: does not fit the network: body.0.weight is missing; body0.weight is no tensor
+       of the network */
 
 typedef struct cm_fit {
     const cm_st *st;
@@ -8687,7 +8759,13 @@ const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t) 
 
    All muons in use are read once, in chunks of 256, when a trainer is made: for truth, features and
    fingerprints.  In this order: reading; where features come from; features in parallel;
-   fingerprints; truth; folds; standardisation; memory; the two sets together. */
+   fingerprints; truth; folds; standardisation; memory; the two sets together.
+
+   Example, the paper's training of member 1: 36 folds of 24,631 muons, fold 0 held out, fold 2
+   monitored.  Position 50,000 lies in fold 50,000/24,631 = 2, so it is monitored, muon 738 of its
+   fold.  Fold 2 is the second fold in use, slot 1: its row is 1*24,631 + 738 = 25,369.
+   monitored_first is 49,262.  Positions of 886,716 and more do not exist: 36 folds leave no muon
+   over. */
 
 /* Where the features of the network's inputs come from. */
 typedef enum cm_source { CM_SOURCE_NONE, CM_SOURCE_FILE, CM_SOURCE_HITS } cm_source;
@@ -9603,7 +9681,17 @@ enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in bl
    end follows in any case.
 
    Everything but `work` is borrowed.  Muons and features must stay until end: the hits are read
-   again by backward. */
+   again by backward.
+
+   A training step on the processor, with who owns what:
+
+       cm_muons_at       t->events     the muons, until the next cm_muons_at
+       cm_train_inputs   t->inputs     their standardised features, until the next
+       forward           t->batch[n]   predictions, from there on; b.work is the engine's
+       cm_loss           t->batch[2n]  derivatives, from there on; t->thresholds are updated
+       backward          t->gradient   summed up from 0
+       end               b.work goes; t->arena stays, and its contents mean nothing
+       cm_adam           t->live       weights and moments */
 typedef struct cm_batch {
     calomu *c;
     const cm_net *net;
@@ -10254,7 +10342,14 @@ calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs
    training bad, as can any weights, and no more.
 
    In this order: tables; numbers as entries; reading numbers; parts (tensors); writing; reading;
-   resuming. */
+   resuming.
+
+   What is compared when a training goes on, and what the person hears:
+
+       number of muons, validation set or not     told at once, without reading muons
+       calorimeter, features' convention          as for a new training
+       fingerprint of truth and features          "this training had other muons than these data"
+       fingerprint of hits, mean, deviation       the same */
 
 #define CM_VERSION_OF_CHECKPOINTS "2"
 
@@ -10487,7 +10582,14 @@ static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefi
 /* The one list of tensors, by which a checkpoint is checked, written and read.
 
    6 places for each parameter and 5 more are enough: 3 for a trained one in each of two states.
-   *parts is the caller's to release; NULL: no memory. */
+   *parts is the caller's to release; NULL: no memory.
+
+   So writer, check and reader cannot disagree about a name, a shape or a type.  For the first layer
+   of the paper's network, before the first epoch has ended:
+
+       live.head.0.path.0.weight     F32 [8, 1, 4, 4, 4]     its 512 weights
+       adam.m.head.0.path.0.weight   the same                the mean of its gradients
+       adam.v.head.0.path.0.weight   the same                the mean of their squares */
 static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
 {
     cm_part *part = cm_allocate(c, 6 * (size_t)t->net->n_params + 5, sizeof *part);
@@ -11113,7 +11215,10 @@ static int cm_same_architecture(const calomu_architecture *a, const calomu_archi
 
    One rounding to float for each weight and as many as features for a bias: predictions of a joined
    member differ from its own in the last bits, where its standardisation was another.  The sums
-   over k run over the inputs of the features, which come first among the body's. */
+   over k run over the inputs of the features, which come first among the body's.
+
+   With m = 10, d = 2, M = 12, D = 4, w = 6 and a feature of 14: before, 6/2 (14 - 10) = 12; after,
+   w' = 12 and 12 (14 - 12)/4 = 6, and the bias has 6 (12 - 10)/2 = 6 more: 12 again. */
 static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
                              const calomu_model_info *to)
 {
@@ -11302,7 +11407,13 @@ static int cm_record_entries(const calomu_training *r, const calomu_training *co
 
    Members that were trained alike differ in member, epochs and the best epoch: three entries each
    instead of 36.  "" as the version of a member says that nothing is known of it, where the others'
-   common entries would otherwise speak for it. */
+   common entries would otherwise speak for it.
+
+   The entries of an ensemble of three, of which the last came from elsewhere:
+
+       train.batch 256  ...  train.member 0  ...  training.epoch 31  ...     member 0, all of it
+       1.train.member 1    1.training.epoch 27                               member 1, what differs
+       2.training.version ""                                                 member 2, unknown */
 static int cm_model_record_entries(const calomu_model *m, cm_entry *e)
 {
     const calomu_training *common = NULL;
@@ -11836,7 +11947,10 @@ static size_t cm_import_wrapped(const char *name)
 }
 
 /* The first layer's name behind a prefix of wrappers and perhaps the number of a member: bytes of
-   the wrappers, or -1 if this is another name. */
+   the wrappers, or -1 if this is another name.
+
+   "module.body.0.weight" gives 7, "model.3.body.0.weight" 6, "body.0.weight" 0, "body.0.bias"
+   -1. */
 static int cm_import_layer(const char *name)
 {
     size_t n = cm_import_wrapped(name), member = strspn(name + n, "0123456789");
@@ -11844,7 +11958,9 @@ static int cm_import_layer(const char *name)
     return strcmp(name + n + member, "body.0.weight") == 0 ? (int)n : -1;
 }
 
-/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, or -1. */
+/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, or -1.
+
+   The first kind of name is the answer; one with an unknown prefix is kept for the message only. */
 static const char *cm_import_first(const cm_st *st, int *n)
 {
     static const char last[] = ".body.0.weight";
@@ -12297,7 +12413,9 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
    the sum could overflow is no loss of a training.
 
    The sum of up to 1000 numbers below 1e300 is below 1e303.  NaN is not above 1e-300, so an unknown
-   loss makes all weights equal. */
+   loss makes all weights equal.
+
+   Losses of 263.4 and 300 give weights of 0.532 and 0.468. */
 static void cm_member_weights(const calomu_model *m, double *weight)
 {
     double sum = 0;
@@ -12427,7 +12545,11 @@ static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
 /* n predictors with one thread each, or one with a team of more.
 
    The arena is one piece of memory, n times `bytes`, which is a multiple of 64: each part is
-   aligned.  On a device the arena is there. */
+   aligned.  On a device the arena is there.
+
+   Two ways to share c->threads threads: n predictors with one thread each, for muons in parallel;
+   or one predictor with a team, for the operations of one muon.  They differ in the size of the
+   arena, as each thread of a team has sums of its own. */
 static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int team)
 {
     calomu_status s = cm_ready_fits(c, m, n) ? CALOMU_OK : cm_ready_new(c, m, n);
@@ -12615,7 +12737,10 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
    What is drawn is how often each muon counts: muons lie sorted, and so does every draw.  Nothing
    depends on the order of the rows, but for rounding where muons of the debiasing are in no bin.
    A resampling has its own stream, and they are added up in their order: the number of threads
-   changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins. */
+   changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins.
+
+   The method is B.  Efron's (Ann.  Statist.  7 (1979) 1).  Of n muons drawn n times about 37% (1/e)
+   do not come at all and 26% come more than once. */
 
 enum { CM_RESAMPLE_AT_ONCE = 32 };   /* resamplings kept until they are added up */
 
@@ -12791,7 +12916,11 @@ static void cm_redraw_counts(uint64_t seed, uint64_t stream, uint64_t *counter, 
     }
 }
 
-/* The values that were drawn, in the order of x or in the given one. */
+/* The values that were drawn, in the order of x or in the given one.
+
+   Five predictions 98, 99, 100, 101, 103 that were drawn 0, 2, 1, 0 and 2 times give 99, 99, 100,
+   103, 103: sorted, without sorting.  t->drawn has room for the largest bin; the result lives until
+   the next draw. */
 static const double *cm_redraw_values(const cm_redraw *t, const double *x, const size_t *order,
                                       size_t n)
 {
