@@ -107,8 +107,8 @@ struct calomu {
     calomu_math math;
     struct cm_place *place;          /* what predictions keep on the device, or NULL */
     calomu_status failure;           /* of the last cm_fail */
-    void *kept;                      /* arena for inference, from call to call */
-    size_t kept_size;
+    void *inference_arena;           /* from call to call, or NULL */
+    size_t inference_arena_size;
     struct cm_ready *ready;          /* what else inference keeps (14), or NULL */
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
@@ -5385,19 +5385,19 @@ void calomu_close(calomu *c)
     if (!c) return;
     cm_place_free(c, c->place);
     cm_ready_free(c);
-    cm_release(c, c->kept);
+    cm_release(c, c->inference_arena);
     cm_release(c, c);
 }
 
 /* Everything of c but what it keeps and has to say: choices, allocator, log, fault.  A clone must
-   not share `place`, `kept` and `ready`, or they would be freed twice; nor a count of calls that
+   not share `place`, `ready` and the arena, or they would be freed twice; nor a count of calls that
    are under way. */
 static void cm_clone_again(calomu *own, const calomu *c)
 {
     *own = *c;
     own->place = NULL;
-    own->kept = NULL;
-    own->kept_size = 0;
+    own->inference_arena = NULL;
+    own->inference_arena_size = 0;
     own->ready = NULL;
     own->entered = 0;
     own->message[0] = 0;
@@ -6246,14 +6246,14 @@ static void cm_file_close(calomu *c, cm_file *f)
 static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
 {
     void *all = NULL;
-    size_t room = 0, used = 0, got = 1;
+    size_t capacity = 0, used = 0, got = 1;
     calomu_status s = CALOMU_OK;
     FILE *file;
     errno = 0;
     file = fopen(path, "rb");
     if (!file) return cm_file_fail(c, path, "cannot open", errno);
     while (!s && got > 0) {
-        s = cm_need(c, &all, &room, used, used + 65536);
+        s = cm_need(c, &all, &capacity, used, used + 65536);
         if (s) break;
         got = fread((unsigned char *)all + used, 1, 65536, file);
         used += got;
@@ -8079,15 +8079,15 @@ typedef struct cm_fit {
     const cm_st *st;
     unsigned char *seen;             /* 1: this tensor of the file is one of the network's */
     char text[320];
-    size_t used, room;               /* bytes of the text; how many may be by now */
-    int full, more;                  /* 1: no room for the last fault; faults without room */
+    size_t used, capacity;           /* bytes of the text; how many may be by now */
+    int full, more;                  /* 1: the last fault did not fit; how many did not */
 } cm_fit;
 
 static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
 {
     memset(f, 0, sizeof *f);
     f->st = st;
-    f->room = sizeof f->text / 2;
+    f->capacity = sizeof f->text / 2;
     f->seen = cm_allocate(c, (size_t)st->n_tensors, 1);
     return f->seen ? CALOMU_OK : CALOMU_EMEMORY;
 }
@@ -8097,10 +8097,10 @@ static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
    added, lest a short one come out of its order. */
 static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
 {
-    size_t room = f->room - f->used;
-    int n = f->full ? 0 : snprintf(f->text + f->used, room, "%s%.80s %s", f->used ? "; " : "", name,
+    size_t left = f->capacity - f->used;
+    int n = f->full ? 0 : snprintf(f->text + f->used, left, "%s%.80s %s", f->used ? "; " : "", name,
                                    what);
-    if (n > 0 && (size_t)n < room) {
+    if (n > 0 && (size_t)n < left) {
         f->used += (size_t)n;
         return;
     }
@@ -8156,7 +8156,7 @@ static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm
 {
     char more[40] = "";
     int i;
-    f->room = sizeof f->text;
+    f->capacity = sizeof f->text;
     f->full = 0;
     for (i = 0; s == CALOMU_OK && i < f->st->n_tensors; i++)
         if (!f->seen[i]) cm_fit_fault(f, f->st->tensor[i].name, "is no tensor of the network");
@@ -8593,7 +8593,7 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
        from the data  role, slot, training, cut, features, truth, mean, deviation: worked out when
                       the trainer is made, and again, to the same bits, when it is resumed
        state          `state`, `thresholds`, `live`, `best`, `prediction`: a checkpoint
-       passing        gradient, kept, orders, batch, inputs, events, arena: of one step
+       passing        gradient, buffers_before, orders, batch, inputs, events, arena: of one step
 
    For the paper's 886,716 muons: features 96.5 MB (35 folds of 24,631 rows of 28 floats), the two
    states 6 x 636,570 reals, 15.3 MB.  Hits are not kept: each batch is read from the file when it
@@ -8640,7 +8640,8 @@ struct calomu_trainer {
     cm_net *net;                     /* the live weights and buffers, fixed weights */
     cm_real *block;                  /* what follows, in one piece of memory */
     cm_moments live, best;           /* live.w and live.buffers are the net's */
-    cm_real *gradient, *kept;        /* kept: the norms' buffers before an update */
+    cm_real *gradient;
+    cm_real *buffers_before;         /* the norms' buffers before an update */
 
     uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
     int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
@@ -8702,7 +8703,7 @@ static calomu_trainer *cm_trainer_new(calomu *c)
    One piece of memory, so that it is there as a whole or not at all:
 
        live.m  live.v  gradient  best.w  best.m  best.v   n reals each
-       best.buffers  kept                                 b reals each
+       best.buffers  buffers_before                       b reals each
 
    live.w and live.buffers are the network's own blocks: forward and backward work on them
    directly. */
@@ -8726,7 +8727,7 @@ static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
     t->best.m = p + 4 * n;
     t->best.v = p + 5 * n;
     t->best.buffers = p + 6 * n;
-    t->kept = p + 6 * n + b;
+    t->buffers_before = p + 6 * n + b;
     return CALOMU_OK;
 }
 
@@ -10063,11 +10064,11 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
     calomu_status s = cm_muons_at(c, t, 0, numbers, (size_t)t->options.batch);
     if (s != CALOMU_OK) return s;
     memcpy(thresholds, t->thresholds, sizeof thresholds);
-    memcpy(t->kept, t->live.buffers, bytes);
+    memcpy(t->buffers_before, t->live.buffers, bytes);
     s = cm_train_gradient(c, t, numbers, loss);
     if (s != CALOMU_OK) {
         memcpy(t->thresholds, thresholds, sizeof thresholds);
-        memcpy(t->live.buffers, t->kept, bytes);
+        memcpy(t->live.buffers, t->buffers_before, bytes);
         return s;
     }
     cm_train_rate(t, &lr, &beta1);
@@ -11454,15 +11455,15 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
     return n + cm_model_record_entries(m, e + n);
 }
 
-/* `room` is the most that there can be: 17 numbers of the architecture, 6 entries of the model, and
+/* `most`, entries of metadata: 17 numbers of the architecture, 6 entries of the model, and
    for the common record and each member 36 numbers, its loss and one to spare. */
 static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
 {
     enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
-    size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
+    size_t most = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
     char names[2][12] = { "mean", "deviation" }, text[2][CM_NUMBERS];
-    cm_st_meta *meta = cm_allocate(c, room, sizeof *meta);
-    cm_entry *e = cm_allocate(c, room, sizeof *e);
+    cm_st_meta *meta = cm_allocate(c, most, sizeof *meta);
+    cm_entry *e = cm_allocate(c, most, sizeof *e);
     int n, k, parts = 0;
     cm_part *part = cm_model_parts(c, model, &parts);
     calomu_status s = CALOMU_EMEMORY;
@@ -12237,8 +12238,8 @@ typedef struct cm_predictor {
     cm_feature_scratch *scratch;
     cm_batch b;
     cm_real *features;               /* standardised, of a group */
-    calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
-    size_t room;
+    calomu_hit *hits;                /* sorted hits of a group, and scratch for sorting */
+    size_t hits_capacity;
 } cm_predictor;
 
 struct cm_prediction {       /* what all units share */
@@ -12306,10 +12307,10 @@ static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, 
     if (s != CALOMU_OK) cm_fail_at(w->own, first + (size_t)i - 1);
     if (s != CALOMU_OK || p->info) return s;
     need = to ? most : total + most;
-    if (need > w->room || !w->hits) {
+    if (need > w->hits_capacity || !w->hits) {
         cm_release(w->own, w->hits);
         w->hits = cm_allocate(w->own, need, sizeof *w->hits);
-        w->room = w->hits ? need : 0;
+        w->hits_capacity = w->hits ? need : 0;
         if (!w->hits) return CALOMU_EMEMORY;
     }
     if (!to) to = w->hits + most;
@@ -12461,12 +12462,14 @@ static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_
    the size says so. */
 static void *cm_keep(calomu *c, size_t bytes)
 {
-    if (c->kept_size < bytes) {
-        cm_release(c, c->kept);
-        c->kept = cm_allocate_raw(c, bytes + 64);
-        c->kept_size = c->kept ? bytes : 0;
+    unsigned char *p;
+    if (c->inference_arena_size < bytes) {
+        cm_release(c, c->inference_arena);
+        c->inference_arena = cm_allocate_raw(c, bytes + 64);
+        c->inference_arena_size = c->inference_arena ? bytes : 0;
     }
-    return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
+    p = c->inference_arena;
+    return p ? p + (64 - (uintptr_t)p % 64) % 64 : NULL;
 }
 
 /* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
