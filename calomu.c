@@ -5212,8 +5212,8 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
    -0 + 0 is 0.
 
-   Each question is one that a wrong flag answers wrongly; all operands are volatile, or the
-   compiler would answer for itself and by the rules of the language.  5/3 is 0x1.aaaaaaaaaaaab as a
+   Each question is one that a wrong flag answers wrongly; all operands come from volatile ones, or
+   the compiler would answer by the rules of the language.  5/3 is 0x1.aaaaaaaaaaaab as a
    division, which rounds up; 5 times the double next to 1/3 comes out one step lower.  The exact
    0x1.aaaaaaaaaaaab in the source is no decimal number that a compiler may round otherwise.
 
@@ -5450,9 +5450,9 @@ const char *calomu_status_text(calomu_status status)
 /* x as text, the same in every locale: "1.5", "-2e-07", "inf", "" for a NaN.
 
    17 digits bring every double back (IEEE 754-2008, Sec. 5.12.2), so 17 are what files of this
-   library have: 40.64 is written as 40.640000000000001.  The shortest text that brings x back (G.
-   L.  Steele, J.  L.  White, PLDI 1990) would be easier on the eye, and needs long arithmetic or a
-   table of powers of 5; nobody reads these files by eye.
+   library have: 40.64 is written as 40.640000000000001.  The shortest text that brings x back
+   (Steele and White, PLDI 1990) would be easier on the eye, and needs long arithmetic or a table of
+   powers of 5; nobody reads these files by eye.
 
    A host may have set a locale with another decimal point; snprintf and strtod follow it, and
    setlocale would change it for all threads of the host.  Here the only characters that %g gives
@@ -5709,8 +5709,8 @@ static uint64_t cm_mix(uint64_t state, uint64_t word)
    Four independent lanes hide the latency of the multiplication.  seed: whatever else the bytes
    belong to; the length is mixed in, so that zeros padding the last word mean nothing.
 
-   CRC-32 was considered: it sees every burst of 32 bits, but misses one of 2^32 other changes, and
-   bytes by a table are several times slower.  A cryptographic hash would stop forgers only with a
+   CRC-32 would see every burst of 32 bits, but miss one of 2^32 other changes, and byte by byte
+   with a table it is several times slower.  A cryptographic hash would stop forgers only with a
    key that nobody here has.
 
    For who writes it anew in another language, seed and bytes, with the results in hexadecimal:
@@ -5789,8 +5789,8 @@ static calomu_status cm_system_status(int error)
    which knows whose it is).  Links are followed first: renaming replaces the file behind the link,
    not the link.  What exists and is no regular file is written directly.
 
-   What a kill leaves (SIGKILL, a crash; a signal that ends the program calomu removes the temporary
-   file in its handler):
+   What a kill leaves (SIGKILL or a crash; on other signals the program calomu removes the temporary
+   file before it ends):
 
        killed                               under the name            beside it
        before the temporary file is there   the old file, or none     nothing
@@ -9102,8 +9102,8 @@ static void cm_standardise(calomu_trainer *t)
    A resumed trainer brings predictions of a validation pass that was interrupted: state.validated
    of them are carried over into memory for all.  state.validated <= monitored (cm_state_sane).
 
-   (n_training*size + seen)*28*4 bytes must not wrap: `most` is only used where the first half of
-   the test has found that it is no negative number taken for a large one. */
+   (n_training*size + seen)*28*4 bytes must not wrap.  `most` itself wraps where `seen` is too
+   large, which the first half of the test refuses before `most` is looked at. */
 static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
 {
     size_t size = (size_t)t->fold_size, seen = (size_t)t->monitored, used = 0;
@@ -12742,7 +12742,7 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
    A resampling has its own stream, and they are added up in their order: the number of threads
    changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins.
 
-   The method is B.  Efron's (Ann.  Statist.  7 (1979) 1).  Of n muons drawn n times about 37% (1/e)
+   The method is B. Efron's (Ann. Statist. 7 (1979) 1).  Of n muons drawn n times about 37% (1/e)
    do not come at all and 26% come more than once. */
 
 enum { CM_RESAMPLE_AT_ONCE = 32 };   /* resamplings kept until they are added up */
