@@ -120,8 +120,8 @@ struct calomu {
     calomu_math math;
     struct cm_place *place;          /* what predictions keep on the device, or NULL */
     calomu_status failure;           /* of the last cm_fail */
-    void *kept;                      /* arena for inference, from call to call */
-    size_t kept_size;
+    void *inference_arena;           /* from call to call, or NULL */
+    size_t inference_arena_size;
     struct cm_ready *ready;          /* what else inference keeps (14), or NULL */
     void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
     void *lap_user;
@@ -5189,10 +5189,39 @@ calomu_status calomu_resolution(calomu *c, const calomu_eval_options *options,
 
    PART II   SERVICE
 
+   What a program needs around the algorithm: a context with its choices and its errors, files that
+   are whole or absent, networks in memory, a training that can be killed at any time, predictions,
+   and the errors of a resolution.  Each section uses those before it.
+
+   Little is computed here that reaches a result: standardisation, fingerprints, the weighted mean
+   of an ensemble, the bootstrap.  Layers and losses are those of part I, or of part III with the
+   same bits.
+
+   Rules that hold for every function of this part:
+     Failure    A function that can fail returns a calomu_status, or NULL, and has left the reason
+                in the context by cm_fail.  It hands an object out only on success, and what it has
+                made by then is freed.
+     Entry      calomu_X is cm_X_call, or cm_X, between cm_enter (or cm_look) and cm_leave.
+     Ownership  An object that may outlive the context of the call (data, muons read, trainer,
+                model) has a clone of it, `own` or `owner_`, with the allocator that frees the
+                object.  An output and a writer have none: they are closed before their context.
+     Hostility  Bytes of a file are an attacker's until a check has passed; a size in a file is
+                held against the size of the file before memory is taken for it.
+     Writing    A file appears under its name when it is complete, or not at all (section 11).
+     Threads    A context serves one thread at a time.  A data set and a model are read-only once
+                they are open, and any number of contexts may use them.  There is no lock, and no
+                mutable object at file scope.
+
    ============================================================================================
    ============================================================================================ */
 
-/* ---- what this part asks of part III; without it (CALOMU_PLAIN) the end of this part answers */
+/* ---- what this part asks of part III; without it (CALOMU_PLAIN) the end of this part answers
+
+   One static declaration for each, so that part II is compiled the same with and without part III.
+   Three groups: the plan of a list (cm_plans_*), the engine that computes batches (cm_engine), and
+   what is done on a device: cm_place_* for predictions, cm_remote_* for a training.  In a build
+   with CALOMU_PLAIN no device can be opened, so the answers about devices are never asked for more
+   than "no". */
 
 typedef struct cm_engine cm_engine;
 typedef struct cm_prediction cm_prediction;
@@ -5216,7 +5245,23 @@ static void cm_remote_free(calomu *c, struct cm_remote *r);
 
 /* ============================================================================================
    10 Context: errors, allocator, numbers as text
-   ============================================================================================ */
+   ============================================================================================
+
+   A context (struct calomu, in the head of this file) is all that a call knows besides its
+   arguments: the caller's allocator and log, the choices made in calomu_open, the message of the
+   last failure, and what predictions keep from call to call (section 14).
+
+   Words.  Modes: how the processor rounds, whether it flushes small numbers to zero, whether an
+   exception traps.  Fault: an operation that this build computes otherwise than IEEE 754 says.
+   Host: the program that calls; its modes are the host's.
+
+   Equal bits need the right modes and no fault, and the library can rely on neither: a host may
+   round up for its interval arithmetic, or be linked with -Ofast.  So the modes are set by every
+   call and put back behind it, and the build is asked by a handful of sums when a context is
+   opened.
+
+   In this order: failures and log; memory; instruction sets; modes; entry and exit of calls;
+   faults; open, clone, close; numbers as text; loops over threads. */
 
 static void *cm_default_allocate(void *user, size_t size)
 {
@@ -5230,6 +5275,10 @@ static void cm_default_release(void *user, void *memory)
     free(memory);
 }
 
+/* Sets message and status of c, and returns the status, so that a failure is one `return`.  The
+   text is cut at 511 bytes.  No argument may point into c->message, which is being written
+   (vsnprintf with overlap is undefined): whoever lengthens a message copies it first, as cm_fail_in
+   does.  The message of another context is allowed. */
 calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
 {
     va_list args;
@@ -5240,7 +5289,8 @@ calomu_status cm_fail(calomu *c, calomu_status s, const char *format, ...)
     return s;
 }
 
-/* Puts "muon N: " in front of the message. */
+/* Puts "muon N: " in front of the message.  At most 27 bytes and 480 of the message: 507, which
+   leave a terminating zero in 512. */
 static void cm_fail_at(calomu *c, size_t number)
 {
     char text[512];
@@ -5248,7 +5298,11 @@ static void cm_fail_at(calomu *c, size_t number)
     memcpy(c->message, text, sizeof text);
 }
 
-/* The caller's functions run in the modes that equal bits need, and may leave others behind. */
+/* The caller's functions (log, allocate, release) run in the modes that equal bits need, and may
+   leave others behind: a log that prints through a library of the host, for example.  So there is a
+   call before and one after: calomu_modes_set(&before) has noted what was set, this one sets the
+   modes anew and then gives the caller back what `before` holds.  Within a call that computes that
+   is nothing, as the modes were right; in calomu_close it is the host's own. */
 static void cm_modes_again(const calomu_modes *before)
 {
     calomu_modes now;
@@ -5256,6 +5310,8 @@ static void cm_modes_again(const calomu_modes *before)
     calomu_modes_restore(before);
 }
 
+/* A notice for a person, one line without its end; nothing where the caller has no log.  511 bytes
+   at most, like a message: a path of 4095 is cut, and the notice with it. */
 void cm_log(calomu *c, const char *format, ...)
 {
     calomu_modes before;
@@ -5270,6 +5326,7 @@ void cm_log(calomu *c, const char *format, ...)
     cm_modes_again(&before);
 }
 
+/* Memory of the caller's allocator.  malloc and free are called directly: they change no modes. */
 static void *cm_ask(calomu *c, size_t bytes)
 {
     calomu_modes before;
@@ -5281,7 +5338,8 @@ static void *cm_ask(calomu *c, size_t bytes)
     return memory;
 }
 
-/* Memory as it comes, for an arena: clearing it would touch every page. */
+/* Memory as it comes, for an arena, whose users write before they read: clearing it would touch
+   every page. */
 static void *cm_allocate_raw(calomu *c, size_t bytes)
 {
     void *memory = cm_ask(c, bytes);
@@ -5289,8 +5347,13 @@ static void *cm_allocate_raw(calomu *c, size_t bytes)
     return memory;
 }
 
-/* Zeroed memory for count objects of the given size.  At least 64 bytes are asked for, so that a
-   count of 0 is no special case. */
+/* Zeroed memory for count objects of the given size.  Every size that follows from a file or a
+   caller comes through here, and the product cannot wrap: count is at most SIZE_MAX/2/size.  Half,
+   so that the difference of two pointers into the memory fits ptrdiff_t.  Half-made objects rely on
+   the zeros: what frees them takes NULL for "not made yet".
+
+   At least 64 bytes are asked for, so that a count of 0 is no special case: NULL always means
+   failure. */
 void *cm_allocate(calomu *c, size_t count, size_t size)
 {
     size_t bytes;
@@ -5320,7 +5383,10 @@ void cm_release(calomu *c, void *memory)
     cm_modes_again(&before);
 }
 
-/* What an instruction set needs, and what this machine has. */
+/* What an instruction set needs, and what this machine has.  The builtin asks the processor, and
+   whether the system saves the wide registers when it switches threads; the processor alone would
+   say yes under a system that destroys them.  Four parts of AVX-512 are named because the kernels
+   of 17.2 are compiled for all four, and early processors have only the first. */
 static int cm_isa_here(calomu_isa isa)
 {
     if (isa == CALOMU_ISA_PLAIN) return 1;
@@ -5348,7 +5414,11 @@ static const char *cm_isa_name(calomu_isa isa)
 }
 
 /* 1: an exception of the processor may end the program (feenableexcept, as programs of physics
-   like it).  Then nothing may be computed: 1/3 is inexact, a NaN that is compared is invalid. */
+   like it).  Then nothing may be computed: 1/3 is inexact, a NaN that is compared is invalid.
+
+   Bits 7 to 12 of MXCSR mask the six exceptions of SSE, 0x1f80: a 0 among them is a trap.  On other
+   machines glibc's fegetexcept tells which traps are on; elsewhere C99 has no way to ask, and none
+   is assumed. */
 static int cm_traps(void)
 {
 #if defined(__GNUC__) && defined(__SSE__)
@@ -5362,8 +5432,13 @@ static int cm_traps(void)
 }
 
 /* Rounding to nearest, even where it is halfway, no flushing of small numbers to zero, no traps.
+   With u = 2^-52, the step above 1: 1 + u/2 is halfway and goes down to 1, the even one; 1 + 0.75 u
+   goes up.  Rounding up fails the first, rounding down and toward zero the second.  DBL_MIN/2 is a
+   subnormal number, which is 0 where such are flushed.
+
    The operands are volatile, or the compiler computes for a mode that it takes for granted.
-   fegetround knows of x87, where strtod looks on x86. */
+   fegetround knows of x87, where strtod looks on x86.  Three sums and a call: 30 ns, cheap enough
+   for every entry. */
 static CM_NOINLINE int cm_modes_right(void)
 {
     volatile double one = 1, least = DBL_MIN, half = 0.5, ulp = DBL_EPSILON, down, up, small;
@@ -5374,9 +5449,17 @@ static CM_NOINLINE int cm_modes_right(void)
     return down == 1 && up > 1 && small > 0 && fegetround() == FE_TONEAREST;
 }
 
-/* C99 gives FE_DFL_ENV rounding to nearest and no traps; that it stops flushing too is the habit of
+/* Afterwards, 1: this thread's modes are right, and m holds what calomu_modes_restore has to bring
+   back, which is nothing where they were right already; 0: they cannot be set, and are as they
+   were.
+
+   C99 gives FE_DFL_ENV rounding to nearest and no traps; that it stops flushing too is the habit of
    every libc of today, and looked at.  The calls are opaque and all that computes is in functions
-   of its own behind them, so that no operation can move across. */
+   of its own behind them, so that no operation can move across: the pragma that would make the
+   compiler see to that, FENV_ACCESS, is not implemented by gcc.
+
+   m->host has 64 bytes for an fenv_t, whose size is the system's (32 on x86-64); the typedef does
+   not compile where they are too few. */
 int calomu_modes_set(calomu_modes *m)
 {
     typedef char fits[sizeof(fenv_t) <= sizeof m->host ? 1 : -1];
@@ -5405,7 +5488,11 @@ static const char cm_modes_fault[] = "this thread has another rounding mode than
 static void cm_after_fork(calomu *c);
 
 /* Begins a call that computes: calomu_X(c, ...) is cm_X_call(c, ...) between cm_enter and cm_leave.
-   0: it cannot, with the reason in the message.  A call may use another, with the same context. */
+   0: it cannot, with the reason in the message.  A call may use another, with the same context.
+
+   Only the outermost call notes the host's modes; the modes found by an inner one are those that
+   the outer one has set.  On failure nothing is counted, so cm_leave must not follow: hence
+   `cm_enter(c) ? cm_leave(c, ...) : CALOMU_EUSAGE` in every function of the interface. */
 CM_NOINLINE static int cm_enter(calomu *c)
 {
     calomu_modes now;
@@ -5422,18 +5509,25 @@ CM_NOINLINE static int cm_enter(calomu *c)
 }
 
 /* Begins a call that looks at numbers, but computes nothing that could come out otherwise: a trap
-   on a NaN must not end the program, and the build does not matter. */
+   on a NaN must not end the program, and the build does not matter.
+
+   So a build with a fault can still open a file and say what it is, and a person can find out what
+   is wrong. */
 CM_NOINLINE static void cm_look(calomu *c)
 {
     if (c->entered++ == 0) (void)calomu_modes_set(&c->host);
 }
 
+/* Ends what cm_enter or cm_look began, with the status of the call in its hands; the outermost end
+   brings the host's modes back. */
 CM_NOINLINE static calomu_status cm_leave(calomu *c, calomu_status s)
 {
     if (--c->entered == 0) calomu_modes_restore(&c->host);
     return s;
 }
 
+/* What a function returns, for cm_finite_results: not inlined, so that the compiler cannot know
+   it. */
 static CM_NOINLINE double cm_result(const volatile double *x) { return *x; }
 
 /* How many of n are neither NaN nor infinite.  The pragma of clang 14 reaches operations, but not
@@ -5450,7 +5544,16 @@ static CM_NOINLINE int cm_finite_results(const volatile double *x, int n)
 
 /* What this build breaks of IEEE 754, and what to do; NULL: nothing.  (1 + 2^-53) - 1 is 0 unless
    sums are reassociated or held in wider registers; 5/3 is rounded up, 5 times 1/3 rounded is not;
-   -0 + 0 is 0. */
+   -0 + 0 is 0.
+
+   Each question is one that a wrong flag answers wrongly; all operands come from volatile ones, or
+   the compiler would answer by the rules of the language.  5/3 is 0x1.aaaaaaaaaaaab as a
+   division, which rounds up; 5 times the double next to 1/3 comes out one step lower.  The exact
+   0x1.aaaaaaaaaaaab in the source is no decimal number that a compiler may round otherwise.
+
+   Asked when a context is opened and not in every call: a build does not change.  The plain kernels
+   are asked in any case, since all that is not a kernel of AVX2 or AVX-512 has been compiled with
+   their flags. */
 static CM_NOINLINE const char *cm_fault(calomu_isa isa)
 {
     volatile double one = 1, tiny = DBL_EPSILON / 4, five = 5, zero = 0, minus = -zero;
@@ -5483,6 +5586,7 @@ int calomu_threads_available(void)
 #endif
 }
 
+/* The number of this process, by which a child of fork is known. */
 static long cm_process(void)
 {
 #if CM_POSIX
@@ -5492,7 +5596,10 @@ static long cm_process(void)
 #endif
 }
 
-/* Looks at the build with the modes that it will have, and describes it. */
+/* Looks at the build with the modes that it will have, and describes it.
+
+   The warning comes last and may be cut at 511 bytes; c->fault, which cm_enter shows, is a pointer
+   to the whole text. */
 static void cm_describe_build(calomu *c)
 {
     calomu_modes host;
@@ -5523,7 +5630,9 @@ static void cm_describe_build(calomu *c)
 }
 
 /* Before anything that may start threads.  A child of fork has none of its parent's, but libgomp
-   (12) waits for them for ever; the child goes on with one, which gives the same bits. */
+   (12) waits for them for ever; the child goes on with one, which gives the same bits.  Noticed by
+   the number of the process and not by pthread_atfork, which would need a mutable object at file
+   scope and a library of threads in builds without OpenMP. */
 static void cm_after_fork(calomu *c)
 {
     if (c->threads == 1 || c->process == cm_process()) return;
@@ -5532,6 +5641,25 @@ static void cm_after_fork(calomu *c)
     cm_log(c, "this process was forked after its context was opened: one thread is used");
 }
 
+/* Everything that an option can be refused for is refused before memory is taken; *out is NULL
+   unless there is a context.  EUSAGE comes without a text: there is no context yet to hold one.
+
+   A fault of the build is no failure here.  The context opens, tells of the fault in
+   calomu_build_info, and cm_enter refuses what computes: a program can still print its version, and
+   what is wrong with it.
+
+   BEST is 0 and the sets follow in the order of their speed, so counting down from AVX-512 ends at
+   plain C, which every machine has.  4096 bounds the memory that a mistyped number of threads can
+   ask for: each has scratch memory and an arena.  A network in double (CALOMU_REAL) has no device:
+   the tests that need it run on the processor.
+
+   What an option does to the bits of a result:
+
+       threads, isa, plain, recompute, unfused   nothing
+       device with MATH_EQUAL                    nothing
+       direct                                    other last bits: another order of sums
+       MATH_FAST (devices)                       other bits, the same from run to run
+       allocate, release, log                    nothing, whatever modes they leave behind */
 calomu_status calomu_open(calomu **out, const calomu_options *options)
 {
     static const calomu_options defaults = { 0 };
@@ -5582,27 +5710,36 @@ calomu_status calomu_open(calomu **out, const calomu_options *options)
 
 static void cm_ready_free(calomu *c);                        /* 14 */
 
+/* What the context keeps goes before the context: the networks on a device, the predictors (which
+   are clones of it), the arena, then itself, by its own function.  Objects with a clone are left
+   alone and may be used on; an output or a writer that is still open would keep a pointer to memory
+   that is gone. */
 void calomu_close(calomu *c)
 {
     if (!c) return;
     cm_place_free(c, c->place);
     cm_ready_free(c);
-    cm_release(c, c->kept);
+    cm_release(c, c->inference_arena);
     cm_release(c, c);
 }
 
-/* Everything of c but what it keeps and has to say. */
+/* Everything of c but what it keeps and has to say: choices, allocator, log, fault.  A clone must
+   not share `place`, `ready` and the arena, or they would be freed twice; nor a count of calls that
+   are under way. */
 static void cm_clone_again(calomu *own, const calomu *c)
 {
     *own = *c;
     own->place = NULL;
-    own->kept = NULL;
-    own->kept_size = 0;
+    own->inference_arena = NULL;
+    own->inference_arena_size = 0;
     own->ready = NULL;
     own->entered = 0;
     own->message[0] = 0;
 }
 
+/* Two uses.  As `own` of an object, which is released by the allocator that made it even when c is
+   closed.  As the context of a thread in a parallel loop: messages are written without a lock,
+   since each thread writes its own, and the caller's thread copies the one that counts. */
 calomu *cm_clone(calomu *c)
 {
     calomu *own = cm_allocate(c, 1, sizeof *own);
@@ -5612,12 +5749,15 @@ calomu *cm_clone(calomu *c)
 
 void cm_clone_free(calomu *own) { calomu_close(own); }
 
+/* The clock of a profile; tools/bench_profile.c is its user. */
 void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
 {
     c->lap = lap;
     c->lap_user = user;
 }
 
+/* Never NULL, so that a program may print it without looking, even behind a calomu_open that
+   failed. */
 const char *calomu_message(const calomu *c)
 {
     if (!c) return "no context";
@@ -5641,8 +5781,18 @@ const char *calomu_status_text(calomu_status status)
     return "unknown status";
 }
 
-/* A host may have set a locale with another decimal point; snprintf and strtod follow it.  Here
-   the only characters that %g gives besides the point are digits, sign and e. */
+/* x as text, the same in every locale: "1.5", "-2e-07", "inf", "" for a NaN.
+
+   17 digits bring every double back (IEEE 754-2008, Sec. 5.12.2), so 17 are what files of this
+   library have: 40.64 is written as 40.640000000000001.  The shortest text that brings x back
+   (Steele and White, PLDI 1990) would be easier on the eye, and needs long arithmetic or a table of
+   powers of 5; nobody reads these files by eye.
+
+   A host may have set a locale with another decimal point; snprintf and strtod follow it, and
+   setlocale would change it for all threads of the host.  Here the only characters that %g gives
+   besides the point are digits, sign and e: whatever else stands there is the point.  The longest
+   text, "-1.2345678901234567e-308", has 24 characters and fits both arrays, with a point of several
+   bytes too. */
 static CM_NOINLINE char *cm_number_text(char text[32], double x, int digits)
 {
     char local[64];
@@ -5699,6 +5849,14 @@ static size_t cm_number_length(const char *s, long *point)
     return i;
 }
 
+/* The number at `text`; NULL: none, or one that is not finite or longer than 100 characters.
+   strtod does the conversion but does not choose what is one: on its own it skips white space,
+   takes "nan", "inf" and hexadecimal numbers, and wants the locale's point.  So the characters are
+   taken by cm_number_length, and copied with the locale's point in place of the '.'.
+
+   100 characters and a point of at most 13 bytes (the probe has 16) fit into 128.  What is too
+   small for a double becomes 0 or a subnormal number; what is too large becomes infinity and is
+   refused. */
 static CM_NOINLINE const char *cm_parse(const char *text, double *x)
 {
     char local[128], probe[16], *out = local;
@@ -5732,9 +5890,25 @@ const char *calomu_parse(const char *text, double *x)
     return text;
 }
 
-/* Loops over independent units of work; which thread takes which does not matter to any bit.  The
-   threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those of
-   the thread that made them when it did). */
+/* Loops over independent units of work; which thread takes which does not matter to any bit: a unit
+   writes memory of its own, and what is added up is added by one thread afterwards.
+
+       CM_PARALLEL_FOR(threads)                    is, with OpenMP:
+       for (u = 0; u < n; u++) call;                   in each of the threads:
+                                                           set its modes
+                                                           take one u after the other: call
+                                                           bring its modes back
+                                                   and without OpenMP the plain loop
+
+   The threads of OpenMP live on between calls: each sets its own modes first (libgomp's keep those
+   of the thread that made them when it did).  The `for` that CM_PARALLEL ends with runs once, as a
+   scope with a beginning and an end; `nowait` leaves the only barrier to the end of the region.
+
+   A loop cannot be left in the middle.  So a unit that fails notes its number under CM_CRITICAL,
+   the lowest of all stays, and behind the loop that unit is done again by the caller's thread: the
+   message is that of the first bad muon, whatever the threads did.  The memory for it may be there
+   by then; then the failure is reported as one of memory (cm_predict_failed), or the result stands
+   (cm_features_compute). */
 #ifdef CM_THREADS
 #define CM_PRAGMA(x) _Pragma(#x)
 #define CM_PARALLEL_FOR(threads) CM_PARALLEL(threads) CM_PRAGMA(omp for schedule(dynamic) nowait)
@@ -5791,10 +5965,27 @@ static double cm_seconds(void) { return 0; }
 
 /* ============================================================================================
    11 Files: bytes, output, input, .cmu data, safetensors
-   ============================================================================================ */
+   ============================================================================================
+
+   Three kinds of files are written and read: data (.cmu), models and checkpoints (both
+   safetensors).  In this order: bytes in a fixed order, and the checksum; output; input; .cmu, its
+   format, writer and reader; safetensors, its parser, reader and writer; whether a file fits a
+   network; which kind a file is.
+
+   What a reader can rely on.  A file that has been opened is whole: it ends where it says, and its
+   parts have the checksums that they should have.  That finds accidents.  A forger can compute
+   checksums, too; so every number of a file is held against what it could do, as if there were
+   none.  The tables at the reader of .cmu and at safetensors tell which check stops what.
+
+   What a writer can rely on.  After a kill at any moment, a power cut included, there is under the
+   file's name what was there before or all of the new file.  Who reads while another writes sees
+   one of the two. */
 
 /* ---- bytes: little-endian on every machine, at any address.  Compilers turn these shifts into
-   one load or store where that is right; `inline` makes gcc do it in the loops below too. */
+   one load or store where that is right; `inline` makes gcc do it in the loops below too.
+
+   cm_get32 of 01 02 03 04 is 0x04030201.  A cast of the pointer to uint32_t * would be undefined
+   where the address is odd, and wrong on big-endian machines. */
 
 static inline uint32_t cm_get32(const unsigned char *p)
 {
@@ -5850,7 +6041,18 @@ static uint64_t cm_mix(uint64_t state, uint64_t word)
    the state behind that word, and every later step is bijective in the state.  Any other change
    goes unseen with a chance of about 2^-64.  It protects against accidents, not against forgers.
    Four independent lanes hide the latency of the multiplication.  seed: whatever else the bytes
-   belong to; the length is mixed in, so that zeros padding the last word mean nothing. */
+   belong to; the length is mixed in, so that zeros padding the last word mean nothing.
+
+   CRC-32 would see every burst of 32 bits, but miss one of 2^32 other changes, and byte by byte
+   with a table it is several times slower.  A cryptographic hash would stop forgers only with a
+   key that nobody here has.
+
+   For who writes it anew in another language, seed and bytes, with the results in hexadecimal:
+
+       0  ""                                      c8d7880d14fbaeb3
+       0  "calomu"                                c5321e9a449e2b8e
+       1  "calomu"                                f641d3f870f8a953
+       0  "abcdefghijklmnopqrstuvwxyz0123456789"  604e62621f1061a6 */
 uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
 {
     const unsigned char *p = bytes;
@@ -5872,9 +6074,13 @@ uint64_t cm_checksum(uint64_t seed, const void *bytes, size_t n)
     return a ^ a >> 29;
 }
 
-/* ---- small services */
+/* ---- small services
 
-/* Puts a file's name in front of the message that a deeper function left. */
+   A file's name in front of a message, and memory that grows. */
+
+/* Puts a file's name in front of the message that a deeper function left, and sets the status anew:
+   what was a wrong argument for a writer (EUSAGE) is a bad file (EFORMAT) for a reader of the same
+   numbers.  The message is copied first: cm_fail may not read what it writes. */
 static calomu_status cm_fail_in(calomu *c, calomu_status s, const char *path)
 {
     char why[sizeof c->message];
@@ -5883,7 +6089,9 @@ static calomu_status cm_fail_in(calomu *c, calomu_status s, const char *path)
 }
 
 /* Makes *memory at least `need` bytes, keeping the first `keep`; grows by half at least, so that
-   appending costs constant time on average.  On failure the old memory stays as it is. */
+   appending costs constant time on average.  On failure the old memory stays as it is.
+
+   Any pointer into the old memory is invalid afterwards, so callers keep offsets. */
 static calomu_status cm_need(calomu *c, void **memory, size_t *size, size_t keep, size_t need)
 {
     size_t wanted = *size + *size / 2;
@@ -5913,7 +6121,39 @@ static calomu_status cm_system_status(int error)
    disk and renamed when everything is written.  Its name is taken with O_EXCL, so what a killed
    run left behind is passed by and never written to (nor removed: the program calomu does that,
    which knows whose it is).  Links are followed first: renaming replaces the file behind the link,
-   not the link.  What exists and is no regular file is written directly. */
+   not the link.  What exists and is no regular file is written directly.
+
+   What a kill leaves (SIGKILL or a crash; on other signals the program calomu removes the temporary
+   file before it ends):
+
+       killed                               under the name            beside it
+       before the temporary file is there   the old file, or none     nothing
+       while bytes go into it               the old file, or none     .NAME.PID.K.tmp
+       after the rename                     the new file              nothing
+       power cut after the rename, before   the old file or the new   nothing, or the
+         the folder has been flushed          one, whole either way     temporary file
+
+   Rejected: writing in place and marking the end, which destroys the old file first; a temporary
+   file in /tmp, since rename does not go across file systems; mkstemp, whose mode is 0600 and whose
+   names do not tell whose they are.
+
+   Two writers of one name do not disturb each other, as K differs; the last to close wins.  The
+   program calomu takes a lock before (tools/files.c).
+
+   A hard link keeps the old content: renaming replaces one name.  Access rights of a file that is
+   replaced are kept, its owner and its extended attributes are not.
+
+   In this order: the state; the failure; POSIX (what a path leads to, the temporary file, sending,
+   flushing, the end); the same in ISO C; the five functions of the interface.
+
+   The life of an output: open; any number of writes; close or abandon, which free it.  After a
+   failure writes do nothing and repeat it, and the close turns into an abandon that fails.  So a
+   caller may write without looking, and look at the close:
+
+       o = NULL, s = calomu_output_open(c, path, &o);
+       if (!s) s = calomu_output_write(o, a, n);          what failed here ...
+       if (!s) s = calomu_output_write(o, b, m);
+       if (o) s = calomu_output_close(o);                 ... is told again here */
 
 enum { CM_PATH = 4096, CM_OUTPUT_BUFFER = 1 << 16 };
 
@@ -5934,7 +6174,10 @@ struct calomu_output {
 };
 
 /* Every failure of writing comes through here: the file's name as the caller gave it, what was
-   tried, and the system's reason.  An error number of 0 (a library that sets none) becomes EIO. */
+   tried, and the system's reason.  An error number of 0 (a library that sets none) becomes EIO.
+
+   The text is copied into o, because another call may fail in the same context before the file is
+   closed, and the close must tell of the first failure. */
 static calomu_status cm_output_fail(calomu_output *o, const char *doing, int error)
 {
     o->status = cm_fail(o->c, cm_system_status(error), "%s: %s: %s", o->path, doing,
@@ -5946,7 +6189,10 @@ static calomu_status cm_output_fail(calomu_output *o, const char *doing, int err
 #if CM_POSIX
 
 /* The number in /dev/stdout, /dev/fd/N and so on, or -1.  Opening these names anew would start at
-   the beginning of a file that the shell has opened for appending; a duplicate does not. */
+   the beginning of a file that the shell has opened for appending; a duplicate does not.
+
+   fd stays below 1,000,000, so the product cannot overflow; no system gives numbers that large.  -1
+   for what only looks like such a name, "/dev/fd/1x", which then is a path like any other. */
 static int cm_output_descriptor(const char *path)
 {
     const char *digits = NULL;
@@ -5963,7 +6209,14 @@ static int cm_output_descriptor(const char *path)
     return fd;
 }
 
-/* Replaces o->target by what it links to.  At most 40 links are followed, as by Linux. */
+/* Replaces o->target by what it links to; 0 or an error number.  At most 40 links are followed, as
+   by Linux, which calls a longer chain ELOOP.  A relative link starts in the folder of the link.
+   Only the last part of the path is looked at: links among its folders are the system's, as in
+   every open.
+
+   Between this and the rename somebody may put another link there.  Who can do that may write in
+   the folder, and could as well replace the file itself: nothing is lost that the folder's rights
+   protect. */
 static int cm_output_follow(calomu_output *o)
 {
     char link[CM_PATH];
@@ -5983,7 +6236,11 @@ static int cm_output_follow(calomu_output *o)
     return ELOOP;
 }
 
-/* A new file beside the target.  A name that is taken, whoever took it, is passed by. */
+/* A new file beside the target; 0 or an error number.  O_EXCL: a name that is taken, whoever took
+   it and be it by a link that leads nowhere, is passed by (POSIX, open: O_CREAT with O_EXCL does
+   not follow links), so nobody can have another file written to by guessing the name.  Mode 0666
+   less the umask, like any new file.  200 bytes of the name are enough to recognise it, and keep
+   the whole below the 255 that file systems allow. */
 static int cm_output_neighbour(calomu_output *o)
 {
     const char *slash = strrchr(o->target, '/');
@@ -6007,7 +6264,14 @@ static int cm_output_neighbour(calomu_output *o)
 }
 
 /* Decides how the target is written (see above) and opens what is written to.
-   Postcondition on success: o->fd is open, and o->temporary names a file of ours or is "". */
+   Postcondition on success: o->fd is open, and o->temporary names a file of ours or is "".
+
+   In the order of the code: a descriptor that the shell has opened is duplicated (above 2, so that
+   a program without a standard output does not get it as such); what exists and is no regular file
+   is opened as it is, which waits for a reader where it is a pipe; a regular file that may not be
+   written is refused, although the folder's rights would allow the rename; a name that ends in a
+   slash is a folder's.  fchmod comes after the creation, with the bits for reading, writing and
+   executing only: a set-user-ID bit is not handed on to new content. */
 static calomu_status cm_output_begin(calomu_output *o)
 {
     struct stat st;
@@ -6051,13 +6315,20 @@ static int cm_output_send(calomu_output *o, const unsigned char *p, size_t n)
 }
 
 /* Down to the disk; 0 or an error number.  Pipes, devices and some file systems' folders cannot be
-   flushed, and say so with EINVAL or ENOTSUP. */
+   flushed, and say so with EINVAL or ENOTSUP.
+
+   Any other error is one: after a failed fsync Linux may have dropped the pages, so that a second
+   fsync would succeed over lost bytes.  It is called once. */
 static int cm_output_sync(int fd)
 {
     return fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP ? 0 : errno;
 }
 
-/* Makes the new name itself survive a power cut.  Where a folder cannot be opened: no error. */
+/* Makes the new name itself survive a power cut.  Where a folder cannot be opened: no error.
+
+   Cuts o->target at its last slash, which nobody needs any more; "/NAME" leaves "/".  A folder that
+   may be searched but not read cannot be opened; then the file is there, and only the power cut is
+   left to luck. */
 static int cm_output_sync_folder(calomu_output *o)
 {
     char *slash = strrchr(o->target, '/');
@@ -6072,7 +6343,11 @@ static int cm_output_sync_folder(calomu_output *o)
 
 /* Flush, close, rename, in this order: a crash of the machine leaves the old file or the new one,
    never a name without its content.  Where the order is cut by a failure, cm_output_drop, which
-   every close and abandon calls, removes the temporary file. */
+   every close and abandon calls, removes the temporary file.
+
+   close may report EINTR with the descriptor gone (Linux) or still there (POSIX leaves it open): it
+   is not closed again, which might hit a file that another thread has opened since.  After the
+   rename o->temporary is empty, so the drop that follows finds nothing to remove. */
 static int cm_output_end(calomu_output *o)
 {
     int fd = o->fd, error = cm_output_sync(fd);
@@ -6094,6 +6369,10 @@ static void cm_output_drop(calomu_output *o)
 
 #else /* ISO C alone: no exclusive creation, no flushing to the disk, every target is a file */
 
+/* ISO C alone: fopen cannot create exclusively, there is no number of a process and no way to the
+   disk but fclose.  Two writers of one name would share NAME.tmp; a machine that loses power may
+   lose the file.  Where rename does not replace, the old file is removed first: a kill just there
+   leaves only NAME.tmp, complete. */
 static calomu_status cm_output_begin(calomu_output *o)
 {
     (void)snprintf(o->temporary, sizeof o->temporary, "%s.tmp", o->target);
@@ -6130,6 +6409,9 @@ static void cm_output_drop(calomu_output *o)
 
 #endif
 
+/* Afterwards, on success: the folder can be written to and the temporary file is there, so that
+   whoever opens an output before a long computation does not find at its end that it may not be
+   written.  On failure nothing is left. */
 calomu_status calomu_output_open(calomu *c, const char *path, calomu_output **output)
 {
     calomu_output *o;
@@ -6167,6 +6449,9 @@ static calomu_status cm_output_flush(calomu_output *o)
     return error ? cm_output_fail(o, "cannot write", error) : CALOMU_OK;
 }
 
+/* Bytes are gathered in 64 KB, so that rows of text do not cost a system call each; larger pieces
+   go straight through behind them.  Success here means that the bytes are taken, not that they are
+   on the disk: that is what the close says. */
 calomu_status calomu_output_write(calomu_output *o, const void *bytes, size_t n)
 {
     int error;
@@ -6181,6 +6466,9 @@ calomu_status calomu_output_write(calomu_output *o, const void *bytes, size_t n)
     return CALOMU_OK;
 }
 
+/* The one place where a file appears.  After any failure, now or earlier, the temporary file goes
+   and the old file stays; `o` is freed in every case.  The message comes from o and not from the
+   context, where other failures may have come since. */
 calomu_status calomu_output_close(calomu_output *o)
 {
     calomu_status s = o->status;
@@ -6204,7 +6492,15 @@ void calomu_output_abandon(calomu_output *o)
     cm_release(o->c, o);
 }
 
-/* ---- input: regular files, read at offsets, from any number of threads at once */
+/* ---- input: regular files, read at offsets, from any number of threads at once
+
+   The size is taken once, when the file is opened, and every offset is checked against it.  A file
+   that another process lengthens is read as it was; one that is cut is an error where the bytes
+   end.  A file that is replaced by rename (as every writer here does it) keeps its content for
+   whoever has it open.
+
+   Rejected: mmap.  A file that is cut while it is mapped ends the process with SIGBUS, a failed
+   read on a network file system too, and neither can be told as an error. */
 
 typedef struct cm_file {
     uint64_t size;
@@ -6223,7 +6519,11 @@ static calomu_status cm_file_fail(calomu *c, const char *path, const char *doing
 
 #if CM_POSIX
 
-/* Without O_NONBLOCK, opening a FIFO would wait for a writer. */
+/* Without O_NONBLOCK, opening a FIFO would wait for a writer.
+
+   Regular files only: a device has no size to check against, a pipe no offsets.  What a name leads
+   to is asked of the open descriptor (fstat) and not of the name, which could lead elsewhere by
+   then.  O_CLOEXEC: programs that the host starts do not inherit it. */
 static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
 {
     struct stat st;
@@ -6280,14 +6580,14 @@ static void cm_file_close(calomu *c, cm_file *f)
 static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
 {
     void *all = NULL;
-    size_t room = 0, used = 0, got = 1;
+    size_t capacity = 0, used = 0, got = 1;
     calomu_status s = CALOMU_OK;
     FILE *file;
     errno = 0;
     file = fopen(path, "rb");
     if (!file) return cm_file_fail(c, path, "cannot open", errno);
     while (!s && got > 0) {
-        s = cm_need(c, &all, &room, used, used + 65536);
+        s = cm_need(c, &all, &capacity, used, used + 65536);
         if (s) break;
         got = fread((unsigned char *)all + used, 1, 65536, file);
         used += got;
@@ -6374,7 +6674,27 @@ static void cm_file_close(calomu *c, cm_file *f) { cm_release(c, f->all); }
 
    Positive floats sort like their bit patterns, so subtracting the smallest loses nothing and
    leaves small numbers; energies rounded to few mantissa bits share low zero bits.  GEANT4 hits
-   with 12 mantissa bits take about 3.2 bytes instead of 8. */
+   with 12 mantissa bits take about 3.2 bytes instead of 8.
+
+   Event 0 of testdata/points.cmu, a muon of 100 GeV with 717 hits, in 2441 bytes = 24 + 12 + 783 +
+   1614 + 8:
+
+        0   89 09 00 00  CD 02 00 00   length 2441, 717 hits
+        8   00 00 C8 42 ...            100 GeV, x = -1.766 mm, y = 0.287 mm, charge 1
+       24   00 10 03 2C  0B  12  00 00 base 0x2C031000 (1.9e-12 GeV), shift 11, width 18
+       32   0F 03 00 00                783 bytes of gaps
+       36   D0 03  1E  00  BB 07 ...   gaps 464, 30, 0, 955: cells 464, 495, 496, 1452
+      819   ...                        717 codes of 18 bits: 12,906 bits in 1614 bytes
+     2433   ...                        checksum
+
+   Cell 496 is (iz 0, ix 15, iy 16), where the muon enters.  2441 bytes for 717 hits are 3.4 each.
+
+   A general compressor behind plain numbers would be a dependency, and would not know that energies
+   are floats; HDF5 would be a larger one.  Nothing is rounded here: who wants smaller files gives
+   energies of fewer bits, and the shift makes use of them.
+
+   A new version gets a new number, and readers refuse what they do not know: no field is reserved,
+   nothing is skipped. */
 
 enum { CM_HEADER = 568, CM_TRAILER = 48, CM_EVENT = 24, CM_PACKED = 12, CM_CMU_VERSION = 1 };
 
@@ -6384,7 +6704,10 @@ static const unsigned char cm_hdf5_magic[9] = "\x89HDF\r\n\x1a\n";
 
 /* Fields that mean nothing in this state are written as 0, so that equal sets give equal bytes.
    Returns H, the checksum, from which the rest of the file takes its seeds: an event, index or
-   trailer copied from another file does not fit. */
+   trailer copied from another file does not fit.
+
+   Precondition: cm_check_info has passed, so that each number fits its field.  A file that is
+   written from front to back does not know its number of events here; the trailer tells it. */
 static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info *info)
 {
     const calomu_geometry *g = &info->geometry;
@@ -6419,7 +6742,9 @@ static uint64_t cm_put_header(unsigned char h[CM_HEADER], const calomu_data_info
     return sum;
 }
 
-/* A number of cells; 0, which is refused later, for one that does not fit. */
+/* A number of cells; 0, which is refused later, for one that does not fit.
+
+   The conversion of 2^31 and more to int32_t would be the compiler's own choice (C99, 6.3.1.3). */
 static int32_t cm_get_size(const unsigned char *p)
 {
     uint32_t n = cm_get32(p);
@@ -6427,7 +6752,11 @@ static int32_t cm_get_size(const unsigned char *p)
 }
 
 /* The reverse, for a header whose checksum is right.  Values out of range become ones that
-   cm_check_info refuses. */
+   cm_check_info refuses.
+
+   An enumeration must not be given any integer that a file holds: a compiler may take it for one of
+   its values in a switch.  So a state above 3 becomes 4, a convention above 1 becomes 2, which are
+   no values either but are small. */
 static void cm_get_info(const unsigned char *h, calomu_data_info *info)
 {
     calomu_geometry *g = &info->geometry;
@@ -6461,7 +6790,11 @@ static size_t cm_extra(const calomu_data_info *info)
          + (info->losses ? CALOMU_LOSSES : 0u);
 }
 
-/* ---- writing .cmu */
+/* ---- writing .cmu
+
+   Events are added one by one; what remains in memory of an event are the 8 bytes of its offset, 8
+   MB for a million muons.  The writer owns its output and three pieces of memory that only grow.  A
+   data set that is not closed, by a failure or a kill, leaves no file under its name. */
 
 struct calomu_writer {
     calomu *c;
@@ -6474,7 +6807,11 @@ struct calomu_writer {
     char message[512];
 };
 
-/* Hits are dense along the muon and sparse in the halo: nine gaps of ten fit into one byte. */
+/* Hits are dense along the muon and sparse in the halo: nine gaps of ten fit into one byte.
+
+   In testdata/points.cmu 98.6% of 487,140 gaps are below 128.  Gaps of 128 to 16,383 take two
+   bytes, and the largest, below 2^24, four.  The form is LEB128's; the last byte is never 0 behind
+   another, so that a gap has one form only, and a reader refuses the others. */
 static unsigned char *cm_put_gap(unsigned char *p, uint32_t gap)
 {
     for (; gap >= 128; gap >>= 7) *p++ = (unsigned char)(gap | 128);
@@ -6482,11 +6819,20 @@ static unsigned char *cm_put_gap(unsigned char *p, uint32_t gap)
     return p;
 }
 
-/* The bit pattern of an energy; -0 becomes 0. */
+/* The bit pattern of an energy; -0 becomes 0.
+
+   -0 >= 0 is true, so -0 passes the checks; its pattern 0x80000000 would be the largest of all. */
 static uint32_t cm_energy_bits(float energy) { return energy > 0 ? cm_bits(energy) : 0; }
 
 /* Writes n > 0 hits of rising cells in at most 12 + 8 n bytes: a gap is below 2^24, so it takes at
-   most 4, and a code at most 4.  Returns the first byte behind. */
+   most 4, and a code at most 4.  Returns the first byte behind.
+
+   Three passes.  The first finds the smallest pattern (base); the second ORs all differences, whose
+   common low zeros are the shift, and finds the largest, whose length is the width; the third
+   writes.  With equal energies both are 0 and the codes take no byte.  `before` starts at 2^32 - 1,
+   so that the gap of the first hit, cell - before - 1 modulo 2^32, is its cell.
+
+   `pending` holds the bits that fill no byte yet, the oldest lowest. */
 static unsigned char *cm_put_hits(unsigned char *p, const calomu_hit *hits, size_t n)
 {
     uint32_t base = UINT32_MAX, all = 0, largest = 0, before = UINT32_MAX;
@@ -6526,7 +6872,11 @@ static uint32_t cm_truth_bits(float x) { return isnan(x) ? 0x7FC00000u : cm_bits
 
 /* Packs a checked event with rising cells into w->block, which has room; returns its length.  It is
    packed in memory first, so that its length can stand in front without seeking back.
-   Precondition: hits are e's, sorted. */
+   Precondition: hits are e's, sorted.
+
+   The seed of the checksum has the event's number: an event that is moved, doubled or taken from
+   another file is found, as its bytes alone would not tell.  172 = 24 + 4*28 + 4*4 + 12 + 8, and 8
+   bytes for each of 2^24 cells: 2^27 and some, far below 2^32. */
 static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu_hit *hits)
 {
     unsigned char *start = w->block;
@@ -6550,7 +6900,11 @@ static size_t cm_put_event(calomu_writer *w, const calomu_event *e, const calomu
 }
 
 /* Nothing of an event reaches the output before all of it has been checked.  Memory is kept from
-   event to event and only grows; the hits are copied only if they need sorting. */
+   event to event and only grows; the hits are copied only if they need sorting.
+
+   The counters move even where the write fails: the failure is final (calomu_writer_add), so nobody
+   reads them again.  In the order of the code: checks, sort, memory, pack, write; before the write
+   a failure has changed nothing. */
 static calomu_status cm_writer_add(calomu_writer *w, const calomu_event *e)
 {
     const calomu_hit *hits = e->hits;
@@ -6604,6 +6958,8 @@ static void cm_writer_free(calomu_writer *w)
     cm_release(w->c, w);
 }
 
+/* The temporary file is made here: a folder without rights is found before the first muon is
+   simulated. */
 static calomu_status cm_writer_open(calomu *c, const char *path, const calomu_data_info *info,
                                     calomu_writer **writer)
 {
@@ -6653,6 +7009,8 @@ calomu_status calomu_writer_add(calomu_writer *w, const calomu_event *event)
     return s;
 }
 
+/* Index and trailer go in front of the flush and the rename: a file that has its name has its
+   trailer.  `w` is freed in every case. */
 calomu_status calomu_writer_close(calomu_writer *w)
 {
     calomu_status s = w->status;
@@ -6672,7 +7030,32 @@ void calomu_writer_abandon(calomu_writer *w)
     cm_writer_free(w);
 }
 
-/* ---- reading .cmu */
+/* ---- reading .cmu
+
+   What a forger with right checksums controls, and where it ends:
+
+       header: sizes, state, convention, means    cm_check_info: 2^24 cells at most, known values
+       trailer: events, offset of the index       cm_data_trailer: 8 bytes each, up to the trailer
+       trailer: hits in all                       at most the bytes; no memory is taken by it
+       index: offsets                             cm_data_index: from 568 on, rising, to the index
+       event: length, hits, bytes of gaps         cm_unpack: they add up to the length
+       gaps                                       cm_unpack_cells: the cells exist and rise
+       base, shift, width, codes                  cm_unpack_energies: finite, not negative
+       truth, features, losses                    cm_check_truth, cm_check_extra
+
+   So a file of N bytes makes its reader take N/8 offsets of 8 bytes, and for the muons that are
+   asked for at most 12 bytes for each byte of an event: 8 for the hit that takes one, and the half
+   more that cm_need may add.  The sum of the events' hits is not compared with the trailer's
+   number, which serves a person and the question whether there are hits at all.
+
+   Two kinds of set behind one type: of a file, opened here; and of the caller's events, which are
+   borrowed.  Reading leaves the set as it is, so contexts in many threads may read it at once.
+
+   What a person sees of testdata/points.cmu after each accident:
+
+       one bit of byte 700       "event 0, at byte 568, is damaged: its checksum is wrong"
+       the last byte is missing  "ends without its index: cut off, or never completed"
+       the version is 2          "format version 2, this program reads only 1: ..." */
 
 struct calomu_data {
     calomu_data_info info;
@@ -6685,12 +7068,19 @@ struct calomu_data {
     uint64_t seed;                   /* H */
 };
 
+/* A failure with the file's name in front.  Of the context of the call: d->own is for memory only,
+   and many threads may fail at once. */
 static calomu_status cm_data_fail(calomu *c, const calomu_data *d, const char *why)
 {
     return cm_fail(c, CALOMU_EFORMAT, "%s: %s", d->path, why);
 }
 
-/* Header: what kind of file, then which version, then whether it is whole, then what it says. */
+/* Header: what kind of file, then which version, then whether it is whole, then what it says.
+
+   The order makes the message: a file of a later version is "version 2" and not "damaged", one that
+   was cut is "cut off" and not a wrong checksum.  Fields are looked at as far as the file goes;
+   what it lacks stays 0.  The magic has a byte above 127 and both ends of line: a transfer as text
+   changes it, and the file is "not a .cmu data file". */
 static calomu_status cm_data_header(calomu *c, calomu_data *d)
 {
     unsigned char h[CM_HEADER] = { 0 };
@@ -6719,7 +7109,11 @@ static calomu_status cm_data_header(calomu *c, calomu_data *d)
     return cm_check_info(c, &d->info) ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
 }
 
-/* Trailer: the counts must fit the size of the file before memory is taken for the index. */
+/* Trailer: the counts must fit the size of the file before memory is taken for the index.
+
+   d->file.size is at least 616 here.  `end - index` is a multiple of 8 and exactly n entries long,
+   so n is at most an eighth of the file, and 8 n cannot overflow.  *sum is the index's checksum,
+   for cm_data_index. */
 static calomu_status cm_data_trailer(calomu *c, calomu_data *d, uint64_t *sum)
 {
     unsigned char t[CM_TRAILER];
@@ -6745,7 +7139,12 @@ static calomu_status cm_data_trailer(calomu *c, calomu_data *d, uint64_t *sum)
     return CALOMU_OK;
 }
 
-/* Index: events follow each other without gaps, from the header to the index itself. */
+/* Index: events follow each other without gaps, from the header to the index itself.
+
+   n + 1 offsets of 8 bytes: on a 32-bit machine n could be too large for size_t, hence the first
+   test.  The offsets are turned into the machine's own form in place, which on little-endian
+   machines changes nothing.  Afterwards event i is [offset[i], offset[i + 1]): inside the file,
+   long enough for truth and checksum, shorter than 4 GB. */
 static calomu_status cm_data_index(calomu *c, calomu_data *d, uint64_t sum)
 {
     size_t n = (size_t)d->info.n_events, i;
@@ -6806,7 +7205,10 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data)
 }
 
 /* The same checks as for a writer: who trains from memory gets the same errors as who trains from
-   a file, and nothing behind this point need check again. */
+   a file, and nothing behind this point need check again.
+
+   The events stay the caller's, and must stay as they are until the set is closed.  Hits must rise:
+   sorting would need a copy of all of them. */
 static calomu_status cm_data_from_memory_call(calomu *c, const calomu_data_info *info,
                                               const calomu_event *events, size_t n,
                                               calomu_data **data)
@@ -6850,6 +7252,8 @@ calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
 
 const calomu_data_info *calomu_data_describe(const calomu_data *data) { return &data->info; }
 
+/* Takes a set that is complete up to any point; the context that opened it may be closed by
+   then. */
 void calomu_data_close(calomu_data *d)
 {
     calomu *own;
@@ -6872,7 +7276,12 @@ typedef struct cm_packed {
 } cm_packed;
 
 /* p: length bytes behind truth, features and losses, checksum included.  0 if they make no
-   sense. */
+   sense.
+
+   Of the numbers that are a forger's, n is bounded by the cells before it is multiplied, so n*width
+   has at most 24 + 8 bits; width and shift are single bytes, and together at most 32, so that code
+   << shift fits 32 bits; the code's bytes must be exactly what remains.  shift < 32 because C
+   leaves a shift by 32 undefined. */
 static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t cells,
                      cm_packed *k)
 {
@@ -6894,7 +7303,11 @@ static int cm_unpack(const unsigned char *p, size_t length, size_t n, uint32_t c
 }
 
 /* Cells from gaps.  A gap that starts in the last byte may run at most 3 bytes into the codes or
-   the checksum: still inside the event.  n < 2^25 gaps below 2^28: the sum fits 64 bits. */
+   the checksum: still inside the event.  n < 2^25 gaps below 2^28: the sum fits 64 bits.
+
+   `next` only rises, so if the last cell exists all do; cells that were cut to 32 bits on the way
+   are then thrown away with the event.  A gap that could be written shorter (a last byte of 0) is
+   refused: one event, one form. */
 static int cm_unpack_cells(const cm_packed *k, uint32_t cells, calomu_hit *hits)
 {
     const unsigned char *p = k->gap;
@@ -6918,7 +7331,11 @@ static int cm_unpack_cells(const cm_packed *k, uint32_t cells, calomu_hit *hits)
 
 /* Energies from codes.  Code i is cut out of the 8 bytes that hold its first bit: at most 7 + 32
    of their 64 bits are used, and the load ends at most 7 bytes behind the codes, inside the
-   checksum.  Finite and not negative: the largest pattern must stay below that of infinity. */
+   checksum.  Finite and not negative: the largest pattern must stay below that of infinity.
+
+   base + (code << shift) may wrap in 32 bits, which for unsigned numbers is defined; the sum in 64
+   bits at the end, of the largest code, shows it.  Looked at once for all hits, not hit by hit: the
+   loop has no branch. */
 static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
 {
     const unsigned char *p = k->code;
@@ -6940,7 +7357,11 @@ static int cm_unpack_energies(const cm_packed *k, calomu_hit *hits)
    Preconditions: length is at least fixed + 8 (cm_data_index).  A file may be forged with right
    checksums, so sizes, cells, energies and truth are checked all the same.  Memory for hits is
    taken only after cm_unpack has shown that the event has at least one byte for each.  extra: room
-   for cm_extra floats. */
+   for cm_extra floats.
+
+   In the order of the code, and no other would do: checksum (nothing of an event with an accident
+   is looked at), length and sizes, memory, hits, truth, features.  A message tells the event's
+   number, and of a wrong checksum the byte in the file. */
 static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t number,
                                    const unsigned char *p, size_t length, calomu_events *out,
                                    size_t used, calomu_event *e, float *extra)
@@ -6985,7 +7406,11 @@ static uint64_t cm_number(uint64_t first, const uint64_t *numbers, size_t i)
 }
 
 /* Checks the numbers asked for and takes the memory of everything but hits: events, features and
-   losses, and `block` bytes for the longest packed event among them. */
+   losses, and `block` bytes for the longest packed event among them.
+
+   Numbers may come in any order and more than once.  The first memory belongs to `out`, with a
+   clone of the first context that read into it: out->owner_.  No byte is taken for a number that
+   does not exist. */
 static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t first,
                                      const uint64_t *numbers, size_t n, calomu_events *out)
 {
@@ -7015,7 +7440,17 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
 }
 
 /* One block of memory holds events, features and losses, and the packed bytes, another the hits,
-   which grow while events are unpacked; so pointers to hits are set at the end. */
+   which grow while events are unpacked; so pointers to hits are set at the end.
+
+   Memory stays with `out` from call to call and only grows, so a training reads its batches without
+   asking for any; what was read before is gone with the next call.  On failure `out` has no events,
+   and its memory is still there to be freed.  A set in memory hands out the caller's own hits.
+
+       memory_[0]   event[n] | features and losses, [n][cm_extra] floats | bytes of one packed event
+       memory_[1]   hits of event 0 | hits of event 1 | ...
+
+   An event's pointers lead into both.  The floats follow structs, and the bytes follow floats: each
+   begins where its type may. */
 static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint64_t first,
                                        const uint64_t *numbers, size_t n, calomu_events *out)
 {
@@ -7060,7 +7495,11 @@ calomu_status calomu_data_read(calomu *c, const calomu_data *data, uint64_t firs
 }
 
 /* The true energy of one event without the rest of it, whose checksum is not looked at: NaN where
-   it is unknown, and where the file is damaged anything. */
+   it is unknown, and where the file is damaged anything.
+
+   For the look at all true energies before a training (section 13), where whole events would cost
+   the unpacking of all hits.  Every event that is trained on is read whole and verified
+   afterwards. */
 static calomu_status cm_read_energy(calomu *c, const calomu_data *d, uint64_t number,
                                     float *energy)
 {
@@ -7075,6 +7514,7 @@ static calomu_status cm_read_energy(calomu *c, const calomu_data *d, uint64_t nu
     return s;
 }
 
+/* A zeroed struct, and one that was freed, have no owner: nothing is done. */
 void calomu_events_free(calomu_events *e)
 {
     if (!e || !e->owner_) return;
@@ -7090,7 +7530,48 @@ void calomu_events_free(calomu_events *e)
    is one object: "__metadata__" with strings, and per tensor
        "NAME":{"dtype":"F32","shape":[2,3],"data_offsets":[begin,end]}
    with offsets counted from the end of the header; together the tensors must cover the data
-   exactly.  The parser accepts nothing else, so nothing nests deeper than three. */
+   exactly.  The parser accepts nothing else, so nothing nests deeper than three.
+
+   testdata/model.safetensors, byte by byte:
+
+             0   B0 5A 00 00 00 00 00 00     23216 bytes of header follow
+             8   {"__metadata__":{"calomu":"model","version":"1", ...
+                 ... "checksum":"1d3bc0a90c6da4b7"},
+                 "head.0.path.0.weight":{"dtype":"F32","shape":[8,1,4,4,4],
+                                         "data_offsets":[0,2048]}, ... }  and spaces
+         23224   the 512 floats of this tensor, those of the next, ...
+       2575000   the end of the file, which is the end of the last tensor
+
+   The format is another project's (Hugging Face), taken because Python reads and writes it in a
+   line, and because it holds no program: a pickle, as torch.save writes, runs what it holds.
+
+   What a forger controls, and where it ends:
+
+       length of the header          fits the file, at most 100 MB (cm_st_load)
+       the JSON                      one pass, no recursion, three levels; strings are decoded in
+                                     place; tables of a size known before (cm_st_room)
+       shape, dtype, data_offsets    agree, and lie in the file (cm_json_fits)
+       tensors that overlap          refused: together they are the data (cm_st_verify)
+       names that come twice         refused (cm_st_sum)
+       values                        finite, where they are wanted (cm_part_decode)
+
+   An attacker's file of N bytes makes its reader take at most 2 N + 1 MiB (cm_st_room) and n log n
+   comparisons of names; heap sort has no bad case.
+
+   In this order: the parser (cm_json_*); sorting and searching; checksum and verification; reading;
+   writing (cm_text_*, cm_st_write).
+
+   The header that is accepted, where W is any white space between two signs:
+
+       header   {  [ entry { , entry } ]  }  { space }
+       entry    "__metadata__" : {  [ string : string { , string : string } ]  }
+              | string : {  key : value { , key : value }  }     each of the three keys once:
+       key      "dtype" : string      "shape" : list      "data_offsets" : list of two
+       list     [  [ whole { , whole } ]  ]
+       whole    0, or digits without a 0 in front, below 2^64
+
+   All else that JSON knows (numbers with a sign or a point, true, false, null, deeper objects) has
+   no meaning here, and is a fault at a byte that the message names. */
 
 enum { CM_ST_HEADER = 100 * 1000 * 1000 };          /* longest header, as in other readers */
 #define CM_ST_LARGEST ((uint64_t)1 << 32)            /* longest file: no model is near */
@@ -7108,6 +7589,8 @@ static const struct { char name[8]; int size; } cm_dtypes[CM_DTYPES] = {     /* 
     { "I8", 1 }, { "BOOL", 1 }, { "F8_E4M3", 1 }, { "F8_E5M2", 1 }, { "F8_E8M0", 1 }
 };
 
+/* The byte in the message counts from the beginning of the file, as an editor of bytes shows it.
+   At it, or a little behind: the parser goes forward only. */
 static calomu_status cm_json_fail(const cm_json *j, const char *what)
 {
     return cm_fail(j->c, CALOMU_EFORMAT, "%s: bad safetensors header, byte %zu: %s", j->path,
@@ -7119,7 +7602,11 @@ static void cm_json_space(cm_json *j)
     while (j->at < j->end && *j->at && strchr(" \t\n\r", *j->at)) j->at++;
 }
 
-/* If the next character behind white space is the wanted one, takes it. */
+/* If the next character behind white space is the wanted one, takes it.
+
+   If not, only white space has been passed.  Every function of the parser stops at j->end, which
+   lies in memory, behind the header: the bytes there are data and no terminating zero.  strchr
+   finds a zero byte in every string, hence the tests for it. */
 static int cm_json_take(cm_json *j, char wanted)
 {
     cm_json_space(j);
@@ -7128,7 +7615,9 @@ static int cm_json_take(cm_json *j, char wanted)
     return 1;
 }
 
-/* Four hexadecimal digits behind \u, or -1. */
+/* Four hexadecimal digits behind \u, or -1.
+
+   j->at moves only on success. */
 static long cm_json_hex(cm_json *j)
 {
     static const char digits[] = "0123456789abcdef0123456789ABCDEF";   /* value: place mod 16 */
@@ -7144,7 +7633,9 @@ static long cm_json_hex(cm_json *j)
     return value;
 }
 
-/* One code point as UTF-8. */
+/* One code point as UTF-8.
+
+   Below 0x110000 and no half of a pair (cm_json_escape): the ranges of RFC 3629, Sec. 3. */
 static char *cm_put_utf8(char *to, long u)
 {
     if (u < 0x80) {
@@ -7165,7 +7656,15 @@ static char *cm_put_utf8(char *to, long u)
     return to;
 }
 
-/* What follows a backslash, written to *to.  Its UTF-8 is never longer than the escape. */
+/* What follows a backslash, written to *to.  Its UTF-8 is never longer than the escape.
+
+   A character above 0xFFFF comes as two escapes, \ud800 to \udbff and then \udc00 to \udfff (RFC
+   8259, Sec. 7): 0x10000 + 1024 high + low.  Half of a pair stands for nothing and is refused; so
+   is \u0000, which would end the string early, so that two names could compare as equal.  12 bytes
+   of escapes become 4, 6 become at most 3.
+
+   Other control characters may come as escapes, and reach messages so; the program calomu shows
+   them as \x1b, so that a file cannot speak to a terminal. */
 static calomu_status cm_json_escape(cm_json *j, char **to)
 {
     static const char names[] = "\"\\/bfnrt", values[] = "\"\\/\b\f\n\r\t";
@@ -7191,7 +7690,11 @@ static calomu_status cm_json_escape(cm_json *j, char **to)
 }
 
 /* A string, decoded in place: the result is never longer, and the closing quote makes room for
-   its terminating zero. */
+   its terminating zero.
+
+   *text points into the file's memory and lives as long.  Bytes above 127 are passed on as they
+   are: names are compared, never taken apart, and no rule of UTF-8 is needed for that.  At the
+   closing quote: to <= j->at - 1, so the zero overwrites the quote at most, which has been read. */
 static calomu_status cm_json_string(cm_json *j, char **text)
 {
     calomu_status s = CALOMU_OK;
@@ -7210,7 +7713,10 @@ static calomu_status cm_json_string(cm_json *j, char **text)
     return CALOMU_OK;
 }
 
-/* [a, b, ...]: at most max integers without sign, fraction, exponent or leading zeros. */
+/* [a, b, ...]: at most max integers without sign, fraction, exponent or leading zeros.
+
+   JSON knows one kind of number; safetensors needs sizes only, so a sign, a point or an exponent is
+   a fault.  v stays below 2^64: before each digit it is at most (2^64 - 1 - 9)/10. */
 static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n)
 {
     *n = 0;
@@ -7233,7 +7739,10 @@ static calomu_status cm_json_array(cm_json *j, uint64_t *values, int max, int *n
     return cm_json_take(j, ']') ? CALOMU_OK : cm_json_fail(j, "a list does not end");
 }
 
-/* {"key":"value", ...}: strings only, as the format demands. */
+/* {"key":"value", ...}: strings only, as the format demands.
+
+   An entry counts only when it is complete, so a failure leaves no half of one in the table.  Keys
+   that come twice are found when the table is sorted (cm_st_sum). */
 static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 {
     cm_st_meta *m;
@@ -7254,7 +7763,14 @@ static calomu_status cm_json_metadata(cm_json *j, cm_st *st)
 
 /* Type, shape and offsets must agree: count = product of the shape, bytes = end - begin.  No
    product overflows: before each multiplication the result is known to fit the bytes of the file,
-   which are fewer than 2^32, and a 0 in the shape makes it 0 for good. */
+   which are fewer than 2^32, and a 0 in the shape makes it 0 for good.
+
+   Afterwards t->data and count elements behind it lie in the file.  The pointer is computed after
+   the offsets have been compared: one beyond the memory is undefined even if nobody reads there.
+   The data are not aligned, so elements are fetched byte by byte (cm_st_value).
+
+   A shape of [4294967295, 4294967295] in a file of a few bytes fails at its first size: 4294967295
+   is more than the file's bytes divided by 4. */
 static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t *shape,
                                   const uint64_t offsets[2], const char *data, uint64_t bytes)
 {
@@ -7276,7 +7792,9 @@ static calomu_status cm_json_fits(cm_json *j, cm_st_tensor *t, const uint64_t *s
 }
 
 /* Any type whose elements are whole bytes: which of them a network takes is seen where a tensor is
-   wanted. */
+   wanted.
+
+   A type of half a byte (F4) would make count * size no number of bytes. */
 static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
 {
     char *text = NULL;
@@ -7292,6 +7810,7 @@ static calomu_status cm_json_dtype(cm_json *j, cm_st_tensor *t)
                    " convert it to F32 first", j->path, t->name, text);
 }
 
+/* Eight dimensions are parsed so that a tensor of six is named with its fault; five are kept. */
 static calomu_status cm_json_shape(cm_json *j, cm_st_tensor *t, uint64_t shape[8])
 {
     calomu_status s = cm_json_array(j, shape, 8, &t->rank);
@@ -7300,7 +7819,10 @@ static calomu_status cm_json_shape(cm_json *j, cm_st_tensor *t, uint64_t shape[8
                    " has more than %d", j->path, t->name, t->rank, CM_RANK);
 }
 
-/* The object of one tensor, its three keys in any order. */
+/* The object of one tensor, its three keys in any order.
+
+   `seen` has a bit for each key: 7 says that all three came, and none twice.  Only then are shape
+   and offsets read, so neither is used before it is set. */
 static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *data, uint64_t bytes)
 {
     uint64_t offsets[2], shape[8];
@@ -7327,7 +7849,10 @@ static calomu_status cm_json_tensor(cm_json *j, cm_st_tensor *t, const char *dat
     return cm_json_fits(j, t, shape, offsets, data, bytes);
 }
 
-/* One entry of the outermost object. */
+/* One entry of the outermost object.
+
+   t is behind the last entry until it counts; the table has one more place than tensors
+   (cm_st_room), so that the pointer is always a valid one. */
 static calomu_status cm_json_entry(cm_json *j, cm_st *st, const char *data, uint64_t bytes,
                                    int *metadata)
 {
@@ -7346,6 +7871,8 @@ static calomu_status cm_json_entry(cm_json *j, cm_st *st, const char *data, uint
     return cm_json_tensor(j, t, data, bytes);
 }
 
+/* The whole header: one object and then spaces, as writers pad it.  No white space before the first
+   brace: the format asks for it, and cm_st_load tells other files by that byte. */
 static calomu_status cm_json_header(cm_json *j, cm_st *st, const char *data, uint64_t bytes)
 {
     int metadata = 0;
@@ -7368,7 +7895,11 @@ static uint64_t cm_st_bytes(const cm_st_tensor *t)
     return t->count * (uint64_t)cm_dtypes[t->dtype].size;
 }
 
-/* Orders: total, so that the result does not depend on how it is sorted. */
+/* Orders: total, so that the result does not depend on how it is sorted.
+
+   By data, so that gaps and overlaps show between neighbours; empty tensors of the same place come
+   before the one that has bytes there, as they must for cm_st_verify.  By name and by key, for
+   binary search and for a checksum that does not depend on the order in a file. */
 static int cm_st_by_data(const void *a, const void *b)
 {
     const cm_st_tensor *s = a, *t = b;
@@ -7408,7 +7939,10 @@ static void cm_st_sink(unsigned char *x, size_t i, size_t n, size_t size, cm_st_
     }
 }
 
-/* Heap sort of n tensors or entries: qsort may take as much memory again, or quadratic time. */
+/* Heap sort of n tensors or entries: qsort may take as much memory again, or quadratic time.
+
+   A file's author chooses the order, and so could choose the worst case of a quicksort.  Sifting as
+   in cm_sift (section 9), over elements of any size up to a tensor's. */
 static void cm_st_sort(void *table, size_t n, size_t size, cm_st_order order)
 {
     unsigned char *x = table;
@@ -7436,7 +7970,10 @@ static const void *cm_st_search(const void *table, size_t n, size_t size, cm_st_
     return NULL;
 }
 
-/* Name, type and shape count as well as the data: renaming or reshaping a tensor is a change. */
+/* Name, type and shape count as well as the data: renaming or reshaping a tensor is a change.
+
+   The result of one is the seed of the next, so order counts too, which the caller has fixed by
+   sorting.  80 bytes hold type, rank and 8 sizes; 5 are there. */
 static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
 {
     unsigned char shape[80];
@@ -7450,7 +7987,11 @@ static uint64_t cm_st_sum_tensor(uint64_t sum, const cm_st_tensor *t)
 }
 
 /* Whether an entry of the metadata is of a kind that calomu writes: what other programs add
-   ("format") is no change of a model. */
+   ("format") is no change of a model.
+
+   An entry that begins with a dot belongs to a family ("train."), any other is compared whole; "K."
+   of a member of an ensemble may stand in front.  Whoever gives models a new kind of entry adds it
+   here, or its change goes unseen. */
 static int cm_st_ours(const char *key)
 {
     static const char *const begin[] = { "calomu", "version", "members", "mean", "deviation",
@@ -7467,7 +8008,11 @@ static int cm_st_ours(const char *key)
 
 /* The checksum over all tensors in order of name and all metadata of ours in order of key, except
    "checksum" itself: programs that reorder a file without changing it, or add to the metadata, keep
-   it valid.  Both tables get sorted, which also shows names that come twice. */
+   it valid.  Both tables get sorted, which also shows names that come twice.
+
+   Keys and values are summed up one behind the other, each with its length (cm_checksum): "ab", "c"
+   differs from "a", "bc".  bad: the status of a name that comes twice, which is the file's fault
+   when reading and the caller's when writing. */
 static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
                                cm_st_tensor *tensor, size_t nt, cm_st_meta *meta, size_t nm,
                                uint64_t *sum)
@@ -7491,6 +8036,9 @@ static calomu_status cm_st_sum(calomu *c, calomu_status bad, const char *path,
     return CALOMU_OK;
 }
 
+/* Only in tables that are sorted: of files that were read, and not of what is about to be written.
+   Keys asked for have at most 63 characters; the copy is there because cm_st_meta points to
+   characters that may be changed. */
 const char *cm_st_find_meta(const cm_st *st, const char *key)
 {
     char text[64];
@@ -7517,7 +8065,12 @@ static const char *cm_st_kind(const cm_st *st)
 }
 
 /* Offsets without gap or overlap, names unique, and the checksum.  Ours always have one; in files
-   of other programs "checksum" means what they like. */
+   of other programs "checksum" means what they like.
+
+   A gap would be a place to hide bytes in, an overlap a way for a small file to fill a large
+   network.  Afterwards the tensors are sorted by name.
+
+   Two tensors of 4 bytes at [0, 4) and [2, 6): "tensor b leaves a gap or overlaps another". */
 static calomu_status cm_st_verify(calomu *c, const char *path, cm_st *st, const char *data,
                                   uint64_t bytes)
 {
@@ -7551,7 +8104,12 @@ enum { CM_ST_ENTRY = 50, CM_ST_METADATA = 32768 };   /* least bytes of a tensor;
 /* Takes the tables, after counting objects and colons at their depth outside strings.  An entry of
    a tensor is longer than its place in the table, and the entries of the metadata are few: with
    the file itself that is at most twice the file and 1 MiB, whatever it holds.  What is no such
-   header may be counted wrongly; the parser does not write beyond this room. */
+   header may be counted wrongly; the parser does not write beyond this room.
+
+   50 bytes: the shortest entry of a tensor, "":{"dtype":"U8","shape":[],"data_offsets":[0,1]} with
+   its comma, has 50, and takes 48 in the table.  32,768 entries of metadata take 512 KiB.  An
+   ensemble writes a loss for each member, and the numbers by which trainings differ; one of 1000
+   members that differ in 32 numbers each would be beyond, and the writer does not look at that. */
 static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
 {
     size_t depth = 0, most = (size_t)(j->end - j->start) / CM_ST_ENTRY + 1;
@@ -7571,7 +8129,10 @@ static calomu_status cm_st_room(calomu *c, cm_json *j, cm_st *st)
     return st->meta ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
-/* What people have instead, by its first bytes, with the way to what is read. */
+/* What people have instead, by its first bytes, with the way to what is read.
+
+   A zip begins with "PK", 3, 4; a bare pickle with 0x80 and the number of its protocol, 2 to 5.
+   Nothing of either is read: to take the weights out of a pickle is to run it. */
 static calomu_status cm_st_other(calomu *c, const char *path, const unsigned char *first)
 {
     if (!memcmp(first, "PK\3\4", 4) || (first[0] == 0x80 && first[1] >= 2 && first[1] <= 5))
@@ -7588,7 +8149,12 @@ static calomu_status cm_st_other(calomu *c, const char *path, const unsigned cha
 }
 
 /* The file is read whole: a model is needed whole.  Before memory is taken, the length of the
-   header must fit the file, and the file must be of a size that models have. */
+   header must fit the file, and the file must be of a size that models have.
+
+   Bounds in this order: 10 bytes are the shortest file ("{}" behind its length); the header has 2
+   bytes to 100 MB and ends in the file; the file has at most 2^32 bytes, so that counts fit 32
+   bits, and half of the address space.  On failure st owns what was taken so far;
+   cm_st_read_changed frees it. */
 static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, cm_st *st)
 {
     unsigned char first[9] = { 0 };
@@ -7618,7 +8184,8 @@ static calomu_status cm_st_load(calomu *c, const char *path, const cm_file *f, c
     return s ? s : cm_st_verify(c, path, st, j.end, f->size - 8 - length);
 }
 
-/* A file of ours whose checksum is wrong is no error yet. */
+/* A file of ours whose checksum is wrong is no error yet: cm_st_read makes it one, an import tells
+   of it. */
 static calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
 {
     cm_file f;
@@ -7632,6 +8199,9 @@ static calomu_status cm_st_read_changed(calomu *c, const char *path, cm_st *st)
     return s;
 }
 
+/* For models and checkpoints that are used as they are.  Names and values point into st->memory:
+   all of it lives until cm_st_free.  A file of ours without a checksum has been changed as well:
+   that entry is the first that other programs drop. */
 calomu_status cm_st_read(calomu *c, const char *path, cm_st *st)
 {
     calomu_status s = cm_st_read_changed(c, path, st);
@@ -7653,7 +8223,9 @@ void cm_st_free(calomu *c, cm_st *st)
     memset(st, 0, sizeof *st);
 }
 
-/* Text of a header: written where p is set, only counted where it is NULL. */
+/* Text of a header: written where p is set, only counted where it is NULL.
+
+   So one function makes the text and finds its length: two would have to agree to the byte. */
 typedef struct cm_text { char *p; size_t n; } cm_text;
 
 static void cm_text_add(cm_text *t, const char *s, size_t n)
@@ -7662,7 +8234,10 @@ static void cm_text_add(cm_text *t, const char *s, size_t n)
     t->n += n;
 }
 
-/* Quotes, backslashes and control characters are escaped; UTF-8 goes through as it is. */
+/* Quotes, backslashes and control characters are escaped; UTF-8 goes through as it is.
+
+   What has come in as an escape goes out as the character, or as \u00XX where JSON allows no other
+   form (RFC 8259, Sec. 7). */
 static void cm_text_quoted(cm_text *t, const char *s)
 {
     char escape[8];
@@ -7701,7 +8276,11 @@ static void cm_text_tensor(cm_text *t, const cm_st_tensor *x, uint64_t *at)
 
 /* The next tensor behind number i in the order of the file, or -1: 8-byte types come first, then
    4, 2 and 1, so that every element is aligned for readers that map the file.  *size: of the types
-   being listed; start with i = -1, *size = 8. */
+   being listed; start with i = -1, *size = 8.
+
+   4 passes over the table instead of a sorted copy.  Readers that map a file want an F64 at a
+   multiple of 8; the data begin at one (cm_st_header), and behind types of 8 bytes those of 4 are
+   aligned by themselves. */
 static int cm_st_next(const cm_st *st, int i, int *size)
 {
     for (; *size; *size /= 2, i = -1)
@@ -7736,7 +8315,9 @@ static void cm_st_header(cm_text *t, const cm_st *st, uint64_t sum)
     while (t->n % 8) cm_text_add(t, " ", 1);
 }
 
-/* What a caller might get wrong. */
+/* What a caller might get wrong.
+
+   2 GiB at most: with its header the file is then below the 4 GiB that are read. */
 static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
 {
     uint64_t total = 0;
@@ -7761,7 +8342,10 @@ static calomu_status cm_st_check(calomu *c, const char *path, const cm_st *st)
     return CALOMU_OK;
 }
 
-/* The checksum of what is to be written, whose order stays. */
+/* The checksum of what is to be written, whose order stays.
+
+   cm_st_sum sorts, and the caller's tables are const: hence two copies of pointers and shapes, not
+   of values. */
 static calomu_status cm_st_sum_of(calomu *c, const char *path, const cm_st *st, uint64_t *sum)
 {
     size_t nt = (size_t)st->n_tensors, nm = (size_t)st->n_meta;
@@ -7778,6 +8362,9 @@ static calomu_status cm_st_sum_of(calomu *c, const char *path, const cm_st *st, 
     return s;
 }
 
+/* In this order: checks and checksum, the header's text, and only then the file: what the caller
+   got wrong leaves no temporary file.  Data go out in the order in which cm_st_header has counted
+   their offsets; both take it from cm_st_next. */
 calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 {
     calomu_output *o = NULL;
@@ -7808,31 +8395,46 @@ calomu_status cm_st_write(calomu *c, const char *path, const cm_st *st)
 /* ---- whether a file's tensors are those that a network has
 
    Looked at before memory is taken for values.  Every tensor that does not fit is named, as far as
-   the text goes, half of which is for those that the network lacks; the others are counted. */
+   the text goes, half of which is for those that the network lacks; the others are counted.
+
+   A network's table gives names, shapes and types (section 4), a file's table what is there.  The
+   difference is an error that a person mends, as of an export with another growth: so it says what
+   is missing, what has another shape, and what is too much, in one message of 320 bytes.  A
+   forger's shapes end here: those of the network are taken, and the file's only have to equal them.
+
+   cm_fit_begin, cm_fit_tensor for each tensor that the network wants, cm_fit_end.
+
+   The message of a state_dict with one name misspelt:
+
+       m.safetensors: does not fit the network: body.0.weight is missing; body0.weight is no tensor
+       of the network */
 
 typedef struct cm_fit {
     const cm_st *st;
     unsigned char *seen;             /* 1: this tensor of the file is one of the network's */
     char text[320];
-    size_t used, room;               /* bytes of the text; how many may be by now */
-    int full, more;                  /* 1: no room for the last fault; faults without room */
+    size_t used, capacity;           /* bytes of the text; how many may be by now */
+    int full, more;                  /* 1: the last fault did not fit; how many did not */
 } cm_fit;
 
 static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
 {
     memset(f, 0, sizeof *f);
     f->st = st;
-    f->room = sizeof f->text / 2;
+    f->capacity = sizeof f->text / 2;
     f->seen = cm_allocate(c, (size_t)st->n_tensors, 1);
     return f->seen ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
+/* Adds a fault to the text, or to the count of those without room.  snprintf has already cut a text
+   that does not fit, so it is taken back to where it was.  Once one fault has not fitted, none is
+   added, lest a short one come out of its order. */
 static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
 {
-    size_t room = f->room - f->used;
-    int n = f->full ? 0 : snprintf(f->text + f->used, room, "%s%.80s %s", f->used ? "; " : "", name,
+    size_t left = f->capacity - f->used;
+    int n = f->full ? 0 : snprintf(f->text + f->used, left, "%s%.80s %s", f->used ? "; " : "", name,
                                    what);
-    if (n > 0 && (size_t)n < room) {
+    if (n > 0 && (size_t)n < left) {
         f->used += (size_t)n;
         return;
     }
@@ -7841,7 +8443,7 @@ static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
     f->more++;
 }
 
-/* [2, 28] */
+/* "[2, 28]".  Five numbers of ten digits with commas and brackets have 62 characters. */
 static void cm_shape_text(char text[72], const cm_st_tensor *t)
 {
     int i, n = snprintf(text, 72, "[");
@@ -7856,7 +8458,10 @@ static int cm_is_float(cm_dtype d)
     return d == CM_F32 || d == CM_F64 || d == CM_F16 || d == CM_BF16;
 }
 
-/* want: name, shape and type; strict: of exactly this type, and not of any floating one. */
+/* want: name, shape and type; strict: of exactly this type, and not of any floating one.
+
+   strict serves checkpoints, from which a training goes on with the same bits: F16 would not do.
+   optional: a state_dict may lack it (cm_model_fits). */
 static void cm_fit_tensor(cm_fit *f, const cm_st_tensor *want, int strict, int optional)
 {
     const cm_st_tensor *have = cm_st_find(f->st, want->name);
@@ -7877,12 +8482,15 @@ static void cm_fit_tensor(cm_fit *f, const cm_st_tensor *want, int strict, int o
     }
 }
 
-/* Also names what the network does not have; s: a failure before. */
+/* Also names what the network does not have; s: a failure before.
+
+   The second half of the text opens for them: a file with a hundred strange tensors cannot hide
+   what is missing.  Frees f->seen in every case. */
 static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm_fit *f)
 {
     char more[40] = "";
     int i;
-    f->room = sizeof f->text;
+    f->capacity = sizeof f->text;
     f->full = 0;
     for (i = 0; s == CALOMU_OK && i < f->st->n_tensors; i++)
         if (!f->seen[i]) cm_fit_fault(f, f->st->tensor[i].name, "is no tensor of the network");
@@ -7905,7 +8513,11 @@ static calomu_status cm_st_foreign(calomu *c, const char *path)
 
 /* By content, never by the name.  Data files are recognised by their magic alone; models and
    checkpoints are read and verified, which costs no more than loading them.  What people are most
-   likely to have instead, HDF5 and bare state_dicts, is named with the way to take it in. */
+   likely to have instead, HDF5 and bare state_dicts, is named with the way to take it in.
+
+   *kind is set on success only.  A name tells nothing: muons.cmu may be a model that somebody
+   renamed, and the wrong function would give a message about a format that the person has never
+   heard of. */
 calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind *kind)
 {
     unsigned char first[9] = { 0 };
@@ -7939,10 +8551,30 @@ calomu_status calomu_file_identify(calomu *c, const char *path, calomu_file_kind
 
 /* ============================================================================================
    12 Networks in memory
-   ============================================================================================ */
+   ============================================================================================
+
+   A network (cm_net) is a list of layers, a table of parameters and three blocks of values:
+
+       list      layers and plans (sections 4, 18); shared by the networks of an ensemble
+       param     name, shape, role and offset of each parameter, in the order of the layers
+       trained   weights that the training changes; 636,570 reals in the paper's network
+       fixed     the weights of the energy sums, which are 1
+       buffers   the running sums of the batch norms (section 5.4)
+
+   Files, updates and copies go over the blocks or over the table, whatever the network is.  Only
+   section 14 knows layers by their names, where it imports, joins and checks models.
+
+   A network is made in two halves.  cm_net_table makes list and table, which a file is held
+   against, and takes at most 0.8 MB; cm_net_room makes the values and the plans, which may take
+   much.  A forged file of a large network is refused between the two, as its tensors are not there.
+
+   Lists are counted (users): each network has one, and the last that goes frees it.  The count has
+   no lock: the networks of a list belong to one model, which one thread makes and one frees. */
 
 /* ---------------------------------------------------------------- networks in memory */
 
+/* One user less; without users the list goes.  A list that was never a network's has one user as
+   well, who made it. */
 void cm_list_free(calomu *c, cm_list *s)
 {
     if (!s || --s->users > 0) return;
@@ -7951,6 +8583,9 @@ void cm_list_free(calomu *c, cm_list *s)
     cm_release(c, s);
 }
 
+/* An empty list with one user.  Layers are not added beyond `most`: the list notes the fault, and
+   cm_list_check tells of it, so that the code that writes a network down needs no test behind each
+   layer. */
 cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most)
 {
     cm_list *s = cm_allocate(c, 1, sizeof *s);
@@ -7968,7 +8603,10 @@ cm_list *cm_list_new(calomu *c, int nz, int nx, int ny, int features, int most)
     return NULL;
 }
 
-/* The paper's, without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16. */
+/* The paper's, without plans.  A block has 14 layers, 19 where it halves the grid, the rest 16.
+
+   cm_architecture_check comes before: at most 64 blocks in each resolution, so at most 256 stages
+   and 3,620 layers of 80 bytes. */
 static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
 {
     const calomu_geometry *g = &a->geometry;
@@ -7978,6 +8616,7 @@ static cm_list *cm_list_paper(calomu *c, const calomu_architecture *a)
     return s;
 }
 
+/* Takes a network that is complete up to any point. */
 void cm_net_free(calomu *c, cm_net *net)
 {
     if (!net) return;
@@ -7989,7 +8628,10 @@ void cm_net_free(calomu *c, cm_net *net)
     cm_release(c, net);
 }
 
-/* A network without values.  Takes over the user of `list` that it is given, in every case. */
+/* A network without values.  Takes over the user of `list` that it is given, in every case.
+
+   cm_param_all runs twice: without a table it counts, with one it writes.  So the size of the table
+   is never a guess, and counts and offsets come from one text. */
 static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_list *list,
                                  cm_net **out)
 {
@@ -8011,7 +8653,8 @@ static calomu_status cm_net_with(calomu *c, const calomu_architecture *a, cm_lis
     return CALOMU_OK;
 }
 
-/* Its values, all 0, and the plans. */
+/* Its values, all 0, and the plans.  The plans come first: a list that cannot be planned takes no
+   memory for values.  A failure leaves the rest to cm_net_free. */
 static calomu_status cm_net_room(calomu *c, cm_net *net)
 {
     calomu_status s = cm_plans_make(c, net->list);
@@ -8029,7 +8672,10 @@ static calomu_status cm_net_table(calomu *c, const calomu_architecture *a, cm_ne
     return s == CALOMU_OK ? cm_net_with(c, a, cm_list_paper(c, a), out) : s;
 }
 
-/* A network that has its table so far (s: how that went): room for its values, or none of it. */
+/* A network that has its table so far (s: how that went): room for its values, or none of it.
+
+   Frees the network on any failure, its own and the one that it is told of, so that callers end
+   with one line. */
 static calomu_status cm_net_finish(calomu *c, calomu_status s, cm_net *net, cm_net **out)
 {
     if (s == CALOMU_OK) s = cm_net_room(c, net);
@@ -8038,6 +8684,7 @@ static calomu_status cm_net_finish(calomu *c, calomu_status s, cm_net *net, cm_n
     return s;
 }
 
+/* The paper's network, or one of its relatives, with all values 0. */
 calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
 {
     cm_net *net = NULL;
@@ -8045,6 +8692,9 @@ calomu_status cm_net_new(calomu *c, const calomu_architecture *a, cm_net **out)
     return cm_net_finish(c, s, net, out);
 }
 
+/* A network of any list that passes cm_list_check.  The architecture tells of the paper's family
+   only; here it is a default with the calorimeter and the inputs of the list, which is what the
+   rest of this file asks of it. */
 calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **out)
 {
     calomu_architecture a = calomu_architecture_default();
@@ -8063,7 +8713,10 @@ calomu_status cm_net_of_list(calomu *c, cm_list *s, cm_net **out)
     return cm_net_finish(c, status, net, out);
 }
 
-/* Another network of the same list, which they share. */
+/* Another network of the same list, which they share.
+
+   The new user is counted before cm_net_with takes it over, also where that fails and gives it
+   back. */
 static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
 {
     cm_net *net = NULL;
@@ -8081,7 +8734,25 @@ static calomu_status cm_net_like(calomu *c, const cm_net *first, cm_net **out)
    standardisation), step, checkpoint.  A trainer is a state machine: calomu_trainer_step does one
    batch, and between two steps everything that later bits depend on is in cm_state, the weight
    blocks and the thresholds, which is what a checkpoint holds.  Nothing random is kept: shuffles
-   are functions of (seed, epoch, fold).  */
+   are functions of (seed, epoch, fold).
+
+   The steps of an epoch, told apart by two counters of cm_state:
+
+       update < per_epoch       one batch: forward, loss, backward, Adam       update + 1
+       validated < monitored    one batch of monitored muons: forward          validated + n
+       else                     losses, MI, decision (section 8)               both 0, epoch + 1
+
+   In the paper's training an epoch has 34 folds of 96 batches of 256, 3,264 updates; then 97
+   batches of 24,631 monitored muons; then the step that ends it.
+
+   A step that fails has changed nothing that later bits depend on, so it may be tried again, and a
+   checkpoint may be written after it.  (Where a device is lost, the training is back at the last
+   state that the host knows: cm_remote_lost.)  A kill loses the steps since the last checkpoint and
+   nothing else: a trainer has no file of its own.
+
+   A training that is saved and resumed at any step ends with the same bits as one that ran through,
+   on another machine, with other threads or on a device, too (tests/test_train.c saves and resumes
+   at every step, tests/test_device.c moves to a device and back). */
 
 /* ---------------------------------------------------------------- options as a table */
 
@@ -8094,12 +8765,21 @@ typedef struct cm_field {
     double low, high;
 } cm_field;
 
+/* The name of a number in files and messages is the name of the struct's member (#member):
+   "train.batch", "state.plan.epoch".  Renaming a member would change the format of models and
+   checkpoints.  One table serves the checks of what a caller gives, the writing, the reading and
+   the checks of what was read, so none of these can forget a number. */
 #define CM_FIELD(type, member, letter, low, high) \
     { #member, offsetof(type, member), letter, low, high }
 #define CM_COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
 /* The ranges keep every product of two of them inside 64 bits and every list within memory that a
-   machine may have; beyond that they are generous. */
+   machine may have; beyond that they are generous.
+
+   A NaN is in no range.  lr may be 0, which stands for the default and is never in a checkpoint;
+   bins end at 16, the length of `thresholds`; 2e19 is above 2^64, so every seed is in range.  The
+   weights divide by weight_low and weight_high, the combination with a tracker by `tracker`: these
+   are above 0. */
 enum { CM_TRAIN_LATER = 4 };         /* the last of them: not in checkpoints of version 1 */
 static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, batch, 'i', 1, 1048576),
@@ -8131,6 +8811,9 @@ static const cm_field cm_train_fields[] = {
     CM_FIELD(calomu_train_options, started, 'i', 0, 1)
 };
 
+/* The paper's training (Secs. 3.2.2 to 3.2.4, 4.2): 36 folds, batches of 256, at most 50 epochs, of
+   which the first 20 are the 1cycle.  `outside` is ours (cm_judge_part).  lr 0: cm_default_lr finds
+   it when the number of updates is known. */
 calomu_train_options calomu_train_options_default(void)
 {
     calomu_train_options o = { 0 };
@@ -8158,6 +8841,9 @@ calomu_train_options calomu_train_options_default(void)
     return o;
 }
 
+/* Loss bins, weights and range of the MI for muons of other energies, by the straight line that
+   takes 50 to `low` and 8000 to `high`.  For 50 to 1000 GeV: centre of the weights 641.5, range of
+   the MI 56.0 to 522.0. */
 static CM_NOINLINE void cm_train_range(calomu_train_options *o, double low, double high)
 {
     const calomu_train_options d = calomu_train_options_default();
@@ -8181,7 +8867,10 @@ void calomu_train_options_range(calomu_train_options *options, double low, doubl
 }
 
 /* Value of a field as a double, for range checks: 64-bit integers lose low bits, which no range
-   here can notice. */
+   here can notice.
+
+   memcpy and not a cast pointer: the place is a number of bytes, and C promises nothing of a double
+   that is read by a pointer made from one of unsigned char. */
 static double cm_field_value(const void *base, const cm_field *f)
 {
     const unsigned char *p = (const unsigned char *)base + f->at;
@@ -8197,7 +8886,9 @@ static double cm_field_value(const void *base, const cm_field *f)
     }
 }
 
-/* `where` opens the message: the name of a file and ": ", or "". */
+/* `where` opens the message: the name of a file and ": ", or "".
+
+   A test that a NaN fails, since every comparison with it is false; only type 'n' may be one. */
 static calomu_status cm_fields_check(calomu *c, calomu_status status, const char *where,
                                      const void *base, const cm_field *f, int n)
 {
@@ -8213,6 +8904,8 @@ static calomu_status cm_fields_check(calomu *c, calomu_status status, const char
     return CALOMU_OK;
 }
 
+/* Ranges one by one, then what two numbers must be to each other.  The same for options of a caller
+   (EUSAGE) and of a file (EFORMAT), as both reach the same code. */
 static calomu_status cm_train_check(calomu *c, calomu_status status, const char *where,
                                     const calomu_train_options *o)
 {
@@ -8226,7 +8919,19 @@ static calomu_status cm_train_check(calomu *c, calomu_status status, const char 
     return CALOMU_OK;
 }
 
-/* ---------------------------------------------------------------- the trainer */
+/* ---------------------------------------------------------------- the trainer
+
+   What a training is made of, by how long it lives:
+
+       for good       options, architecture, data set (borrowed)
+       from the data  role, slot, training, cut, features, truth, mean, deviation: worked out when
+                      the trainer is made, and again, to the same bits, when it is resumed
+       state          `state`, `thresholds`, `live`, `best`, `prediction`: a checkpoint
+       passing        gradient, buffers_before, orders, batch, inputs, events, arena: of one step
+
+   For the paper's 886,716 muons: features 96.5 MB (35 folds of 24,631 rows of 28 floats), the two
+   states 6 x 636,570 reals, 15.3 MB.  Hits are not kept: each batch is read from the file when it
+   is wanted, so a data set may be larger than the memory. */
 
 typedef struct cm_state {            /* numbers that a checkpoint holds besides options */
     cm_plan plan;
@@ -8269,7 +8974,8 @@ struct calomu_trainer {
     cm_net *net;                     /* the live weights and buffers, fixed weights */
     cm_real *block;                  /* what follows, in one piece of memory */
     cm_moments live, best;           /* live.w and live.buffers are the net's */
-    cm_real *gradient, *kept;        /* kept: the norms' buffers before an update */
+    cm_real *gradient;
+    cm_real *buffers_before;         /* the norms' buffers before an update */
 
     uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
     int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
@@ -8282,6 +8988,8 @@ struct calomu_trainer {
     struct cm_remote *remote;        /* the training on a device, or NULL */
 };
 
+/* Takes a trainer that is complete up to any point: NULL members are ignored all the way down.
+   Data sets are the caller's and stay open. */
 void calomu_trainer_free(calomu_trainer *t)
 {
     calomu *own;
@@ -8310,6 +9018,9 @@ void calomu_trainer_free(calomu_trainer *t)
 
 enum { CM_READ_AT_ONCE = 256 };      /* muons, where a whole set is read */
 
+/* A trainer with its clone and nothing else.  The clone has the allocator of c, so what is
+   allocated by a later call with another context must come from an allocator that can free this
+   one's: a program uses one for all of its contexts. */
 static calomu_trainer *cm_trainer_new(calomu *c)
 {
     calomu *own = cm_clone(c);
@@ -8321,7 +9032,15 @@ static calomu_trainer *cm_trainer_new(calomu *c)
     return t;
 }
 
-/* Network and blocks for t->arch: weights 0. */
+/* Network and blocks for t->arch: weights 0.
+
+   One piece of memory, so that it is there as a whole or not at all:
+
+       live.m  live.v  gradient  best.w  best.m  best.v   n reals each
+       best.buffers  buffers_before                       b reals each
+
+   live.w and live.buffers are the network's own blocks: forward and backward work on them
+   directly. */
 static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
 {
     size_t n, b;
@@ -8342,10 +9061,12 @@ static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
     t->best.m = p + 4 * n;
     t->best.v = p + 5 * n;
     t->best.buffers = p + 6 * n;
-    t->kept = p + 6 * n + b;
+    t->buffers_before = p + 6 * n + b;
     return CALOMU_OK;
 }
 
+/* The whole of a state: weights alone would go on with moments of another place, and batch norms
+   with sums of other muons. */
 static void cm_moments_copy(const calomu_trainer *t, const cm_moments *to, const cm_moments *from)
 {
     size_t n = t->net->n_trained * sizeof(cm_real);
@@ -8358,7 +9079,28 @@ static void cm_moments_copy(const calomu_trainer *t, const cm_moments *to, const
 const calomu_train_options *calomu_trainer_options(const calomu_trainer *t) { return &t->options; }
 const calomu_architecture *calomu_trainer_architecture(const calomu_trainer *t) { return &t->arch; }
 
-/* ---------------------------------------------------------------- muons */
+/* ---------------------------------------------------------------- muons
+
+   Three ways to name a muon:
+
+       position  its place in what is cut into folds; fold f has [f*fold_size, (f + 1)*fold_size)
+       number    its place in the file: cut[position] where the muons are shuffled before the cut,
+                 else the position
+       row       its place in `features`: the folds in use, one behind the other (slot)
+
+   A validation set of its own has the positions from monitored_first on, behind the last fold; its
+   numbers count from 0 in its own file.  Muons that are left over when the folds are cut, at most
+   folds - 1, have no position below that.
+
+   All muons in use are read once, in chunks of 256, when a trainer is made: for truth, features and
+   fingerprints.  In this order: reading; where features come from; features in parallel;
+   fingerprints; truth; folds; standardisation; memory; the two sets together.
+
+   Example, the paper's training of member 1: 36 folds of 24,631 muons, fold 0 held out, fold 2
+   monitored.  Position 50,000 lies in fold 50,000/24,631 = 2, so it is monitored, muon 738 of its
+   fold.  Fold 2 is the second fold in use, slot 1: its row is 1*24,631 + 738 = 25,369.
+   monitored_first is 49,262.  Positions of 886,716 and more do not exist: 36 folds leave no muon
+   over. */
 
 /* Where the features of the network's inputs come from. */
 typedef enum cm_source { CM_SOURCE_NONE, CM_SOURCE_FILE, CM_SOURCE_HITS } cm_source;
@@ -8371,7 +9113,10 @@ static uint64_t cm_event_number(const calomu_trainer *t, uint64_t position)
     return t->cut ? t->cut[position] : position;
 }
 
-/* Reads n muons, those at the given positions or from `first` on. */
+/* Reads n muons, those at the given positions or from `first` on.
+
+   t->events holds the muons until the next call.  n is at most a batch or a chunk, whichever is
+   larger: so many numbers fit into t->asked. */
 static calomu_status cm_muons_at(calomu *c, calomu_trainer *t, uint64_t first,
                                     const uint64_t *positions, size_t n)
 {
@@ -8384,7 +9129,12 @@ static calomu_status cm_muons_at(calomu *c, calomu_trainer *t, uint64_t first,
     return calomu_data_read(c, t->data, 0, t->asked, n, &t->events);
 }
 
-/* Decides, and says what a person should know. */
+/* Decides, and says what a person should know.
+
+   Features of the file are taken where convention and E_grow are the network's, else they are
+   computed from the hits.  Those of another convention cannot be converted: sums over cells cannot
+   be undone.  Standardised ones with unknown mean can be trained on, but not be brought to another
+   standardisation; the architecture remembers it, and such a model refuses all other files. */
 static calomu_status cm_train_source(calomu *c, calomu_trainer *t, const calomu_data_info *info,
                                      cm_source *source)
 {
@@ -8414,7 +9164,10 @@ static calomu_status cm_train_source(calomu *c, calomu_trainer *t, const calomu_
     return CALOMU_OK;
 }
 
-/* Raw features from what a file holds: undone standardisation is rounded to the file's type. */
+/* Raw features from what a file holds: undone standardisation is rounded to the file's type.
+
+   V24 is clipped to 0..10,000 GeV before it is standardised (see cm_standardise); not where it is
+   standardised by unknown numbers, since then nobody knows what 10,000 GeV is there. */
 static calomu_status cm_features_take(calomu *c, const calomu_data_info *info,
                                       const calomu_event *e, uint64_t number, float *row)
 {
@@ -8442,6 +9195,7 @@ typedef struct cm_worker {
     cm_feature_scratch *scratch;
 } cm_worker;
 
+/* `worker` has c->threads places; those that were not made are 0. */
 static void cm_workers_free(calomu *c, cm_worker *worker)
 {
     int i;
@@ -8452,6 +9206,8 @@ static void cm_workers_free(calomu *c, cm_worker *worker)
     cm_release(c, worker);
 }
 
+/* One for each thread, or NULL.  The message of a worker that could not be made is brought to c
+   before the worker goes. */
 static cm_worker *cm_workers_new(calomu *c, const calomu_geometry *g)
 {
     cm_worker *w = cm_allocate(c, (size_t)c->threads, sizeof *w);
@@ -8468,7 +9224,10 @@ static cm_worker *cm_workers_new(calomu *c, const calomu_geometry *g)
 }
 
 /* The features of n events from their hits, in parallel.  Where one fails it is done again here,
-   so that the message is of the first bad event whatever the threads did. */
+   so that the message is of the first bad event whatever the threads did.
+
+   A row belongs to one muon, so threads write to different places, and the bits do not depend on
+   who computed what. */
 static calomu_status cm_features_compute(calomu *c, cm_worker *worker, const calomu_trainer *t,
                                          uint64_t first, int n, float *rows)
 {
@@ -8496,7 +9255,10 @@ static calomu_status cm_features_compute(calomu *c, cm_worker *worker, const cal
     return CALOMU_OK;
 }
 
-/* By which a resumed training knows its data: truth, impact point, number of hits, features, ... */
+/* A resumed training knows its data by two checksums, over all muons in use in the order in which
+   they are read.  One of truth, impact point, number of hits and features: 20 bytes, and 112 of
+   features where the network has any.  Changing an energy in its last bit changes it; the charge is
+   left out, as nothing depends on it ... */
 static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const float *row)
 {
     unsigned char b[20 + 4 * CALOMU_FEATURES];
@@ -8509,7 +9271,9 @@ static uint64_t cm_event_fingerprint(uint64_t sum, const calomu_event *e, const 
     return cm_checksum(sum, b, row ? sizeof b : 20);
 }
 
-/* ... and every hit, in the bytes of a file, so that memory and file give the same. */
+/* ... and the other of every hit, as cell and energy in the bytes of a file: data in memory and in
+   a file, on little- and big-endian machines, give the same.  The checksum of up to 64 hits is the
+   seed of the next. */
 static uint64_t cm_hits_fingerprint(uint64_t sum, const calomu_event *e)
 {
     enum { CHUNK = 64 };
@@ -8526,6 +9290,7 @@ static uint64_t cm_hits_fingerprint(uint64_t sum, const calomu_event *e)
     return sum;
 }
 
+/* The number is the one in the file, not the position: a person looks there. */
 static calomu_status cm_no_truth(calomu *c, const calomu_trainer *t, uint64_t position)
 {
     return cm_fail(c, CALOMU_EFORMAT, "event %llu%s has no true energy: a training needs the truth"
@@ -8535,7 +9300,11 @@ static calomu_status cm_no_truth(calomu *c, const calomu_trainer *t, uint64_t po
 }
 
 /* Truth of the n events from position `first` on.  Where it is known, it is finite and positive:
-   every set of muons is checked for that. */
+   every set of muons is checked for that.
+
+   Kept for the monitored muons only, which are needed all at once at the end of an epoch; a batch's
+   truth comes with its hits.  *without: muons without an impact point, for one notice instead of
+   thousands. */
 static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, uint64_t first, int n,
                                    uint64_t *without)
 {
@@ -8551,6 +9320,8 @@ static calomu_status cm_truth_take(calomu *c, calomu_trainer *t, uint64_t first,
     return CALOMU_OK;
 }
 
+/* The row of a muon in use.  The validation set's come behind those of the training folds; the
+   monitored fold's are among the folds', as it is one. */
 static float *cm_feature_row(const calomu_trainer *t, uint64_t position)
 {
     uint64_t fold = position / t->fold_size;
@@ -8560,7 +9331,10 @@ static float *cm_feature_row(const calomu_trainer *t, uint64_t position)
     return t->features + (size_t)row * CALOMU_FEATURES;
 }
 
-/* The n muons from position `first` on: a fold, or the validation set. */
+/* The n muons from position `first` on: a fold, or the validation set.
+
+   `rows` moves along with the muons.  A chunk is bounded by memory for hits: 256 muons of some
+   4,000 hits take 8 MB. */
 static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worker,
                                   cm_source source, uint64_t first, uint64_t many,
                                   uint64_t *without)
@@ -8593,7 +9367,10 @@ static calomu_status cm_fold_read(calomu *c, calomu_trainer *t, cm_worker *worke
     return s;
 }
 
-/* All folds in use, one after the other, or the validation set: truth, features, fingerprints. */
+/* All folds in use, one after the other, or the validation set: truth, features, fingerprints.
+
+   Folds not in use are not read, so a network that trains on 7 of 36 folds starts after a fifth of
+   the work. */
 static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source source, int validation)
 {
     cm_worker *worker = NULL;
@@ -8620,7 +9397,11 @@ static calomu_status cm_muons_read(calomu *c, calomu_trainer *t, cm_source sourc
 
 /* "standardised with mean and population standard deviation, in double, over the training folds,
    after clipping V24; a deviation of 0 counts as 1".  Two passes in the order of the
-   events. */
+   events.
+
+   28 features, 2 passes of 34 folds for the paper: the mean first, then squares about it.  One pass
+   with sums of x and x^2 loses the deviation of features whose mean is large against it.  One
+   thread adds, in one order; the monitored fold takes no part, or its muons would not be unseen. */
 static void cm_standardise(calomu_trainer *t)
 {
     double n = (double)t->n_training * (double)t->fold_size;
@@ -8650,7 +9431,13 @@ static void cm_standardise(calomu_trainer *t)
     }
 }
 
-/* The memory that depends on the data and the folds. */
+/* The memory that depends on the data and the folds.
+
+   A resumed trainer brings predictions of a validation pass that was interrupted: state.validated
+   of them are carried over into memory for all.  state.validated <= monitored (cm_state_sane).
+
+   (n_training*size + seen)*28*4 bytes must not wrap.  `most` itself wraps where `seen` is too
+   large, which the first half of the test refuses before `most` is looked at. */
 static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
 {
     size_t size = (size_t)t->fold_size, seen = (size_t)t->monitored, used = 0;
@@ -8689,7 +9476,11 @@ static calomu_status cm_trainer_room(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* What follows from options and the number of muons alone. */
+/* What follows from options and the number of muons alone.
+
+   INT_MAX bounds a fold and a validation set, because the loss of an epoch is computed over all of
+   their muons at once with an int.  n_events may be a forger's (a checkpoint's): nothing here takes
+   memory by it.  t->n_training counts from 0, so this runs once for a trainer. */
 static calomu_status cm_trainer_plan(calomu *c, calomu_trainer *t, uint64_t n_events)
 {
     int32_t fold;
@@ -8715,7 +9506,10 @@ static calomu_status cm_trainer_plan(calomu *c, calomu_trainer *t, uint64_t n_ev
     return CALOMU_OK;
 }
 
-/* The order in which the muons are cut into folds: the data's, or a shuffled one. */
+/* The order in which the muons are cut into folds: the data's, or a shuffled one.
+
+   8 bytes for each muon of the file.  The order follows from the seed alone: it is in no
+   checkpoint. */
 static calomu_status cm_trainer_cut(calomu *c, calomu_trainer *t)
 {
     size_t most = CM_READ_AT_ONCE;
@@ -8731,7 +9525,9 @@ static calomu_status cm_trainer_cut(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* Muons of one set, whose calorimeter and features must be what the network wants. */
+/* Muons of one set, whose calorimeter and features must be what the network wants.
+
+   The memory for features is taken only after the calorimeter has been found right. */
 static calomu_status cm_trainer_take(calomu *c, calomu_trainer *t, const calomu_data *data,
                                      int validation)
 {
@@ -8754,7 +9550,10 @@ static calomu_status cm_trainer_take(calomu *c, calomu_trainer *t, const calomu_
 }
 
 /* Brings trainer and data together: truth, features, standardisation (that of a network to start
-   from stays: its weights are for it). */
+   from stays: its weights are for it).
+
+   For a new training and a resumed one alike.  The fingerprints start at 0 here: what a checkpoint
+   says of them has been put aside by then (cm_resume_attach). */
 static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calomu_data *data)
 {
     calomu_status s;
@@ -8770,14 +9569,33 @@ static calomu_status cm_trainer_attach(calomu *c, calomu_trainer *t, const calom
 /* ---------------------------------------------------------------- do muons and options fit?
 
    Files in some order, another unit, options for other energies: each trains to nonsense without
-   any other sign.  All of this is looked at before the first long piece of work. */
+   any other sign.  All of this is looked at before the first long piece of work.
+
+   Errors are kept for what no sensible training has; what is only unusual is a notice.  `outside`
+   (0.2; 1 switches all of this off but for the order) is the part of the muons that may be beyond.
+
+       order of the file    Kolmogorov-Smirnov between the fold set apart and the others, p < 1e-6
+       bins of the loss     too many muons outside; four of five bins empty
+       weights of Eq. (3)   too many muons below 1e-3
+       range of the MI      four fifths of it without a muon
+       unit of the hits     sums above the true energy; no cell above 0.1 GeV
+
+   All true energies in use are looked at, 4 bytes of each muon, and the hits of up to 1000.  The
+   two-sample test asks whether two sets of numbers come from one distribution, by the largest
+   distance of their cumulative distributions; with p < 1e-6 one in a million good files is refused.
+
+   In this order: the test; the energies, in three sorted parts; the judgements; cm_trainer_judge;
+   the range of energies that --energy-range auto asks for. */
 
 enum { CM_LOOKED = 1000 };           /* muons whose hits are looked at */
 static const double cm_ks_least = 1e-6;          /* probability of a distance that may be chance */
 static const double cm_weight_least = 1e-3;      /* of Eq. (3): below it a muon teaches nothing */
 
 /* n m times the largest distance of the distributions of two sorted samples.  Equal values count
-   together; n and m are below 2^32.  end[k] becomes 1 where k values are not above the next. */
+   together; n and m are below 2^32.  end[k] becomes 1 where k values are not above the next.
+
+   An integer, |i m - j n| with i values of x and j of y passed, so that no rounding decides which
+   distances are equal.  A NaN would stop the loop for ever: truth has none (cm_energy_take). */
 static uint64_t cm_ks_distance(const double *x, size_t n, const double *y, size_t m,
                                unsigned char *end)
 {
@@ -8796,7 +9614,11 @@ static uint64_t cm_ks_distance(const double *x, size_t n, const double *y, size_
 
 /* Probability of this distance or more if n and m of all values are drawn by chance: a random path
    from (0, 0) to (n, m) that is looked at where equal values end (J. L. Hodges, Ark. Mat. 3 (1958)
-   469).  Sums of positive terms, so small ones are right too.  w: m + 1 numbers. */
+   469).  Sums of positive terms, so small ones are right too.  w: m + 1 numbers.
+
+   w[j] in row i: the probability that a path to (i, j) has been as far apart as `distance`.  It
+   came from (i - 1, j) with probability i/(i + j), from (i, j - 1) with j/(i + j).  Of two against
+   two values, all of x below all of y, two of six paths get as far: 1/3.  n m steps. */
 static double cm_ks_exact(size_t n, size_t m, uint64_t distance, const unsigned char *end,
                           double *w)
 {
@@ -8813,7 +9635,10 @@ static double cm_ks_exact(size_t n, size_t m, uint64_t distance, const unsigned 
 }
 
 /* Large samples: the first term of Kolmogorov's series, which is all of it at the small
-   probabilities that matter, and too large rather than too small with equal values. */
+   probabilities that matter, and too large rather than too small with equal values.
+
+   A fold of the paper against the others, 24,631 against 837,454, is beyond 4,000,000 steps, and
+   large enough for the series. */
 calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_t m, double *p)
 {
     const size_t most = 4000000;
@@ -8839,13 +9664,19 @@ calomu_status cm_ks(calomu *c, const double *x, size_t n, const double *y, size_
 }
 
 /* True energies, each part sorted: the folds trained on but one, that one fold (the monitored one,
-   where it is no set of its own), and the validation set. */
+   where it is no set of its own), and the validation set.
+
+   One piece of memory for all, cut so that no part can reach into the next: the folds have room for
+   all of them but one, the one fold for itself. */
 enum { CM_REST, CM_PROBE, CM_VALIDATION, CM_PARTS };
 typedef struct cm_energies {
     double *at[CM_PARTS], low, high;
     size_t n[CM_PARTS], all;
 } cm_energies;
 
+/* Four bytes of the file, not verified.  What cannot be a true energy is asked for again as a whole
+   event, which tells damage from absence; what could be one, but is damaged, is found when the
+   muons are read. */
 static calomu_status cm_energy_take(calomu *c, calomu_trainer *t, uint64_t position, double *y)
 {
     int validation = t->options.separate && position >= t->monitored_first;
@@ -8862,7 +9693,9 @@ static calomu_status cm_energy_take(calomu *c, calomu_trainer *t, uint64_t posit
     return s;
 }
 
-/* Truth of n muons from a position on, behind what is there of a part. */
+/* Truth of n muons from a position on, behind what is there of a part.
+
+   e->low and e->high are those of all parts together. */
 static calomu_status cm_energies_add(calomu *c, calomu_trainer *t, uint64_t first, uint64_t n,
                                      cm_energies *e, int part)
 {
@@ -8901,7 +9734,11 @@ static calomu_status cm_energies_read(calomu *c, calomu_trainer *t, cm_energies 
 }
 
 /* Folds are stretches of the file: of a file in some order the fold that is set apart is no sample
-   of the others. */
+   of the others.
+
+   A file that a simulation has written energy by energy is the usual case: fold 1 then holds
+   energies that no other fold has.  A validation set of other energies is a notice only: it may be
+   wanted. */
 static calomu_status cm_judge_order(calomu *c, const calomu_trainer *t, const cm_energies *e)
 {
     const double *x = e->at[CM_REST], *y = e->at[CM_PROBE], *z = e->at[CM_VALIDATION];
@@ -8925,7 +9762,9 @@ static calomu_status cm_judge_order(calomu *c, const calomu_trainer *t, const cm
     return s;
 }
 
-/* Part of all muons, or a notice, or silence. */
+/* Part of all muons, or a notice, or silence.
+
+   `unit` guesses: if the lowest energy is above all bins, the numbers may be MeV. */
 static calomu_status cm_judge_part(calomu *c, const calomu_trainer *t, size_t n,
                                    const cm_energies *e, const char *what, const char *option)
 {
@@ -8978,6 +9817,9 @@ static calomu_status cm_judge_range(calomu *c, const calomu_trainer *t, const cm
     return CALOMU_OK;
 }
 
+/* One pass over all energies for the three counts, then the judgements, of which the first error
+   ends it.  A bin counts as filled by muons that are trained on or monitored in a fold, not by
+   those of a validation set: thresholds are set in training. */
 static calomu_status cm_judge_energies(calomu *c, const calomu_trainer *t, const cm_energies *e)
 {
     const calomu_train_options *o = &t->options;
@@ -9053,7 +9895,9 @@ static calomu_status cm_judge_units(calomu *c, const calomu_train_options *o, co
     return CALOMU_OK;
 }
 
-/* The unit of the hits, by up to CM_LOOKED muons spread over the folds. */
+/* The unit of the hits, by up to CM_LOOKED muons spread over the folds.
+
+   Every step-th muon, so that a file in some order is sampled all along. */
 static calomu_status cm_judge_hits(calomu *c, calomu_trainer *t)
 {
     uint64_t all = (uint64_t)t->options.folds * t->fold_size, step = all / CM_LOOKED + 1, at;
@@ -9068,7 +9912,9 @@ static calomu_status cm_judge_hits(calomu *c, calomu_trainer *t)
     return cm_judge_units(c, &t->options, &k);
 }
 
-/* What can be said before weights and features are there. */
+/* What can be said before weights and features are there.
+
+   e.at[0] is released on every way out; it is NULL where there was no memory. */
 static calomu_status cm_trainer_judge(calomu *c, calomu_trainer *t)
 {
     cm_energies e;
@@ -9080,7 +9926,10 @@ static calomu_status cm_trainer_judge(calomu *c, calomu_trainer *t)
     return s;
 }
 
-/* x > 0 to two digits: the next such number at or below it, or above it (up 1).  p or q is 1. */
+/* x > 0 to two digits: the next such number at or below it, or above it (up 1).  p or q is 1.
+
+   57.3 gives 57 and 58, 7841 gives 7800 and 7900, 100 gives 100 and 110: a true energy at the upper
+   end must lie below it, as bins are open there. */
 static double cm_two_digits(double x, int up)
 {
     double p = 1, q = 1;
@@ -9089,7 +9938,10 @@ static double cm_two_digits(double x, int up)
     return (floor(x * q / p) + up) * p / q;
 }
 
-/* A trainer that knows its options and muons but no network. */
+/* A trainer that knows its options and muons but no network.
+
+   Enough to know the folds and their energies; cm_trainer_create_call goes on from here.
+   options->start stays in t->options until the weights have been taken from it. */
 static calomu_status cm_trainer_outline(calomu *c, const calomu_data *data,
                                         const calomu_train_options *options,
                                         calomu_trainer **trainer)
@@ -9114,6 +9966,8 @@ static calomu_status cm_trainer_outline(calomu *c, const calomu_data *data,
     return s;
 }
 
+/* The lowest and highest true energy in use, to two digits, outwards.  Refuses a file in some
+   order, as a training would: the range of its folds would be no range of the data. */
 static calomu_status cm_train_energies_call(calomu *c, const calomu_data *data,
                                             const calomu_train_options *options, double *low,
                                             double *high)
@@ -9140,12 +9994,39 @@ calomu_status calomu_train_energies(calomu *c, const calomu_data *data,
                         : cm_leave(c, cm_train_energies_call(c, data, options, low, high));
 }
 
-/* ---------------------------------------------------------------- one batch through the network */
+/* ---------------------------------------------------------------- one batch through the network
+
+   An engine is a table of functions: the plain layers, or part III.  The trainer and the predictor
+   know no more of it than this order, for a cm_batch that was zeroed first:
+
+       measure    how much arena a batch of so many muons takes; nothing is computed
+       forward    predictions of all muons; what backward needs is kept in `work`
+       backward   derivatives are added to b->gradient; once, after forward
+       end        frees `work`; allowed at any time, and twice
+
+       predict    for inference: forward, and end where nothing is to be kept
+       prepare, packed, arena    what predictions keep with a model (section 14)
+
+   In this order: the plain engine; inputs; the batch; its arena; the gradient; a training's
+   start. */
 
 enum { CM_SPLIT_BELOW = 9 };         /* fewer muons are faster one by one, in blocks (16.2) */
 
 /* Muons on their way through a network, which an engine computes: backward may follow forward, and
-   end follows in any case. */
+   end follows in any case.
+
+   Everything but `work` is borrowed.  Muons and features must stay until end: the hits are read
+   again by backward.
+
+   A training step on the processor, with who owns what:
+
+       cm_muons_at       t->events     the muons, until the next cm_muons_at
+       cm_train_inputs   t->inputs     their standardised features, until the next
+       forward           t->batch[n]   predictions, from there on; b.work is the engine's
+       cm_loss           t->batch[2n]  derivatives, from there on; t->thresholds are updated
+       backward          t->gradient   summed up from 0
+       end               b.work goes; t->arena stays, and its contents mean nothing
+       cm_adam           t->live       weights and moments */
 typedef struct cm_batch {
     calomu *c;
     const cm_net *net;
@@ -9184,6 +10065,7 @@ static void cm_plain_end(cm_batch *b)
     b->work = NULL;
 }
 
+/* A pass of section 5.9; one of an earlier batch is freed first. */
 static calomu_status cm_plain_forward(cm_batch *b, double *prediction)
 {
     cm_plain_end(b);
@@ -9203,6 +10085,7 @@ static calomu_status cm_plain_predict(cm_batch *b, double *prediction)
     return s;
 }
 
+/* The plain layers read weights as they are: nothing is packed, and no arena is asked for. */
 static calomu_status cm_plain_prepare(calomu *c, calomu_model *m)
 {
     (void)c;
@@ -9231,7 +10114,10 @@ static const cm_engine cm_plain_engine = {
     cm_plain_prepare, cm_plain_packed, cm_plain_arena
 };
 
-/* Which features an input of 3 takes: the energy sums. */
+/* Which features an input of 3 takes: the energy sums.
+
+   V0, V26 and V27 are three parts of the measured energy; the menu of 3 is a network of energy
+   sums. */
 static int cm_feature_of_input(int n_features, int k)
 {
     static const int sums[3] = { 0, 26, 27 };
@@ -9252,7 +10138,10 @@ static void cm_train_inputs(const calomu_trainer *t, uint64_t first, const uint6
     }
 }
 
-/* n muons that have been read, for training or validation. */
+/* n muons that have been read, for training or validation.
+
+   The muons are those of the last cm_muons_at, the inputs those of the last cm_train_inputs, which
+   may follow: b.features is only a pointer. */
 static cm_batch cm_train_batch(calomu *c, const calomu_trainer *t, int n, int training)
 {
     cm_batch b;
@@ -9269,7 +10158,8 @@ static cm_batch cm_train_batch(calomu *c, const calomu_trainer *t, int n, int tr
     return b;
 }
 
-/* Bytes of arena of the largest batch. */
+/* Bytes of arena of the largest batch: of training, or of validation, which keeps less but plans
+   otherwise. */
 static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *bytes)
 {
     calomu_status s = CALOMU_OK;
@@ -9284,12 +10174,18 @@ static calomu_status cm_arena_measure(calomu *c, calomu_trainer *t, size_t *byte
     return s;
 }
 
-/* Threads have sums of their own in the arena, so another context may need another one. */
+/* Threads have sums of their own in the arena, so another context may need another one.
+
+   One number for each combination: four choices of one bit, and the threads above them. */
 static int cm_arena_kind(const calomu *c)
 {
     return 16 * c->threads + 8 * c->plain + 4 * c->direct + 2 * c->recompute + c->unfused;
 }
 
+/* Before every step: a trainer may be handed from context to context, to a device and back.  The
+   arena is made when it is first wanted, measured again for another kind of context, and only ever
+   grows; the new one is there before the old one goes, so a failure changes nothing.  Kernels want
+   64-byte addresses, which allocators need not give: hence 64 bytes more and arena_skip. */
 static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
 {
     size_t bytes;
@@ -9312,6 +10208,8 @@ static calomu_status cm_trainer_arena(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
+/* Of every gradient before Adam sees it: one infinity would turn a weight, and its moments, into
+   NaNs for good. */
 static int cm_all_finite(const cm_real *x, size_t n)
 {
     size_t i;
@@ -9327,7 +10225,11 @@ static calomu_status cm_train_not_finite(calomu *c, const calomu_trainer *t, con
                    (unsigned long long)t->state.updates + 1, (int)t->state.plan.epoch);
 }
 
-/* Loss and gradient of one training batch; changes the norms' buffers and the thresholds. */
+/* Loss and gradient of one training batch; changes the norms' buffers and the thresholds.
+
+   t->events holds the batch.  On failure buffers and thresholds may have changed, and
+   cm_local_update puts them back; weights and moments have not.  A prediction that is not finite is
+   found before the loss, whose thresholds would take it in, and counts as the loss's fault. */
 static calomu_status cm_train_gradient(calomu *c, calomu_trainer *t, const uint64_t *numbers,
                                        double *loss)
 {
@@ -9361,6 +10263,8 @@ static int cm_start_member(const calomu_train_options *o)
     return o->start->info.members > 1 ? o->member : 0;
 }
 
+/* Weights of another architecture do not fit; weights of the same one with other means and
+   deviations do, as those are taken along (cm_start_take). */
 static calomu_status cm_start_check(calomu *c, const calomu_train_options *o,
                                     const calomu_architecture *a)
 {
@@ -9373,6 +10277,7 @@ static calomu_status cm_start_check(calomu *c, const calomu_train_options *o,
     return CALOMU_OK;
 }
 
+/* Values and standardisation.  Moments and counters begin anew: a model has none. */
 static void cm_start_take(calomu_trainer *t, const calomu_model *start)
 {
     cm_net_copy(t->net, start->net[cm_start_member(&t->options)]);
@@ -9380,6 +10285,14 @@ static void cm_start_take(calomu_trainer *t, const calomu_model *start)
     memcpy(t->deviation, start->info.deviation, sizeof t->deviation);
 }
 
+/* In the order of cost: options, architecture, device, folds; then the energies are looked at; then
+   weights are made; then all muons are read.  A training that cannot work says so in seconds.
+
+   A batch of one muon has no variance over the batch, hence the least batch of 2 where there is a
+   head.  attach may change t->arch (standardised_unknown), so the network's copy is set behind it.
+   The learning rate's default needs the number of updates of an epoch.  The arena comes last, and
+   is made here already, so that a batch too large for the machine is found before the first
+   step. */
 static calomu_status cm_trainer_create_call(calomu *c, const calomu_data *data,
                                             const calomu_architecture *architecture,
                                             const calomu_train_options *options,
@@ -9427,10 +10340,17 @@ calomu_status calomu_trainer_create(calomu *c, const calomu_data *data,
                                                              trainer));
 }
 
-/* ---------------------------------------------------------------- steps */
+/* ---------------------------------------------------------------- steps
+
+   One update and one batch of validation on the processor: cm_local_*.  Those of a device
+   (cm_remote_*, section 20) do the same with the weights there. */
 
 /* The muons of an update of this epoch: the order of folds changes with the epoch, that of
-   the muons of a fold too; "batches never cross folds", a last short one is dropped. */
+   the muons of a fold too; "batches never cross folds", a last short one is dropped.
+
+   Positions, as cm_muons_at wants them; valid until the next call.  Both orders are kept as long as
+   they are those of this epoch and fold, and made again otherwise: at a new epoch, after a resume,
+   or when a device asks for the next batch ahead. */
 static const uint64_t *cm_train_numbers(calomu_trainer *t, uint64_t update)
 {
     uint64_t batches = t->fold_size / (uint64_t)t->options.batch, i;
@@ -9451,7 +10371,10 @@ static const uint64_t *cm_train_numbers(calomu_trainer *t, uint64_t update)
     return t->order + update % batches * (uint64_t)t->options.batch;
 }
 
-/* Learning rate and beta1 of the update that comes next. */
+/* Learning rate and beta1 of the update that comes next.
+
+   A function of the state alone: asked before the update and after it, as long as state->update has
+   not moved, it gives the same. */
 static void cm_train_rate(const calomu_trainer *t, double *lr, double *beta1)
 {
     const cm_plan *plan = &t->state.plan;
@@ -9462,7 +10385,11 @@ static void cm_train_rate(const calomu_trainer *t, double *lr, double *beta1)
                      + t->state.update, lr, beta1);
 }
 
-/* One update of weights, buffers and thresholds.  On failure they are as before it. */
+/* One update of weights, buffers and thresholds.  On failure they are as before it.
+
+   What can fail comes first.  Forward changes buffers, the loss changes thresholds; both are copied
+   before (16 numbers, and some hundred sums of batch norms).  Weights change in cm_adam alone,
+   which cannot fail. */
 static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
 {
     const uint64_t *numbers = cm_train_numbers(t, t->state.update);
@@ -9471,11 +10398,11 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
     calomu_status s = cm_muons_at(c, t, 0, numbers, (size_t)t->options.batch);
     if (s != CALOMU_OK) return s;
     memcpy(thresholds, t->thresholds, sizeof thresholds);
-    memcpy(t->kept, t->live.buffers, bytes);
+    memcpy(t->buffers_before, t->live.buffers, bytes);
     s = cm_train_gradient(c, t, numbers, loss);
     if (s != CALOMU_OK) {
         memcpy(t->thresholds, thresholds, sizeof thresholds);
-        memcpy(t->live.buffers, t->kept, bytes);
+        memcpy(t->live.buffers, t->buffers_before, bytes);
         return s;
     }
     cm_train_rate(t, &lr, &beta1);
@@ -9485,7 +10412,10 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
 }
 
 /* One batch of the monitored muons: n from position `first` on.  Thresholds and the norms' buffers
-   stay as they are. */
+   stay as they are.
+
+   Predictions go to their place behind those that are there; they count only when state.validated
+   moves. */
 static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t first, int n)
 {
     cm_batch b;
@@ -9498,7 +10428,13 @@ static calomu_status cm_local_validate(calomu *c, calomu_trainer *t, uint64_t fi
     return s;
 }
 
-/* ---------------------------------------------------------------- steps of either */
+/* ---------------------------------------------------------------- steps of either
+
+   On the processor or on a device.  The counters move here, after everything that can fail: that is
+   what makes a step all or nothing.
+
+   cm_remote_lost is asked after every failure: if it was the device that failed, it takes the
+   training back to the last state that the host knows, and otherwise hands the status on. */
 
 size_t calomu_trainer_memory(const calomu_trainer *t)
 {
@@ -9524,7 +10460,10 @@ static calomu_status cm_train_update(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
-/* One batch of the monitored muons, all of which count. */
+/* One batch of the monitored muons, all of which count.
+
+   The last batch is a short one: in training such a batch is dropped, since its norms would be of
+   few muons; here norms use their running sums. */
 static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
 {
     uint64_t left = t->monitored - t->state.validated;
@@ -9537,7 +10476,10 @@ static calomu_status cm_train_validate(calomu *c, calomu_trainer *t)
 }
 
 /* Mean improvement and worst point on the monitored muons, debiased on themselves; NaN where they
-   are too few for that. */
+   are too few for that.
+
+   An MI is told to a person and decides nothing: only memory is a failure, anything else a NaN.
+   The validation loss is what decides (Sec. 3.2.4). */
 static calomu_status cm_train_improvement(calomu *c, const calomu_trainer *t, double *mi,
                                           double *worst)
 {
@@ -9570,6 +10512,8 @@ static calomu_status cm_train_improvement(calomu *c, const calomu_trainer *t, do
     return s == CALOMU_EMEMORY ? s : CALOMU_OK;
 }
 
+/* What a step tells.  NaN for what is not known yet; done and total count muons of this epoch,
+   monitored ones included. */
 static void cm_train_report(const calomu_trainer *t, calomu_train_kind kind,
                             calomu_train_report *r)
 {
@@ -9590,7 +10534,15 @@ static void cm_train_report(const calomu_trainer *t, calomu_train_kind kind,
     r->n_thresholds = t->options.bins;
 }
 
-/* Ends an epoch: losses, MI, and what the plan wants. */
+/* Ends an epoch: losses, MI, and what the plan wants.
+
+   All that can fail comes before cm_plan_epoch, which moves the plan: the device's values fetched,
+   the loss, the MI.  A loss that is not finite leaves the epoch open; whoever steps again gets the
+   same failure again, and the best state can still be taken.
+
+   Best before reload: in one step both may be asked for (the last epoch of the 1cycle), and then
+   the state that comes back is the one that was just stored.  The step count of Adam goes with the
+   moments, or its corrections would not fit them. */
 static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
 {
     cm_state *state = &t->state;
@@ -9625,6 +10577,7 @@ static calomu_status cm_train_epoch(calomu *c, calomu_trainer *t)
     return CALOMU_OK;
 }
 
+/* One step, chosen by the counters; *report is written on success only. */
 static calomu_status cm_trainer_step_call(calomu *c, calomu_trainer *t, calomu_train_report *report)
 {
     calomu_status s;
@@ -9653,6 +10606,10 @@ calomu_status calomu_trainer_step(calomu *c, calomu_trainer *t, calomu_train_rep
     return cm_enter(c) ? cm_leave(c, cm_trainer_step_call(c, t, report)) : CALOMU_EUSAGE;
 }
 
+/* A training that has ended stopped in cm_plan_next before it looked at what would follow.  With
+   more epochs the same function is asked again, and answers as it would have then, a reload
+   included: so the bits are those of a training that had these options from the start.  Shorter is
+   refused: epochs that were run cannot be undone. */
 static calomu_status cm_trainer_extend_call(calomu *c, calomu_trainer *t, int32_t epochs,
                                             int32_t stop_after)
 {
@@ -9692,10 +10649,47 @@ calomu_status calomu_trainer_extend(calomu *c, calomu_trainer *t, int32_t epochs
    give the same bits back), NaN as "".  Version 1 lacks the numbers of the tables `later`.
    Tensors: for each parameter NAME of the table live.NAME, adam.m.NAME, adam.v.NAME and, after the
    first epoch, best.NAME, best.m.NAME, best.v.NAME; buffers without moments; in float64 thresholds,
-   last.thresholds, mean, deviation, and within a validation pass its predictions so far.  */
+   last.thresholds, mean, deviation, and within a validation pass its predictions so far.
+
+   The whole file, for p trained parameters and b buffers in the table:
+
+       metadata   78 entries: calomu, version, architecture.convention; 27 train.*,
+                  17 architecture.*, 31 state.*; and "checksum", which the writer adds
+       F32        live.NAME  adam.m.NAME  adam.v.NAME     3 p tensors
+                  live.NAME of the buffers                b
+                  best.NAME  best.m.NAME  best.v.NAME     3 p + b, once an epoch has ended
+       F64        thresholds  last.thresholds             `bins` numbers each
+                  mean  deviation                         28 each
+                  validation                              state.validated, if above 0
+
+   A build in double (CALOMU_REAL) writes F64 throughout, and each refuses the other's.  The values
+   of the paper's network take 7.6 MB in the first epoch and 15.3 MB from then on.
+
+   What is not in it follows from what is: the orders of muons from seed and epoch; features, truth
+   and standardisation from the data, which must be the same (fingerprints); the arena from the
+   context.  The fixed weights are 1.
+
+   A kill during the writing leaves the checkpoint before it, as of every output (section 11).
+
+   A forger's checkpoint: numbers have the ranges of the tables; the tensors must be exactly those
+   of the architecture, before memory is taken for it; counters must not contradict each other
+   (cm_state_sane), so nothing is read beyond what is there; values are finite.  It can make a
+   training bad, as can any weights, and no more.
+
+   In this order: tables; numbers as entries; reading numbers; parts (tensors); writing; reading;
+   resuming.
+
+   What is compared when a training goes on, and what the person hears:
+
+       number of muons, validation set or not     told at once, without reading muons
+       calorimeter, features' convention          as for a new training
+       fingerprint of truth and features          "this training had other muons than these data"
+       fingerprint of hits, mean, deviation       the same */
 
 #define CM_VERSION_OF_CHECKPOINTS "2"
 
+/* Wider than cm_architecture_check allows in places: the tables keep numbers within their types,
+   and the check follows (cm_architecture_read). */
 static const cm_field cm_arch_fields[] = {
     CM_FIELD(calomu_architecture, geometry.nz, 'i', 1, 16777216),
     CM_FIELD(calomu_architecture, geometry.nx, 'i', 1, 16777216),
@@ -9716,6 +10710,8 @@ static const cm_field cm_arch_fields[] = {
     CM_FIELD(calomu_architecture, standardised_unknown, 'i', 0, 1)
 };
 
+/* A counter ends at 10^18: sums and differences of two stay within 64 bits.  Losses end at 10^308,
+   so that none is infinite; mi and worst may be unknown (""). */
 enum { CM_STATE_LATER = 2 };         /* the last of them: not in checkpoints of version 1 */
 static const cm_field cm_state_fields[] = {
     CM_FIELD(cm_state, plan.epoch, 'i', 1, 1000000),
@@ -9758,6 +10754,7 @@ typedef struct cm_entry {            /* of the metadata */
 enum { CM_ENTRIES = CM_COUNT(cm_train_fields) + CM_COUNT(cm_arch_fields)
                     + CM_COUNT(cm_state_fields) + 3 };
 
+/* Returns how many entries were set, for callers that add up. */
 static int cm_entry_set(cm_entry *e, const char *key, const char *value)
 {
     (void)snprintf(e->key, sizeof e->key, "%s", key);
@@ -9765,6 +10762,8 @@ static int cm_entry_set(cm_entry *e, const char *key, const char *value)
     return 1;
 }
 
+/* n entries from one table.  The longest key, "999.train.weight_centre" or
+   "architecture.feature_options.grow", has 33 characters; a value at most 24. */
 static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, const cm_field *f,
                          int n)
 {
@@ -9782,6 +10781,7 @@ static int cm_entries_of(cm_entry *e, const char *prefix, const void *base, cons
     return n;
 }
 
+/* All entries; CM_ENTRIES of them at least must fit behind e. */
 static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
 {
     int n = 0;
@@ -9795,7 +10795,9 @@ static int cm_checkpoint_entries(const calomu_trainer *t, cm_entry *e)
     return n;
 }
 
-/* Decimal digits and nothing else, below 2^64. */
+/* Decimal digits and nothing else, below 2^64.
+
+   No sign, no blank, no exponent: a number has one text. */
 static int cm_parse_whole(const char *text, uint64_t *u)
 {
     uint64_t x = 0;
@@ -9809,6 +10811,9 @@ static int cm_parse_whole(const char *text, uint64_t *u)
     return 1;
 }
 
+/* A number into its place; 0: it is none of its kind, and nothing was written.  "" is NaN, where
+   NaN may be.  Ranges are checked afterwards, for all numbers of a table (cm_fields_check): a float
+   that overflows is infinite then, and in no range. */
 static int cm_field_parse(void *base, const cm_field *f, const char *text)
 {
     unsigned char *p = (unsigned char *)base + f->at;
@@ -9836,6 +10841,8 @@ static int cm_field_parse(void *base, const cm_field *f, const char *text)
     return 1;
 }
 
+/* All numbers of a table, each of which must be there.  The message's path is cut at 300 bytes,
+   which leaves 100 for the prefix. */
 static calomu_status cm_fields_read(calomu *c, const char *path, const cm_st *st,
                                     const char *prefix, void *base, const cm_field *f, int n)
 {
@@ -9863,6 +10870,9 @@ typedef struct cm_part {
     int positive;                    /* 1: negative values are wrong */
 } cm_part;
 
+/* values: the block of the parameter's role; NULL: names and shapes only, for what is asked before
+   there are values (cm_checkpoint_fits).  t.name points into the part itself, so parts must not be
+   moved. */
 static int cm_part_reals(cm_part *part, const char *prefix, const cm_param *p, cm_real *values)
 {
     int i;
@@ -9886,6 +10896,8 @@ static int cm_part_doubles(cm_part *part, const char *name, double *values, uint
     return 1;
 }
 
+/* Tensors of one state.  Adam's v is a mean of squares: a negative one would make a NaN of its
+   root. */
 static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefix, const char *m,
                        const char *v, cm_part *part)
 {
@@ -9902,7 +10914,17 @@ static int cm_parts_of(const cm_net *net, const cm_moments *x, const char *prefi
     return n;
 }
 
-/* The one list of tensors, by which a checkpoint is checked, written and read. */
+/* The one list of tensors, by which a checkpoint is checked, written and read.
+
+   6 places for each parameter and 5 more are enough: 3 for a trained one in each of two states.
+   *parts is the caller's to release; NULL: no memory.
+
+   So writer, check and reader cannot disagree about a name, a shape or a type.  For the first layer
+   of the paper's network, before the first epoch has ended:
+
+       live.head.0.path.0.weight     F32 [8, 1, 4, 4, 4]     its 512 weights
+       adam.m.head.0.path.0.weight   the same                the mean of its gradients
+       adam.v.head.0.path.0.weight   the same                the mean of their squares */
 static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
 {
     cm_part *part = cm_allocate(c, 6 * (size_t)t->net->n_params + 5, sizeof *part);
@@ -9923,7 +10945,11 @@ static int cm_checkpoint_parts(calomu *c, calomu_trainer *t, cm_part **parts)
     return n;
 }
 
-/* A half-precision number; every one is a float. */
+/* A half-precision number; every one is a float.
+
+   IEEE 754 binary16: sign, 5 bits of exponent e, 10 of significand m: (1024 + m) 2^(e - 25), with e
+   = 0 m 2^-24, e = 31 infinity and NaN.  0x3C00 is 1, 0x7BFF is 65504, the largest.  ldexp by
+   powers of two is exact. */
 static double cm_from_half(uint32_t u)
 {
     double x = ldexp((u & 1023) + (u & 0x7C00 ? 1024.0 : 0), (int)(u >> 10 & 31) - 25
@@ -9932,7 +10958,9 @@ static double cm_from_half(uint32_t u)
     return u & 0x8000 ? -x : x;
 }
 
-/* Element i of a floating type. */
+/* Element i of a floating type.
+
+   BF16 is the upper half of a float.  All three are exact in double. */
 static double cm_st_value(cm_dtype d, const unsigned char *from, uint64_t i)
 {
     uint32_t half;
@@ -9955,6 +10983,9 @@ static void cm_part_encode(const cm_part *part, unsigned char *to)
     }
 }
 
+/* Into memory of the part's own length, which cm_fit_tensor has found equal to the file's.  0: a
+   value that cannot be; those before it have been written.  F64 into floats is rounded, which
+   happens to imports only: checkpoints are of one type (strict). */
 static int cm_part_decode(const cm_part *part, const unsigned char *from)
 {
     uint64_t i;
@@ -9967,7 +10998,10 @@ static int cm_part_decode(const cm_part *part, const unsigned char *from)
     return 1;
 }
 
-/* Writes all parts with their metadata. */
+/* Writes all parts with their metadata.
+
+   The bytes of all tensors are made before the file is: at worst memory is missing for the file's
+   length once more, and the file there was is untouched. */
 static calomu_status cm_parts_write(calomu *c, const char *path, const cm_part *part, int n,
                                     cm_st_meta *meta, int n_meta)
 {
@@ -10008,6 +11042,9 @@ static calomu_status cm_checkpoint_write(calomu *c, const char *path, const cm_p
     return cm_parts_write(c, path, part, n, meta, n_entries);
 }
 
+/* On a device weights and moments are fetched first.  The copy is shallow and only there because
+   cm_checkpoint_parts, which serves reading too, wants a trainer that may be changed; it changes
+   none. */
 static calomu_status cm_trainer_save_call(calomu *c, const calomu_trainer *t, const char *path)
 {
     calomu_trainer copy = *t;        /* the list of parts serves reading too */
@@ -10028,7 +11065,9 @@ calomu_status calomu_trainer_save(calomu *c, const calomu_trainer *t, const char
     return cm_enter(c) ? cm_leave(c, cm_trainer_save_call(c, t, path)) : CALOMU_EUSAGE;
 }
 
-/* The architecture of a checkpoint or model, checked. */
+/* The architecture of a checkpoint or model, checked.
+
+   Afterwards shapes and their products are as bounded as those of a caller's architecture. */
 static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_st *st,
                                           calomu_architecture *a)
 {
@@ -10047,6 +11086,9 @@ static calomu_status cm_architecture_read(calomu *c, const char *path, const cm_
                                                     : cm_fail_in(c, CALOMU_EFORMAT, path);
 }
 
+/* Kind, version, then every number.  Of version 1 the later fields keep their defaults, and the
+   state's are 0, which was their meaning then: no shuffle, no validation set, a fingerprint of hits
+   not known. */
 static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm_st *st,
                                            calomu_trainer *t)
 {
@@ -10072,7 +11114,12 @@ static calomu_status cm_checkpoint_numbers(calomu *c, const char *path, const cm
     return cm_train_check(c, CALOMU_EFORMAT, where, &t->options);
 }
 
-/* Counters that contradict each other would break what later code relies on. */
+/* Counters that contradict each other would break what later code relies on.
+
+   ended: epochs that have ended.  Where one has, one of them is the best; the last report is of the
+   last of them.  A pass over the monitored muons begins when the updates are done.  A finished
+   training has not begun the next epoch.  The products may wrap where n_events is a forger's, which
+   is harmless: nothing takes memory by them, and resuming compares n_events with the data. */
 static int cm_state_sane(const calomu_trainer *t)
 {
     const cm_state *s = &t->state;
@@ -10088,7 +11135,9 @@ static int cm_state_sane(const calomu_trainer *t)
         && (s->n_validation > 0) == t->options.separate;
 }
 
-/* Names, shapes and types, before there is memory for values. */
+/* Names, shapes and types, before there is memory for values.
+
+   Also that the file has no tensor beyond the list: a checkpoint is exactly this. */
 static calomu_status cm_checkpoint_fits(calomu *c, const char *path, const cm_st *st,
                                         calomu_trainer *t)
 {
@@ -10104,6 +11153,7 @@ static calomu_status cm_checkpoint_fits(calomu *c, const char *path, const cm_st
     return s;
 }
 
+/* Every tensor of the list is there: cm_checkpoint_fits has seen to it, by the same list. */
 static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm_st *st,
                                            calomu_trainer *t)
 {
@@ -10118,7 +11168,11 @@ static calomu_status cm_checkpoint_tensors(calomu *c, const char *path, const cm
     return s;
 }
 
-/* A trainer without data from an open file. */
+/* A trainer without data from an open file.
+
+   The order is what makes a forged file harmless: numbers in range; table; tensors held against it;
+   plan; then memory for weights; counters; memory for predictions, whose number is that of a tensor
+   of the file; values last.  A failure leaves t to its caller. */
 static calomu_status cm_checkpoint_fill(calomu *c, const char *path, const cm_st *st,
                                         calomu_trainer *t)
 {
@@ -10140,6 +11194,8 @@ static calomu_status cm_checkpoint_fill(calomu *c, const char *path, const cm_st
     return cm_checkpoint_tensors(c, path, st, t);
 }
 
+/* A trainer that can be described, or have data attached.  What a report holds beyond the file's
+   numbers is worked out again at the end. */
 static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trainer **trainer)
 {
     cm_st st = { 0 };
@@ -10165,6 +11221,8 @@ static calomu_status cm_checkpoint_read(calomu *c, const char *path, calomu_trai
     return CALOMU_OK;
 }
 
+/* The whole file is verified, values and all: what describes can be resumed, with the right
+   data. */
 static calomu_status cm_checkpoint_describe_call(calomu *c, const char *path,
                                                  calomu_train_options *options,
                                                  calomu_architecture *architecture,
@@ -10195,6 +11253,8 @@ calomu_status calomu_checkpoint_describe(calomu *c, const char *path, calomu_tra
                                                                   last));
 }
 
+/* What can be told without reading muons: how many there are, and whether a validation set is given
+   where there was one. */
 static calomu_status cm_resume_sets(calomu *c, const char *path, const calomu_data *data,
                                     const calomu_data *validation, calomu_trainer *t)
 {
@@ -10217,7 +11277,11 @@ static calomu_status cm_resume_sets(calomu *c, const char *path, const calomu_da
 }
 
 /* Everything that follows from data and options is worked out again; *same 0: what the file says of
-   it was something else. */
+   it was something else.
+
+   Fingerprints, mean and deviation are compared as bits: the same data give the same on every
+   machine, so there is nothing to tolerate.  The caller turns "not the same" into its own
+   message. */
 static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_data *data,
                                       const calomu_data *validation, calomu_trainer *t, int *same)
 {
@@ -10239,6 +11303,8 @@ static calomu_status cm_resume_attach(calomu *c, const char *path, const calomu_
     return s;
 }
 
+/* All muons are read again, which takes as long as at the start of the training: to trust the
+   file's features and go on at once would let changed data pass. */
 static calomu_status cm_trainer_resume_with_call(calomu *c, const calomu_data *data,
                                                  const calomu_data *validation, const char *path,
                                                  calomu_trainer **trainer)
@@ -10278,7 +11344,11 @@ calomu_status calomu_trainer_resume(calomu *c, const calomu_data *data, const ch
     return calomu_trainer_resume_with(c, data, NULL, path, trainer);
 }
 
-/* ---------------------------------------------------------------- the result */
+/* ---------------------------------------------------------------- the result
+
+   The best state as a model, with how it was trained.  A model lives on its own: values are copied,
+   and the pointers among the options (validation, start) are cleared, as what they point to may be
+   gone. */
 
 static calomu_training cm_training_of(const calomu_trainer *t)
 {
@@ -10299,6 +11369,8 @@ static calomu_training cm_training_of(const calomu_trainer *t)
     return r;
 }
 
+/* The best state is in the trainer on a device, too: the host keeps it (cm_remote_fetch before each
+   epoch's end). */
 static calomu_status cm_trainer_model_call(calomu *c, const calomu_trainer *t, calomu_model **model)
 {
     calomu_model *m = NULL;
@@ -10326,10 +11398,28 @@ calomu_status calomu_trainer_model(calomu *c, const calomu_trainer *t, calomu_mo
 
 /* ============================================================================================
    14 Models, inference, ensembles
-   ============================================================================================ */
+   ============================================================================================
 
-/* ---------------------------------------------------------------- models in memory */
+   A model is one trained network or an ensemble of them, with what is needed to predict:
+   architecture, mean and deviation of the features, the validation loss of each member (their
+   weight in the mean), and how each was trained, for a person and for the question whether a
+   training has ended.
 
+   A model does not change once it has been handed out, so contexts in many threads may predict with
+   it at once.  It is handed out by cm_model_finish alone, behind everything that can fail: there is
+   no half-made model outside this file.
+
+   In this order: models in memory; joining; model files; has a training ended; weights from other
+   programs; inference. */
+
+/* ---------------------------------------------------------------- models in memory
+
+   cm_model_new (values 0), then values, then cm_model_finish (packed weights): three callers, a
+   training, a join and a file.  All members have one architecture and share one list with its
+   plans; each has its own table and blocks. */
+
+/* Takes a model that is complete up to any point.  Packed weights are freed by the clone, whichever
+   context packed them. */
 void calomu_model_free(calomu_model *m)
 {
     calomu *own;
@@ -10346,6 +11436,8 @@ void calomu_model_free(calomu_model *m)
     cm_clone_free(own);
 }
 
+/* A deviation of 1 and a mean of 0 stand for features that are standardised already.  The loss of a
+   member is unknown until somebody sets it. */
 calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
                            calomu_model **model)
 {
@@ -10378,6 +11470,9 @@ calomu_status cm_model_new(calomu *c, const calomu_architecture *a, int members,
     return CALOMU_OK;
 }
 
+/* Takes the model over in every case: hands it out, or frees it.  Weights are packed for the
+   context's instruction set and choices; a context with others predicts from the plain weights, to
+   the same bits. */
 calomu_status cm_model_finish(calomu *c, calomu_status s, calomu_model *m, calomu_model **model)
 {
     if (s == CALOMU_OK) s = cm_engine_of(c)->prepare(c, m);
@@ -10400,6 +11495,7 @@ const calomu_training *calomu_model_training(const calomu_model *model, int memb
         ? model->training + member : NULL;
 }
 
+/* Values of one network into another of the same architecture: sizes of blocks follow from it. */
 static void cm_net_copy(const cm_net *to, const cm_net *from)
 {
     memcpy(to->trained, from->trained, to->n_trained * sizeof *to->trained);
@@ -10408,7 +11504,10 @@ static void cm_net_copy(const cm_net *to, const cm_net *from)
 }
 
 /* The first thing in which two architectures differ, or "".  Different growths may give the same
-   channels: one that was inferred from a state_dict is only one of them. */
+   channels: one that was inferred from a state_dict is only one of them.
+
+   In the order in which a person would look, and in words for a message.  Channels are compared
+   instead of growths; without a head blocks and channels mean nothing. */
 static void cm_architecture_differ(const calomu_architecture *a, const calomu_architecture *b,
                                    char text[160])
 {
@@ -10447,7 +11546,14 @@ static int cm_same_architecture(const calomu_architecture *a, const calomu_archi
 
 /* Standardisation belongs to the ensemble: members have it in their first layer's weights.  With
    mean m and deviation d of a member and M, D of the ensemble, w/d (x - m) = w' (x - M)/D with
-   w' = w D/d, and the bias takes up sum of w (M - m)/d. */
+   w' = w D/d, and the bias takes up sum of w (M - m)/d.
+
+   One rounding to float for each weight and as many as features for a bias: predictions of a joined
+   member differ from its own in the last bits, where its standardisation was another.  The sums
+   over k run over the inputs of the features, which come first among the body's.
+
+   With m = 10, d = 2, M = 12, D = 4, w = 6 and a feature of 14: before, 6/2 (14 - 10) = 12; after,
+   w' = 12 and 12 (14 - 12)/4 = 6, and the bias has 6 (12 - 10)/2 = 6 more: 12 again. */
 static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
                              const calomu_model_info *to)
 {
@@ -10463,7 +11569,9 @@ static void cm_restandardise(const cm_net *net, const calomu_model_info *from,
         }
 }
 
-/* How many members the models have together, if they fit each other. */
+/* How many members the models have together, if they fit each other.
+
+   The loop ends at 1000, so the total of many large ensembles cannot overflow. */
 static calomu_status cm_join_members(calomu *c, calomu_model *const *models, int n, int *members)
 {
     char why[160];
@@ -10495,6 +11603,8 @@ static void cm_join_add(const calomu_model *m, int to, const calomu_model *from)
     }
 }
 
+/* An ensemble of ensembles is an ensemble of all their members.  Mean and deviation are those of
+   the first; n = 1 gives a copy. */
 static calomu_status cm_model_join_call(calomu *c, calomu_model *const *models, int n,
                                         calomu_model **ensemble)
 {
@@ -10525,7 +11635,26 @@ calomu_status calomu_model_join(calomu *c, calomu_model *const *models, int n,
    member K ("": unknown).  How it was trained, if that is known: "train.NAME" as in a checkpoint
    and "training.NAME" of cm_training_fields, in an ensemble those of its first member;
    "K.train.NAME" and "K.training.NAME" where member K differs ("K.training.version" = "": unknown).
-   Tensors: the names of the table, in an ensemble with "K." in front. */
+   Tensors: the names of the table, in an ensemble with "K." in front.
+
+   The entries of testdata/model.safetensors, which is a single network and does not tell of its
+   training:
+
+       calomu model   version 1   members 1   architecture.convention text
+       architecture.geometry.nz 50 ... architecture.standardised_unknown 0     17 numbers
+       loss.0 263.42106366358303   mean, deviation: 28 numbers each
+       checksum 1d3bc0a90c6da4b7
+       251 tensors, of the head 0.path.0.weight [8, 1, 4, 4, 4] first
+
+   What a forger controls, and where it ends: members, 1 to 1000, and the architecture
+   (cm_model_numbers); then the tensors must be exactly those of so many networks, before memory is
+   taken for one (cm_model_fits); values are finite and batch norms have counts and squares that are
+   no nonsense (cm_model_sane); records of trainings have the ranges of their tables
+   (cm_record_check).  A model can predict wrongly, and nothing else.
+
+   A state_dict of PyTorch has the same names (section 4), so a model can be loaded in Python,
+   changed and saved; calomu_model_load then refuses it, by its checksum, and calomu_model_import
+   takes it. */
 
 enum { CM_MODEL_VERSION = 1, CM_NUMBERS = CALOMU_FEATURES * 26 };
 
@@ -10541,6 +11670,7 @@ static const cm_field cm_training_fields[] = {
     CM_FIELD(calomu_training, validation, 'u', 0, 1e18)
 };
 
+/* 28 numbers of at most 24 characters and a blank each: 700 of 728 bytes. */
 static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
 {
     size_t at = 0;
@@ -10551,6 +11681,7 @@ static void cm_numbers_text(const double *x, char text[CM_NUMBERS])
     }
 }
 
+/* 1: exactly 28 numbers with one blank between; text may be NULL, for an entry that is missing. */
 static int cm_numbers_parse(const char *text, double *x)
 {
     int i;
@@ -10561,7 +11692,10 @@ static int cm_numbers_parse(const char *text, double *x)
     return text && !*text;
 }
 
-/* Tensors of all members, for writing and for reading. */
+/* Tensors of all members, for writing and for reading.
+
+   cm_net_values is where a parameter's values are, cm_part_reals adds its offset again: the block's
+   begin is what it wants.  *n: how many; NULL: no memory. */
 static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
 {
     cm_part *part = cm_allocate(c, (size_t)m->info.members * (size_t)m->net[0]->n_params,
@@ -10580,7 +11714,10 @@ static cm_part *cm_model_parts(calomu *c, const calomu_model *m, int *n)
     return part;
 }
 
-/* Entries of a record that are not those of `common`; all of them if that is NULL. */
+/* Entries of a record that are not those of `common`; all of them if that is NULL.
+
+   Both lists come from the same tables in the same order, so entry i of one is compared with entry
+   i of the other, as text: what would be read back as the same is the same. */
 static int cm_record_entries(const calomu_training *r, const calomu_training *common,
                              const char *own, cm_entry *e)
 {
@@ -10601,7 +11738,17 @@ static int cm_record_entries(const calomu_training *r, const calomu_training *co
 }
 
 /* How the members came about: of the first one that is known everything, of the others what is
-   different. */
+   different.
+
+   Members that were trained alike differ in member, epochs and the best epoch: three entries each
+   instead of 36.  "" as the version of a member says that nothing is known of it, where the others'
+   common entries would otherwise speak for it.
+
+   The entries of an ensemble of three, of which the last came from elsewhere:
+
+       train.batch 256  ...  train.member 0  ...  training.epoch 31  ...     member 0, all of it
+       1.train.member 1    1.training.epoch 27                               member 1, what differs
+       2.training.version ""                                                 member 2, unknown */
 static int cm_model_record_entries(const calomu_model *m, cm_entry *e)
 {
     const calomu_training *common = NULL;
@@ -10642,13 +11789,15 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
     return n + cm_model_record_entries(m, e + n);
 }
 
+/* `most`, entries of metadata: 17 numbers of the architecture, 6 entries of the model, and
+   for the common record and each member 36 numbers, its loss and one to spare. */
 static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
 {
     enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
-    size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
+    size_t most = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
     char names[2][12] = { "mean", "deviation" }, text[2][CM_NUMBERS];
-    cm_st_meta *meta = cm_allocate(c, room, sizeof *meta);
-    cm_entry *e = cm_allocate(c, room, sizeof *e);
+    cm_st_meta *meta = cm_allocate(c, most, sizeof *meta);
+    cm_entry *e = cm_allocate(c, most, sizeof *e);
     int n, k, parts = 0;
     cm_part *part = cm_model_parts(c, model, &parts);
     calomu_status s = CALOMU_EMEMORY;
@@ -10678,7 +11827,10 @@ calomu_status calomu_model_save(calomu *c, const calomu_model *model, const char
 }
 
 /* Names, shapes and types of all members, before there is memory for values.  The energy sums have
-   no other weights than 1, so a state_dict may lack them: sums_too 0. */
+   no other weights than 1, so a state_dict may lack them: sums_too 0.
+
+   One network's table serves all members.  Types need not be ours (strict 0): any floating type is
+   converted when values are read. */
 static calomu_status cm_model_fits(calomu *c, const char *path, const cm_st *st,
                                    const calomu_model_info *info, int sums_too)
 {
@@ -10703,7 +11855,10 @@ static calomu_status cm_model_fits(calomu *c, const char *path, const cm_st *st,
     return s;
 }
 
-/* Fills every part from a file that fits.  Where the energy sums have no weights, they are 1. */
+/* Fills every part from a file that fits.  Where the energy sums have no weights, they are 1.
+
+   Other weights than 1 are refused and not ignored: a network that was trained with others would
+   predict something else here, without a word. */
 static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st, cm_part *part,
                                    int n)
 {
@@ -10727,7 +11882,10 @@ static calomu_status cm_parts_read(calomu *c, const char *path, const cm_st *st,
 }
 
 /* Batch norms with negative counts or squares would give a NaN far from here; so would a float64
-   value that is beyond the network's type. */
+   value that is beyond the network's type.
+
+   The buffers of a batch norm are sums (any sign), squares (not negative) and two numbers without
+   dimensions, count and batch, of which 0 means that it has seen no muon. */
 static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_model *m)
 {
     int k, i;
@@ -10750,7 +11908,10 @@ static calomu_status cm_model_sane(calomu *c, const char *path, const calomu_mod
     return CALOMU_OK;
 }
 
-/* The networks of a file that fits. */
+/* The networks of a file that fits.
+
+   Members, values, sanity.  What the file says of losses and trainings comes later
+   (cm_model_records). */
 static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
                                    const calomu_model_info *info, calomu_model **model)
 {
@@ -10770,7 +11931,10 @@ static calomu_status cm_model_fill(calomu *c, const char *path, const cm_st *st,
     return s;
 }
 
-/* The architecture and standardisation from the metadata. */
+/* The architecture and standardisation from the metadata.
+
+   A deviation that is not positive would divide by 0 or turn a feature round.  1000 members bound
+   the loops over them; memory is bounded by the file (cm_model_fits). */
 static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *st,
                                       calomu_model_info *info)
 {
@@ -10799,6 +11963,7 @@ static calomu_status cm_model_numbers(calomu *c, const char *path, const cm_st *
     return CALOMU_OK;
 }
 
+/* "" is an unknown loss, a missing entry a fault.  Negative ones would give negative weights. */
 static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *st,
                                      calomu_model *m)
 {
@@ -10815,7 +11980,10 @@ static calomu_status cm_model_losses(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
-/* Fields of which the file tells something; the others stay. */
+/* Fields of which the file tells something; the others stay.
+
+   So records written by an older program, which knew fewer numbers, can be read, and a member's
+   record is the common one with some numbers replaced. */
 static calomu_status cm_fields_told(calomu *c, const char *path, const cm_st *st,
                                     const char *prefix, void *base, const cm_field *f, int n)
 {
@@ -10845,7 +12013,10 @@ static calomu_status cm_record_check(calomu *c, const char *path, const calomu_t
                            CM_COUNT(cm_training_fields));
 }
 
-/* How the members came about: what they share, then what each has of its own. */
+/* How the members came about: what they share, then what each has of its own.
+
+   k = -1 is the common record.  Without it nothing is known of any member, and their records stay
+   0. */
 static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *st,
                                       calomu_model *m)
 {
@@ -10878,7 +12049,9 @@ static calomu_status cm_model_records(calomu *c, const char *path, const cm_st *
     return s;
 }
 
-/* A network that no machine can compute is the file's fault. */
+/* A network that no machine can compute is the file's fault.
+
+   Takes m over in every case, like cm_model_finish. */
 static calomu_status cm_model_finish_file(calomu *c, calomu_status s, const char *path,
                                           calomu_model *m, calomu_model **model)
 {
@@ -10893,6 +12066,8 @@ static calomu_status cm_model_finish_file(calomu *c, calomu_status s, const char
     return s;
 }
 
+/* The file's bytes (st) are in memory next to the networks until the values have been taken;
+   weights are packed when they are gone. */
 static calomu_status cm_model_load_call(calomu *c, const char *path, calomu_model **model)
 {
     cm_st st = { 0 };
@@ -10917,8 +12092,13 @@ calomu_status calomu_model_load(calomu *c, const char *path, calomu_model **mode
 /* ---------------------------------------------------------------- has a training ended?
 
    A training that has ended leaves no checkpoint, but its options and what it knew its muons by are
-   in the model. */
+   in the model.
 
+   Who starts a training again, by mistake or because a later member of an ensemble was cut short,
+   should not train for a day to make what is there.  Whether a model is the result of this training
+   is asked as a resume asks it: by fingerprints of the muons and by the standardisation. */
+
+/* A trainer with what the model tells, for cm_resume_attach: no weights, no state. */
 static calomu_trainer *cm_ended_trainer(calomu *c, const calomu_model *m)
 {
     const calomu_training *r = m->training;
@@ -10935,6 +12115,8 @@ static calomu_trainer *cm_ended_trainer(calomu *c, const calomu_model *m)
     return t;
 }
 
+/* *members is above 0 as soon as the model tells of a training that has ended, also where the muons
+   are then found to be others: the caller asks for a different message in the two cases. */
 static calomu_status cm_trainer_ended_call(calomu *c, const calomu_data *data,
                                            const calomu_data *validation, const char *path,
                                            calomu_train_options *options,
@@ -10978,9 +12160,20 @@ calomu_status calomu_trainer_ended(calomu *c, const calomu_data *data,
 /* ---------------------------------------------------------------- weights from other programs
 
    State_dicts of PyTorch, bare or with metadata of ours, of one network or of an ensemble's members
-   (names with "K." in front). */
+   (names with "K." in front).
 
-/* Shape of a tensor of exactly this name and rank, or NULL; absurd sizes are refused here. */
+   A state_dict has names and shapes and no sizes of a network: these are found from the shapes, in
+   the order body, stages, growth, features (cm_import_sizes), and afterwards the tensors are held
+   against the network of these sizes, as of any file.  What is found wrong on the way is only a
+   better message.
+
+   Not in a state_dict: mean and deviation of the features.  Without them predictions are nonsense
+   that looks like energies, so they must be given, unless no feature has a weight. */
+
+/* Shape of a tensor of exactly this name and rank, or NULL; absurd sizes are refused here.
+
+   4096 is the bound of cm_architecture_check for the body, and keeps quotients of shapes and sums
+   in an int. */
 static const uint32_t *cm_import_shape(const cm_st *st, const char *member, const char *name,
                                        int rank)
 {
@@ -10996,7 +12189,12 @@ static const uint32_t *cm_import_shape(const cm_st *st, const char *member, cons
 }
 
 /* Channels grow as out = floor(growth*in) at three places: the growth lies in all intervals
-   [out/in, (out + 1)/in); 1.5 if that fits, else the lowest. */
+   [out/in, (out + 1)/in); 1.5 if that fits, else the lowest.
+
+   The paper's network has 11 channels before the second resolution and 16 behind, then 19 and 28,
+   31 and 46: [1.4545, 1.5455), [1.4737, 1.5263) and [1.4839, 1.5161) have 1.5 in common.  The
+   lowest common growth is rounded up to a multiple of 2^-20, so that out = floor(growth*in) does
+   not miss by a rounding of the quotient.  0: no growth gives these channels. */
 static int cm_import_growth(const cm_st *st, const char *member, calomu_architecture *a)
 {
     double low = 0, high = 1e9;
@@ -11017,7 +12215,10 @@ static int cm_import_growth(const cm_st *st, const char *member, calomu_architec
     return low < high && a->growth <= 8;         /* beyond, channel counts could overflow */
 }
 
-/* How many stages the head of a network has, by the names of its tensors. */
+/* How many stages the head of a network has, by the names of its tensors.
+
+   Numbers above 1000 are not read on, so no name overflows k; too many stages are refused by the
+   caller. */
 static int cm_import_stages(const cm_st *st, const char *member)
 {
     size_t n = strlen(member);
@@ -11035,7 +12236,10 @@ static int cm_import_stages(const cm_st *st, const char *member)
     return stages;
 }
 
-/* Menu and sizes from names and shapes. */
+/* Menu and sizes from names and shapes.
+
+   The body's first layer sees the features and then what the head hands on; with the head's size
+   known, what remains is the menu. */
 static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *st,
                                      const char *member, calomu_architecture *a)
 {
@@ -11061,7 +12265,9 @@ static calomu_status cm_import_sizes(calomu *c, const char *path, const cm_st *s
     return CALOMU_OK;
 }
 
-/* Bytes of what wrappers of PyTorch put before the names, of a name or of its start. */
+/* Bytes of what wrappers of PyTorch put before the names, of a name or of its start.
+
+   They may be nested, as torch.compile of a DataParallel of a module: "_orig_mod.module.". */
 static size_t cm_import_wrapped(const char *name)
 {
     static const char *const wrapper[] = { "module.", "_orig_mod.", "model." };
@@ -11076,7 +12282,10 @@ static size_t cm_import_wrapped(const char *name)
 }
 
 /* The first layer's name behind a prefix of wrappers and perhaps the number of a member: bytes of
-   the wrappers, or -1 if this is another name. */
+   the wrappers, or -1 if this is another name.
+
+   "module.body.0.weight" gives 7, "model.3.body.0.weight" 6, "body.0.weight" 0, "body.0.bias"
+   -1. */
 static int cm_import_layer(const char *name)
 {
     size_t n = cm_import_wrapped(name), member = strspn(name + n, "0123456789");
@@ -11084,7 +12293,9 @@ static int cm_import_layer(const char *name)
     return strcmp(name + n + member, "body.0.weight") == 0 ? (int)n : -1;
 }
 
-/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, or -1. */
+/* A name that ends like the first layer's, or NULL; *n: as cm_import_layer, or -1.
+
+   The first kind of name is the answer; one with an unknown prefix is kept for the message only. */
 static const char *cm_import_first(const cm_st *st, int *n)
 {
     static const char last[] = ".body.0.weight";
@@ -11103,7 +12314,11 @@ static const char *cm_import_first(const cm_st *st, int *n)
 }
 
 /* Takes a prefix of wrappers off the names.  Names without it stay, and are found to be none of
-   the network's. */
+   the network's.
+
+   Names are pointers into the header, so taking a prefix off is moving a pointer; the table is
+   sorted again, as searching wants it.  Other prefixes are refused and not guessed at: a file with
+   several networks has several. */
 static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
 {
     int i, n = 0;
@@ -11125,7 +12340,9 @@ static calomu_status cm_import_unwrap(calomu *c, const char *path, cm_st *st)
     return CALOMU_OK;
 }
 
-/* 1, or how many members of an ensemble there are by their names. */
+/* 1, or how many members of an ensemble there are by their names.
+
+   The members are 0, 1, 2, ... without a gap; 1000 at most. */
 static int cm_import_members(const cm_st *st)
 {
     char name[32];
@@ -11160,7 +12377,10 @@ static calomu_status cm_import_partly(calomu *c, calomu_status s)
                    " calomu) takes all but the weights from another", said);
 }
 
-/* What the weights are of, from the file's own metadata or from names and shapes. */
+/* What the weights are of, from the file's own metadata or from names and shapes.
+
+   base: the caller's calorimeter and convention, which a state_dict lacks; of a file with metadata
+   it replaces these and keeps the sizes. */
 static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st,
                                     const calomu_architecture *base, calomu_model_info *info)
 {
@@ -11180,7 +12400,10 @@ static calomu_status cm_import_info(calomu *c, const char *path, const cm_st *st
     return cm_import_sizes(c, path, st, cm_st_find(st, "0.body.0.weight") ? "0." : "", a);
 }
 
-/* Mean and deviation as the caller wants them, or of the file. */
+/* Mean and deviation as the caller wants them, or of the file.
+
+   A deviation of 0, as numpy gives for a feature that never varies, counts as 1, as in training
+   (cm_standardise). */
 static void cm_import_standard(const double *mean, const double *deviation,
                                calomu_model_info *info)
 {
@@ -11206,7 +12429,10 @@ static int cm_model_uses_features(const calomu_model *m)
     return 0;
 }
 
-/* The file, its names unwrapped. */
+/* The file, its names unwrapped.
+
+   A checksum that is wrong is allowed here: changing weights on purpose is what an import is
+   for. */
 static calomu_status cm_import_read(calomu *c, const char *path, cm_st *st)
 {
     calomu_status s = cm_st_read_changed(c, path, st);
@@ -11233,7 +12459,10 @@ static void cm_import_notices(calomu *c, const char *path, const cm_st *st,
 
 /* The model, from a file and what it is of.  like: whose records it gets; NULL: the file's own.
    standard 0: without mean and deviation the network would predict nonsense, unless no feature has
-   a weight. */
+   a weight.
+
+   Weights that another program may have changed are marked in each member's record (changed), so
+   that nobody takes the model for the result of that training. */
 static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *st,
                                      const calomu_model_info *info, int standard,
                                      const calomu_model *like, calomu_model **model)
@@ -11259,6 +12488,7 @@ static calomu_status cm_import_model(calomu *c, const char *path, const cm_st *s
     return cm_model_finish_file(c, s, path, m, model);
 }
 
+/* Numbers of the caller first (EUSAGE), then the file (EFORMAT). */
 static calomu_status cm_model_import_call(calomu *c, const char *path,
                                           const calomu_architecture *base, const double *mean,
                                           const double *deviation, calomu_model **model)
@@ -11290,6 +12520,7 @@ calomu_status calomu_model_import(calomu *c, const char *path, const calomu_arch
                         : cm_leave(c, cm_model_import_call(c, path, base, mean, deviation, model));
 }
 
+/* Everything but the weights is that of `like`, whatever the file's metadata say. */
 static calomu_status cm_model_import_like_call(calomu *c, const char *path,
                                                const calomu_model *like, calomu_model **model)
 {
@@ -11317,15 +12548,32 @@ calomu_status calomu_model_import_like(calomu *c, const char *path, const calomu
 
    One unit of work is a group of 16 muons, of few muons one: features, standardisation, the
    networks of all members.  Each thread has a context for its messages, scratch memory and an arena
-   of its own; of a muon alone the operations share out their rows. */
+   of its own; of a muon alone the operations share out their rows.
+
+   The way of a muon: check, and sorting of the hits where they are the caller's; features, from the
+   file or from the hits; standardisation; each member's network; the mean with weights 1/loss.
+
+   From call to call a context keeps (all of it goes with the context, or when a call fails):
+
+       ready           predictors: contexts, scratch memory, the engine's work
+       inference_arena memory of the engine, one piece cut into as many as there are threads
+       place           the networks on a device (section 20)
+
+   Nothing of a model is kept but on a device, where weights are compared before they are used
+   again: a model may be freed between two calls, and another one may have its address.
+
+   The caller's arrays are written when all muons are done: a failure leaves them as they were.
+
+   In this order: where features come from; a group of muons; members; what is kept; one muon alone;
+   all muons. */
 
 typedef struct cm_predictor {
     calomu *own;
     cm_feature_scratch *scratch;
     cm_batch b;
     cm_real *features;               /* standardised, of a group */
-    calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
-    size_t room;
+    calomu_hit *hits;                /* sorted hits of a group, and scratch for sorting */
+    size_t hits_capacity;
 } cm_predictor;
 
 struct cm_prediction {       /* what all units share */
@@ -11339,7 +12587,11 @@ struct cm_prediction {       /* what all units share */
     double *out, *members;
 };
 
-/* Where the model's features come from. */
+/* Where the model's features come from.
+
+   info is NULL for events of the caller, which have no convention: their features are computed.  As
+   in cm_train_source, features of another convention are computed again from the hits, if there are
+   hits.  A set without muons is no error. */
 static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
                                        const calomu_data_info *info, cm_source *source)
 {
@@ -11367,7 +12619,12 @@ static calomu_status cm_predict_source(calomu *c, const calomu_architecture *a,
 }
 
 /* n events from `first` on, checked; the caller's hits are sorted into `to`, or into memory of w if
-   that is NULL. */
+   that is NULL.
+
+   Events of a data set are sorted and have been checked when they were read, but belong to a caller
+   who may have changed them since: they are checked again, and not copied.  w->hits has room for
+   the largest muon, as scratch for sorting, and behind it for all hits of the group, where `to` is
+   NULL. */
 static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, size_t first,
                                        int n, calomu_event *e, calomu_hit *to)
 {
@@ -11384,10 +12641,10 @@ static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, 
     if (s != CALOMU_OK) cm_fail_at(w->own, first + (size_t)i - 1);
     if (s != CALOMU_OK || p->info) return s;
     need = to ? most : total + most;
-    if (need > w->room || !w->hits) {
+    if (need > w->hits_capacity || !w->hits) {
         cm_release(w->own, w->hits);
         w->hits = cm_allocate(w->own, need, sizeof *w->hits);
-        w->room = w->hits ? need : 0;
+        w->hits_capacity = w->hits ? need : 0;
         if (!w->hits) return CALOMU_EMEMORY;
     }
     if (!to) to = w->hits + most;
@@ -11400,7 +12657,11 @@ static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, 
     return s;
 }
 
-/* Raw features of one muon of the batch. */
+/* Raw features of one muon of the batch.
+
+   Features of the file's own convention were computed with an impact point that the file may lack;
+   computed again without it they would come out otherwise for muons that are not at the hottest
+   column.  That is an error, not a guess. */
 static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p, size_t number,
                                          const calomu_event *e, float *row)
 {
@@ -11416,7 +12677,10 @@ static calomu_status cm_predict_features(cm_predictor *w, const cm_prediction *p
     return s;
 }
 
-/* Standardised features of n muons. */
+/* Standardised features of n muons.
+
+   The same arithmetic as in training (cm_train_inputs), in double and rounded once: a muon of the
+   training set has the same inputs here. */
 static void cm_predict_inputs(const calomu_model_info *info, const float *rows, int n, cm_real *to)
 {
     int i, k, nc = info->architecture.n_features;
@@ -11439,7 +12703,10 @@ static calomu_status cm_predict_group(cm_predictor *w, const cm_prediction *p, s
     return s;
 }
 
-/* A member's predictions of n muons from `first` on. */
+/* A member's predictions of n muons from `first` on.
+
+   The mean is added up member by member, from 0 on, so its bits depend on the order of the members
+   and on nothing else.  `sum` is the part of p->out of these muons: no other unit writes there. */
 static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t first, int n,
                                      int member, const double *pred, double *sum)
 {
@@ -11456,6 +12723,8 @@ static calomu_status cm_predict_take(calomu *own, const cm_prediction *p, size_t
     return CALOMU_OK;
 }
 
+/* The muons from `first` on, as many as a unit has, by all members.  Events and rows are on the
+   stack: 16 muons take 3 KB. */
 static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, size_t first)
 {
     calomu_event e[CM_LANES];
@@ -11476,7 +12745,12 @@ static calomu_status cm_predict_unit(cm_predictor *w, const cm_prediction *p, si
 }
 
 /* Weights 1/(validation loss), normalised; equal where a loss is unknown.  A loss so small that
-   the sum could overflow is no loss of a training. */
+   the sum could overflow is no loss of a training.
+
+   The sum of up to 1000 numbers below 1e300 is below 1e303.  NaN is not above 1e-300, so an unknown
+   loss makes all weights equal.
+
+   Losses of 263.4 and 300 give weights of 0.532 and 0.468. */
 static void cm_member_weights(const calomu_model *m, double *weight)
 {
     double sum = 0;
@@ -11489,6 +12763,8 @@ static void cm_member_weights(const calomu_model *m, double *weight)
     for (k = 0; k < m->info.members; k++) weight[k] /= sum;
 }
 
+/* Those that were made.  `end` is the engine's of c, which the predictors were made with: a context
+   does not change its engine. */
 static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
 {
     int i;
@@ -11503,7 +12779,10 @@ static void cm_predictors_free(calomu *c, cm_predictor *w, int n)
     cm_release(c, w);
 }
 
-/* The first unit that failed has been done again by w, for its message: s. */
+/* The first unit that failed has been done again by w, for its message: s.
+
+   A unit that fails a second time leaves its own message in w; what another thread said is not
+   needed. */
 static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_status s)
 {
     if (s == CALOMU_OK)              /* it was memory, and there is some again */
@@ -11511,21 +12790,29 @@ static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_
     return cm_fail(c, s, "%s", calomu_message(w->own));
 }
 
-/* Memory that the context keeps from call to call, at least so large, 64-byte aligned. */
+/* Memory that the context keeps from call to call, at least so large, 64-byte aligned.
+
+   bytes counts from the aligned address: 64 more are asked for.  On failure nothing is kept, and
+   the size says so. */
 static void *cm_keep(calomu *c, size_t bytes)
 {
-    if (c->kept_size < bytes) {
-        cm_release(c, c->kept);
-        c->kept = cm_allocate_raw(c, bytes + 64);
-        c->kept_size = c->kept ? bytes : 0;
+    unsigned char *p;
+    if (c->inference_arena_size < bytes) {
+        cm_release(c, c->inference_arena);
+        c->inference_arena = cm_allocate_raw(c, bytes + 64);
+        c->inference_arena_size = c->inference_arena ? bytes : 0;
     }
-    return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
+    p = c->inference_arena;
+    return p ? p + (64 - (uintptr_t)p % 64) % 64 : NULL;
 }
 
 /* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
    memory and graphs, and how large arenas are.  They hold nothing of a model, but were made for its
    architecture and whether its packed weights are used: a model that differs in these gets new
-   ones, and so does a call that takes more of them.  A call that failed leaves none. */
+   ones, and so does a call that takes more of them.  A call that failed leaves none.
+
+   Making them anew would cost more than the prediction of one muon: contexts, scratch memory of a
+   calorimeter's size, two dry runs for the arena. */
 typedef struct cm_ready {
     calomu_architecture architecture;
     int packed;
@@ -11538,6 +12825,7 @@ typedef struct cm_ready {
     cm_predictor *w;
 } cm_ready;
 
+/* Predictors first: they are clones, with memory of their own. */
 static void cm_ready_free(calomu *c)
 {
     if (!c->ready) return;
@@ -11546,6 +12834,7 @@ static void cm_ready_free(calomu *c)
     c->ready = NULL;
 }
 
+/* What the predictors were made for is compared, not the model's address. */
 static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
 {
     const cm_ready *o = c->ready;
@@ -11553,7 +12842,9 @@ static int cm_ready_fits(const calomu *c, const calomu_model *m, int n)
         && cm_same_architecture(&o->architecture, &m->info.architecture);
 }
 
-/* n predictors without arenas. */
+/* n predictors without arenas.
+
+   A failure leaves them half made; cm_ready_free takes them so. */
 static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, cm_predictor *w)
 {
     int i;
@@ -11568,6 +12859,8 @@ static calomu_status cm_predictors_new(calomu *c, const calomu_model *m, int n, 
     return CALOMU_OK;
 }
 
+/* In place of those that were there.  On failure c->ready may be half made: every caller frees it
+   then (cm_predict_begin). */
 static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
 {
     size_t bytes = 0;
@@ -11586,7 +12879,14 @@ static calomu_status cm_ready_new(calomu *c, const calomu_model *m, int n)
     return cm_predictors_new(c, m, n, o->w);
 }
 
-/* n predictors with one thread each, or one with a team of more. */
+/* n predictors with one thread each, or one with a team of more.
+
+   The arena is one piece of memory, n times `bytes`, which is a multiple of 64: each part is
+   aligned.  On a device the arena is there.
+
+   Two ways to share c->threads threads: n predictors with one thread each, for muons in parallel;
+   or one predictor with a team, for the operations of one muon.  They differ in the size of the
+   arena, as each thread of a team has sums of its own. */
 static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int team)
 {
     calomu_status s = cm_ready_fits(c, m, n) ? CALOMU_OK : cm_ready_new(c, m, n);
@@ -11611,7 +12911,10 @@ static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int t
     return CALOMU_OK;
 }
 
-/* The same; cm_predict_end ends their use. */
+/* The same; cm_predict_end ends their use.
+
+   What may have changed in the context since the last call (a profile's clock, the threads of a
+   child of fork) reaches the predictors by cm_clone_again. */
 static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, int team,
                                       cm_predictor **w)
 {
@@ -11626,7 +12929,10 @@ static calomu_status cm_predict_begin(calomu *c, const calomu_model *m, int n, i
     return CALOMU_OK;
 }
 
-/* Threads for a muon alone: of the first two calls one, to know how long it takes. */
+/* Threads for a muon alone: of the first two calls one, to know how long it takes.
+
+   Measured and not assumed: whether threads help one muon depends on the machine and on what else
+   runs there.  Two calls, since the first of a process also meets cold caches. */
 static int cm_team_now(const calomu *c, const calomu_model *m)
 {
     const cm_ready *o = c->ready;
@@ -11634,7 +12940,11 @@ static int cm_team_now(const calomu *c, const calomu_model *m)
     return c->threads;
 }
 
-/* If the team was no faster, it pauses, twice as long each time. */
+/* If the team was no faster, it pauses, twice as long each time.
+
+   1 call, then 2, 4, ... 1024 with one thread before the team is tried again; a team that was fast
+   halves the next pause.  10% is allowed, as times of a muon vary by that.  Only times are
+   affected: the bits do not depend on it. */
 static void cm_team_took(cm_ready *o, int team, double seconds)
 {
     if (team == 1) {
@@ -11649,6 +12959,8 @@ static void cm_team_took(cm_ready *o, int team, double seconds)
     }
 }
 
+/* The model is forgotten, and after a failure so is all that was kept: work that was cut short is
+   not used again. */
 static calomu_status cm_predict_end(calomu *c, calomu_status s)
 {
     int i;
@@ -11673,6 +12985,8 @@ static calomu_status cm_predict_alone(calomu *c, const cm_prediction *p)
     return cm_predict_end(c, s);
 }
 
+/* Units in parallel, one thread for each muon's operations.  See CM_PARALLEL_FOR about the lowest
+   unit that fails. */
 static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
 {
     ptrdiff_t units = (ptrdiff_t)((p->n + p->each - 1) / p->each), u, failed = units;
@@ -11693,6 +13007,9 @@ static calomu_status cm_predict_all(calomu *c, const cm_prediction *p)
     return cm_predict_end(c, s);
 }
 
+/* Below 9 muons a unit is one muon, so that threads have something to share; a muon alone uses all
+   16 lanes, by blocks of its grid (16.2).  The bits are the same either way.  members:
+   [muon][member]. */
 static calomu_status cm_predict_call(calomu *c, const calomu_model *model, const calomu_data *data,
                                      const calomu_event *events, size_t n, double *out,
                                      double *members)
@@ -11733,7 +13050,17 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
 
 /* ============================================================================================
    15 Errors of the resolution
-   ============================================================================================ */
+   ============================================================================================
+
+   Section 9 gives numbers for a sample of muons; here it is asked how much they would move with
+   another sample of the same size: what two networks must differ by for it to mean something.
+
+   Words.  Bins: of true energy, in which resolutions are taken (r->g).  Bins of the debiasing:
+   finer ones, through whose means the line is fitted (r->fit).  A draw: one resampling of the muons
+   of all bins.  Row: what one draw gives, 2 numbers for each bin, MI and worst.
+
+   In this order: sorting; the bins of the debiasing; drawing; one resampling; all of them; memory
+   and the interface; calomu_is_points. */
 
 /* ---------------------------------------------------------------- errors by resampling
 
@@ -11747,7 +13074,10 @@ calomu_status calomu_predict(calomu *c, const calomu_model *model, const calomu_
    What is drawn is how often each muon counts: muons lie sorted, and so does every draw.  Nothing
    depends on the order of the rows, but for rounding where muons of the debiasing are in no bin.
    A resampling has its own stream, and they are added up in their order: the number of threads
-   changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins. */
+   changes nothing.  Cost: 13 ns per muon and resampling at fixed points, up to 30 in bins.
+
+   The method is B. Efron's (Ann. Statist. 7 (1979) 1).  Of n muons drawn n times about 37% (1/e)
+   do not come at all and 26% come more than once. */
 
 enum { CM_RESAMPLE_AT_ONCE = 32 };   /* resamplings kept until they are added up */
 
@@ -11772,12 +13102,17 @@ typedef struct cm_redraw {
     double *sums;                    /* 3 for each bin of the debiasing, and 3 of the fit */
 } cm_redraw;
 
+/* A total order but for muons that are equal in both numbers, which are interchangeable: so the
+   order of the rows in the caller's arrays does not matter. */
 static int cm_before(const double *x, const double *tie, size_t a, size_t b)
 {
     return x[a] < x[b] || (x[a] == x[b] && tie[a] < tie[b]);
 }
 
-/* cm_sort for the order of n values instead of them; order holds 0 to n - 1. */
+/* cm_sort for the order of n values instead of them; order holds 0 to n - 1.
+
+   Williams's heap sort in one loop: `start` counts down while the heap is built, then `end` while
+   it is emptied; `moved` is held in a variable and written once, where it comes to rest. */
 static void cm_order(const double *x, const double *tie, size_t *order, size_t n)
 {
     size_t start = n / 2, end = n;
@@ -11799,7 +13134,11 @@ static void cm_order(const double *x, const double *tie, size_t *order, size_t n
     }
 }
 
-/* The muons of each bin into the order of their predictions, and by_truth. */
+/* The muons of each bin into the order of their predictions, and by_truth.
+
+   Muons of a bin then lie by rising prediction, and a draw, which only says how often each counts,
+   gives sorted values by one walk along them (cm_redraw_values).  Sorting each of 200 draws instead
+   would take log n times as long.  by_truth gives the same walk by true energy. */
 static calomu_status cm_resample_sort(calomu *c, cm_resample *r)
 {
     const size_t all = r->g.start[r->g.bins];
@@ -11836,7 +13175,12 @@ static void cm_fit_add(double *sums, int bin, double from_shift, double times)
     sums[3 * bin + 2] += times * from_shift * from_shift;
 }
 
-/* Bins of the debiasing for the muons of g. */
+/* Bins of the debiasing for the muons of g.
+
+   The line was fitted to the muons whose resolution is taken, so one draw serves both: their errors
+   go together.  Muons that are in a bin of the debiasing and in no bin of g are never drawn; their
+   sums are made once, in `base`, with which each draw begins.  shift: any prediction of the bin, so
+   that sums of squares are of small numbers. */
 static calomu_status cm_resample_same(calomu *c, cm_resample *r, const double *truth,
                                       const double *prediction, size_t n)
 {
@@ -11859,7 +13203,10 @@ static calomu_status cm_resample_same(calomu *c, cm_resample *r, const double *t
     return CALOMU_OK;
 }
 
-/* The muons of the debiasing, if there is one. */
+/* The muons of the debiasing, if there is one.
+
+   Muons of another sample are grouped and sorted like those of g, and have draws of their own;
+   shift is the median of the bin. */
 static calomu_status cm_resample_fit(calomu *c, cm_resample *r, const double *truth,
                                      const double *prediction, size_t n)
 {
@@ -11889,7 +13236,11 @@ static void cm_resample_free(calomu *c, cm_resample *r)
     cm_release(c, r->base);
 }
 
-/* Draws n of n muons.  w*n/2^32 is below n, and even to n/2^32: 1e-4 for 430,000 muons. */
+/* Draws n of n muons.  w*n/2^32 is below n, and even to n/2^32: 1e-4 for 430,000 muons.
+
+   Not cm_below (section 8), which draws anew what would be uneven: the unevenness here is far below
+   what 200 resamplings can see, and one call of calomu_random gives four muons instead of one.  n
+   is below 2^32 (cm_resolution_errors_call), so the product fits 64 bits. */
 static void cm_redraw_counts(uint64_t seed, uint64_t stream, uint64_t *counter, uint32_t *count,
                              size_t n)
 {
@@ -11902,7 +13253,11 @@ static void cm_redraw_counts(uint64_t seed, uint64_t stream, uint64_t *counter, 
     }
 }
 
-/* The values that were drawn, in the order of x or in the given one. */
+/* The values that were drawn, in the order of x or in the given one.
+
+   Five predictions 98, 99, 100, 101, 103 that were drawn 0, 2, 1, 0 and 2 times give 99, 99, 100,
+   103, 103: sorted, without sorting.  t->drawn has room for the largest bin; the result lives until
+   the next draw. */
 static const double *cm_redraw_values(const cm_redraw *t, const double *x, const size_t *order,
                                       size_t n)
 {
@@ -11916,7 +13271,10 @@ static const double *cm_redraw_values(const cm_redraw *t, const double *x, const
     return t->drawn;
 }
 
-/* Draws the muons of all bins: medians and widths of raw predictions, and sums of the fit. */
+/* Draws the muons of all bins: medians and widths of raw predictions, and sums of the fit.
+
+   Raw predictions: the debiasing is a line with a positive slope, which keeps the order, so medians
+   and widths can be taken before it is known, and be mapped afterwards (cm_resample_once). */
 static void cm_redraw_bins(const cm_resample *r, cm_redraw *t, uint64_t stream)
 {
     uint64_t counter = 0;
@@ -11940,6 +13298,7 @@ static void cm_redraw_bins(const cm_resample *r, cm_redraw *t, uint64_t stream)
     }
 }
 
+/* The same for muons of a debiasing of their own, by another stream of random numbers. */
 static void cm_redraw_fit(const cm_resample *r, cm_redraw *t, uint64_t stream)
 {
     uint64_t counter = 0;
@@ -11953,7 +13312,11 @@ static void cm_redraw_fit(const cm_resample *r, cm_redraw *t, uint64_t stream)
     }
 }
 
-/* The line through the means of a draw; 0 if it cannot be inverted. */
+/* The line through the means of a draw; 0 if it cannot be inverted.
+
+   mean and variance are about `shift`; the mean's error is sd/sqrt(n).  1e-12 of the squares is
+   what is left of a variance of 0 by rounding.  x, y and error use memory behind the sums (6
+   numbers for each bin in all). */
 static int cm_redraw_line(const cm_resample *r, const cm_redraw *t, calomu_line *line)
 {
     double *x = t->sums + 3 * r->fit.bins, *y = x + r->fit.bins, *error = y + r->fit.bins;
@@ -11974,7 +13337,11 @@ static int cm_redraw_line(const cm_resample *r, const cm_redraw *t, calomu_line 
 }
 
 /* One resampling: calorimeter and combined of each bin, MI, worst, into a row; all absent where the
-   line of this draw cannot be inverted. */
+   line of this draw cannot be inverted.
+
+   Streams: 2^32 + number here, 2^33 + number for a debiasing of its own; cm_bootstrap (section 9)
+   uses those below 2^32.  One seed serves all three.  sum.used may be 0, and the MI a NaN, where
+   every bin has fewer than 2 muons. */
 static void cm_resample_once(const cm_resample *r, cm_redraw *t, int32_t number, double *row)
 {
     const uint64_t mine = (uint64_t)1 << 32 | (uint64_t)number;    /* below: cm_bootstrap's */
@@ -12003,7 +13370,12 @@ static void cm_resample_once(const cm_resample *r, cm_redraw *t, int32_t number,
 }
 
 /* Standard deviations of all resamplings into error[width], from sums about the first of them.
-   rows: room for CM_RESAMPLE_AT_ONCE and two more. */
+   rows: room for CM_RESAMPLE_AT_ONCE and two more.
+
+   32 resamplings are computed in parallel, then added by one thread in the order of their numbers,
+   so the sums are the same for any number of threads; memory does not grow with their number.
+   About the first of them: the sum of squares of 200 numbers near 30 with a spread of 0.1 would
+   lose five digits.  An absent row makes a NaN of what it touches, and that an absent error. */
 static void cm_resample_all(const cm_resample *r, cm_redraw *t, int threads, double *rows,
                             double *error)
 {
@@ -12049,6 +13421,7 @@ static calomu_status cm_redraws_new(calomu *c, const cm_resample *r, size_t most
     return CALOMU_OK;
 }
 
+/* t was zeroed: what was not made is NULL. */
 static void cm_redraws_free(calomu *c, cm_redraw *t, int threads)
 {
     int k;
@@ -12060,6 +13433,7 @@ static void cm_redraws_free(calomu *c, cm_redraw *t, int threads)
     }
 }
 
+/* Muons of the largest bin; 0 for groups that were never filled. */
 static size_t cm_groups_most(const cm_groups *g)
 {
     size_t most = 0;
@@ -12069,6 +13443,8 @@ static size_t cm_groups_most(const cm_groups *g)
     return most;
 }
 
+/* Memory, all resamplings, and the errors to their places.  No more threads than rows at once: t
+   has that many places. */
 static calomu_status cm_resample_errors(calomu *c, const cm_resample *r, calomu_bin *bins,
                                         calomu_summary *summary)
 {
@@ -12097,7 +13473,10 @@ static calomu_status cm_resample_errors(calomu *c, const cm_resample *r, calomu_
     return s;
 }
 
-/* The muons into the bins that calomu_resolution found for them. */
+/* The muons into the bins that calomu_resolution found for them.
+
+   Counts are compared, as the cheapest sign that bins and muons belong together: errors of other
+   bins would be numbers that look right. */
 static calomu_status cm_resample_groups(calomu *c, cm_resample *r, const double *truth,
                                         const double *prediction, size_t n, int n_bins)
 {
@@ -12112,6 +13491,8 @@ static calomu_status cm_resample_groups(calomu *c, cm_resample *r, const double 
     return cm_resample_sort(c, r);
 }
 
+/* same: by the pointers and the count, which is what the interface says.  o.errors = 0 asks for
+   nothing, behind the checks.  r is zeroed first, so that cm_resample_free can always follow. */
 static calomu_status cm_resolution_errors_call(calomu *c, const calomu_eval_options *options,
                                                const double *fit_truth,
                                                const double *fit_prediction, size_t n_fit,
@@ -12153,7 +13534,10 @@ calomu_status calomu_resolution_errors(calomu *c, const calomu_eval_options *opt
                                                                 summary));
 }
 
-/* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept. */
+/* Needs no memory, so that "no" never means "no memory": at most 64 energies are kept.
+
+   64 energies, each with 10 muons or more: simulations at fixed energies are such, and a continuous
+   spectrum has its 65th value within the first 65 muons or a few more. */
 int calomu_is_points(calomu *c, const double *truth, size_t n)
 {
     double energy[64];
@@ -12181,7 +13565,11 @@ int calomu_is_points(calomu *c, const double *truth, size_t n)
 static const char *(*const cm_kernels_fault[4])(void) = { NULL };
 static const cm_engine *cm_engine_of(const calomu *c) { return c ? &cm_plain_engine : NULL; }
 
-/* Plans are of part III, and calomu_open refuses devices. */
+/* Plans are of part III, and calomu_open refuses devices.
+
+   Each of what follows is an answer to a question at the begin of part II: no plan, no device, so
+   t->remote and c->place are always NULL.  What a correct program cannot reach fails by name rather
+   than silently. */
 static calomu_status cm_plans_make(calomu *c, cm_list *s)
 {
     return c && s ? CALOMU_OK : CALOMU_EUSAGE;
