@@ -33,10 +33,11 @@
      C channels, S sites, z, x, y axes of the calorimeter (y fastest).
 
    Bits.  The same input gives the same bits on every machine.  So products that are added are
-   fused by hand (cm_fma, cm_fmad) or not at all, never by the compiler, nothing transcendental comes from libm, and every sum has
-   one order that depends on neither threads nor batch splits.  The compiler is told to compute what
-   is written (end of calomu.h), what it has made is looked at when a context is opened (cm_fault),
-   and every call and thread sets the modes of the processor that it needs (cm_enter).  */
+   fused by hand (cm_fma, cm_fmad) or not at all, never by the compiler, nothing transcendental
+   comes from libm, and every sum has one order that depends on neither threads nor batch splits.
+   The compiler is told to compute what is written (end of calomu.h), what it has made is looked at
+   when a context is opened (cm_fault), and every call and thread sets the modes of the processor
+   that it needs (cm_enter).  */
 #ifdef __cplusplus
 #error "calomu.c is C, not C++: compile it with a C compiler and link it; calomu.h is both"
 #else
@@ -106,11 +107,11 @@ struct calomu {
     calomu_math math;
     struct cm_place *place;          /* what predictions keep on the device, or NULL */
     calomu_status failure;           /* of the last cm_fail */
-    void *kept;                      /* arena for inference, from call to call */
-    size_t kept_size;
+    void *inference_arena;           /* arena for inference, from call to call */
+    size_t inference_arena_size;
     struct cm_ready *ready;          /* what else inference keeps (14), or NULL */
-    void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
-    void *lap_user;
+    void (*profile_mark)(void *user, const cm_profile_mark *mark);     /* or NULL */
+    void *profile_user;
     const char *fault;               /* of the build, for which calls are refused; or NULL */
     calomu_modes host;               /* the caller's, while a call computes, */
     int entered;                     /*   and how many calls are under way, one within another */
@@ -1161,7 +1162,7 @@ typedef struct cm_feature_scratch {
     double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
     float *square;                   /* nz + 2 rows of sums over 3x3 cells in x, y */
     size_t row_of_8;                 /* floats in such a row: ny, rounded up, and 8 */
-    size_t room;                     /* hits that the arrays below can hold */
+    size_t capacity;                 /* hits that the arrays below can hold */
     void *memory;                    /* of these arrays */
     cm_site *site;
     calomu_hit *hit, *spare;         /* sorted copy of hits that come unsorted, and for sorting */
@@ -1211,12 +1212,12 @@ static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geomet
 static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t n)
 {
     const size_t each = sizeof *s->site + 2 * sizeof *s->hit + 2 * sizeof *s->seed;
-    if (n <= s->room) return CALOMU_OK;
+    if (n <= s->capacity) return CALOMU_OK;
     cm_release(c, s->memory);
-    s->room = 0;
+    s->capacity = 0;
     s->memory = cm_allocate(c, n, each);
     if (!s->memory) return CALOMU_EMEMORY;
-    s->room = n;
+    s->capacity = n;
     s->site = s->memory;             /* falling alignment: no gaps */
     s->hit = (calomu_hit *)(s->site + n);
     s->spare = s->hit + n;
@@ -2529,7 +2530,7 @@ typedef struct cm_work {             /* one layer and one muon */
     cm_real *dw;                     /* this muon's shares, zero before; NULL: not wanted */
     double *dbias;
     double *saved;                   /* of a norm: CM_NORM_* [kind][channel]; of a maximum: ties */
-    const cm_real *u, *u_turned;     /* of Winograd's method (5.8), and room for v */
+    const cm_real *u, *u_transposed; /* of Winograd's method (5.8), and room for v */
     cm_real *scratch;
 } cm_work;
 
@@ -3254,18 +3255,19 @@ static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
 }
 
 /* u [out][in][kz][ky][f] = G w of a layer's weights, along kx; added in double, rounded once.
-   turned: for the pass to the input.  There the outputs are the inputs and cell k is 2 - k: the
+   transposed: for the pass to the input.  There the outputs are the inputs and cell k is 2 - k: the
    output j = m + 1 - k of 5.2 (stride 1, padding 1) is the input m + k' - 1 with k' = 2 - k. */
-static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
+static void cm_wino_weights(const cm_work *o, int transposed, cm_real *u)
 {
-    int in = o->in[0]->nc, n = turned ? in : o->l->nc, m = turned ? o->l->nc : in, b, a, t, f, kx;
+    int in = o->in[0]->nc, n = transposed ? in : o->l->nc, m = transposed ? o->l->nc : in;
+    int b, a, t, f, kx;
     for (b = 0; b < n; b++)
         for (a = 0; a < m; a++)
             for (t = 0; t < 9; t++)
                 for (f = 0; f < CM_WINO_F; f++) {
                     double sum = 0;
                     for (kx = 0; kx < 3; kx++) {
-                        size_t w = turned ? cm_weight_at(o, a, b, 2 - t / 3, 2 - kx, 2 - t % 3)
+                        size_t w = transposed ? cm_weight_at(o, a, b, 2 - t / 3, 2 - kx, 2 - t % 3)
                                           : cm_weight_at(o, b, a, t / 3, kx, t % 3);
                         sum += cm_wino_g[f][kx] * (double)o->w[w];
                     }
@@ -3388,7 +3390,7 @@ static void cm_plain_wino_back(const cm_work *o)
 {
     if (o->dw) cm_wino_to_du(o);
     if (o->dx[0])
-        cm_wino_convolve(o->l, o->dy, o->in[0], o->dx[0], o->u_turned, o->scratch, 1);
+        cm_wino_convolve(o->l, o->dy, o->in[0], o->dx[0], o->u_transposed, o->scratch, 1);
 }
 
 /* ---------------------------------------------------------------- 5.9 all muons of a batch
@@ -3675,7 +3677,7 @@ static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 
 /* Weights of Winograd's method, made once for all muons of a layer, and room for one tile's v. */
 typedef struct cm_pass_scratch {
-    cm_real *u, *u_turned, *v;
+    cm_real *u, *u_transposed, *v;
 } cm_pass_scratch;
 
 static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, cm_pass_scratch *r)
@@ -3690,10 +3692,10 @@ static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, cm_pass_scrat
     v = (size_t)(o.l->nz * o.l->ny * most) * CM_WINO_F;
     r->u = cm_allocate(p->c, 2 * u + v, sizeof *r->u);
     if (!r->u) return CALOMU_EMEMORY;
-    r->u_turned = r->u + u;
-    r->v = r->u_turned + u;
+    r->u_transposed = r->u + u;
+    r->v = r->u_transposed + u;
     cm_wino_weights(&o, 0, r->u);
-    cm_wino_weights(&o, 1, r->u_turned);
+    cm_wino_weights(&o, 1, r->u_transposed);
     return CALOMU_OK;
 }
 
@@ -3701,7 +3703,7 @@ static cm_work cm_pass_work_with(const cm_pass *p, int i, int v, const cm_pass_s
 {
     cm_work o = cm_pass_work(p, i, v);
     o.u = r->u;
-    o.u_turned = r->u_turned;
+    o.u_transposed = r->u_transposed;
     o.scratch = r->v;
     return o;
 }
@@ -5252,7 +5254,7 @@ void calomu_close(calomu *c)
     if (!c) return;
     cm_place_free(c, c->place);
     cm_ready_free(c);
-    cm_release(c, c->kept);
+    cm_release(c, c->inference_arena);
     cm_release(c, c);
 }
 
@@ -5261,8 +5263,8 @@ static void cm_clone_again(calomu *own, const calomu *c)
 {
     *own = *c;
     own->place = NULL;
-    own->kept = NULL;
-    own->kept_size = 0;
+    own->inference_arena = NULL;
+    own->inference_arena_size = 0;
     own->ready = NULL;
     own->entered = 0;
     own->message[0] = 0;
@@ -5277,10 +5279,10 @@ calomu *cm_clone(calomu *c)
 
 void cm_clone_free(calomu *own) { calomu_close(own); }
 
-void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
+void cm_profile_set(calomu *c, void (*mark)(void *user, const cm_profile_mark *mark), void *user)
 {
-    c->lap = lap;
-    c->lap_user = user;
+    c->profile_mark = mark;
+    c->profile_user = user;
 }
 
 const char *calomu_message(const calomu *c)
@@ -5945,14 +5947,14 @@ static void cm_file_close(calomu *c, cm_file *f)
 static calomu_status cm_file_open(calomu *c, const char *path, cm_file *f)
 {
     void *all = NULL;
-    size_t room = 0, used = 0, got = 1;
+    size_t capacity = 0, used = 0, got = 1;
     calomu_status s = CALOMU_OK;
     FILE *file;
     errno = 0;
     file = fopen(path, "rb");
     if (!file) return cm_file_fail(c, path, "cannot open", errno);
     while (!s && got > 0) {
-        s = cm_need(c, &all, &room, used, used + 65536);
+        s = cm_need(c, &all, &capacity, used, used + 65536);
         if (s) break;
         got = fread((unsigned char *)all + used, 1, 65536, file);
         used += got;
@@ -7479,7 +7481,7 @@ typedef struct cm_fit {
     const cm_st *st;
     unsigned char *seen;             /* 1: this tensor of the file is one of the network's */
     char text[320];
-    size_t used, room;               /* bytes of the text; how many may be by now */
+    size_t used, capacity;           /* bytes of the text; how many may be by now */
     int full, more;                  /* 1: no room for the last fault; faults without room */
 } cm_fit;
 
@@ -7487,17 +7489,17 @@ static calomu_status cm_fit_begin(calomu *c, const cm_st *st, cm_fit *f)
 {
     memset(f, 0, sizeof *f);
     f->st = st;
-    f->room = sizeof f->text / 2;
+    f->capacity = sizeof f->text / 2;
     f->seen = cm_allocate(c, (size_t)st->n_tensors, 1);
     return f->seen ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
 static void cm_fit_fault(cm_fit *f, const char *name, const char *what)
 {
-    size_t room = f->room - f->used;
-    int n = f->full ? 0 : snprintf(f->text + f->used, room, "%s%.80s %s", f->used ? "; " : "", name,
-                                   what);
-    if (n > 0 && (size_t)n < room) {
+    size_t capacity = f->capacity - f->used;
+    int n = f->full ? 0 : snprintf(f->text + f->used, capacity, "%s%.80s %s",
+                                   f->used ? "; " : "", name, what);
+    if (n > 0 && (size_t)n < capacity) {
         f->used += (size_t)n;
         return;
     }
@@ -7547,7 +7549,7 @@ static calomu_status cm_fit_end(calomu *c, calomu_status s, const char *path, cm
 {
     char more[40] = "";
     int i;
-    f->room = sizeof f->text;
+    f->capacity = sizeof f->text;
     f->full = 0;
     for (i = 0; s == CALOMU_OK && i < f->st->n_tensors; i++)
         if (!f->seen[i]) cm_fit_fault(f, f->st->tensor[i].name, "is no tensor of the network");
@@ -7934,7 +7936,7 @@ struct calomu_trainer {
     cm_net *net;                     /* the live weights and buffers, fixed weights */
     cm_real *block;                  /* what follows, in one piece of memory */
     cm_moments live, best;           /* live.w and live.buffers are the net's */
-    cm_real *gradient, *kept;        /* kept: the norms' buffers before an update */
+    cm_real *gradient, *buffers_before; /* kept: the norms' buffers before an update */
 
     uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
     int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
@@ -8007,7 +8009,7 @@ static calomu_status cm_trainer_blocks(calomu *c, calomu_trainer *t)
     t->best.m = p + 4 * n;
     t->best.v = p + 5 * n;
     t->best.buffers = p + 6 * n;
-    t->kept = p + 6 * n + b;
+    t->buffers_before = p + 6 * n + b;
     return CALOMU_OK;
 }
 
@@ -9136,11 +9138,11 @@ static calomu_status cm_local_update(calomu *c, calomu_trainer *t, double *loss)
     calomu_status s = cm_muons_at(c, t, 0, numbers, (size_t)t->options.batch);
     if (s != CALOMU_OK) return s;
     memcpy(thresholds, t->thresholds, sizeof thresholds);
-    memcpy(t->kept, t->live.buffers, bytes);
+    memcpy(t->buffers_before, t->live.buffers, bytes);
     s = cm_train_gradient(c, t, numbers, loss);
     if (s != CALOMU_OK) {
         memcpy(t->thresholds, thresholds, sizeof thresholds);
-        memcpy(t->live.buffers, t->kept, bytes);
+        memcpy(t->live.buffers, t->buffers_before, bytes);
         return s;
     }
     cm_train_rate(t, &lr, &beta1);
@@ -10310,10 +10312,10 @@ static int cm_model_entries(const calomu_model *m, cm_entry *e)
 static calomu_status cm_model_save_call(calomu *c, const calomu_model *model, const char *path)
 {
     enum { EACH = CM_COUNT(cm_train_fields) + CM_COUNT(cm_training_fields) + 2 };
-    size_t room = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
+    size_t capacity = (size_t)(CM_COUNT(cm_arch_fields) + 6 + EACH * (model->info.members + 1));
     char names[2][12] = { "mean", "deviation" }, text[2][CM_NUMBERS];
-    cm_st_meta *meta = cm_allocate(c, room, sizeof *meta);
-    cm_entry *e = cm_allocate(c, room, sizeof *e);
+    cm_st_meta *meta = cm_allocate(c, capacity, sizeof *meta);
+    cm_entry *e = cm_allocate(c, capacity, sizeof *e);
     int n, k, parts = 0;
     cm_part *part = cm_model_parts(c, model, &parts);
     calomu_status s = CALOMU_EMEMORY;
@@ -10990,7 +10992,7 @@ typedef struct cm_predictor {
     cm_batch b;
     cm_real *features;               /* standardised, of a group */
     calomu_hit *hits;                /* sorted hits of a group, and room for sorting */
-    size_t room;
+    size_t capacity;
 } cm_predictor;
 
 struct cm_prediction {       /* what all units share */
@@ -11049,10 +11051,10 @@ static calomu_status cm_predict_events(cm_predictor *w, const cm_prediction *p, 
     if (s != CALOMU_OK) cm_fail_at(w->own, first + (size_t)i - 1);
     if (s != CALOMU_OK || p->info) return s;
     need = to ? most : total + most;
-    if (need > w->room || !w->hits) {
+    if (need > w->capacity || !w->hits) {
         cm_release(w->own, w->hits);
         w->hits = cm_allocate(w->own, need, sizeof *w->hits);
-        w->room = w->hits ? need : 0;
+        w->capacity = w->hits ? need : 0;
         if (!w->hits) return CALOMU_EMEMORY;
     }
     if (!to) to = w->hits + most;
@@ -11177,14 +11179,16 @@ static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_
 }
 
 /* Memory that the context keeps from call to call, at least so large, 64-byte aligned. */
-static void *cm_keep(calomu *c, size_t bytes)
+static void *cm_inference_arena(calomu *c, size_t bytes)
 {
-    if (c->kept_size < bytes) {
-        cm_release(c, c->kept);
-        c->kept = cm_allocate_raw(c, bytes + 64);
-        c->kept_size = c->kept ? bytes : 0;
+    unsigned char *start;
+    if (c->inference_arena_size < bytes) {
+        cm_release(c, c->inference_arena);
+        c->inference_arena = cm_allocate_raw(c, bytes + 64);
+        c->inference_arena_size = c->inference_arena ? bytes : 0;
     }
-    return c->kept ? (unsigned char *)c->kept + (64 - (uintptr_t)c->kept % 64) % 64 : NULL;
+    start = c->inference_arena;
+    return start ? start + (64 - (uintptr_t)start % 64) % 64 : NULL;
 }
 
 /* The context keeps the predictors of its last call, until it is closed: their contexts, scratch
@@ -11263,7 +11267,7 @@ static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int t
         s = cm_engine_of(c)->arena(c, m, o->team = team, &o->team_bytes);
     if (s != CALOMU_OK || c->device) return s;
     bytes = team > 1 ? o->team_bytes : o->bytes;
-    if (bytes) memory = cm_keep(c, bytes * (size_t)n);
+    if (bytes) memory = cm_inference_arena(c, bytes * (size_t)n);
     if (bytes && !memory)
         return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
                        bytes);
@@ -11912,8 +11916,8 @@ static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
    ============================================================================================
 
    An operation called on tensors computes at once and appends a record to the graph's tape;
-   cm_backward runs the records in reverse.  Tensors live in one arena.  A block of the arena that
-   nobody needs any more goes to a list of free blocks: in inference when cm_drop says so, in
+   cm_backward runs the records in reverse.  Tensors live in one arena.  A piece of the arena that
+   nobody needs any more goes to a list of free pieces: in inference when cm_drop says so, in
    training when the record that made a tensor has run backward, so that gradients take the place
    of activations.  A dry graph takes the same decisions without memory: its peak is the size that
    a real one needs.  */
@@ -11965,14 +11969,14 @@ cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int tr
 
 void cm_graph_reset(cm_graph *g)
 {
-    while (g->small && g->small->next) {         /* keep one block of small memory */
+    while (g->small && g->small->next) {         /* keep one piece of small memory */
         cm_small *next = g->small->next;
         cm_release(g->c, g->small);
         g->small = next;
     }
     if (g->small) g->small->used = 0;
     g->used = CM_GUARD;
-    g->n_blocks = 0;
+    g->n_pieces = 0;
     g->last = NULL;
     g->status = CALOMU_OK;
 }
@@ -11982,7 +11986,7 @@ void cm_graph_free(cm_graph *g)
     if (!g) return;
     cm_graph_reset(g);
     cm_release(g->c, g->small);
-    cm_release(g->c, g->block);
+    cm_release(g->c, g->piece);
     cm_release(g->c, g);
 }
 
@@ -12014,85 +12018,85 @@ static void *cm_small_take(cm_graph *g, size_t bytes)
     return memset(p, 0, bytes);
 }
 
-/* Index of the smallest free block of at least `bytes`, or -1. */
-static int cm_block_find(const cm_graph *g, size_t bytes)
+/* Index of the smallest free piece of at least `bytes`, or -1. */
+static int cm_piece_find(const cm_graph *g, size_t bytes)
 {
     int i, best = -1;
-    for (i = 0; i < g->n_blocks; i++)
-        if (g->block[i].free && g->block[i].size >= bytes
-            && (best < 0 || g->block[i].size < g->block[best].size))
+    for (i = 0; i < g->n_pieces; i++)
+        if (g->piece[i].free && g->piece[i].size >= bytes
+            && (best < 0 || g->piece[i].size < g->piece[best].size))
             best = i;
     return best;
 }
 
-static int cm_block_room(cm_graph *g)
+static int cm_piece_capacity(cm_graph *g)
 {
-    cm_block *more;
-    int room = g->room ? 2 * g->room : 256;
-    if (g->n_blocks + 1 < g->room) return 1;
-    more = cm_allocate(g->c, (size_t)room, sizeof *more);
+    cm_arena_piece *more;
+    int capacity = g->capacity ? 2 * g->capacity : 256;
+    if (g->n_pieces + 1 < g->capacity) return 1;
+    more = cm_allocate(g->c, (size_t)capacity, sizeof *more);
     if (!more) {
         cm_graph_fail(g, CALOMU_EMEMORY, NULL);
         return 0;
     }
-    if (g->block) memcpy(more, g->block, (size_t)g->n_blocks * sizeof *more);
-    cm_release(g->c, g->block);
-    g->block = more;
-    g->room = room;
+    if (g->piece) memcpy(more, g->piece, (size_t)g->n_pieces * sizeof *more);
+    cm_release(g->c, g->piece);
+    g->piece = more;
+    g->capacity = capacity;
     return 1;
 }
 
-/* Blocks lie behind each other in rising offsets.  Makes block i exactly `bytes` long; what is
-   left becomes a free block behind it. */
-static void cm_block_cut(cm_graph *g, int i, size_t bytes)
+/* Pieces lie behind each other in rising offsets.  Makes piece i exactly `bytes` long; what is
+   left becomes a free piece behind it. */
+static void cm_piece_cut(cm_graph *g, int i, size_t bytes)
 {
-    cm_block *b = g->block + i;
+    cm_arena_piece *b = g->piece + i;
     size_t rest = b->size - bytes;
     if (rest == 0) return;
-    memmove(b + 2, b + 1, (size_t)(g->n_blocks - i - 1) * sizeof *b);
-    g->n_blocks++;
+    memmove(b + 2, b + 1, (size_t)(g->n_pieces - i - 1) * sizeof *b);
+    g->n_pieces++;
     b[1].offset = b->offset + bytes;
     b[1].size = rest;
     b[1].free = 1;
     b->size = bytes;
 }
 
-/* A new block at the end, or the free one there made longer; -1 if the arena is full. */
-static int cm_block_append(cm_graph *g, size_t bytes)
+/* A new piece at the end, or the free one there made longer; -1 if the arena is full. */
+static int cm_piece_append(cm_graph *g, size_t bytes)
 {
-    cm_block *last = g->n_blocks > 0 ? g->block + g->n_blocks - 1 : NULL;
+    cm_arena_piece *last = g->n_pieces > 0 ? g->piece + g->n_pieces - 1 : NULL;
     size_t have = last && last->free ? last->size : 0;
     if (g->size < g->used + CM_GUARD || bytes - have > g->size - g->used - CM_GUARD) return -1;
     if (!have) {
-        last = g->block + g->n_blocks++;
+        last = g->piece + g->n_pieces++;
         last->offset = g->used;
     }
     last->size = bytes;
     g->used += bytes - have;
     if (g->used > g->peak) g->peak = g->used;
-    return g->n_blocks - 1;
+    return g->n_pieces - 1;
 }
 
-/* A block of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
+/* A piece of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
    address that is never read: the arena's imagined start is 64. */
 cm_real *cm_arena_take(cm_graph *g, size_t count)
 {
     size_t bytes = count > 0 ? (count * sizeof(cm_real) + 63) / 64 * 64 : 64;
     int i;
-    if (g->status != CALOMU_OK || !cm_block_room(g)) return NULL;
-    i = cm_block_find(g, bytes);
-    if (i >= 0) cm_block_cut(g, i, bytes);
-    else i = cm_block_append(g, bytes);
+    if (g->status != CALOMU_OK || !cm_piece_capacity(g)) return NULL;
+    i = cm_piece_find(g, bytes);
+    if (i >= 0) cm_piece_cut(g, i, bytes);
+    else i = cm_piece_append(g, bytes);
     if (i < 0) {
         cm_graph_fail(g, CALOMU_EMEMORY, "the arena is too small for this network and batch");
         return NULL;
     }
-    g->block[i].free = 0;
-    if (cm_dry(g)) return (cm_real *)(uintptr_t)(64 + g->block[i].offset);
-    return (cm_real *)(void *)(g->memory + g->block[i].offset);
+    g->piece[i].free = 0;
+    if (cm_dry(g)) return (cm_real *)(uintptr_t)(64 + g->piece[i].offset);
+    return (cm_real *)(void *)(g->memory + g->piece[i].offset);
 }
 
-/* Frees the block at x; free neighbours become one. */
+/* Frees the piece at x; free neighbours become one. */
 void cm_give_back(cm_graph *g, const void *x)
 {
     uintptr_t start = cm_dry(g) ? 64 : (uintptr_t)g->memory;
@@ -12100,35 +12104,35 @@ void cm_give_back(cm_graph *g, const void *x)
     int i = 0, k;
     if (!x || (uintptr_t)x < start || (uintptr_t)x - start >= g->used) return;
     offset = (size_t)((uintptr_t)x - start);
-    while (i < g->n_blocks && g->block[i].offset != offset) i++;
-    if (i == g->n_blocks) return;
-    g->block[i].free = 1;
+    while (i < g->n_pieces && g->piece[i].offset != offset) i++;
+    if (i == g->n_pieces) return;
+    g->piece[i].free = 1;
     for (k = i; k >= i - 1; k--) {               /* with the one behind, then the one before */
-        cm_block *b = g->block + k;
-        if (k < 0 || k + 1 >= g->n_blocks || !b[0].free || !b[1].free) continue;
+        cm_arena_piece *b = g->piece + k;
+        if (k < 0 || k + 1 >= g->n_pieces || !b[0].free || !b[1].free) continue;
         b->size += b[1].size;
-        memmove(b + 1, b + 2, (size_t)(g->n_blocks - k - 2) * sizeof *b);
-        g->n_blocks--;
+        memmove(b + 1, b + 2, (size_t)(g->n_pieces - k - 2) * sizeof *b);
+        g->n_pieces--;
     }
 }
 
-/* Room for one more in a list of n packed weights. */
-static int cm_pack_room(cm_graph *g, cm_pack_of **one, int n, int *room)
+/* Capacity for one more in a list of n packed weights. */
+static int cm_pack_capacity(cm_graph *g, cm_pack_of **one, int n, int *capacity)
 {
     cm_pack_of *more;
-    if (n < *room) return 1;
-    more = cm_allocate(g->c, (size_t)(2 * *room + 16), sizeof *more);
+    if (n < *capacity) return 1;
+    more = cm_allocate(g->c, (size_t)(2 * *capacity + 16), sizeof *more);
     if (!more) return 0;
     if (n) memcpy(more, *one, (size_t)n * sizeof *more);
     cm_release(g->c, *one);
     *one = more;
-    *room = 2 * *room + 16;
+    *capacity = 2 * *capacity + 16;
     return 1;
 }
 
-cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh)
+cm_real *cm_cached(cm_graph *g, const void *key, size_t count, int *fresh)
 {
-    cm_keeper *k = g->keeper;
+    cm_packed_cache *k = g->packed_cache;
     cm_real *p;
     int i;
     *fresh = 1;
@@ -12137,7 +12141,7 @@ cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh)
     if (cm_dry(g)) return (cm_real *)(uintptr_t)8;       /* never read, and not the arena's */
     for (i = 0; i < k->n; i++)
         if (k->one[i].w == key) return k->one[i].p;
-    p = cm_pack_room(g, &k->one, k->n, &k->room)
+    p = cm_pack_capacity(g, &k->one, k->n, &k->capacity)
       ? g->unit->device->allocate(g->unit, count * sizeof *p) : NULL;
     if (!p) {
         cm_graph_fail(g, CALOMU_EMEMORY, "no memory on the device for packed weights");
@@ -12269,26 +12273,26 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
 }
 
 /* For a profile: this part of the operation has just ended. */
-void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part)
+void cm_profile_end(const cm_graph *g, const cm_record *r, const char *part)
 {
-    cm_lap lap;
-    if (!g->c->lap || cm_dry(g)) return;
+    cm_profile_mark mark;
+    if (!g->c->profile_mark || cm_dry(g)) return;
     if (g->unit) (void)g->unit->device->wait(g->unit);
-    lap.name = r->name;
-    lap.part = part;
-    lap.in = r->in[0];
-    lap.out = r->out;
-    lap.hits = r->hits;
-    lap.kernel = r->kernel;
-    lap.stride = r->stride;
-    g->c->lap(g->c->lap_user, &lap);
+    mark.name = r->name;
+    mark.part = part;
+    mark.in = r->in[0];
+    mark.out = r->out;
+    mark.hits = r->hits;
+    mark.kernel = r->kernel;
+    mark.stride = r->stride;
+    g->c->profile_mark(g->c->profile_user, &mark);
 }
 
 /* The end of an operation's forward pass. */
 static cm_tensor *cm_done(const cm_graph *g, cm_record *r, const char *name)
 {
     r->name = name;
-    cm_lap_end(g, r, "forward");
+    cm_profile_end(g, r, "forward");
     return r->out;
 }
 
@@ -12335,7 +12339,7 @@ void cm_remember(cm_graph *g, cm_tensor *t)
     if (!t->x) return;
     g->o->zero_halo(g, t, t->x);
     t->producer->again(g, t->producer);
-    cm_lap_end(g, t->producer, "again");
+    cm_profile_end(g, t->producer, "again");
     for (k = 0; k < 4; k++)
         if (t->producer->in[k] && cm_cheap(t->producer->in[k])) cm_forget(g, t->producer->in[k]);
 }
@@ -12482,7 +12486,7 @@ void cm_backward(cm_graph *g)
         cm_tensor *t = r->out;
         if (!t->reached) continue;
         r->backward(g, r);
-        cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
+        cm_profile_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
         if (!cm_half_done(r)) cm_unadded_end(g, t);
         cm_give_back(g, t->unadded.readers > 0 ? NULL : t->dx);
         cm_give_back(g, t->x);
@@ -13696,27 +13700,27 @@ static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, 
 
 /* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
    the cache, which must not be another thread's. */
-static size_t cm_room_step(const cm_tensor *t)
+static size_t cm_scratch_step(const cm_tensor *t)
 {
     return 2 * (size_t)(t->ny * t->nc) * CM_LANES;
 }
 
-static cm_real *cm_rows_room(cm_graph *g, const cm_tensor *t)
+static cm_real *cm_rows_scratch(cm_graph *g, const cm_tensor *t)
 {
-    return cm_arena_take(g, cm_room_step(t) * (size_t)g->threads);
+    return cm_arena_take(g, cm_scratch_step(t) * (size_t)g->threads);
 }
 
 /* The same, returned to the arena at once: an operation takes it last.  NULL: it is not wanted. */
-static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t, int wanted)
+static cm_real *cm_row_scratch(cm_graph *g, const cm_tensor *t, int wanted)
 {
-    cm_real *room = wanted ? cm_rows_room(g, t) : NULL;
-    cm_give_back(g, room);
-    return room;
+    cm_real *scratch = wanted ? cm_rows_scratch(g, t) : NULL;
+    cm_give_back(g, scratch);
+    return scratch;
 }
 
-static cm_real *cm_room_here(const cm_tensor *t, cm_real *room)
+static cm_real *cm_scratch_here(const cm_tensor *t, cm_real *scratch)
 {
-    return room ? room + cm_room_step(t) * (size_t)cm_thread() : NULL;
+    return scratch ? scratch + cm_scratch_step(t) * (size_t)cm_thread() : NULL;
 }
 
 /* 17.3 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
@@ -13775,7 +13779,7 @@ static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, con
 }
 
 static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                   cm_real *room);           /* 17.4 */
+                                   cm_real *scratch);        /* 17.4 */
 
 /* Sums and squares of the planes, of t or of Swish of it, of the groups in their first; the caller
    gives them back. */
@@ -13788,10 +13792,10 @@ static double *cm_sums(cm_graph *g, cm_tensor *t, int swished)
         t->sums = NULL;
     }
     if (!t->sums) {
-        cm_real *room;
+        cm_real *scratch;
         t->sums = cm_plane_sums(g, t, 2);
         t->swished = swished;
-        room = cm_row_room(g, t, !t->x);
+        scratch = cm_row_scratch(g, t, !t->x);
         if (g->status != CALOMU_OK) return NULL;
         if (!cm_dry(g)) {
             CM_PARALLEL_FOR(g->threads)
@@ -13799,7 +13803,7 @@ static double *cm_sums(cm_graph *g, cm_tensor *t, int swished)
                 int i, k = u / t->nz, z = u % t->nz;
                 for (i = 0; i < t->nx; i++)
                     cm_sums_row(g, t, k, z,
-                                cm_value_row(g, t, k, z, i, cm_room_here(t, room)));
+                                cm_value_row(g, t, k, z, i, cm_scratch_here(t, scratch)));
             }
         }
     }
@@ -13868,7 +13872,7 @@ static void cm_norm_prepare(cm_graph *g, cm_record *r)
 }
 
 static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
-                        cm_real *room);          /* 17.12 */
+                        cm_real *scratch);       /* 17.12 */
 
 /* A row of the result. */
 static void cm_norm_value(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *to)
@@ -13960,33 +13964,34 @@ static int cm_takes_unadded(const cm_graph *g, const cm_tensor *t)
         && (t->producer->takes_unadded == CM_ROWS || cm_by_groups(g, t));
 }
 
-/* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
+/* Row of t's values: where it is or, of a batch norm that is not kept, made in `scratch`. */
 static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                   cm_real *room)
+                                   cm_real *scratch)
 {
     if (t->x) return cm_row(t, t->x, k, z, i);
-    cm_norm_value(g, t->producer, k, z, i, room);
-    return room;
+    cm_norm_value(g, t->producer, k, z, i, scratch);
+    return scratch;
 }
 
 static int cm_is_unadded(const cm_tensor *t) { return t->unadded.norms || t->unadded.join; }
 
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                      cm_real *room);
+                                      cm_real *scratch);
 
 /* Row of t's gradient: where it is or, with its unadded shares, computed: that of a join or a
-   pooling and of the mean behind it, in `room`, or what is there; then, in `to`, those of norms. */
+   pooling and of the mean behind it, in `scratch`, or what is there; then, in `to`, those of
+   norms. */
 static const cm_real *cm_gradient_row_to(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                         cm_real *room, cm_real *to)
+                                         cm_real *scratch, cm_real *to)
 {
     const cm_unadded *u = &t->unadded;
     const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
     const cm_record *n;
     if (u->join) {
-        u->join->share_row(g, u->join, t, k, z, i, room);
-        row = room;
+        u->join->share_row(g, u->join, t, k, z, i, scratch);
+        row = scratch;
     }
-    if (u->mean) g->k->spread(cm_row(u->mean, u->mean->dx, k, 0, 0), room, t->ny, t->nc, 1);
+    if (u->mean) g->k->spread(cm_row(u->mean, u->mean->dx, k, 0, 0), scratch, t->ny, t->nc, 1);
     for (n = u->norms; n; n = n->next_norm) {
         cm_norm_second_row(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, to), row, to);
         row = to;
@@ -13996,31 +14001,32 @@ static const cm_real *cm_gradient_row_to(const cm_graph *g, const cm_tensor *t, 
 
 /* The same where both may be one. */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                      cm_real *room)
+                                      cm_real *scratch)
 {
-    return cm_gradient_row_to(g, t, k, z, i, room, room);
+    return cm_gradient_row_to(g, t, k, z, i, scratch, scratch);
 }
 
-/* Either: whether its rows are made, and row i of plane z, in `room` if it is. */
+/* Either: whether its rows are made, and row i of plane z, in `scratch` if it is. */
 static int cm_computed_on_read(const cm_tensor *t, int gradient)
 {
     return gradient ? cm_is_unadded(t) : !t->x;
 }
 
 static const cm_real *cm_any_row(const cm_graph *g, const cm_tensor *t, int gradient, int k, int z,
-                                 int i, cm_real *room)
+                                 int i, cm_real *scratch)
 {
-    return gradient ? cm_gradient_row(g, t, k, z, i, room) : cm_value_row(g, t, k, z, i, room);
+    return gradient ? cm_gradient_row(g, t, k, z, i, scratch)
+                    : cm_value_row(g, t, k, z, i, scratch);
 }
 
 /* First pass, if it did not run ahead. */
-static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *room)
+static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *scratch)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int units = x->groups * x->nz, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *dy = cm_room_here(y, room);
+        cm_real *dy = cm_scratch_here(y, scratch);
         int i, k = u / x->nz, z = u % x->nz;
         for (i = 0; i < x->nx; i++) {
             if (dy) (void)cm_gradient_row(g, y, k, z, i, dy);
@@ -14050,14 +14056,14 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     int begun = y->unadded.first_pass;
-    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *room;
+    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *scratch;
     if (!begun) cm_norm_begin(g, r);
-    room = cm_row_room(g, y, cm_is_unadded(y));
+    scratch = cm_row_scratch(g, y, cm_is_unadded(y));
     cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
     if (!e || g->status != CALOMU_OK) return;
     r->column[CM_NORM_E] = e;
     r->column[CM_NORM_F] = e + x->nc;
-    if (!begun && !cm_dry(g)) cm_norm_first(g, r, room);
+    if (!begun && !cm_dry(g)) cm_norm_first(g, r, scratch);
     if (!cm_dry(g)) cm_norm_sums(r);
     if (r->added[0]) cm_norm_second(g, r);
 }
@@ -14073,11 +14079,11 @@ static cm_tensor cm_group_shape(const cm_tensor *t, int ring, int groups)
 }
 
 /* Memory for it for each thread, with a zero halo. */
-static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t, int ring)
+static cm_real *cm_group_scratch(cm_graph *g, const cm_tensor *t, int ring)
 {
-    cm_tensor room = cm_group_shape(t, ring, g->threads);
-    cm_real *x = cm_arena_take(g, cm_total(&room));
-    if (x) cm_zero_halo(g, &room, x);
+    cm_tensor scratch = cm_group_shape(t, ring, g->threads);
+    cm_real *x = cm_arena_take(g, cm_total(&scratch));
+    if (x) cm_zero_halo(g, &scratch, x);
     return x;
 }
 
@@ -14088,7 +14094,7 @@ static void cm_values_ready(cm_graph *g, cm_tensor *x)
     else cm_remember(g, x);
 }
 
-/* Values or gradients of group k: where they are or made in this thread's part of room, plane by
+/* Values or gradients of group k: where they are or made in this thread's part of scratch, plane by
    plane, so that they are still in the cache when they are read. */
 typedef struct cm_group {
     const cm_tensor *t;
@@ -14100,7 +14106,7 @@ typedef struct cm_group {
 
 enum { CM_RING = 4 };                /* planes that a kernel reads at once, at most */
 
-static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room, int ring)
+static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *scratch, int ring)
 {
     cm_group o;
     int made = cm_computed_on_read(t, gradient);
@@ -14109,7 +14115,7 @@ static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real 
     o.k = k;
     o.planes = made ? 0 : t->nz;
     o.ring = made ? ring : 0;
-    o.at = made ? room + cm_group_shape(t, ring, 1).group * (size_t)cm_thread()
+    o.at = made ? scratch + cm_group_shape(t, ring, 1).group * (size_t)cm_thread()
                 : (gradient ? t->dx : t->x) + t->group * (size_t)k;
     return o;
 }
@@ -14252,28 +14258,29 @@ static int cm_chunk(int n, int most, int i, int *first)
 
 /* Cell of the kernel that is packed as number t.  The forward pass takes them in order.  The pass
    to the input reads dy backwards, so it has the ky of each class ("To the input") falling. */
-static int cm_packed_cell(int kernel, int stride, int swap, int t)
+static int cm_packed_cell(int kernel, int stride, int transposed, int t)
 {
     int row = t / kernel, n = t % kernel, p, ky;
-    if (!swap) return t;
+    if (!transposed) return t;
     for (p = 0; p < stride; p++)
         for (ky = kernel - 1; ky >= 0; ky--)
             if (ky % stride == p && n-- == 0) return row * kernel + ky;
     return t;
 }
 
-/* Packs w [out][in][cells] for the forward pass (swap 0), or its transpose in -> out (swap 1). */
-static void cm_pack(const cm_record *r, int most, int swap, cm_real *p)
+/* Packs w [out][in][cells] for the forward pass or, transposed, in -> out for that to the input. */
+static void cm_pack(const cm_record *r, int most, int transposed, cm_real *p)
 {
     int in = r->in[0]->nc, out = r->out->nc, cells = r->kernel * r->kernel * r->kernel;
-    int n = swap ? in : out, m = swap ? out : in, chunks = (n + most - 1) / most, i, t, a, b;
+    int n = transposed ? in : out, m = transposed ? out : in, chunks = (n + most - 1) / most;
+    int i, t, a, b;
     for (i = 0; i < chunks; i++) {
         int first, width = cm_chunk(n, most, i, &first);
         for (t = 0; t < cells; t++) {
-            const cm_real *w = r->w.x + cm_packed_cell(r->kernel, r->stride, swap, t);
+            const cm_real *w = r->w.x + cm_packed_cell(r->kernel, r->stride, transposed, t);
             for (a = 0; a < m; a++)
                 for (b = first; b < first + width; b++)
-                    *p++ = w[(swap ? (size_t)a * (size_t)in + (size_t)b
+                    *p++ = w[(transposed ? (size_t)a * (size_t)in + (size_t)b
                                    : (size_t)b * (size_t)in + (size_t)a) * (size_t)cells];
         }
     }
@@ -14361,13 +14368,14 @@ static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *value
 }
 
 /* A unit of work is a group where its values are made, else a plane. */
-static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed, cm_real *room)
+static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed,
+                            cm_real *scratch)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int parts = room ? 1 : y->nz, units = y->groups * parts, u;
+    int parts = scratch ? 1 : y->nz, units = y->groups * parts, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_group values = cm_group_begin(x, 0, u / parts, room, CM_RING);
+        cm_group values = cm_group_begin(x, 0, u / parts, scratch, CM_RING);
         int z;
         for (z = u % parts; z < y->nz; z += parts)
             cm_conv_plane(g, r, &values, packed, u / parts, z);
@@ -14501,18 +14509,18 @@ static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_
 }
 
 /* Memory for values and gradients that are made, groups or, of a kernel 1, rows. */
-typedef struct cm_rooms {
+typedef struct cm_wgrad_scratch {
     cm_real *x, *dy;
     int made;                        /* 1: either is, and a unit of work is a group */
-} cm_rooms;
+} cm_wgrad_scratch;
 
 /* Group k: each `step`-th kz from `first` on. */
 static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                           int first, int step, const cm_rooms *rooms, cm_real *acc,
+                           int first, int step, const cm_wgrad_scratch *scratch, cm_real *acc,
                            double *partial)
 {
-    cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x, 0);
-    cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy, 0);
+    cm_group values = cm_group_begin(r->in[0], 0, k, scratch->x, 0);
+    cm_group gradient = cm_group_begin(r->out, 1, k, scratch->dy, 0);
     int kz;
     cm_group_until(g, &values, r->in[0]->nz);
     cm_group_until(g, &gradient, r->out->nz);
@@ -14522,20 +14530,20 @@ static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad
 
 /* A group of a convolution of kernel 1, row by row. */
 static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                          const cm_rooms *rooms, cm_real *acc, double *partial)
+                          const cm_wgrad_scratch *scratch, cm_real *acc, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int u, rows = y->nz * y->nx;
     for (u = 0; u < rows; u++) {
         int z = u / y->nx, i = u % y->nx;
         cm_wgrad_block(g, r, cm_value_row(g, x, k, z * r->stride, i * r->stride,
-                                          cm_room_here(x, rooms->x)),
-                       cm_gradient_row(g, y, k, z, i, cm_room_here(y, rooms->dy)), s->x, s->dy,
+                                          cm_scratch_here(x, scratch->x)),
+                       cm_gradient_row(g, y, k, z, i, cm_scratch_here(y, scratch->dy)), s->x, s->dy,
                        y->ny, u > 0, u == rows - 1, acc, partial);
     }
 }
 
-/* Room for partial sums, [group][n]. */
+/* Memory for partial sums, [group][n]. */
 static double *cm_partials(cm_graph *g, int groups, size_t n)
 {
     return (double *)(void *)cm_arena_take(g, (size_t)groups * n
@@ -14563,19 +14571,19 @@ static void cm_add_partials(const cm_graph *g, double *partial, int groups, size
     for (i = 0; i < n; i++) dw[i] += (cm_real)partial[i];
 }
 
-static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
+static cm_wgrad_scratch cm_wgrad_scratch_take(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int rows = r->kernel == 1;
     int made_x = cm_computed_on_read(x, 0), made_dy = cm_computed_on_read(y, 1);
-    cm_rooms o = { NULL, NULL, 0 };
-    if (made_x) o.x = rows ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
-    if (made_dy) o.dy = rows ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
+    cm_wgrad_scratch o = { NULL, NULL, 0 };
+    if (made_x) o.x = rows ? cm_rows_scratch(g, x) : cm_group_scratch(g, x, 0);
+    if (made_dy) o.dy = rows ? cm_rows_scratch(g, y) : cm_group_scratch(g, y, 0);
     o.made = made_x || made_dy;
     return o;
 }
 
-static void cm_rooms_give_back(cm_graph *g, const cm_rooms *o)
+static void cm_wgrad_scratch_end(cm_graph *g, const cm_wgrad_scratch *o)
 {
     cm_give_back(g, o->x);
     cm_give_back(g, o->dy);
@@ -14584,8 +14592,8 @@ static void cm_rooms_give_back(cm_graph *g, const cm_rooms *o)
 static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    cm_rooms rooms = cm_rooms_take(g, r);
-    int parts = rooms.made ? 1 : r->kernel, units = y->groups * parts;
+    cm_wgrad_scratch scratch = cm_wgrad_scratch_take(g, r);
+    int parts = scratch.made ? 1 : r->kernel, units = y->groups * parts;
     int u, sites = y->nz * y->nx * y->ny;
     size_t per_tap = (size_t)x->nc * (size_t)y->nc;
     size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
@@ -14605,15 +14613,15 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
             int k = u / parts;
             cm_real *sums = acc + acc_size * (size_t)cm_thread();
             double *to = partial + per_tap * taps * (size_t)k;
-            if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &rooms, sums, to);
-            else cm_wgrad_group(g, r, &s, k, u % parts, parts, &rooms, sums, to);
+            if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &scratch, sums, to);
+            else cm_wgrad_group(g, r, &s, k, u % parts, parts, &scratch, sums, to);
         }
         cm_add_partials(g, partial, y->groups, per_tap * taps, r->w.dx);
     }
     cm_give_back(g, s.x);
     cm_give_back(g, acc);
     cm_give_back(g, partial);
-    cm_rooms_give_back(g, &rooms);
+    cm_wgrad_scratch_end(g, &scratch);
 }
 
 /* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of the rows of a muon in double, in
@@ -14623,15 +14631,15 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
     const cm_tensor *y = r->out;
     int planes = y->groups * y->nz, rows = y->nz * y->nx, u, c, n = y->nc * CM_LANES;
     double *sum = cm_scratch(g, (size_t)(y->groups * rows) * (size_t)n * sizeof *sum);
-    cm_real *room = cm_row_room(g, y, cm_is_unadded(y));
+    cm_real *scratch = cm_row_scratch(g, y, cm_is_unadded(y));
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < planes; u++) {
         int i;
         for (i = 0; i < y->nx; i++)
-            g->k->sum(cm_gradient_row(g, y, u / y->nz, u % y->nz, i, cm_room_here(y, room)), y->ny,
-                      y->nc, sum + (size_t)(u * y->nx + i) * (size_t)n);
+            g->k->sum(cm_gradient_row(g, y, u / y->nz, u % y->nz, i, cm_scratch_here(y, scratch)),
+                      y->ny, y->nc, sum + (size_t)(u * y->nx + i) * (size_t)n);
     }
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (c = 0; c < y->nc; c++) {
@@ -14674,23 +14682,24 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
    float without fused products: 7.4e-7 of the results' deviation, 5.4e-7 with 4 rows, direct
    2.8e-7). */
 
-/* Packs u for cm_conv_row: [f][chunk][kz][ky][input][channel of the chunk]; turned: for the pass
-   to the input, where the outputs are the inputs and the kernel is turned round. */
-static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_real *p)
+/* Packs u for cm_conv_row: [f][chunk][kz][ky][input][channel of the chunk]; transposed: for
+   the pass to the input, where the outputs are the inputs and the kernel is turned round. */
+static void cm_wino_pack(const cm_graph *g, const cm_record *r, int transposed, cm_real *p)
 {
-    int in = r->in[0]->nc, out = r->out->nc, n = turned ? in : out, m = turned ? out : in, b;
+    int in = r->in[0]->nc, out = r->out->nc, b;
+    int n = transposed ? in : out, m = transposed ? out : in;
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (b = 0; b < n; b++) {
         int i = 0, first, width = cm_chunk(n, g->k->max_conv, 0, &first), a, f, t, kx;
         while (b >= first + width) width = cm_chunk(n, g->k->max_conv, ++i, &first);
         for (a = 0; a < m; a++) {
-            const cm_real *w = r->w.x + (size_t)(turned ? a * in + b : b * in + a) * 27;
+            const cm_real *w = r->w.x + (size_t)(transposed ? a * in + b : b * in + a) * 27;
             for (t = 0; t < 9; t++)
                 for (f = 0; f < CM_WINO_F; f++) {
                     double u = 0;
                     for (kx = 0; kx < 3; kx++) {
                         int cell = t / 3 * 9 + kx * 3 + t % 3;
-                        u += cm_wino_g[f][kx] * (double)w[turned ? 26 - cell : cell];
+                        u += cm_wino_g[f][kx] * (double)w[transposed ? 26 - cell : cell];
                     }
                     p[(size_t)(f * n + first) * (size_t)(9 * m)
                       + (size_t)((t * m + a) * width + b - first)] = (cm_real)u;
@@ -14703,7 +14712,7 @@ static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_r
 static void cm_packs_add(cm_graph *g, const cm_record *r, size_t count, int wino)
 {
     cm_packs *packs = g->packing;
-    if (cm_pack_room(g, &packs->one, packs->n, &packs->room)) {
+    if (cm_pack_capacity(g, &packs->one, packs->n, &packs->capacity)) {
         cm_real *p = cm_allocate(g->c, count, sizeof *p);
         packs->one[packs->n].w = r->w.x;
         packs->one[packs->n].p = p;
@@ -14715,21 +14724,21 @@ static void cm_packs_add(cm_graph *g, const cm_record *r, size_t count, int wino
     cm_graph_fail(g, CALOMU_EMEMORY, NULL);
 }
 
-/* Packed weights for the forward pass (swap 0) or the pass to the input (1): kept ones, or from
-   the arena.  cm_give_back ends them. */
-static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
+/* Packed weights for the forward pass or, transposed, the pass to the input: from the cache or made
+   in the arena.  cm_give_back ends them. */
+static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int transposed)
 {
     size_t cells = r->wino ? 9 * CM_WINO_F : (size_t)(r->kernel * r->kernel * r->kernel);
     size_t count = (size_t)r->in[0]->nc * (size_t)r->out->nc * cells;
     cm_real *p;
     int i;
     if (g->packing) cm_packs_add(g, r, count, r->wino);
-    for (i = 0; g->packs && !swap && i < g->packs->n; i++)
+    for (i = 0; g->packs && !transposed && i < g->packs->n; i++)
         if (g->packs->one[i].w == r->w.x) return g->packs->one[i].p;
     p = cm_arena_take(g, count);
     if (!p || cm_dry(g)) return p;
-    if (r->wino) cm_wino_pack(g, r, swap, p);
-    else cm_pack(r, g->k->max_conv, swap, p);
+    if (r->wino) cm_wino_pack(g, r, transposed, p);
+    else cm_pack(r, g->k->max_conv, transposed, p);
     return p;
 }
 
@@ -14790,22 +14799,22 @@ static void cm_wino_read(const cm_graph *g, cm_wino_rows *o, const cm_wino_tile 
 /* Scratch of one thread: v of three neighbouring planes (slot z % 3) or, of a muon in blocks, of
    all and two more, with a zero before and behind each row, m of one of them, a row of zeros, and
    inputs that are made here. */
-typedef struct cm_wino_room {
+typedef struct cm_wino_scratch {
     cm_real *v, *m, *zero, *rows;
     int slots;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, z to z + 1; all */
-} cm_wino_room;
+} cm_wino_scratch;
 
-static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int turned,
-                                    cm_real *memory, int thread)
+static cm_wino_scratch cm_wino_scratch_of(const cm_tensor *x, const cm_tensor *y, int transposed,
+                                          cm_real *memory, int thread)
 {
-    cm_wino_room o;
+    cm_wino_scratch o;
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
     o.slots = x->blocks ? x->nz + 2 : 3;
     o.per = (size_t)o.slots * o.slot + o.v_step + CM_WINO_F * o.m_step
-          + cm_wino_rows_size(x, turned, 1);
+          + cm_wino_rows_size(x, transposed, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
@@ -14816,7 +14825,7 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
 }
 
 /* Zeros, which stay: the ends of all rows of v, and the row of zeros. */
-static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
+static void cm_wino_clear(const cm_wino_scratch *o, const cm_tensor *x)
 {
     size_t site = (size_t)x->nc * CM_LANES;
     cm_real *v;
@@ -14829,7 +14838,7 @@ static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
 
 /* m of a tile of plane z from v: taps are the three kz, whose slots follow each other round; `taps`
    of them from `first` on, without those that lie outside the grid. */
-static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_wino_tile *tile,
+static void cm_wino_products(const cm_graph *g, const cm_wino_scratch *o, const cm_wino_tile *tile,
                              int in, const cm_real *u, int n, int channels, int z, int first,
                              int taps)
 {
@@ -14850,29 +14859,29 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_
 }
 
 /* A tile of plane z of y, from the products. */
-static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_room *o,
-                           const cm_wino_tile *tile, int turned, int k, int z, int add,
+static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_scratch *o,
+                           const cm_wino_tile *tile, int transposed, int k, int z, int add,
                            const cm_record *norm)
 {
-    const cm_tensor *y = turned ? r->in[0] : r->out;
+    const cm_tensor *y = transposed ? r->in[0] : r->out;
     cm_real *row[CM_WINO_WIDE];
     int j;
     for (j = 0; j < tile->rows; j++)
-        row[j] = cm_row(y, turned ? y->dx : y->x, k, z, tile->x + j);
+        row[j] = cm_row(y, transposed ? y->dx : y->x, k, z, tile->x + j);
     g->k->wino_out(o->m, o->m_step, row, y->ny, y->nc, tile->rows, tile->full, add,
                    r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
     for (j = 0; j < tile->rows; j++) {           /* columns: in inference; else NULL */
-        if (!turned) cm_sums_row(g, y, k, z, row[j]);
+        if (!transposed) cm_sums_row(g, y, k, z, row[j]);
         if (norm) cm_norm_row(g, norm, k, z, tile->x + j);
     }
 }
 
 /* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero. */
-static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
-                           const cm_wino_room *o, cm_wino_rows *rows, const cm_wino_tile *tile,
+static void cm_wino_planes(const cm_graph *g, const cm_record *r, int transposed, const cm_real *u,
+                           const cm_wino_scratch *o, cm_wino_rows *rows, const cm_wino_tile *tile,
                            int first, int end, int add, const cm_record *norm)
 {
-    const cm_tensor *x = rows->t, *y = turned ? r->in[0] : r->out;
+    const cm_tensor *x = rows->t, *y = transposed ? r->in[0] : r->out;
     int z;
     rows->next = rows->first;
     for (z = first - 1; z <= end; z++) {         /* v of z, then y of z - 1 */
@@ -14885,35 +14894,35 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
         }
         if (z <= first) continue;
         cm_wino_products(g, o, tile, x->nc, u, y->ny, y->nc, z - 1, !above, 3 - !above - !below);
-        cm_wino_result(g, r, o, tile, turned, rows->k, z - 1, add, norm);
+        cm_wino_result(g, r, o, tile, transposed, rows->k, z - 1, add, norm);
     }
 }
 
-/* Forward (turned 0), or to the input (1).  One unit of work is a group or, where the threads do
-   not share the groups out well, some planes of it: two more are made for these. */
-static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const cm_record *norm)
+/* Forward or, transposed, to the input.  One unit of work is a group or, where the threads do not
+   share the groups out well, some planes of it: two more are made for these. */
+static void cm_wino(cm_graph *g, const cm_record *r, int transposed, int add, const cm_record *norm)
 {
-    const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
-    size_t per = cm_wino_room_of(x, y, turned, NULL, 0).per;
-    const cm_real *u = cm_weights(g, r, turned);
+    const cm_tensor *x = transposed ? r->out : r->in[0], *y = transposed ? r->in[0] : r->out;
+    size_t per = cm_wino_scratch_of(x, y, transposed, NULL, 0).per;
+    const cm_real *u = cm_weights(g, r, transposed);
     cm_real *memory = cm_arena_take(g, per * (size_t)g->threads);
     int even = y->groups % g->threads == 0 || y->groups >= 4 * g->threads;
     int parts = even ? 1 : cm_smaller(2 * g->threads, y->nz), i;
     if (!u || !memory) return;
     if (!cm_dry(g)) {
         for (i = 0; i < g->threads; i++) {
-            cm_wino_room o = cm_wino_room_of(x, y, turned, memory, i);
+            cm_wino_scratch o = cm_wino_scratch_of(x, y, transposed, memory, i);
             cm_wino_clear(&o, x);
         }
         CM_PARALLEL_FOR(g->threads)
         for (i = 0; i < y->groups * parts; i++) {
-            cm_wino_room o = cm_wino_room_of(x, y, turned, memory, cm_thread());
+            cm_wino_scratch o = cm_wino_scratch_of(x, y, transposed, memory, cm_thread());
             int first = y->nz * (i % parts) / parts, end = y->nz * (i % parts + 1) / parts;
-            cm_wino_rows rows = cm_wino_rows_of(x, turned, i / parts, cm_larger(0, first - 1), 1,
-                                                o.rows);
+            cm_wino_rows rows = cm_wino_rows_of(x, transposed, i / parts, cm_larger(0, first - 1),
+                                                1, o.rows);
             cm_wino_tile tile = cm_wino_first(y->nx);
             for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
-                cm_wino_planes(g, r, turned, u, &o, &rows, &tile, first, end, add, norm);
+                cm_wino_planes(g, r, transposed, u, &o, &rows, &tile, first, end, add, norm);
         }
     }
     cm_give_back(g, memory);
@@ -14923,7 +14932,7 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
 /* A muon in blocks of whole planes (16.2).  The planes before and behind those of a lane are in the
    lanes beside it, and so is v of them, in slots 1 to nz; slots 0 and nz + 1 are filled from there.
    A last lane with fewer planes has zeros behind them. */
-static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_room *o,
+static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_scratch *o,
                                const cm_wino_tile *tile, size_t at, int n)
 {
     const cm_blocks *b = x->blocks;
@@ -14944,13 +14953,13 @@ static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_w
 
 /* Sites `first` to `end` - 1 of the rows of a tile. */
 static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_real *u,
-                               const cm_wino_room *room, const cm_wino_tile *tile, int first,
+                               const cm_wino_scratch *scratch, const cm_wino_tile *tile, int first,
                                int end)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int from = cm_larger(0, first - 1), n = cm_smaller(x->ny, end + 1) - from, z, j;
     size_t site = (size_t)(x->nc * CM_LANES), at = (size_t)(from + 1) * site;
-    cm_wino_room o = *room;
+    cm_wino_scratch o = *scratch;
     for (z = 0; z < x->nz; z++) {
         const cm_real *d[CM_WINO_F];
         for (j = 0; j < tile->full + 2; j++) {
@@ -14974,7 +14983,7 @@ static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_r
 static void cm_wino_share(const cm_graph *g, const cm_record *r, const cm_real *u, cm_real *memory,
                           cm_share s)
 {
-    cm_wino_room o = cm_wino_room_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
+    cm_wino_scratch o = cm_wino_scratch_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
     cm_wino_tile tile = cm_wino_first(r->out->nx);
     cm_wino_clear(&o, r->in[0]);
     for (; tile.rows > 0 && s.n > 0; tile = cm_wino_next(r->out->nx, &tile))
@@ -14985,7 +14994,8 @@ static void cm_wino_lanes(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *u = cm_weights(g, r, 0);
-    cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
+    size_t per = cm_wino_scratch_of(x, y, 0, NULL, 0).per;
+    cm_real *memory = cm_arena_take(g, per * (size_t)g->threads);
     int threads = cm_team(g, 9. * y->nx * y->nz * y->ny * x->nc * y->nc), i;
     cm_give_back(g, memory);         /* nothing else is taken before the end */
     cm_give_back(g, u);
@@ -15047,22 +15057,22 @@ static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_
         }
 }
 
-/* Rows of gradients d of a tile of plane z, computed in `room` where shares are unadded, and once
-   more the last. */
+/* Rows of gradients d of a tile of plane z, computed in `scratch` where shares are unadded, and
+   once more the last. */
 static void cm_wino_gradients(const cm_graph *g, const cm_tensor *y, int k, int z,
-                              const cm_wino_tile *tile, cm_real *room, const cm_real *zero,
+                              const cm_wino_tile *tile, cm_real *scratch, const cm_real *zero,
                               const cm_real **d)
 {
     int j;
-    for (j = 0; j < CM_WINO_WIDE; j++, room += y->ny * y->nc * CM_LANES)
-        d[j] = j < tile->rows ? cm_gradient_row(g, y, k, z, tile->x + j, room) : zero;
+    for (j = 0; j < CM_WINO_WIDE; j++, scratch += y->ny * y->nc * CM_LANES)
+        d[j] = j < tile->rows ? cm_gradient_row(g, y, k, z, tile->x + j, scratch) : zero;
     d[CM_WINO_WIDE] = d[tile->full - 1];
 }
 
 /* v and dm of `planes` planes of a tile, from `first` on; v outside the grid is not read. */
 static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
                          cm_wino_rows *values, const cm_wino_tile *tile, int pairs, int first,
-                         int planes, cm_real *room, const cm_real *zero, cm_real *v, cm_real *dm)
+                         int planes, cm_real *scratch, const cm_real *zero, cm_real *v, cm_real *dm)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *d[CM_WINO_F];
@@ -15074,7 +15084,7 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sl
         g->k->wino_in(d, v, s->v_step, x->ny * x->nc, pairs, tile->full);
     }
     for (z = first; z < first + planes; z++, dm += y->ny * y->nc * CM_LANES) {
-        cm_wino_gradients(g, y, values->k, z, tile, room, zero, d);
+        cm_wino_gradients(g, y, values->k, z, tile, scratch, zero, d);
         g->k->wino_dm(d, dm, s->m_step, y->ny * y->nc, pairs, tile->full);
     }
 }
@@ -15131,9 +15141,9 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
     cm_real *zero = memory + s->per * (size_t)cm_thread(), *v = zero + row;
     cm_real *dm = v + CM_WINO_F * s->v_step, *acc = dm + CM_WINO_F * s->m_step;
-    cm_real *room = acc + CM_WINO_F * s->acc / (size_t)s->parts;
+    cm_real *scratch = acc + CM_WINO_F * s->acc / (size_t)s->parts;
     cm_wino_rows values = cm_wino_rows_of(x, 0, k, 0, s->planes + 2,
-                                          room + CM_WINO_WIDE * y->ny * y->nc * CM_LANES);
+                                          scratch + CM_WINO_WIDE * y->ny * y->nc * CM_LANES);
     cm_wino_tile tile = cm_wino_first(y->nx);
     int first, planes, f, each = CM_WINO_F / s->parts;
     memset(zero, 0, (row + CM_WINO_F * s->v_step) * sizeof *zero);
@@ -15146,7 +15156,7 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
         for (first = 0; first < y->nz; first += planes) {
             planes = cm_smaller(s->planes, y->nz - first);
             cm_wino_make(g, r, s, &values, &tile, s->parts == 1 ? 15 : 1 << part, first, planes,
-                         room, zero, v, dm);
+                         scratch, zero, v, dm);
             cm_wino_slab_add(g, r, s, &tile, part, first, planes, v, dm, acc, partial);
         }
     }
@@ -15223,14 +15233,14 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *packed = cm_weights(g, r, 1);
-    cm_real *room = cm_is_unadded(y) ? cm_group_room(g, y, 0) : NULL;
-    int parts = room ? 1 : x->nz, units = x->groups * parts, u;
+    cm_real *scratch = cm_is_unadded(y) ? cm_group_scratch(g, y, 0) : NULL;
+    int parts = scratch ? 1 : x->nz, units = x->groups * parts, u;
     cm_give_back(g, packed);         /* nothing else is taken before the end */
-    cm_give_back(g, room);
+    cm_give_back(g, scratch);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_group gradient = cm_group_begin(y, 1, u / parts, room, 0);
+        cm_group gradient = cm_group_begin(y, 1, u / parts, scratch, 0);
         int z;
         for (z = u % parts; z < x->nz; z += parts)
             cm_input_plane(g, r, &gradient, packed, u / parts, z, add, norm);
@@ -15240,12 +15250,12 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 static void cm_conv_direct(cm_graph *g, cm_record *r)
 {
     const cm_real *packed = cm_weights(g, r, 0);
-    cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
+    cm_real *scratch = r->in[0]->x ? NULL : cm_group_scratch(g, r->in[0], CM_RING);
     if (g->status == CALOMU_OK && !cm_dry(g)) {
         if (g->split && r->in[0]->x && !r->out->sums) cm_conv_lanes(g, r, packed);
-        else cm_conv_forward(g, r, packed, room);
+        else cm_conv_forward(g, r, packed, scratch);
     }
-    cm_give_back(g, room);
+    cm_give_back(g, scratch);
     cm_give_back(g, packed);
 }
 
@@ -15272,7 +15282,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
         if (cm_cheap(x)) cm_forget(g, x);
     }
     if (r->bias.dx) cm_conv_to_bias(g, r);
-    cm_lap_end(g, r, "to weights");
+    cm_profile_end(g, r, "to weights");
     if (!x->needs) return;
     add = cm_grad_begin(g, x);
     norm = cm_norm_ahead(g, x);
@@ -15446,13 +15456,13 @@ static void cm_planes_out(const cm_tensor *t, int k, int z, cm_real *plane, cons
 }
 
 /* And from rows of the result's gradient. */
-static void cm_planes_in(const cm_graph *g, const cm_tensor *t, int k, int z, cm_real *room,
+static void cm_planes_in(const cm_graph *g, const cm_tensor *t, int k, int z, cm_real *scratch,
                          cm_real *plane, const cm_flat *f)
 {
     int x, i, l;
     plane += f->origin;
     for (x = 0; x < t->nx; x++, plane += f->wide * t->nc) {
-        const cm_real *row = cm_gradient_row(g, t, k, z, x, room);
+        const cm_real *row = cm_gradient_row(g, t, k, z, x, scratch);
         for (i = 0; i < t->ny * t->nc; i++, row += CM_LANES)
             CM_EACH_LANE(l) plane[(size_t)l * f->size + (size_t)i] = row[l];
     }
@@ -15546,12 +15556,12 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     const cm_flat f = cm_flat_of(r);
     int units = t->groups, u;
     size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * (f.size + nw);
-    cm_real *scratch, *room;
+    cm_real *scratch, *rows;
     double *partial;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
     partial = cm_partials(g, units, nw);
-    room = cm_row_room(g, t, cm_is_unadded(t));
+    rows = cm_row_scratch(g, t, cm_is_unadded(t));
     if (!scratch || !partial || g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
@@ -15560,7 +15570,7 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
             int z, l;
             memset(plane, 0, per * sizeof *plane);
             for (z = 0; z < t->nz; z++) {
-                cm_planes_in(g, t, u, z, cm_room_here(t, room), plane, &f);
+                cm_planes_in(g, t, u, z, cm_scratch_here(t, rows), plane, &f);
                 for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
                     cm_sparse_plane(g, r, u * CM_LANES + l, z, w + nw * (size_t)l,
                                     plane + f.size * (size_t)l, &f, 0);
@@ -15708,19 +15718,20 @@ static void cm_pool_sites(const cm_graph *g, const cm_record *r, const cm_real *
 
 /* A row of the result from the rows of x that are in the grid, up to 2 x 2, or of other blocks of a
    muon (16.2), which are in the halo; no other halo is read.  Outside are zeros, and 0 + 0 and
-   a + 0 are 0 and a: a sum that begins with 0 is never -0.  room: for rows that are made. */
-static void cm_pool_row(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *room)
+   a + 0 are 0 and a: a sum that begins with 0 is never -0.  scratch: for rows that are made. */
+static void cm_pool_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
+                        cm_real *scratch)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    const cm_real *base = room ? room : cm_row(x, x->x, k, 0, 0);
+    const cm_real *base = scratch ? scratch : cm_row(x, x->x, k, 0, 0);
     cm_real *to = cm_row(y, y->x, k, z, i);
     int both = (x->ny + 1) / 2, rows = 0, t;     /* sites but the first that have both cells */
     ptrdiff_t row[4];
     for (t = 0; t < 4; t++) {
         int a = 2 * z - 1 + t / 2, b = 2 * i - 1 + t % 2;
         if (!y->blocks && !cm_inside(x, a, b)) continue;
-        row[rows] = room ? (ptrdiff_t)t * x->ny * x->nc * CM_LANES : cm_site_offset(x, a, b, 0);
-        if (room) (void)cm_value_row(g, x, k, a, b, room + row[rows]);
+        row[rows] = scratch ? (ptrdiff_t)t * x->ny * x->nc * CM_LANES : cm_site_offset(x, a, b, 0);
+        if (scratch) (void)cm_value_row(g, x, k, a, b, scratch + row[rows]);
         rows++;
     }
     cm_pool_sites(g, r, base, row, rows, 0, 1, 1, 1, to);
@@ -15733,12 +15744,12 @@ static void cm_pool_compute(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     int units = y->groups * y->nz, u;
     size_t size = (size_t)(4 * x->ny * x->nc * CM_LANES);
-    cm_real *room = x->x ? NULL : cm_arena_take(g, size * (size_t)g->threads);
-    cm_give_back(g, room);           /* nothing else is taken before the end */
+    cm_real *scratch = x->x ? NULL : cm_arena_take(g, size * (size_t)g->threads);
+    cm_give_back(g, scratch);        /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *made = room ? room + size * (size_t)cm_thread() : NULL;
+        cm_real *made = scratch ? scratch + size * (size_t)cm_thread() : NULL;
         int i;
         for (i = 0; i < y->nx; i++) cm_pool_row(g, r, u / y->nz, u % y->nz, i, made);
     }
@@ -15789,11 +15800,11 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     int units = x->groups * x->nz, u, add;
-    cm_real *room;
+    cm_real *scratch;
     if (!x->needs) return;
     cm_remember(g, x);
     add = cm_grad_begin(g, x);
-    room = cm_row_room(g, y, cm_is_unadded(y));
+    scratch = cm_row_scratch(g, y, cm_is_unadded(y));
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -15801,7 +15812,7 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
         for (i = 0; i < x->nx; i++)
             g->k->dpoint(cm_row(x, x->x, k, z, i),
                          y->x ? cm_row(y, y->x, k, z, i) : NULL,     /* sigmoid reads it */
-                         cm_gradient_row(g, y, k, z, i, cm_room_here(y, room)),
+                         cm_gradient_row(g, y, k, z, i, cm_scratch_here(y, scratch)),
                          cm_row(x, x->dx, k, z, i), x->ny * x->nc, r->first, add);
     }
 }
@@ -16336,9 +16347,9 @@ static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const c
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++) {
-            cm_real *dy = cm_row(y, y->dx, k, z, i), *part = cm_room_here(y, o->part);
+            cm_real *dy = cm_row(y, y->dx, k, z, i), *part = cm_scratch_here(y, o->part);
             g->k->djoin(cm_gradient_row_to(g, y, k, z, i, part ? part : dy, dy),
-                        cm_value_row(g, p, k, z, i, cm_room_here(p, o->value)),
+                        cm_value_row(g, p, k, z, i, cm_scratch_here(p, o->value)),
                         r->gate + k * per, r->added[1] ? cm_row(s, s->dx, k, z, i) : NULL,
                         r->added[2] ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, 1, o->add,
                         o->sum + (size_t)(u * per));
@@ -16359,8 +16370,8 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     add_gate = cm_grad_begin(g, gate);
     if (!y->dx) y->dx = over ? over : cm_arena_take(g, cm_total(y));
     r->gate = cm_small_take(g, (size_t)(y->groups * per) * sizeof *r->gate);
-    o.part = over ? cm_rows_room(g, y) : NULL;
-    o.value = cm_row_room(g, p, !p->x);
+    o.part = over ? cm_rows_scratch(g, y) : NULL;
+    o.value = cm_row_scratch(g, p, !p->x);
     cm_give_back(g, o.part);         /* nothing else is taken before the end */
     cm_give_back(g, o.sum);
     if (g->status != CALOMU_OK) return;
@@ -16374,13 +16385,14 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     if (over) y->unadded.norms->out->dx = NULL;  /* it is y's now */
 }
 
-/* room: for a row of the path, should it be made. */
-static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *room)
+/* scratch: for a row of the path, should it be made. */
+static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
+                        cm_real *scratch)
 {
     const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     cm_real *row = cm_row(y, y->x, k, z, i);
     g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES), (cm_real)r->scale,
-               cm_row(s, s->x, k, z, i), cm_value_row(g, p, k, z, i, room),
+               cm_row(s, s->x, k, z, i), cm_value_row(g, p, k, z, i, scratch),
                cm_row(gate, gate->x, k, 0, 0), row, y->ny, p->nc);
     cm_sums_row(g, y, k, z, row);
 }
@@ -16398,31 +16410,31 @@ static void cm_join_blocks(const cm_graph *g, const cm_record *r, cm_share o)
                        cm_row(y, y->x, 0, o.z, i) + at * y->nc, o.n, p->nc);
 }
 
-static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *room, cm_share o)
+static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *scratch, cm_share o)
 {
     const cm_tensor *p = r->in[2];
     int i;
     if (p->blocks) cm_join_blocks(g, r, o);
     else
         for (i = 0; i < p->nx; i++)
-            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_room_here(p, room) : room);
+            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_scratch_here(p, scratch) : scratch);
 }
 
 static void cm_join_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *p = r->in[2], *y = r->out;
     int threads = cm_row_team(g, y), shares = cm_shares(y, threads), u;
-    cm_real *room = cm_row_room(g, p, !p->x);
+    cm_real *scratch = cm_row_scratch(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_EACH_UNIT(threads, y->blocks != NULL, u, shares,
-                 cm_join_share(g, r, room, cm_share_of(y, u, shares)));
+                 cm_join_share(g, r, scratch, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
    read them, makes each row once and in one thread, and then it has them in the cache.  The join's
    inputs are kept until then. */
-static void cm_join_wait(cm_record *r)
+static void cm_join_defer(cm_record *r)
 {
     int k;
     r->out->deferred = r;
@@ -16440,7 +16452,7 @@ static void cm_join_end(cm_graph *g, cm_tensor *t)
 
 /* wait: the next operation is a batch norm in front of a convolution (cm_batchnorm_by_groups). */
 static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
-                              cm_tensor *path, cm_tensor *gate, int halo, int wait)
+                              cm_tensor *path, cm_tensor *gate, int halo, int defer)
 {
     cm_tensor *y;
     cm_record *r;
@@ -16463,7 +16475,7 @@ static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor
     path->users++;
     gate->users++;
     cm_sums_take(g, y, 0, 0);
-    if (wait && !g->training && g->threads == 1 && path->x && cm_by_groups(g, y)) cm_join_wait(r);
+    if (defer && !g->training && g->threads == 1 && path->x && cm_by_groups(g, y)) cm_join_defer(r);
     else g->o->join.forward(g, r);
     return cm_done(g, r, "join");
 }
@@ -17362,16 +17374,16 @@ typedef struct cm_place {
     int number, math, direct, recompute, unfused;        /* of the context that it was made for */
     cm_net *net;                     /* tables of the host, blocks of the device */
     int members;
-    int room, batch;                 /* muons: that fit into inputs and outputs, and the arena */
+    int capacity, batch;             /* muons: that fit into inputs and outputs, and the arena */
     unsigned char *arena;
     size_t arena_size;
     size_t taken;                    /* bytes in all, but for the hits */
     cm_hits hits[2];
     cm_real *inputs[2];              /* features, as a tensor of one site holds them */
     cm_real *outputs;                /* of the members, one behind the other */
-    cm_real *home, *result;          /* on the host: inputs of a batch, outputs */
+    cm_real *host_inputs, *result;   /* on the host: inputs of a batch, outputs */
     cm_real *known;                  /* on the host: weights that are there; NULL: they change */
-    cm_keeper kept;                  /* what is made of them, while they do not */
+    cm_packed_cache packed_cache;    /* what is made of them, while they do not */
 } cm_place;
 
 static void cm_place_free(calomu *c, cm_place *p)
@@ -17385,15 +17397,15 @@ static void cm_place_free(calomu *c, cm_place *p)
         if (p->hits[i].resident) d->hits_free(p->unit, p->hits[i].resident);
         d->release(p->unit, p->inputs[i]);
     }
-    for (i = 0; d && i < p->kept.n; i++) d->release(p->unit, p->kept.one[i].p);
+    for (i = 0; d && i < p->packed_cache.n; i++) d->release(p->unit, p->packed_cache.one[i].p);
     if (d) d->release(p->unit, p->arena);
     if (d) d->release(p->unit, p->outputs);
     if (d) d->close(p->unit);
     cm_release(c, p->net);
-    cm_release(c, p->home);
+    cm_release(c, p->host_inputs);
     cm_release(c, p->result);
     cm_release(c, p->known);
-    cm_release(c, p->kept.one);
+    cm_release(c, p->packed_cache.one);
     cm_release(c, p);
 }
 
@@ -17445,7 +17457,7 @@ static calomu_status cm_device_check(calomu *c)
 }
 
 /* Opens the context's device for networks like this one, without an arena. */
-static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, int room,
+static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, int capacity,
                                   cm_place **place)
 {
     size_t reals = like->n_trained + like->n_fixed + like->n_buffers;
@@ -17459,15 +17471,15 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
     p->direct = c->direct;
     p->recompute = c->recompute;
     p->unfused = c->unfused;
-    p->room = p->batch = room;
+    p->capacity = p->batch = capacity;
     s = c->device->open(c, c->device, c->device_number, c->math, &p->unit);
     if (s != CALOMU_OK) return s;
     p->net = cm_allocate(c, (size_t)members, sizeof *p->net);
-    p->home = cm_allocate(c, cm_inputs_size(like, room), sizeof *p->home);
-    p->result = cm_allocate(c, cm_outputs_size(room) * (size_t)members, sizeof *p->result);
-    if (!p->net || !p->home || !p->result) return CALOMU_EMEMORY;
+    p->host_inputs = cm_allocate(c, cm_inputs_size(like, capacity), sizeof *p->host_inputs);
+    p->result = cm_allocate(c, cm_outputs_size(capacity) * (size_t)members, sizeof *p->result);
+    if (!p->net || !p->host_inputs || !p->result) return CALOMU_EMEMORY;
     p->members = members;
-    p->outputs = cm_place_take(c, p, cm_outputs_size(room) * (size_t)members * sizeof(cm_real));
+    p->outputs = cm_place_take(c, p, cm_outputs_size(capacity) * (size_t)members * sizeof(cm_real));
     if (!p->outputs) return c->failure;
     for (i = 0; i < members; i++) {
         p->net[i] = *like;
@@ -17480,7 +17492,7 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
         p->hits[i].nz = like->arch.geometry.nz;
         p->hits[i].nx = like->arch.geometry.nx;
         p->hits[i].ny = like->arch.geometry.ny;
-        p->inputs[i] = cm_place_take(c, p, cm_inputs_size(like, room) * sizeof(cm_real));
+        p->inputs[i] = cm_place_take(c, p, cm_inputs_size(like, capacity) * sizeof(cm_real));
         p->hits[i].resident = p->unit->device->hits_new(p->unit);
         if (!p->inputs[i]) return c->failure;
         if (!p->hits[i].resident) return cm_fail(c, CALOMU_EMEMORY, "no memory for a device");
@@ -17498,19 +17510,19 @@ static void cm_place_put(cm_place *p, int member, const cm_net *net)
     d->put(p->unit, to->buffers, net->buffers, net->n_buffers * sizeof(cm_real));
 }
 
-/* p->home as the tensor of the inputs of n muons, zeroed. */
-static cm_tensor cm_place_home(cm_place *p, int n)
+/* p->host_inputs as the tensor of the inputs of n muons, zeroed. */
+static cm_tensor cm_place_host_inputs(cm_place *p, int n)
 {
     cm_tensor x;
     memset(&x, 0, sizeof x);
-    x.x = p->home;
+    x.x = p->host_inputs;
     x.nc = p->net->arch.n_features;
     x.group = (size_t)x.nc * CM_LANES;
     memset(x.x, 0, cm_inputs_size(p->net, n) * sizeof *x.x);
     return x;
 }
 
-/* The n events and the inputs in p->home become batch `slot`, which nothing computes any more. */
+/* The n events and the inputs in p->host_inputs become batch `slot`, which nothing computes any more. */
 static void cm_place_load(cm_place *p, int slot, const calomu_event *event, int n)
 {
     const calomu_device *d = p->unit->device;
@@ -17518,7 +17530,7 @@ static void cm_place_load(cm_place *p, int slot, const calomu_event *event, int 
     p->hits[slot].muons = n;
     if (p->net->arch.head) d->hits_put(p->unit, p->hits[slot].resident, &p->hits[slot]);
     p->hits[slot].event = NULL;      /* the hits are there now */
-    d->put(p->unit, p->inputs[slot], p->home, cm_inputs_size(p->net, n) * sizeof(cm_real));
+    d->put(p->unit, p->inputs[slot], p->host_inputs, cm_inputs_size(p->net, n) * sizeof(cm_real));
 }
 
 /* A member's forward pass of batch `slot`, of `muons` muons. */
@@ -17547,7 +17559,7 @@ static calomu_status cm_place_arena(calomu *c, cm_place *p, int muons, cm_real *
         cm_tensor *y;
         calomu_status s;
         if (!g) return CALOMU_EMEMORY;
-        if (p->known) g->keeper = &p->kept;
+        if (p->known) g->packed_cache = &p->packed_cache;
         y = cm_place_forward(g, p, 0, 0, muons, training ? gradient : NULL);
         if (y && training && cm_gradient(g, y)) cm_backward(g);
         s = cm_graph_status(g);
@@ -17575,11 +17587,12 @@ enum { CM_REMOTE_LOSS, CM_REMOTE_THRESHOLDS, CM_REMOTE_FLAGS = 17, CM_REMOTE_NUM
 typedef struct cm_remote {
     cm_place *place;
     cm_moments live;                 /* there */
-    cm_real *gradient, *kept;        /* there; kept: the norms' buffers before an update */
+    cm_real *gradient;               /* there */
+    cm_real *buffers_before;         /* there: the norms', before an update */
     double *truth[2];                /* there, of the two batches */
     double *work, *numbers;          /* there; numbers: loss, 16 thresholds, two ints */
     cm_remote_batch batch[2];        /* which they are: of an epoch, update or first muon `at` */
-    cm_real *home;                   /* room to fetch `live` */
+    cm_real *fetched;                /* on the host: where `live` comes to */
     cm_state state;                  /* when it was fetched */
     double thresholds[16];
     int ahead;                       /* 1: updates since then */
@@ -17593,7 +17606,7 @@ static void cm_remote_free(calomu *c, cm_remote *r)
         r->place->unit->device->release(r->place->unit, r->numbers);
     }
     cm_place_free(c, r->place);
-    cm_release(c, r->home);
+    cm_release(c, r->fetched);
     cm_release(c, r);
 }
 
@@ -17620,14 +17633,14 @@ static calomu_status cm_remote_fetch(calomu *c, const calomu_trainer *t)
     size_t n = t->net->n_trained, b = t->net->n_buffers;
     if (!r || !r->ahead) return CALOMU_OK;
     u = r->place->unit;
-    u->device->get(u, r->home, r->live.w, n * sizeof *r->home);
-    u->device->get(u, r->home + n, r->live.m, 2 * n * sizeof *r->home);
-    u->device->get(u, r->home + 3 * n, r->live.buffers, b * sizeof *r->home);
+    u->device->get(u, r->fetched, r->live.w, n * sizeof *r->fetched);
+    u->device->get(u, r->fetched + n, r->live.m, 2 * n * sizeof *r->fetched);
+    u->device->get(u, r->fetched + 3 * n, r->live.buffers, b * sizeof *r->fetched);
     if (cm_place_status(c, r->place) != CALOMU_OK) return c->failure;
-    memcpy(t->live.w, r->home, n * sizeof *r->home);
-    memcpy(t->live.m, r->home + n, n * sizeof *r->home);
-    memcpy(t->live.v, r->home + 2 * n, n * sizeof *r->home);
-    memcpy(t->live.buffers, r->home + 3 * n, b * sizeof *r->home);
+    memcpy(t->live.w, r->fetched, n * sizeof *r->fetched);
+    memcpy(t->live.m, r->fetched + n, n * sizeof *r->fetched);
+    memcpy(t->live.v, r->fetched + 2 * n, n * sizeof *r->fetched);
+    memcpy(t->live.buffers, r->fetched + 3 * n, b * sizeof *r->fetched);
     r->state = t->state;
     memcpy(r->thresholds, t->thresholds, sizeof r->thresholds);
     r->ahead = 0;
@@ -17641,8 +17654,8 @@ static calomu_status cm_remote_new(calomu *c, calomu_trainer *t)
     cm_remote *r = t->remote = cm_allocate(t->own, 1, sizeof *r);
     calomu_status s;
     if (!r) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
-    r->home = cm_allocate(t->own, 3 * n + b, sizeof *r->home);
-    if (!r->home) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
+    r->fetched = cm_allocate(t->own, 3 * n + b, sizeof *r->fetched);
+    if (!r->fetched) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
     s = cm_place_new(c, t->net, 1, t->options.batch, &r->place);
     if (s != CALOMU_OK) return s;
     r->live.m = cm_place_take(c, r->place, (3 * n + b) * sizeof(cm_real));
@@ -17652,7 +17665,7 @@ static calomu_status cm_remote_new(calomu *c, calomu_trainer *t)
     r->live.buffers = r->place->net->buffers;
     r->live.v = r->live.m + n;
     r->gradient = r->live.v + n;
-    r->kept = r->gradient + n;
+    r->buffers_before = r->gradient + n;
     r->truth[0] = r->numbers + CM_REMOTE_NUMBERS;
     r->truth[1] = r->truth[0] + batch;
     r->work = r->truth[1] + batch;
@@ -17708,7 +17721,7 @@ static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int 
     calomu_status s = cm_muons_at(c, t, first, numbers, (size_t)n);
     if (s != CALOMU_OK) return s;
     r->batch[slot].there = 0;
-    x = cm_place_home(p, n);
+    x = cm_place_host_inputs(p, n);
     cm_train_inputs(t, first, numbers, n);
     cm_lanes_put(&x, t->inputs, n);
     cm_place_load(p, slot, t->events.event, n);
@@ -17747,7 +17760,7 @@ static void cm_remote_launch(cm_graph *g, calomu_trainer *t, int slot)
     cm_adam_job adam;
     double lr, beta1;
     d->fill(p->unit, r->gradient, t->net->n_trained * sizeof(cm_real));
-    d->copy(p->unit, r->kept, r->live.buffers, bytes);
+    d->copy(p->unit, r->buffers_before, r->live.buffers, bytes);
     loss.options = &t->options;
     loss.y = cm_place_forward(g, p, 0, slot, t->options.batch, r->gradient);
     if (!loss.y || !cm_gradient(g, loss.y)) return;
@@ -17789,7 +17802,7 @@ static calomu_status cm_remote_update(calomu *c, calomu_trainer *t, double *loss
     if (s != CALOMU_OK) return s;
     memcpy(flags, numbers + CM_REMOTE_FLAGS, sizeof flags);
     if (!flags[0] || !flags[1]) {
-        p->unit->device->copy(p->unit, r->live.buffers, r->kept,
+        p->unit->device->copy(p->unit, r->live.buffers, r->buffers_before,
                               t->net->n_buffers * sizeof(cm_real));
         p->unit->device->put(p->unit, r->numbers + CM_REMOTE_THRESHOLDS, t->thresholds,
                              sizeof t->thresholds);
@@ -17872,10 +17885,10 @@ static int cm_known(cm_real *known, const cm_net *net, int copy)
     return same;
 }
 
-static int cm_place_has(const calomu *c, const cm_place *p, const calomu_model *m, int room)
+static int cm_place_has(const calomu *c, const cm_place *p, const calomu_model *m, int capacity)
 {
     int k, same = p && p->unit && p->known && p->unit->status == CALOMU_OK && cm_place_fits(c, p)
-               && p->room >= room && p->members == m->info.members
+               && p->capacity >= capacity && p->members == m->info.members
                && cm_same_architecture(&p->net->arch, &m->info.architecture)
                && cm_net_size(p->net) == cm_net_size(m->net[0]);
     for (k = 0; same && k < p->members; k++)
@@ -17892,19 +17905,19 @@ static int cm_trained_net(const cm_net *net)
     return 1;
 }
 
-/* The model on the context's device, with room for a batch. */
-static calomu_status cm_place_for(calomu *c, const calomu_model *m, int room)
+/* The model on the context's device, with memory for a batch. */
+static calomu_status cm_place_for(calomu *c, const calomu_model *m, int capacity)
 {
     calomu_status s;
     int k;
-    if (cm_place_has(c, c->place, m, room)) return CALOMU_OK;
+    if (cm_place_has(c, c->place, m, capacity)) return CALOMU_OK;
     for (k = 0; k < m->info.members; k++)
         if (!cm_trained_net(m->net[k]))
             return cm_fail(c, CALOMU_EFORMAT, "the network was never trained: a batch norm is"
                            " empty");
     cm_place_free(c, c->place);
     c->place = NULL;
-    s = cm_place_new(c, m->net[0], m->info.members, room, &c->place);
+    s = cm_place_new(c, m->net[0], m->info.members, capacity, &c->place);
     if (s != CALOMU_OK) return s;
     c->place->known = cm_allocate(c, cm_net_size(m->net[0]) * (size_t)m->info.members,
                                   sizeof *c->place->known);
@@ -17922,15 +17935,15 @@ static calomu_status cm_place_for(calomu *c, const calomu_model *m, int room)
 typedef struct cm_shipment {         /* a batch on its way to the device */
     size_t first;
     int n;
-    calomu_event *event;             /* [room] */
-    float *rows;                     /* [room][28] */
-    cm_real *features;               /* [room][feature], standardised */
+    calomu_event *event;             /* [capacity] */
+    float *rows;                     /* [capacity][28] */
+    cm_real *features;               /* [capacity][feature], standardised */
     calomu_hit *hits;                /* sorted, of the caller's events */
-    size_t hits_room;
+    size_t hits_capacity;
 } cm_shipment;
 
-/* Room for the caller's hits of the batch; *at[u]: where those of group u begin. */
-static calomu_status cm_ship_room(calomu *c, const cm_prediction *p, cm_shipment *b, size_t *at)
+/* Memory for the caller's hits of the batch; *at[u]: where those of group u begin. */
+static calomu_status cm_ship_capacity(calomu *c, const cm_prediction *p, cm_shipment *b, size_t *at)
 {
     size_t total = 0;
     int i;
@@ -17938,10 +17951,10 @@ static calomu_status cm_ship_room(calomu *c, const cm_prediction *p, cm_shipment
         if (i % CM_LANES == 0) at[i / CM_LANES] = total;
         total += p->info ? 0 : p->event[b->first + (size_t)i].n_hits;
     }
-    if (total <= b->hits_room && b->hits) return CALOMU_OK;
+    if (total <= b->hits_capacity && b->hits) return CALOMU_OK;
     cm_release(c, b->hits);
     b->hits = cm_allocate(c, total, sizeof *b->hits);
-    b->hits_room = b->hits ? total : 0;
+    b->hits_capacity = b->hits ? total : 0;
     return b->hits ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
@@ -17964,7 +17977,7 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     b->first = first;
     b->n = p->n - first < (size_t)c->place->batch ? (int)(p->n - first) : c->place->batch;
     failed = units = (b->n + CM_LANES - 1) / CM_LANES;
-    s = cm_ship_room(c, p, b, at);
+    s = cm_ship_capacity(c, p, b, at);
     if (s != CALOMU_OK) return s;
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
@@ -17974,7 +17987,7 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     }
     if (failed < units)
         return cm_predict_failed(c, w, cm_ship_group(w, p, b, at, failed));
-    x = cm_place_home(c->place, b->n);
+    x = cm_place_host_inputs(c->place, b->n);
     cm_predict_inputs(&p->model->info, b->rows, b->n, b->features);
     cm_lanes_put(&x, b->features, b->n);
     cm_place_load(c->place, slot, b->event, b->n);
@@ -17991,7 +18004,7 @@ static calomu_status cm_predict_launch(calomu *c, const cm_prediction *p, int sl
     if (s != CALOMU_OK) return s;
     g = cm_graph_on(c, o->unit, o->arena, o->arena_size, 1, 0);
     if (!g) return CALOMU_EMEMORY;
-    g->keeper = &o->kept;
+    g->packed_cache = &o->packed_cache;
     for (k = 0; k < p->model->info.members && s == CALOMU_OK; k++) {
         cm_tensor *y;
         cm_graph_reset(g);
@@ -18041,17 +18054,17 @@ static calomu_status cm_predict_batches(calomu *c, const cm_prediction *p, cm_pr
 
 static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
 {
-    int room = p->n < CM_DEVICE_BATCH ? (int)cm_outputs_size((int)p->n) : CM_DEVICE_BATCH;
-    int groups = room / CM_LANES, threads = groups < c->threads ? groups : c->threads;
+    int capacity = p->n < CM_DEVICE_BATCH ? (int)cm_outputs_size((int)p->n) : CM_DEVICE_BATCH;
+    int groups = capacity / CM_LANES, threads = groups < c->threads ? groups : c->threads;
     cm_predictor *w = NULL;
     cm_shipment b;
-    calomu_status s = cm_place_for(c, p->model, room);
+    calomu_status s = cm_place_for(c, p->model, capacity);
     memset(&b, 0, sizeof b);
     if (s == CALOMU_OK) s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
-    b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
-    b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
-    b.features = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.features);
+    b.event = cm_allocate(c, (size_t)c->place->capacity, sizeof *b.event);
+    b.rows = cm_allocate(c, (size_t)c->place->capacity * CALOMU_FEATURES, sizeof *b.rows);
+    b.features = cm_allocate(c, (size_t)c->place->capacity * CALOMU_FEATURES, sizeof *b.features);
     s = b.event && b.rows && b.features ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
     cm_release(c, b.event);
     cm_release(c, b.rows);
