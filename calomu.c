@@ -7936,7 +7936,7 @@ struct calomu_trainer {
     cm_net *net;                     /* the live weights and buffers, fixed weights */
     cm_real *block;                  /* what follows, in one piece of memory */
     cm_moments live, best;           /* live.w and live.buffers are the net's */
-    cm_real *gradient, *buffers_before; /* kept: the norms' buffers before an update */
+    cm_real *gradient, *buffers_before;     /* of the norms, before an update */
 
     uint64_t *fold_order, *order;    /* shuffled training folds; muons of one fold */
     int32_t fold_epoch, order_epoch, order_fold;         /* which these are; 0: none */
@@ -11922,6 +11922,29 @@ static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
    of activations.  A dry graph takes the same decisions without memory: its peak is the size that
    a real one needs.  */
 
+/* The layout of a tensor.  L = 16 muons are computed side by side, one in each lane, so that the
+   lane is the fastest index and a vector instruction does the same to 4, 8 or 16 muons:
+
+       group k    [z] [x] [y] [c] [lane]              z = -lo .. nz + hi - 1, x and y likewise
+       a row      y = 0 .. ny - 1 of one (z, x):      what a kernel of 17.2 works on
+       a plane    all rows of one z:                  what a thread works on, in most operations
+       a group    all planes of 16 muons
+
+   Block 1 of the paper has 26 x 17 x 17 sites of 9 channels.  There a lane vector is 64 bytes of
+   float, a row 17 x 9 of them, 9.8 kB, a plane 166 kB, a group 4.3 MB, and a batch of 256 muons,
+   16 groups, 69 MB.  So a row lives in the first-level cache, a plane in the second, and a tensor
+   in main memory.  So several operations are done to a row while it is in the cache: all but a
+   convolution compute less than it takes to fetch it again.
+
+   Why muons and not sites in lanes: no muon knows of another (but for the sums over muons, section
+   1), so no lane ever needs its neighbour, rows need not be multiples of 16 sites, and the order
+   of each sum over sites and channels is that of part I, muon by muon.  Lanes behind the last muon
+   of a batch compute with zeros or what is there; their numbers are masked where muons are added
+   (cm_muons_sum).
+
+   Words: small memory is for records and tensors' heads, some hundred bytes each, and lasts until
+   the graph is reset; the arena is for values, gradients and scratch, megabytes each, with
+   lifetimes of their own. */
 typedef struct cm_small {            /* small memory: records, tensors, saved numbers */
     struct cm_small *next;
     size_t used, size;
@@ -12318,7 +12341,13 @@ cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
 
 /* A result that can be made again from the inputs of its operation may be forgotten until backward
    asks for it: always where that is cheap, a batch norm that one operation reads, and anything if
-   `recompute` asks for less memory. */
+   `recompute` asks for less memory.
+
+   This is recomputation (T. Chen et al., arXiv:1604.06174): memory for activations is bought with
+   a second forward pass.  It gives the same bits because `again` is the same function on the same
+   inputs, and because nothing that changes from one pass to the next is read: a batch norm's
+   buffers are updated by norm_prepare, once, and `again` applies the transform that was saved
+   then. */
 int cm_cheap(const cm_tensor *t) { return t->producer && t->producer->cheap && t->users == 1; }
 
 void cm_forget(cm_graph *g, cm_tensor *t)
@@ -12419,7 +12448,18 @@ static int cm_rule_unadded_norm(const cm_graph *g, cm_record *r, cm_tensor *t, i
     return 1;
 }
 
-/* Record r's share for its input k, which comes behind those of all later records. */
+/* Record r's share for its input k, which comes behind those of all later records.
+
+   An example: the result x of block 0's join (26 x 17 x 17 x 9) is read by the norm head.1.path.0
+   and, as its shortcut, by the join of block 1.  From the last record back the join comes first:
+   its share is the first, so it is left (rule rows).  The norm's comes behind it and is left, too.
+   When the join of block 0 runs backward, it computes for each row: dy of block 1's join without
+   channel 0, then on top of it the norm's second pass, and writes the sum once.  Added where they
+   arise, the first share would be written, read and written again with the second, and read by
+   block 0: two writes and two reads of a tensor of 69 MB (256 muons).
+   Had a convolution read x between the two, it would add its share to x->dx before block 0 runs, so
+   the join's, which comes first, would have to be added first (cm_unadded_none); the norm's, behind
+   both, could still be left. */
 static void cm_unadded_share(const cm_graph *g, cm_record *r, int k)
 {
     cm_tensor *t = r->in[k];
@@ -12477,7 +12517,17 @@ static int cm_half_done(const cm_record *r)
 }
 
 /* The memory of every result goes back to the arena once its record is through and no unadded share
-   is computed from it; values and gradients of inputs (cm_input) stay. */
+   is computed from it; values and gradients of inputs (cm_input) stay.
+
+   Before r->backward, r->out->dx and the unadded shares of r->out are together its whole gradient:
+   all readers of r->out were recorded after r, and so have run.  After it the shares of r's inputs
+   are in their dx or, by what the plan says, unadded.  r->out->x is then read by nobody: readers
+   of it that need it in backward have run.  r->out->dx is read longer if other tensors have shares
+   that are computed from it; `readers` counts these, and cm_unadded_release frees it with the
+   last.
+
+   A batch norm whose second pass is left to another (cm_half_done) ends its own unadded shares
+   when that one is through, since both passes compute the rows of its gradient from them. */
 void cm_backward(cm_graph *g)
 {
     cm_record *r;
@@ -12563,7 +12613,15 @@ static cm_share cm_share_of(const cm_tensor *t, int u, int shares)
     return o;
 }
 
-/* The blocks with the least rows for each lane; whole: planes are not cut. */
+/* The blocks with the least rows for each lane; whole: planes are not cut.
+
+   Examples, along x across lanes of blocks of z x x rows, of the paper's grids:
+       26 x 17 rows: 13 x 1 lanes of 2 x 17, that is 34 rows for a lane in place of 442
+       14 x  9 rows: 14 x 1 lanes of 1 x 9
+        5 x  3 rows:  5 x 3 lanes of 1 x 1
+   Lanes that are left over, and rows of the last blocks behind the grid, compute what nobody
+   reads.  Winograd's method cuts no planes (whole): its tiles are neighbours in x, and a tile
+   across two lanes would have to be gathered row by row. */
 static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
 {
     cm_blocks *b = cm_small_take(g, sizeof *b);
@@ -12585,7 +12643,12 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
 }
 
 /* The trees of n numbers at once, in place: group k has its sums at sum + k*step; those of all are
-   the first group's in the end. */
+   the first group's in the end.
+
+   It is cm_tree_sum of section 1, level by level in place of group by group: at level 1 groups (0,
+   1), (2, 3), ... are added, at level 2 the sums (0, 2), (4, 6), ..., the earlier one always on
+   the left, and an odd last one passes unchanged.  Of 5 groups: (0 + 1), (2 + 3); ((0 + 1) + (2 +
+   3)); that + 4. */
 static void cm_trees(double *sum, int groups, size_t step, size_t n)
 {
     int level, k;
@@ -12619,6 +12682,13 @@ static void cm_trees(double *sum, int groups, size_t step, size_t n)
 #define CM_UNROLL_LANES
 #endif
 
+/* Each kernel is written once for all instruction sets, as a loop over vectors of CM_VECTOR lanes
+   (4, 8 or 16 of float), and is called through the table cm_kernels, for a whole row at a time.
+
+   Bits.  A lane is a muon, or a block of rows of one (16.2), and no kernel adds lanes to each other
+   but lanesum, in the order of section 1; sparse knows no lanes, but one muon.  So the width of vectors decides nothing about a sum.  What can differ between
+   instruction sets is how many sites and channels are in registers at once; those are different
+   sums, and each of them still takes its terms in the order of part I. */
 typedef struct cm_tap {              /* cells of a convolution kernel that are neighbours in y */
     ptrdiff_t x;                     /* reals from the first input of a row */
     size_t w;                        /* reals from the first packed weight */
@@ -12854,7 +12924,23 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
    y[s][c] = (bias ? bias[c] : add ? y[s][c] : 0)
              + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
    where `in` counts the inputs of all cells of a tap: they lie one behind the other in x and w.
-   Where accumulators leave few registers, one weight at a time is held, else one input. */
+   Where accumulators leave few registers, one weight at a time is held, else one input.
+
+   One tap is a run of ky = 0 .. kernel - 1: neighbours in y are neighbours in memory, so that
+   kernel x in inputs follow each other, in the order (ky, i) of part I's sum:
+
+       x      s=0: [y=0: i=0 1 .. | y=1: i=0 1 .. | y=2: i=0 1 .. ]      each a vector of lanes
+              s=1:                 [y=1: ...      | y=2:          | y=3: ...
+       w           (0,0)[c..] (0,1)[c..] ...                             each a real, broadcast
+
+   For each input of a tap A vectors of x and C weights are loaded, for A*C fused products.  With
+   512-bit vectors, A = 3 and C = 9 that is 12 loads for 27 products, and 27 + 3 + 1 of 32 registers
+   are in use; A = 1 would need 10 loads for 9.
+
+   Bits: acc[s][c] begins with the bias and takes the terms in the order kz, kx, ky, i, as
+   cm_conv_value does; it stays in a register to the end, so nothing is rounded but the fused
+   products themselves.  Chunks of channels and tiles of sites are different sums, whose order does
+   not depend on each other. */
 CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
                                     const cm_tap *restrict tap, int taps, int in,
                                     const cm_real *restrict w, const cm_real *restrict bias,
@@ -12941,7 +13027,13 @@ static void CM_KERNEL(conv_row)(CM_CONV_PARAMS)
 }
 
 /* Weight gradient of A inputs x C outputs for one tap, over the n sites of a block:
-   acc[a][c] = (add ? acc[a][c] : 0) + sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane */
+   acc[a][c] = (add ? acc[a][c] : 0) + sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane
+
+   A site costs A + C loads and A*C fused products: 10 and 25 of the largest tile, 6 and 9 of
+   AVX2's, where registers are 16.  Sites come in blocks that fit the first cache, since each tile
+   of channels passes over them again; between two blocks the accumulators are stored and loaded,
+   which rounds nothing.  So each lane has the sum over all sites of one muon in the order of part
+   I, in float; muons are added by lanesum and cm_trees. */
 CM_INLINE void CM_KERNEL(wgrad_tile)(CM_WGRAD_PARAMS, const int ins, const int outs)
 {
     const cm_vec zero = { 0 };
@@ -13061,7 +13153,12 @@ static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
 
 /* First pass of batch norm backward: with v = a*x + b, dy becomes dv (in place, times the
    derivative of a Swish behind it), and the sums of dv and of dv*(x - mean) are added to s0 and s1;
-   x stands for its Swish where that is before the batch norm. */
+   x stands for its Swish where that is before the batch norm.
+
+   Two passes are needed because dx of any site depends on G0 and G1, which are sums over all sites
+   of all muons.  v is computed again and not kept: a fused product in place of a read of 4 bytes
+   from main memory.  Of Swish behind the norm the derivative is in dv already, so that the second
+   pass does not need it. */
 static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -13288,7 +13385,15 @@ static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
 
 /* Winograd's transforms (17.6) of rows of n lane vectors, results `step` reals apart, of tiles of
    `full` rows, 6 or 4.  Inputs: full + 2 rows d to v[f] = (B' d)[f], for f in pairs: bit i for f =
-   2i and 2i + 1. */
+   2i and 2i + 1.
+
+   All sites and channels of a row are alike here: the transform takes its terms from the 8 (or 6)
+   rows of a tile, at the same site and channel.  Points come in pairs p and -p, whose even and odd
+   parts p and q are computed once: 8 loads, 8 stores and 24 operations of a vector for 6 rows of
+   outputs.  Each v is then used in 9 products for every channel of the result.
+
+   Bits: cm_wino_inputs, cm_wino_slopes and cm_wino_outputs of 5.8, with the same fused products; a
+   pair that is left out (pairs) belongs to another unit of work. */
 CM_INLINE void CM_KERNEL(wino_in6)(const cm_real *const *d, cm_real *restrict v, size_t step,
                                    int n, int pairs)
 {
@@ -17522,7 +17627,8 @@ static cm_tensor cm_place_host_inputs(cm_place *p, int n)
     return x;
 }
 
-/* The n events and the inputs in p->host_inputs become batch `slot`, which nothing computes any more. */
+/* The n events and the inputs in p->host_inputs become batch `slot`, which nothing computes any
+   more. */
 static void cm_place_load(cm_place *p, int slot, const calomu_event *event, int n)
 {
     const calomu_device *d = p->unit->device;
