@@ -12686,9 +12686,10 @@ static void cm_trees(double *sum, int groups, size_t step, size_t n)
    (4, 8 or 16 of float), and is called through the table cm_kernels, for a whole row at a time.
 
    Bits.  A lane is a muon, or a block of rows of one (16.2), and no kernel adds lanes to each other
-   but lanesum, in the order of section 1; sparse knows no lanes, but one muon.  So the width of vectors decides nothing about a sum.  What can differ between
-   instruction sets is how many sites and channels are in registers at once; those are different
-   sums, and each of them still takes its terms in the order of part I. */
+   but lanesum, in the order of section 1; sparse knows no lanes, but one muon.  So the width of
+   vectors decides nothing about a sum.  What can differ between instruction sets is how many sites
+   and channels are in registers at once; those are different sums, and each of them still takes its
+   terms in the order of part I. */
 typedef struct cm_tap {              /* cells of a convolution kernel that are neighbours in y */
     ptrdiff_t x;                     /* reals from the first input of a row */
     size_t w;                        /* reals from the first packed weight */
