@@ -123,8 +123,8 @@ struct calomu {
     void *inference_arena;           /* from call to call, or NULL */
     size_t inference_arena_size;
     struct cm_ready *ready;          /* what else inference keeps (14), or NULL */
-    void (*lap)(void *user, const cm_lap *lap);      /* of a profile; NULL: none */
-    void *lap_user;
+    void (*profile_mark)(void *user, const cm_profile_mark *mark);     /* or NULL */
+    void *profile_user;
     const char *fault;               /* of the build, for which calls are refused; or NULL */
     calomu_modes host;               /* the caller's, while a call computes, */
     int entered;                     /*   and how many calls are under way, one within another */
@@ -1222,7 +1222,7 @@ typedef struct cm_feature_scratch {
     double *weight;                  /* ny: exp(-k*pitch/50 mm), V24's weight k rows away */
     float *square;                   /* nz + 2 rows of sums over 3x3 cells in x, y */
     size_t row_of_8;                 /* floats in such a row: ny, rounded up, and 8 */
-    size_t room;                     /* hits that the arrays below can hold */
+    size_t capacity;                 /* hits that the arrays below can hold */
     void *memory;                    /* of these arrays */
     cm_site *site;
     calomu_hit *hit, *spare;         /* sorted copy of hits that come unsorted, and for sorting */
@@ -1273,12 +1273,12 @@ static cm_feature_scratch *cm_feature_scratch_new(calomu *c, const calomu_geomet
 static calomu_status cm_feature_reserve(calomu *c, cm_feature_scratch *s, size_t n)
 {
     const size_t each = sizeof *s->site + 2 * sizeof *s->hit + 2 * sizeof *s->seed;
-    if (n <= s->room) return CALOMU_OK;
+    if (n <= s->capacity) return CALOMU_OK;
     cm_release(c, s->memory);
-    s->room = 0;
+    s->capacity = 0;
     s->memory = cm_allocate(c, n, each);
     if (!s->memory) return CALOMU_EMEMORY;
-    s->room = n;
+    s->capacity = n;
     s->site = s->memory;             /* falling alignment: no gaps */
     s->hit = (calomu_hit *)(s->site + n);
     s->spare = s->hit + n;
@@ -2684,7 +2684,7 @@ typedef struct cm_work {             /* one layer and one muon */
     cm_real *dw;                     /* this muon's shares, zero before; NULL: not wanted */
     double *dbias;
     double *saved;                   /* of a norm: CM_NORM_* [kind][channel]; of a maximum: ties */
-    const cm_real *u;                /* of Winograd's method (5.8): u, backward of w turned, */
+    const cm_real *u;                /* of Winograd's method (5.8): u, backward transposed, */
     cm_real *scratch;                /*   and room for v */
 } cm_work;
 
@@ -3469,19 +3469,20 @@ static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
 }
 
 /* u [out][in][kz][ky][f] = G w of a layer's weights, along kx; added in double, rounded once.  u
-   has 8 numbers where w has 3 along x: 72 of a channel's 27. turned: for the pass to the input.
-   There the outputs are the inputs and cell k is 2 - k: the output j = m + 1 - k of 5.2 (stride 1,
-   padding 1) is the input m + k' - 1 with k' = 2 - k. */
-static void cm_wino_weights(const cm_work *o, int turned, cm_real *u)
+   has 8 numbers where w has 3 along x: 72 of a channel's 27.  transposed: for the pass to the
+   input. There the outputs are the inputs and cell k is 2 - k: the output j = m + 1 - k of 5.2
+   (stride 1, padding 1) is the input m + k' - 1 with k' = 2 - k. */
+static void cm_wino_weights(const cm_work *o, int transposed, cm_real *u)
 {
-    int in = o->in[0]->nc, n = turned ? in : o->l->nc, m = turned ? o->l->nc : in, b, a, t, f, kx;
+    int in = o->in[0]->nc, n = transposed ? in : o->l->nc, m = transposed ? o->l->nc : in;
+    int b, a, t, f, kx;
     for (b = 0; b < n; b++)
         for (a = 0; a < m; a++)
             for (t = 0; t < 9; t++)
                 for (f = 0; f < CM_WINO_F; f++) {
                     double sum = 0;
                     for (kx = 0; kx < 3; kx++) {
-                        size_t w = turned ? cm_weight_at(o, a, b, 2 - t / 3, 2 - kx, 2 - t % 3)
+                        size_t w = transposed ? cm_weight_at(o, a, b, 2 - t / 3, 2 - kx, 2 - t % 3)
                                           : cm_weight_at(o, b, a, t / 3, kx, t % 3);
                         sum += cm_wino_g[f][kx] * (double)o->w[w];
                     }
@@ -3937,10 +3938,11 @@ typedef struct cm_pass_scratch {
     cm_real *u, *v;
 } cm_pass_scratch;
 
-/* turned: backward, where only the pass to the input reads u.  v is of the input and, backward, of
-   dy as well, one after the other: room for the wider of the two.  At block 9, 46 channels in and
-   out, u are 9 * 46 * 46 * 8 numbers, 0.6 MB. */
-static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, int turned, cm_pass_scratch *r)
+/* transposed: backward, where only the pass to the input reads u.  v is of the input and, backward,
+   of dy as well, one after the other: room for the wider of the two.  At block 9, 46 channels in
+   and out, u are 9 * 46 * 46 * 8 numbers, 0.6 MB. */
+static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, int transposed,
+                                          cm_pass_scratch *r)
 {
     const cm_work o = cm_pass_work(p, i, 0);
     size_t u, v;
@@ -3953,7 +3955,7 @@ static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, int turned, c
     r->u = cm_allocate(p->c, u + v, sizeof *r->u);
     if (!r->u) return CALOMU_EMEMORY;
     r->v = r->u + u;
-    cm_wino_weights(&o, turned, r->u);
+    cm_wino_weights(&o, transposed, r->u);
     return CALOMU_OK;
 }
 
@@ -5750,10 +5752,10 @@ calomu *cm_clone(calomu *c)
 void cm_clone_free(calomu *own) { calomu_close(own); }
 
 /* The clock of a profile; tools/bench_profile.c is its user. */
-void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user)
+void cm_profile_set(calomu *c, void (*mark)(void *user, const cm_profile_mark *mark), void *user)
 {
-    c->lap = lap;
-    c->lap_user = user;
+    c->profile_mark = mark;
+    c->profile_user = user;
 }
 
 /* Never NULL, so that a program may print it without looking, even behind a calomu_open that
@@ -12794,7 +12796,7 @@ static calomu_status cm_predict_failed(calomu *c, const cm_predictor *w, calomu_
 
    bytes counts from the aligned address: 64 more are asked for.  On failure nothing is kept, and
    the size says so. */
-static void *cm_keep(calomu *c, size_t bytes)
+static void *cm_inference_arena(calomu *c, size_t bytes)
 {
     unsigned char *p;
     if (c->inference_arena_size < bytes) {
@@ -12898,7 +12900,7 @@ static calomu_status cm_ready_for(calomu *c, const calomu_model *m, int n, int t
         s = cm_engine_of(c)->arena(c, m, o->team = team, &o->team_bytes);
     if (s != CALOMU_OK || c->device) return s;
     bytes = team > 1 ? o->team_bytes : o->bytes;
-    if (bytes) memory = cm_keep(c, bytes * (size_t)n);
+    if (bytes) memory = cm_inference_arena(c, bytes * (size_t)n);
     if (bytes && !memory)
         return cm_fail(c, CALOMU_EMEMORY, "no memory for inference: %zu bytes for each thread",
                        bytes);
@@ -13635,12 +13637,35 @@ static calomu_status cm_remote_validate(calomu *c, calomu_trainer *t, int n)
    ============================================================================================
 
    An operation called on tensors computes at once and appends a record to the graph's tape;
-   cm_backward runs the records in reverse.  Tensors live in one arena.  A block of the arena that
-   nobody needs any more goes to a list of free blocks: in inference when cm_drop says so, in
+   cm_backward runs the records in reverse.  Tensors live in one arena.  A piece of the arena that
+   nobody needs any more goes to a list of free pieces: in inference when cm_drop says so, in
    training when the record that made a tensor has run backward, so that gradients take the place
    of activations.  A dry graph takes the same decisions without memory: its peak is the size that
    a real one needs.  */
 
+/* The layout of a tensor.  L = 16 muons are computed side by side, one in each lane, so that the
+   lane is the fastest index and a vector instruction does the same to 4, 8 or 16 muons:
+
+       group k    [z] [x] [y] [c] [lane]              z = -lo .. nz + hi - 1, x and y likewise
+       a row      y = 0 .. ny - 1 of one (z, x):      what a kernel of 17.2 works on
+       a plane    all rows of one z:                  what a thread works on, in most operations
+       a group    all planes of 16 muons
+
+   Block 1 of the paper has 26 x 17 x 17 sites of 9 channels.  There a lane vector is 64 bytes of
+   float, a row 17 x 9 of them, 9.8 kB, a plane 166 kB, a group 4.3 MB, and a batch of 256 muons,
+   16 groups, 69 MB.  So a row lives in the first-level cache, a plane in the second, and a tensor
+   in main memory.  So several operations are done to a row while it is in the cache: all but a
+   convolution compute less than it takes to fetch it again.
+
+   Why muons and not sites in lanes: no muon knows of another (but for the sums over muons, section
+   1), so no lane ever needs its neighbour, rows need not be multiples of 16 sites, and the order
+   of each sum over sites and channels is that of part I, muon by muon.  Lanes behind the last muon
+   of a batch compute with zeros or what is there; their numbers are masked where muons are added
+   (cm_muons_sum).
+
+   Words: small memory is for records and tensors' heads, some hundred bytes each, and lasts until
+   the graph is reset; the arena is for values, gradients and scratch, megabytes each, with
+   lifetimes of their own. */
 typedef struct cm_small {            /* small memory: records, tensors, saved numbers */
     struct cm_small *next;
     size_t used, size;
@@ -13688,14 +13713,14 @@ cm_graph *cm_graph_new(calomu *c, void *memory, size_t size, int threads, int tr
 
 void cm_graph_reset(cm_graph *g)
 {
-    while (g->small && g->small->next) {         /* keep one block of small memory */
+    while (g->small && g->small->next) {         /* keep one piece of small memory */
         cm_small *next = g->small->next;
         cm_release(g->c, g->small);
         g->small = next;
     }
     if (g->small) g->small->used = 0;
     g->used = CM_GUARD;
-    g->n_blocks = 0;
+    g->n_pieces = 0;
     g->last = NULL;
     g->status = CALOMU_OK;
 }
@@ -13705,7 +13730,7 @@ void cm_graph_free(cm_graph *g)
     if (!g) return;
     cm_graph_reset(g);
     cm_release(g->c, g->small);
-    cm_release(g->c, g->block);
+    cm_release(g->c, g->piece);
     cm_release(g->c, g);
 }
 
@@ -13737,85 +13762,85 @@ static void *cm_small_take(cm_graph *g, size_t bytes)
     return memset(p, 0, bytes);
 }
 
-/* Index of the smallest free block of at least `bytes`, or -1. */
-static int cm_block_find(const cm_graph *g, size_t bytes)
+/* Index of the smallest free piece of at least `bytes`, or -1. */
+static int cm_piece_find(const cm_graph *g, size_t bytes)
 {
     int i, best = -1;
-    for (i = 0; i < g->n_blocks; i++)
-        if (g->block[i].free && g->block[i].size >= bytes
-            && (best < 0 || g->block[i].size < g->block[best].size))
+    for (i = 0; i < g->n_pieces; i++)
+        if (g->piece[i].free && g->piece[i].size >= bytes
+            && (best < 0 || g->piece[i].size < g->piece[best].size))
             best = i;
     return best;
 }
 
-static int cm_block_room(cm_graph *g)
+static int cm_piece_capacity(cm_graph *g)
 {
-    cm_block *more;
-    int room = g->room ? 2 * g->room : 256;
-    if (g->n_blocks + 1 < g->room) return 1;
-    more = cm_allocate(g->c, (size_t)room, sizeof *more);
+    cm_arena_piece *more;
+    int capacity = g->capacity ? 2 * g->capacity : 256;
+    if (g->n_pieces + 1 < g->capacity) return 1;
+    more = cm_allocate(g->c, (size_t)capacity, sizeof *more);
     if (!more) {
         cm_graph_fail(g, CALOMU_EMEMORY, NULL);
         return 0;
     }
-    if (g->block) memcpy(more, g->block, (size_t)g->n_blocks * sizeof *more);
-    cm_release(g->c, g->block);
-    g->block = more;
-    g->room = room;
+    if (g->piece) memcpy(more, g->piece, (size_t)g->n_pieces * sizeof *more);
+    cm_release(g->c, g->piece);
+    g->piece = more;
+    g->capacity = capacity;
     return 1;
 }
 
-/* Blocks lie behind each other in rising offsets.  Makes block i exactly `bytes` long; what is
-   left becomes a free block behind it. */
-static void cm_block_cut(cm_graph *g, int i, size_t bytes)
+/* Pieces lie behind each other in rising offsets.  Makes piece i exactly `bytes` long; what is
+   left becomes a free piece behind it. */
+static void cm_piece_cut(cm_graph *g, int i, size_t bytes)
 {
-    cm_block *b = g->block + i;
+    cm_arena_piece *b = g->piece + i;
     size_t rest = b->size - bytes;
     if (rest == 0) return;
-    memmove(b + 2, b + 1, (size_t)(g->n_blocks - i - 1) * sizeof *b);
-    g->n_blocks++;
+    memmove(b + 2, b + 1, (size_t)(g->n_pieces - i - 1) * sizeof *b);
+    g->n_pieces++;
     b[1].offset = b->offset + bytes;
     b[1].size = rest;
     b[1].free = 1;
     b->size = bytes;
 }
 
-/* A new block at the end, or the free one there made longer; -1 if the arena is full. */
-static int cm_block_append(cm_graph *g, size_t bytes)
+/* A new piece at the end, or the free one there made longer; -1 if the arena is full. */
+static int cm_piece_append(cm_graph *g, size_t bytes)
 {
-    cm_block *last = g->n_blocks > 0 ? g->block + g->n_blocks - 1 : NULL;
+    cm_arena_piece *last = g->n_pieces > 0 ? g->piece + g->n_pieces - 1 : NULL;
     size_t have = last && last->free ? last->size : 0;
     if (g->size < g->used + CM_GUARD || bytes - have > g->size - g->used - CM_GUARD) return -1;
     if (!have) {
-        last = g->block + g->n_blocks++;
+        last = g->piece + g->n_pieces++;
         last->offset = g->used;
     }
     last->size = bytes;
     g->used += bytes - have;
     if (g->used > g->peak) g->peak = g->used;
-    return g->n_blocks - 1;
+    return g->n_pieces - 1;
 }
 
-/* A block of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
+/* A piece of `count` reals, contents undefined; NULL on failure.  In a dry graph the result is an
    address that is never read: the arena's imagined start is 64. */
 cm_real *cm_arena_take(cm_graph *g, size_t count)
 {
     size_t bytes = count > 0 ? (count * sizeof(cm_real) + 63) / 64 * 64 : 64;
     int i;
-    if (g->status != CALOMU_OK || !cm_block_room(g)) return NULL;
-    i = cm_block_find(g, bytes);
-    if (i >= 0) cm_block_cut(g, i, bytes);
-    else i = cm_block_append(g, bytes);
+    if (g->status != CALOMU_OK || !cm_piece_capacity(g)) return NULL;
+    i = cm_piece_find(g, bytes);
+    if (i >= 0) cm_piece_cut(g, i, bytes);
+    else i = cm_piece_append(g, bytes);
     if (i < 0) {
         cm_graph_fail(g, CALOMU_EMEMORY, "the arena is too small for this network and batch");
         return NULL;
     }
-    g->block[i].free = 0;
-    if (cm_dry(g)) return (cm_real *)(uintptr_t)(64 + g->block[i].offset);
-    return (cm_real *)(void *)(g->memory + g->block[i].offset);
+    g->piece[i].free = 0;
+    if (cm_dry(g)) return (cm_real *)(uintptr_t)(64 + g->piece[i].offset);
+    return (cm_real *)(void *)(g->memory + g->piece[i].offset);
 }
 
-/* Frees the block at x; free neighbours become one. */
+/* Frees the piece at x; free neighbours become one. */
 void cm_give_back(cm_graph *g, const void *x)
 {
     uintptr_t start = cm_dry(g) ? 64 : (uintptr_t)g->memory;
@@ -13823,35 +13848,35 @@ void cm_give_back(cm_graph *g, const void *x)
     int i = 0, k;
     if (!x || (uintptr_t)x < start || (uintptr_t)x - start >= g->used) return;
     offset = (size_t)((uintptr_t)x - start);
-    while (i < g->n_blocks && g->block[i].offset != offset) i++;
-    if (i == g->n_blocks) return;
-    g->block[i].free = 1;
+    while (i < g->n_pieces && g->piece[i].offset != offset) i++;
+    if (i == g->n_pieces) return;
+    g->piece[i].free = 1;
     for (k = i; k >= i - 1; k--) {               /* with the one behind, then the one before */
-        cm_block *b = g->block + k;
-        if (k < 0 || k + 1 >= g->n_blocks || !b[0].free || !b[1].free) continue;
+        cm_arena_piece *b = g->piece + k;
+        if (k < 0 || k + 1 >= g->n_pieces || !b[0].free || !b[1].free) continue;
         b->size += b[1].size;
-        memmove(b + 1, b + 2, (size_t)(g->n_blocks - k - 2) * sizeof *b);
-        g->n_blocks--;
+        memmove(b + 1, b + 2, (size_t)(g->n_pieces - k - 2) * sizeof *b);
+        g->n_pieces--;
     }
 }
 
-/* Room for one more in a list of n packed weights. */
-static int cm_pack_room(cm_graph *g, cm_pack_of **one, int n, int *room)
+/* Capacity for one more in a list of n packed weights. */
+static int cm_pack_capacity(cm_graph *g, cm_pack_of **one, int n, int *capacity)
 {
     cm_pack_of *more;
-    if (n < *room) return 1;
-    more = cm_allocate(g->c, (size_t)(2 * *room + 16), sizeof *more);
+    if (n < *capacity) return 1;
+    more = cm_allocate(g->c, (size_t)(2 * *capacity + 16), sizeof *more);
     if (!more) return 0;
     if (n) memcpy(more, *one, (size_t)n * sizeof *more);
     cm_release(g->c, *one);
     *one = more;
-    *room = 2 * *room + 16;
+    *capacity = 2 * *capacity + 16;
     return 1;
 }
 
-cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh)
+cm_real *cm_cached(cm_graph *g, const void *key, size_t count, int *fresh)
 {
-    cm_keeper *k = g->keeper;
+    cm_packed_cache *k = g->packed_cache;
     cm_real *p;
     int i;
     *fresh = 1;
@@ -13860,7 +13885,7 @@ cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh)
     if (cm_dry(g)) return (cm_real *)(uintptr_t)8;       /* never read, and not the arena's */
     for (i = 0; i < k->n; i++)
         if (k->one[i].w == key) return k->one[i].p;
-    p = cm_pack_room(g, &k->one, k->n, &k->room)
+    p = cm_pack_capacity(g, &k->one, k->n, &k->capacity)
       ? g->unit->device->allocate(g->unit, count * sizeof *p) : NULL;
     if (!p) {
         cm_graph_fail(g, CALOMU_EMEMORY, "no memory on the device for packed weights");
@@ -13992,26 +14017,26 @@ static cm_record *cm_record_new(cm_graph *g, void (*backward)(cm_graph *, cm_rec
 }
 
 /* For a profile: this part of the operation has just ended. */
-void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part)
+void cm_profile_end(const cm_graph *g, const cm_record *r, const char *part)
 {
-    cm_lap lap;
-    if (!g->c->lap || cm_dry(g)) return;
+    cm_profile_mark mark;
+    if (!g->c->profile_mark || cm_dry(g)) return;
     if (g->unit) (void)g->unit->device->wait(g->unit);
-    lap.name = r->name;
-    lap.part = part;
-    lap.in = r->in[0];
-    lap.out = r->out;
-    lap.hits = r->hits;
-    lap.kernel = r->kernel;
-    lap.stride = r->stride;
-    g->c->lap(g->c->lap_user, &lap);
+    mark.name = r->name;
+    mark.part = part;
+    mark.in = r->in[0];
+    mark.out = r->out;
+    mark.hits = r->hits;
+    mark.kernel = r->kernel;
+    mark.stride = r->stride;
+    g->c->profile_mark(g->c->profile_user, &mark);
 }
 
 /* The end of an operation's forward pass. */
 static cm_tensor *cm_done(const cm_graph *g, cm_record *r, const char *name)
 {
     r->name = name;
-    cm_lap_end(g, r, "forward");
+    cm_profile_end(g, r, "forward");
     return r->out;
 }
 
@@ -14037,7 +14062,13 @@ cm_real *cm_gradient(cm_graph *g, cm_tensor *t)
 
 /* A result that can be made again from the inputs of its operation may be forgotten until backward
    asks for it: always where that is cheap, a batch norm that one operation reads, and anything if
-   `recompute` asks for less memory. */
+   `recompute` asks for less memory.
+
+   This is recomputation (T. Chen et al., arXiv:1604.06174): memory for activations is bought with
+   a second forward pass.  It gives the same bits because `again` is the same function on the same
+   inputs, and because nothing that changes from one pass to the next is read: a batch norm's
+   buffers are updated by norm_prepare, once, and `again` applies the transform that was saved
+   then. */
 int cm_cheap(const cm_tensor *t) { return t->producer && t->producer->cheap && t->users == 1; }
 
 void cm_forget(cm_graph *g, cm_tensor *t)
@@ -14058,7 +14089,7 @@ void cm_remember(cm_graph *g, cm_tensor *t)
     if (!t->x) return;
     g->o->zero_halo(g, t, t->x);
     t->producer->again(g, t->producer);
-    cm_lap_end(g, t->producer, "again");
+    cm_profile_end(g, t->producer, "again");
     for (k = 0; k < 4; k++)
         if (t->producer->in[k] && cm_cheap(t->producer->in[k])) cm_forget(g, t->producer->in[k]);
 }
@@ -14138,7 +14169,18 @@ static int cm_rule_unadded_norm(const cm_graph *g, cm_record *r, cm_tensor *t, i
     return 1;
 }
 
-/* Record r's share for its input k, which comes behind those of all later records. */
+/* Record r's share for its input k, which comes behind those of all later records.
+
+   An example: the result x of block 0's join (26 x 17 x 17 x 9) is read by the norm head.1.path.0
+   and, as its shortcut, by the join of block 1.  From the last record back the join comes first:
+   its share is the first, so it is left (rule rows).  The norm's comes behind it and is left, too.
+   When the join of block 0 runs backward, it computes for each row: dy of block 1's join without
+   channel 0, then on top of it the norm's second pass, and writes the sum once.  Added where they
+   arise, the first share would be written, read and written again with the second, and read by
+   block 0: two writes and two reads of a tensor of 69 MB (256 muons).
+   Had a convolution read x between the two, it would add its share to x->dx before block 0 runs, so
+   the join's, which comes first, would have to be added first (cm_unadded_none); the norm's, behind
+   both, could still be left. */
 static void cm_unadded_share(const cm_graph *g, cm_record *r, int k)
 {
     cm_tensor *t = r->in[k];
@@ -14196,7 +14238,17 @@ static int cm_half_done(const cm_record *r)
 }
 
 /* The memory of every result goes back to the arena once its record is through and no unadded share
-   is computed from it; values and gradients of inputs (cm_input) stay. */
+   is computed from it; values and gradients of inputs (cm_input) stay.
+
+   Before r->backward, r->out->dx and the unadded shares of r->out are together its whole gradient:
+   all readers of r->out were recorded after r, and so have run.  After it the shares of r's inputs
+   are in their dx or, by what the plan says, unadded.  r->out->x is then read by nobody: readers
+   of it that need it in backward have run.  r->out->dx is read longer if other tensors have shares
+   that are computed from it; `readers` counts these, and cm_unadded_release frees it with the
+   last.
+
+   A batch norm whose second pass is left to another (cm_half_done) ends its own unadded shares
+   when that one is through, since both passes compute the rows of its gradient from them. */
 void cm_backward(cm_graph *g)
 {
     cm_record *r;
@@ -14205,7 +14257,7 @@ void cm_backward(cm_graph *g)
         cm_tensor *t = r->out;
         if (!t->reached) continue;
         r->backward(g, r);
-        cm_lap_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
+        cm_profile_end(g, r, r->kernel > 0 && !r->hits ? "to input" : "backward");
         if (!cm_half_done(r)) cm_unadded_end(g, t);
         cm_give_back(g, t->unadded.readers > 0 ? NULL : t->dx);
         cm_give_back(g, t->x);
@@ -14282,7 +14334,15 @@ static cm_share cm_share_of(const cm_tensor *t, int u, int shares)
     return o;
 }
 
-/* The blocks with the least rows for each lane; whole: planes are not cut. */
+/* The blocks with the least rows for each lane; whole: planes are not cut.
+
+   Examples, along x across lanes of blocks of z x x rows, of the paper's grids:
+       26 x 17 rows: 13 x 1 lanes of 2 x 17, that is 34 rows for a lane in place of 442
+       14 x  9 rows: 14 x 1 lanes of 1 x 9
+        5 x  3 rows:  5 x 3 lanes of 1 x 1
+   Lanes that are left over, and rows of the last blocks behind the grid, compute what nobody
+   reads.  Winograd's method cuts no planes (whole): its tiles are neighbours in x, and a tile
+   across two lanes would have to be gathered row by row. */
 static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
 {
     cm_blocks *b = cm_small_take(g, sizeof *b);
@@ -14304,7 +14364,12 @@ static const cm_blocks *cm_blocks_new(cm_graph *g, int nz, int nx, int whole)
 }
 
 /* The trees of n numbers at once, in place: group k has its sums at sum + k*step; those of all are
-   the first group's in the end. */
+   the first group's in the end.
+
+   It is cm_tree_sum of section 1, level by level in place of group by group: at level 1 groups (0,
+   1), (2, 3), ... are added, at level 2 the sums (0, 2), (4, 6), ..., the earlier one always on
+   the left, and an odd last one passes unchanged.  Of 5 groups: (0 + 1), (2 + 3); ((0 + 1) + (2 +
+   3)); that + 4. */
 static void cm_trees(double *sum, int groups, size_t step, size_t n)
 {
     int level, k;
@@ -14338,6 +14403,14 @@ static void cm_trees(double *sum, int groups, size_t step, size_t n)
 #define CM_UNROLL_LANES
 #endif
 
+/* Each kernel is written once for all instruction sets, as a loop over vectors of CM_VECTOR lanes
+   (4, 8 or 16 of float), and is called through the table cm_kernels, for a whole row at a time.
+
+   Bits.  A lane is a muon, or a block of rows of one (16.2), and no kernel adds lanes to each other
+   but lanesum, in the order of section 1; sparse knows no lanes, but one muon.  So the width of
+   vectors decides nothing about a sum.  What can differ between instruction sets is how many sites
+   and channels are in registers at once; those are different sums, and each of them still takes its
+   terms in the order of part I. */
 typedef struct cm_tap {              /* cells of a convolution kernel that are neighbours in y */
     ptrdiff_t x;                     /* reals from the first input of a row */
     size_t w;                        /* reals from the first packed weight */
@@ -14573,7 +14646,23 @@ CM_INLINE cm_vec cm_vdswish(cm_vec v)
    y[s][c] = (bias ? bias[c] : add ? y[s][c] : 0)
              + sum over taps t, i < in:  x[s*xstep + t.x][i] * w[t.w][i][c]
    where `in` counts the inputs of all cells of a tap: they lie one behind the other in x and w.
-   Where accumulators leave few registers, one weight at a time is held, else one input. */
+   Where accumulators leave few registers, one weight at a time is held, else one input.
+
+   One tap is a run of ky = 0 .. kernel - 1: neighbours in y are neighbours in memory, so that
+   kernel x in inputs follow each other, in the order (ky, i) of part I's sum:
+
+       x      s=0: [y=0: i=0 1 .. | y=1: i=0 1 .. | y=2: i=0 1 .. ]      each a vector of lanes
+              s=1:                 [y=1: ...      | y=2:          | y=3: ...
+       w           (0,0)[c..] (0,1)[c..] ...                             each a real, broadcast
+
+   For each input of a tap A vectors of x and C weights are loaded, for A*C fused products.  With
+   512-bit vectors, A = 3 and C = 9 that is 12 loads for 27 products, and 27 + 3 + 1 of 32 registers
+   are in use; A = 1 would need 10 loads for 9.
+
+   Bits: acc[s][c] begins with the bias and takes the terms in the order kz, kx, ky, i, as
+   cm_conv_value does; it stays in a register to the end, so nothing is rounded but the fused
+   products themselves.  Chunks of channels and tiles of sites are different sums, whose order does
+   not depend on each other. */
 CM_INLINE void CM_KERNEL(conv_tile)(const cm_real *restrict x, size_t xstep,
                                     const cm_tap *restrict tap, int taps, int in,
                                     const cm_real *restrict w, const cm_real *restrict bias,
@@ -14660,7 +14749,13 @@ static void CM_KERNEL(conv_row)(CM_CONV_PARAMS)
 }
 
 /* Weight gradient of A inputs x C outputs for one tap, over the n sites of a block:
-   acc[a][c] = (add ? acc[a][c] : 0) + sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane */
+   acc[a][c] = (add ? acc[a][c] : 0) + sum over sites s:  x[xo[s]][a] * dy[yo[s]][c], per lane
+
+   A site costs A + C loads and A*C fused products: 10 and 25 of the largest tile, 6 and 9 of
+   AVX2's, where registers are 16.  Sites come in blocks that fit the first cache, since each tile
+   of channels passes over them again; between two blocks the accumulators are stored and loaded,
+   which rounds nothing.  So each lane has the sum over all sites of one muon in the order of part
+   I, in float; muons are added by lanesum and cm_trees. */
 CM_INLINE void CM_KERNEL(wgrad_tile)(CM_WGRAD_PARAMS, const int ins, const int outs)
 {
     const cm_vec zero = { 0 };
@@ -14780,7 +14875,12 @@ static void CM_KERNEL(affine)(CM_AFFINE_PARAMS)
 
 /* First pass of batch norm backward: with v = a*x + b, dy becomes dv (in place, times the
    derivative of a Swish behind it), and the sums of dv and of dv*(x - mean) are added to s0 and s1;
-   x stands for its Swish where that is before the batch norm. */
+   x stands for its Swish where that is before the batch norm.
+
+   Two passes are needed because dx of any site depends on G0 and G1, which are sums over all sites
+   of all muons.  v is computed again and not kept: a fused product in place of a read of 4 bytes
+   from main memory.  Of Swish behind the norm the derivative is in dv already, so that the second
+   pass does not need it. */
 static void CM_KERNEL(norm1)(CM_NORM1_PARAMS)
 {
     const cm_vec zero = { 0 };
@@ -15007,7 +15107,15 @@ static void CM_KERNEL(permute)(CM_PERMUTE_PARAMS)
 
 /* Winograd's transforms (17.6) of rows of n lane vectors, results `step` reals apart, of tiles of
    `full` rows, 6 or 4.  Inputs: full + 2 rows d to v[f] = (B' d)[f], for f in pairs: bit i for f =
-   2i and 2i + 1. */
+   2i and 2i + 1.
+
+   All sites and channels of a row are alike here: the transform takes its terms from the 8 (or 6)
+   rows of a tile, at the same site and channel.  Points come in pairs p and -p, whose even and odd
+   parts p and q are computed once: 8 loads, 8 stores and 24 operations of a vector for 6 rows of
+   outputs.  Each v is then used in 9 products for every channel of the result.
+
+   Bits: cm_wino_inputs, cm_wino_slopes and cm_wino_outputs of 5.8, with the same fused products; a
+   pair that is left out (pairs) belongs to another unit of work. */
 CM_INLINE void CM_KERNEL(wino_in6)(const cm_real *const *d, cm_real *restrict v, size_t step,
                                    int n, int pairs)
 {
@@ -15419,27 +15527,27 @@ static cm_tensor *cm_block_channels(cm_graph *g, const cm_tensor *x, int first, 
 
 /* Memory for a row of t for each thread, and a row apart: kernels fetch the row behind theirs into
    the cache, which must not be another thread's. */
-static size_t cm_room_step(const cm_tensor *t)
+static size_t cm_scratch_step(const cm_tensor *t)
 {
     return 2 * (size_t)(t->ny * t->nc) * CM_LANES;
 }
 
-static cm_real *cm_rows_room(cm_graph *g, const cm_tensor *t)
+static cm_real *cm_rows_scratch(cm_graph *g, const cm_tensor *t)
 {
-    return cm_arena_take(g, cm_room_step(t) * (size_t)g->threads);
+    return cm_arena_take(g, cm_scratch_step(t) * (size_t)g->threads);
 }
 
 /* The same, returned to the arena at once: an operation takes it last.  NULL: it is not wanted. */
-static cm_real *cm_row_room(cm_graph *g, const cm_tensor *t, int wanted)
+static cm_real *cm_row_scratch(cm_graph *g, const cm_tensor *t, int wanted)
 {
-    cm_real *room = wanted ? cm_rows_room(g, t) : NULL;
-    cm_give_back(g, room);
-    return room;
+    cm_real *scratch = wanted ? cm_rows_scratch(g, t) : NULL;
+    cm_give_back(g, scratch);
+    return scratch;
 }
 
-static cm_real *cm_room_here(const cm_tensor *t, cm_real *room)
+static cm_real *cm_scratch_here(const cm_tensor *t, cm_real *scratch)
 {
-    return room ? room + cm_room_step(t) * (size_t)cm_thread() : NULL;
+    return scratch ? scratch + cm_scratch_step(t) * (size_t)cm_thread() : NULL;
 }
 
 /* 17.3 Sums over sites, one for each channel and lane, in double: of every plane apart (so that
@@ -15498,7 +15606,7 @@ static void cm_sums_row(const cm_graph *g, const cm_tensor *t, int k, int z, con
 }
 
 static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                   cm_real *room);           /* 17.4 */
+                                   cm_real *scratch);        /* 17.4 */
 
 /* Sums and squares of the planes, of t or of Swish of it, of the groups in their first; the caller
    gives them back. */
@@ -15511,10 +15619,10 @@ static double *cm_sums(cm_graph *g, cm_tensor *t, int swished)
         t->sums = NULL;
     }
     if (!t->sums) {
-        cm_real *room;
+        cm_real *scratch;
         t->sums = cm_plane_sums(g, t, 2);
         t->swished = swished;
-        room = cm_row_room(g, t, !t->x);
+        scratch = cm_row_scratch(g, t, !t->x);
         if (g->status != CALOMU_OK) return NULL;
         if (!cm_dry(g)) {
             CM_PARALLEL_FOR(g->threads)
@@ -15522,7 +15630,7 @@ static double *cm_sums(cm_graph *g, cm_tensor *t, int swished)
                 int i, k = u / t->nz, z = u % t->nz;
                 for (i = 0; i < t->nx; i++)
                     cm_sums_row(g, t, k, z,
-                                cm_value_row(g, t, k, z, i, cm_room_here(t, room)));
+                                cm_value_row(g, t, k, z, i, cm_scratch_here(t, scratch)));
             }
         }
     }
@@ -15591,7 +15699,7 @@ static void cm_norm_prepare(cm_graph *g, cm_record *r)
 }
 
 static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
-                        cm_real *room);          /* 17.12 */
+                        cm_real *scratch);       /* 17.12 */
 
 /* A row of the result. */
 static void cm_norm_value(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *to)
@@ -15683,33 +15791,34 @@ static int cm_takes_unadded(const cm_graph *g, const cm_tensor *t)
         && (t->producer->takes_unadded == CM_ROWS || cm_by_groups(g, t));
 }
 
-/* Row of t's values: where it is or, of a batch norm that is not kept, made in `room`. */
+/* Row of t's values: where it is or, of a batch norm that is not kept, made in `scratch`. */
 static const cm_real *cm_value_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                   cm_real *room)
+                                   cm_real *scratch)
 {
     if (t->x) return cm_row(t, t->x, k, z, i);
-    cm_norm_value(g, t->producer, k, z, i, room);
-    return room;
+    cm_norm_value(g, t->producer, k, z, i, scratch);
+    return scratch;
 }
 
 static int cm_is_unadded(const cm_tensor *t) { return t->unadded.norms || t->unadded.join; }
 
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                      cm_real *room);
+                                      cm_real *scratch);
 
 /* Row of t's gradient: where it is or, with its unadded shares, computed: that of a join or a
-   pooling and of the mean behind it, in `room`, or what is there; then, in `to`, those of norms. */
+   pooling and of the mean behind it, in `scratch`, or what is there; then, in `to`, those of
+   norms. */
 static const cm_real *cm_gradient_row_to(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                         cm_real *room, cm_real *to)
+                                         cm_real *scratch, cm_real *to)
 {
     const cm_unadded *u = &t->unadded;
     const cm_real *row = t->written ? cm_row(t, t->dx, k, z, i) : NULL;
     const cm_record *n;
     if (u->join) {
-        u->join->share_row(g, u->join, t, k, z, i, room);
-        row = room;
+        u->join->share_row(g, u->join, t, k, z, i, scratch);
+        row = scratch;
     }
-    if (u->mean) g->k->spread(cm_row(u->mean, u->mean->dx, k, 0, 0), room, t->ny, t->nc, 1);
+    if (u->mean) g->k->spread(cm_row(u->mean, u->mean->dx, k, 0, 0), scratch, t->ny, t->nc, 1);
     for (n = u->norms; n; n = n->next_norm) {
         cm_norm_second_row(g, n, k, z, i, cm_gradient_row(g, n->out, k, z, i, to), row, to);
         row = to;
@@ -15719,31 +15828,32 @@ static const cm_real *cm_gradient_row_to(const cm_graph *g, const cm_tensor *t, 
 
 /* The same where both may be one. */
 static const cm_real *cm_gradient_row(const cm_graph *g, const cm_tensor *t, int k, int z, int i,
-                                      cm_real *room)
+                                      cm_real *scratch)
 {
-    return cm_gradient_row_to(g, t, k, z, i, room, room);
+    return cm_gradient_row_to(g, t, k, z, i, scratch, scratch);
 }
 
-/* Either: whether its rows are made, and row i of plane z, in `room` if it is. */
+/* Either: whether its rows are made, and row i of plane z, in `scratch` if it is. */
 static int cm_computed_on_read(const cm_tensor *t, int gradient)
 {
     return gradient ? cm_is_unadded(t) : !t->x;
 }
 
 static const cm_real *cm_any_row(const cm_graph *g, const cm_tensor *t, int gradient, int k, int z,
-                                 int i, cm_real *room)
+                                 int i, cm_real *scratch)
 {
-    return gradient ? cm_gradient_row(g, t, k, z, i, room) : cm_value_row(g, t, k, z, i, room);
+    return gradient ? cm_gradient_row(g, t, k, z, i, scratch)
+                    : cm_value_row(g, t, k, z, i, scratch);
 }
 
 /* First pass, if it did not run ahead. */
-static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *room)
+static void cm_norm_first(const cm_graph *g, cm_record *r, cm_real *scratch)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int units = x->groups * x->nz, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *dy = cm_room_here(y, room);
+        cm_real *dy = cm_scratch_here(y, scratch);
         int i, k = u / x->nz, z = u % x->nz;
         for (i = 0; i < x->nx; i++) {
             if (dy) (void)cm_gradient_row(g, y, k, z, i, dy);
@@ -15773,14 +15883,14 @@ static void cm_norm_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     int begun = y->unadded.first_pass;
-    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *room;
+    cm_real *e = cm_small_take(g, 2 * (size_t)x->nc * sizeof *e), *scratch;
     if (!begun) cm_norm_begin(g, r);
-    room = cm_row_room(g, y, cm_is_unadded(y));
+    scratch = cm_row_scratch(g, y, cm_is_unadded(y));
     cm_give_back(g, r->sums);        /* nothing else is taken before they are read */
     if (!e || g->status != CALOMU_OK) return;
     r->column[CM_NORM_E] = e;
     r->column[CM_NORM_F] = e + x->nc;
-    if (!begun && !cm_dry(g)) cm_norm_first(g, r, room);
+    if (!begun && !cm_dry(g)) cm_norm_first(g, r, scratch);
     if (!cm_dry(g)) cm_norm_sums(r);
     if (r->added[0]) cm_norm_second(g, r);
 }
@@ -15796,11 +15906,11 @@ static cm_tensor cm_group_shape(const cm_tensor *t, int ring, int groups)
 }
 
 /* Memory for it for each thread, with a zero halo. */
-static cm_real *cm_group_room(cm_graph *g, const cm_tensor *t, int ring)
+static cm_real *cm_group_scratch(cm_graph *g, const cm_tensor *t, int ring)
 {
-    cm_tensor room = cm_group_shape(t, ring, g->threads);
-    cm_real *x = cm_arena_take(g, cm_total(&room));
-    if (x) cm_zero_halo(g, &room, x);
+    cm_tensor scratch = cm_group_shape(t, ring, g->threads);
+    cm_real *x = cm_arena_take(g, cm_total(&scratch));
+    if (x) cm_zero_halo(g, &scratch, x);
     return x;
 }
 
@@ -15811,7 +15921,7 @@ static void cm_values_ready(cm_graph *g, cm_tensor *x)
     else cm_remember(g, x);
 }
 
-/* Values or gradients of group k: where they are or made in this thread's part of room, plane by
+/* Values or gradients of group k: where they are or made in this thread's part of scratch, plane by
    plane, so that they are still in the cache when they are read. */
 typedef struct cm_group {
     const cm_tensor *t;
@@ -15823,7 +15933,7 @@ typedef struct cm_group {
 
 enum { CM_RING = 4 };                /* planes that a kernel reads at once, at most */
 
-static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *room, int ring)
+static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real *scratch, int ring)
 {
     cm_group o;
     int made = cm_computed_on_read(t, gradient);
@@ -15832,7 +15942,7 @@ static cm_group cm_group_begin(const cm_tensor *t, int gradient, int k, cm_real 
     o.k = k;
     o.planes = made ? 0 : t->nz;
     o.ring = made ? ring : 0;
-    o.at = made ? room + cm_group_shape(t, ring, 1).group * (size_t)cm_thread()
+    o.at = made ? scratch + cm_group_shape(t, ring, 1).group * (size_t)cm_thread()
                 : (gradient ? t->dx : t->x) + t->group * (size_t)k;
     return o;
 }
@@ -15975,28 +16085,29 @@ static int cm_chunk(int n, int most, int i, int *first)
 
 /* Cell of the kernel that is packed as number t.  The forward pass takes them in order.  The pass
    to the input reads dy backwards, so it has the ky of each class ("To the input") falling. */
-static int cm_packed_cell(int kernel, int stride, int swap, int t)
+static int cm_packed_cell(int kernel, int stride, int transposed, int t)
 {
     int row = t / kernel, n = t % kernel, p, ky;
-    if (!swap) return t;
+    if (!transposed) return t;
     for (p = 0; p < stride; p++)
         for (ky = kernel - 1; ky >= 0; ky--)
             if (ky % stride == p && n-- == 0) return row * kernel + ky;
     return t;
 }
 
-/* Packs w [out][in][cells] for the forward pass (swap 0), or its transpose in -> out (swap 1). */
-static void cm_pack(const cm_record *r, int most, int swap, cm_real *p)
+/* Packs w [out][in][cells] for the forward pass or, transposed, in -> out for that to the input. */
+static void cm_pack(const cm_record *r, int most, int transposed, cm_real *p)
 {
     int in = r->in[0]->nc, out = r->out->nc, cells = r->kernel * r->kernel * r->kernel;
-    int n = swap ? in : out, m = swap ? out : in, chunks = (n + most - 1) / most, i, t, a, b;
+    int n = transposed ? in : out, m = transposed ? out : in, chunks = (n + most - 1) / most;
+    int i, t, a, b;
     for (i = 0; i < chunks; i++) {
         int first, width = cm_chunk(n, most, i, &first);
         for (t = 0; t < cells; t++) {
-            const cm_real *w = r->w.x + cm_packed_cell(r->kernel, r->stride, swap, t);
+            const cm_real *w = r->w.x + cm_packed_cell(r->kernel, r->stride, transposed, t);
             for (a = 0; a < m; a++)
                 for (b = first; b < first + width; b++)
-                    *p++ = w[(swap ? (size_t)a * (size_t)in + (size_t)b
+                    *p++ = w[(transposed ? (size_t)a * (size_t)in + (size_t)b
                                    : (size_t)b * (size_t)in + (size_t)a) * (size_t)cells];
         }
     }
@@ -16084,13 +16195,14 @@ static void cm_conv_plane(const cm_graph *g, const cm_record *r, cm_group *value
 }
 
 /* A unit of work is a group where its values are made, else a plane. */
-static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed, cm_real *room)
+static void cm_conv_forward(cm_graph *g, const cm_record *r, const cm_real *packed,
+                            cm_real *scratch)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    int parts = room ? 1 : y->nz, units = y->groups * parts, u;
+    int parts = scratch ? 1 : y->nz, units = y->groups * parts, u;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_group values = cm_group_begin(x, 0, u / parts, room, CM_RING);
+        cm_group values = cm_group_begin(x, 0, u / parts, scratch, CM_RING);
         int z;
         for (z = u % parts; z < y->nz; z += parts)
             cm_conv_plane(g, r, &values, packed, u / parts, z);
@@ -16224,18 +16336,18 @@ static void cm_wgrad_unit(const cm_graph *g, const cm_record *r, const cm_wgrad_
 }
 
 /* Memory for values and gradients that are made, groups or, of a kernel 1, rows. */
-typedef struct cm_rooms {
+typedef struct cm_wgrad_scratch {
     cm_real *x, *dy;
     int made;                        /* 1: either is, and a unit of work is a group */
-} cm_rooms;
+} cm_wgrad_scratch;
 
 /* Group k: each `step`-th kz from `first` on. */
 static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                           int first, int step, const cm_rooms *rooms, cm_real *acc,
+                           int first, int step, const cm_wgrad_scratch *scratch, cm_real *acc,
                            double *partial)
 {
-    cm_group values = cm_group_begin(r->in[0], 0, k, rooms->x, 0);
-    cm_group gradient = cm_group_begin(r->out, 1, k, rooms->dy, 0);
+    cm_group values = cm_group_begin(r->in[0], 0, k, scratch->x, 0);
+    cm_group gradient = cm_group_begin(r->out, 1, k, scratch->dy, 0);
     int kz;
     cm_group_until(g, &values, r->in[0]->nz);
     cm_group_until(g, &gradient, r->out->nz);
@@ -16245,20 +16357,20 @@ static void cm_wgrad_group(const cm_graph *g, const cm_record *r, const cm_wgrad
 
 /* A group of a convolution of kernel 1, row by row. */
 static void cm_wgrad_rows(const cm_graph *g, const cm_record *r, const cm_wgrad_sites *s, int k,
-                          const cm_rooms *rooms, cm_real *acc, double *partial)
+                          const cm_wgrad_scratch *scratch, cm_real *acc, double *partial)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int u, rows = y->nz * y->nx;
     for (u = 0; u < rows; u++) {
         int z = u / y->nx, i = u % y->nx;
         cm_wgrad_block(g, r, cm_value_row(g, x, k, z * r->stride, i * r->stride,
-                                          cm_room_here(x, rooms->x)),
-                       cm_gradient_row(g, y, k, z, i, cm_room_here(y, rooms->dy)), s->x, s->dy,
+                                          cm_scratch_here(x, scratch->x)),
+                       cm_gradient_row(g, y, k, z, i, cm_scratch_here(y, scratch->dy)), s->x, s->dy,
                        y->ny, u > 0, u == rows - 1, acc, partial);
     }
 }
 
-/* Room for partial sums, [group][n]. */
+/* Memory for partial sums, [group][n]. */
 static double *cm_partials(cm_graph *g, int groups, size_t n)
 {
     return (double *)(void *)cm_arena_take(g, (size_t)groups * n
@@ -16286,19 +16398,19 @@ static void cm_add_partials(const cm_graph *g, double *partial, int groups, size
     for (i = 0; i < n; i++) dw[i] += (cm_real)partial[i];
 }
 
-static cm_rooms cm_rooms_take(cm_graph *g, const cm_record *r)
+static cm_wgrad_scratch cm_wgrad_scratch_take(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int rows = r->kernel == 1;
     int made_x = cm_computed_on_read(x, 0), made_dy = cm_computed_on_read(y, 1);
-    cm_rooms o = { NULL, NULL, 0 };
-    if (made_x) o.x = rows ? cm_rows_room(g, x) : cm_group_room(g, x, 0);
-    if (made_dy) o.dy = rows ? cm_rows_room(g, y) : cm_group_room(g, y, 0);
+    cm_wgrad_scratch o = { NULL, NULL, 0 };
+    if (made_x) o.x = rows ? cm_rows_scratch(g, x) : cm_group_scratch(g, x, 0);
+    if (made_dy) o.dy = rows ? cm_rows_scratch(g, y) : cm_group_scratch(g, y, 0);
     o.made = made_x || made_dy;
     return o;
 }
 
-static void cm_rooms_give_back(cm_graph *g, const cm_rooms *o)
+static void cm_wgrad_scratch_end(cm_graph *g, const cm_wgrad_scratch *o)
 {
     cm_give_back(g, o->x);
     cm_give_back(g, o->dy);
@@ -16307,8 +16419,8 @@ static void cm_rooms_give_back(cm_graph *g, const cm_rooms *o)
 static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    cm_rooms rooms = cm_rooms_take(g, r);
-    int parts = rooms.made ? 1 : r->kernel, units = y->groups * parts;
+    cm_wgrad_scratch scratch = cm_wgrad_scratch_take(g, r);
+    int parts = scratch.made ? 1 : r->kernel, units = y->groups * parts;
     int u, sites = y->nz * y->nx * y->ny;
     size_t per_tap = (size_t)x->nc * (size_t)y->nc;
     size_t taps = (size_t)(r->kernel * r->kernel * r->kernel);
@@ -16328,15 +16440,15 @@ static void cm_conv_to_weights(cm_graph *g, const cm_record *r)
             int k = u / parts;
             cm_real *sums = acc + acc_size * (size_t)cm_thread();
             double *to = partial + per_tap * taps * (size_t)k;
-            if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &rooms, sums, to);
-            else cm_wgrad_group(g, r, &s, k, u % parts, parts, &rooms, sums, to);
+            if (r->kernel == 1) cm_wgrad_rows(g, r, &s, k, &scratch, sums, to);
+            else cm_wgrad_group(g, r, &s, k, u % parts, parts, &scratch, sums, to);
         }
         cm_add_partials(g, partial, y->groups, per_tap * taps, r->w.dx);
     }
     cm_give_back(g, s.x);
     cm_give_back(g, acc);
     cm_give_back(g, partial);
-    cm_rooms_give_back(g, &rooms);
+    cm_wgrad_scratch_end(g, &scratch);
 }
 
 /* dbias[o] = sum of dy[o] over sites, muons: of a row in real, of the rows of a muon in double, in
@@ -16346,15 +16458,15 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
     const cm_tensor *y = r->out;
     int planes = y->groups * y->nz, rows = y->nz * y->nx, u, c, n = y->nc * CM_LANES;
     double *sum = cm_scratch(g, (size_t)(y->groups * rows) * (size_t)n * sizeof *sum);
-    cm_real *room = cm_row_room(g, y, cm_is_unadded(y));
+    cm_real *scratch = cm_row_scratch(g, y, cm_is_unadded(y));
     cm_give_back(g, sum);            /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < planes; u++) {
         int i;
         for (i = 0; i < y->nx; i++)
-            g->k->sum(cm_gradient_row(g, y, u / y->nz, u % y->nz, i, cm_room_here(y, room)), y->ny,
-                      y->nc, sum + (size_t)(u * y->nx + i) * (size_t)n);
+            g->k->sum(cm_gradient_row(g, y, u / y->nz, u % y->nz, i, cm_scratch_here(y, scratch)),
+                      y->ny, y->nc, sum + (size_t)(u * y->nx + i) * (size_t)n);
     }
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (c = 0; c < y->nc; c++) {
@@ -16397,23 +16509,24 @@ static void cm_conv_to_bias(cm_graph *g, const cm_record *r)
    float without fused products: 7.4e-7 of the results' deviation, 5.4e-7 with 4 rows, direct
    2.8e-7). */
 
-/* Packs u for cm_conv_row: [f][chunk][kz][ky][input][channel of the chunk]; turned: for the pass
-   to the input, where the outputs are the inputs and the kernel is turned round. */
-static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_real *p)
+/* Packs u for cm_conv_row: [f][chunk][kz][ky][input][channel of the chunk]; transposed: for
+   the pass to the input, where the outputs are the inputs and the kernel is turned round. */
+static void cm_wino_pack(const cm_graph *g, const cm_record *r, int transposed, cm_real *p)
 {
-    int in = r->in[0]->nc, out = r->out->nc, n = turned ? in : out, m = turned ? out : in, b;
+    int in = r->in[0]->nc, out = r->out->nc, b;
+    int n = transposed ? in : out, m = transposed ? out : in;
     CM_PARALLEL_FOR_STATIC(g->threads)
     for (b = 0; b < n; b++) {
         int i = 0, first, width = cm_chunk(n, g->k->max_conv, 0, &first), a, f, t, kx;
         while (b >= first + width) width = cm_chunk(n, g->k->max_conv, ++i, &first);
         for (a = 0; a < m; a++) {
-            const cm_real *w = r->w.x + (size_t)(turned ? a * in + b : b * in + a) * 27;
+            const cm_real *w = r->w.x + (size_t)(transposed ? a * in + b : b * in + a) * 27;
             for (t = 0; t < 9; t++)
                 for (f = 0; f < CM_WINO_F; f++) {
                     double u = 0;
                     for (kx = 0; kx < 3; kx++) {
                         int cell = t / 3 * 9 + kx * 3 + t % 3;
-                        u += cm_wino_g[f][kx] * (double)w[turned ? 26 - cell : cell];
+                        u += cm_wino_g[f][kx] * (double)w[transposed ? 26 - cell : cell];
                     }
                     p[(size_t)(f * n + first) * (size_t)(9 * m)
                       + (size_t)((t * m + a) * width + b - first)] = (cm_real)u;
@@ -16426,7 +16539,7 @@ static void cm_wino_pack(const cm_graph *g, const cm_record *r, int turned, cm_r
 static void cm_packs_add(cm_graph *g, const cm_record *r, size_t count, int wino)
 {
     cm_packs *packs = g->packing;
-    if (cm_pack_room(g, &packs->one, packs->n, &packs->room)) {
+    if (cm_pack_capacity(g, &packs->one, packs->n, &packs->capacity)) {
         cm_real *p = cm_allocate(g->c, count, sizeof *p);
         packs->one[packs->n].w = r->w.x;
         packs->one[packs->n].p = p;
@@ -16438,21 +16551,21 @@ static void cm_packs_add(cm_graph *g, const cm_record *r, size_t count, int wino
     cm_graph_fail(g, CALOMU_EMEMORY, NULL);
 }
 
-/* Packed weights for the forward pass (swap 0) or the pass to the input (1): kept ones, or from
-   the arena.  cm_give_back ends them. */
-static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int swap)
+/* Packed weights for the forward pass or, transposed, the pass to the input: from the cache or made
+   in the arena.  cm_give_back ends them. */
+static const cm_real *cm_weights(cm_graph *g, const cm_record *r, int transposed)
 {
     size_t cells = r->wino ? 9 * CM_WINO_F : (size_t)(r->kernel * r->kernel * r->kernel);
     size_t count = (size_t)r->in[0]->nc * (size_t)r->out->nc * cells;
     cm_real *p;
     int i;
     if (g->packing) cm_packs_add(g, r, count, r->wino);
-    for (i = 0; g->packs && !swap && i < g->packs->n; i++)
+    for (i = 0; g->packs && !transposed && i < g->packs->n; i++)
         if (g->packs->one[i].w == r->w.x) return g->packs->one[i].p;
     p = cm_arena_take(g, count);
     if (!p || cm_dry(g)) return p;
-    if (r->wino) cm_wino_pack(g, r, swap, p);
-    else cm_pack(r, g->k->max_conv, swap, p);
+    if (r->wino) cm_wino_pack(g, r, transposed, p);
+    else cm_pack(r, g->k->max_conv, transposed, p);
     return p;
 }
 
@@ -16513,22 +16626,22 @@ static void cm_wino_read(const cm_graph *g, cm_wino_rows *o, const cm_wino_tile 
 /* Scratch of one thread: v of three neighbouring planes (slot z % 3) or, of a muon in blocks, of
    all and two more, with a zero before and behind each row, m of one of them, a row of zeros, and
    inputs that are made here. */
-typedef struct cm_wino_room {
+typedef struct cm_wino_scratch {
     cm_real *v, *m, *zero, *rows;
     int slots;
     size_t v_step, slot, m_step, per;            /* reals from f to f + 1, z to z + 1; all */
-} cm_wino_room;
+} cm_wino_scratch;
 
-static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int turned,
-                                    cm_real *memory, int thread)
+static cm_wino_scratch cm_wino_scratch_of(const cm_tensor *x, const cm_tensor *y, int transposed,
+                                          cm_real *memory, int thread)
 {
-    cm_wino_room o;
+    cm_wino_scratch o;
     o.v_step = (size_t)((x->ny + 2) * x->nc) * CM_LANES;
     o.slot = CM_WINO_F * o.v_step;
     o.m_step = (size_t)(y->ny * y->nc) * CM_LANES;
     o.slots = x->blocks ? x->nz + 2 : 3;
     o.per = (size_t)o.slots * o.slot + o.v_step + CM_WINO_F * o.m_step
-          + cm_wino_rows_size(x, turned, 1);
+          + cm_wino_rows_size(x, transposed, 1);
     o.v = o.zero = o.m = o.rows = NULL;
     if (!memory) return o;           /* only sizes are wanted */
     o.v = memory + o.per * (size_t)thread;
@@ -16539,7 +16652,7 @@ static cm_wino_room cm_wino_room_of(const cm_tensor *x, const cm_tensor *y, int 
 }
 
 /* Zeros, which stay: the ends of all rows of v, and the row of zeros. */
-static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
+static void cm_wino_clear(const cm_wino_scratch *o, const cm_tensor *x)
 {
     size_t site = (size_t)x->nc * CM_LANES;
     cm_real *v;
@@ -16552,7 +16665,7 @@ static void cm_wino_clear(const cm_wino_room *o, const cm_tensor *x)
 
 /* m of a tile of plane z from v: taps are the three kz, whose slots follow each other round; `taps`
    of them from `first` on, without those that lie outside the grid. */
-static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_wino_tile *tile,
+static void cm_wino_products(const cm_graph *g, const cm_wino_scratch *o, const cm_wino_tile *tile,
                              int in, const cm_real *u, int n, int channels, int z, int first,
                              int taps)
 {
@@ -16573,29 +16686,29 @@ static void cm_wino_products(const cm_graph *g, const cm_wino_room *o, const cm_
 }
 
 /* A tile of plane z of y, from the products. */
-static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_room *o,
-                           const cm_wino_tile *tile, int turned, int k, int z, int add,
+static void cm_wino_result(const cm_graph *g, const cm_record *r, const cm_wino_scratch *o,
+                           const cm_wino_tile *tile, int transposed, int k, int z, int add,
                            const cm_record *norm)
 {
-    const cm_tensor *y = turned ? r->in[0] : r->out;
+    const cm_tensor *y = transposed ? r->in[0] : r->out;
     cm_real *row[CM_WINO_WIDE];
     int j;
     for (j = 0; j < tile->rows; j++)
-        row[j] = cm_row(y, turned ? y->dx : y->x, k, z, tile->x + j);
+        row[j] = cm_row(y, transposed ? y->dx : y->x, k, z, tile->x + j);
     g->k->wino_out(o->m, o->m_step, row, y->ny, y->nc, tile->rows, tile->full, add,
                    r->column[CM_NORM_A], r->column[CM_NORM_B], r->swish);
     for (j = 0; j < tile->rows; j++) {           /* columns: in inference; else NULL */
-        if (!turned) cm_sums_row(g, y, k, z, row[j]);
+        if (!transposed) cm_sums_row(g, y, k, z, row[j]);
         if (norm) cm_norm_row(g, norm, k, z, tile->x + j);
     }
 }
 
 /* Planes `first` to `end` - 1 of a tile of y.  Planes outside the grid are zero. */
-static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, const cm_real *u,
-                           const cm_wino_room *o, cm_wino_rows *rows, const cm_wino_tile *tile,
+static void cm_wino_planes(const cm_graph *g, const cm_record *r, int transposed, const cm_real *u,
+                           const cm_wino_scratch *o, cm_wino_rows *rows, const cm_wino_tile *tile,
                            int first, int end, int add, const cm_record *norm)
 {
-    const cm_tensor *x = rows->t, *y = turned ? r->in[0] : r->out;
+    const cm_tensor *x = rows->t, *y = transposed ? r->in[0] : r->out;
     int z;
     rows->next = rows->first;
     for (z = first - 1; z <= end; z++) {         /* v of z, then y of z - 1 */
@@ -16608,35 +16721,35 @@ static void cm_wino_planes(const cm_graph *g, const cm_record *r, int turned, co
         }
         if (z <= first) continue;
         cm_wino_products(g, o, tile, x->nc, u, y->ny, y->nc, z - 1, !above, 3 - !above - !below);
-        cm_wino_result(g, r, o, tile, turned, rows->k, z - 1, add, norm);
+        cm_wino_result(g, r, o, tile, transposed, rows->k, z - 1, add, norm);
     }
 }
 
-/* Forward (turned 0), or to the input (1).  One unit of work is a group or, where the threads do
-   not share the groups out well, some planes of it: two more are made for these. */
-static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const cm_record *norm)
+/* Forward or, transposed, to the input.  One unit of work is a group or, where the threads do not
+   share the groups out well, some planes of it: two more are made for these. */
+static void cm_wino(cm_graph *g, const cm_record *r, int transposed, int add, const cm_record *norm)
 {
-    const cm_tensor *x = turned ? r->out : r->in[0], *y = turned ? r->in[0] : r->out;
-    size_t per = cm_wino_room_of(x, y, turned, NULL, 0).per;
-    const cm_real *u = cm_weights(g, r, turned);
+    const cm_tensor *x = transposed ? r->out : r->in[0], *y = transposed ? r->in[0] : r->out;
+    size_t per = cm_wino_scratch_of(x, y, transposed, NULL, 0).per;
+    const cm_real *u = cm_weights(g, r, transposed);
     cm_real *memory = cm_arena_take(g, per * (size_t)g->threads);
     int even = y->groups % g->threads == 0 || y->groups >= 4 * g->threads;
     int parts = even ? 1 : cm_smaller(2 * g->threads, y->nz), i;
     if (!u || !memory) return;
     if (!cm_dry(g)) {
         for (i = 0; i < g->threads; i++) {
-            cm_wino_room o = cm_wino_room_of(x, y, turned, memory, i);
+            cm_wino_scratch o = cm_wino_scratch_of(x, y, transposed, memory, i);
             cm_wino_clear(&o, x);
         }
         CM_PARALLEL_FOR(g->threads)
         for (i = 0; i < y->groups * parts; i++) {
-            cm_wino_room o = cm_wino_room_of(x, y, turned, memory, cm_thread());
+            cm_wino_scratch o = cm_wino_scratch_of(x, y, transposed, memory, cm_thread());
             int first = y->nz * (i % parts) / parts, end = y->nz * (i % parts + 1) / parts;
-            cm_wino_rows rows = cm_wino_rows_of(x, turned, i / parts, cm_larger(0, first - 1), 1,
-                                                o.rows);
+            cm_wino_rows rows = cm_wino_rows_of(x, transposed, i / parts, cm_larger(0, first - 1),
+                                                1, o.rows);
             cm_wino_tile tile = cm_wino_first(y->nx);
             for (; tile.rows > 0; tile = cm_wino_next(y->nx, &tile))
-                cm_wino_planes(g, r, turned, u, &o, &rows, &tile, first, end, add, norm);
+                cm_wino_planes(g, r, transposed, u, &o, &rows, &tile, first, end, add, norm);
         }
     }
     cm_give_back(g, memory);
@@ -16646,7 +16759,7 @@ static void cm_wino(cm_graph *g, const cm_record *r, int turned, int add, const 
 /* A muon in blocks of whole planes (16.2).  The planes before and behind those of a lane are in the
    lanes beside it, and so is v of them, in slots 1 to nz; slots 0 and nz + 1 are filled from there.
    A last lane with fewer planes has zeros behind them. */
-static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_room *o,
+static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_wino_scratch *o,
                                const cm_wino_tile *tile, size_t at, int n)
 {
     const cm_blocks *b = x->blocks;
@@ -16667,13 +16780,13 @@ static void cm_wino_neighbours(const cm_graph *g, const cm_tensor *x, const cm_w
 
 /* Sites `first` to `end` - 1 of the rows of a tile. */
 static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_real *u,
-                               const cm_wino_room *room, const cm_wino_tile *tile, int first,
+                               const cm_wino_scratch *scratch, const cm_wino_tile *tile, int first,
                                int end)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     int from = cm_larger(0, first - 1), n = cm_smaller(x->ny, end + 1) - from, z, j;
     size_t site = (size_t)(x->nc * CM_LANES), at = (size_t)(from + 1) * site;
-    cm_wino_room o = *room;
+    cm_wino_scratch o = *scratch;
     for (z = 0; z < x->nz; z++) {
         const cm_real *d[CM_WINO_F];
         for (j = 0; j < tile->full + 2; j++) {
@@ -16697,7 +16810,7 @@ static void cm_wino_lanes_tile(const cm_graph *g, const cm_record *r, const cm_r
 static void cm_wino_share(const cm_graph *g, const cm_record *r, const cm_real *u, cm_real *memory,
                           cm_share s)
 {
-    cm_wino_room o = cm_wino_room_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
+    cm_wino_scratch o = cm_wino_scratch_of(r->in[0], r->out, 0, memory, cm_thread_in(g));
     cm_wino_tile tile = cm_wino_first(r->out->nx);
     cm_wino_clear(&o, r->in[0]);
     for (; tile.rows > 0 && s.n > 0; tile = cm_wino_next(r->out->nx, &tile))
@@ -16708,7 +16821,8 @@ static void cm_wino_lanes(cm_graph *g, const cm_record *r)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *u = cm_weights(g, r, 0);
-    cm_real *memory = cm_arena_take(g, cm_wino_room_of(x, y, 0, NULL, 0).per * (size_t)g->threads);
+    size_t per = cm_wino_scratch_of(x, y, 0, NULL, 0).per;
+    cm_real *memory = cm_arena_take(g, per * (size_t)g->threads);
     int threads = cm_team(g, 9. * y->nx * y->nz * y->ny * x->nc * y->nc), i;
     cm_give_back(g, memory);         /* nothing else is taken before the end */
     cm_give_back(g, u);
@@ -16770,22 +16884,22 @@ static void cm_wino_sites_fill(const cm_tensor *x, const cm_tensor *y, const cm_
         }
 }
 
-/* Rows of gradients d of a tile of plane z, computed in `room` where shares are unadded, and once
-   more the last. */
+/* Rows of gradients d of a tile of plane z, computed in `scratch` where shares are unadded, and
+   once more the last. */
 static void cm_wino_gradients(const cm_graph *g, const cm_tensor *y, int k, int z,
-                              const cm_wino_tile *tile, cm_real *room, const cm_real *zero,
+                              const cm_wino_tile *tile, cm_real *scratch, const cm_real *zero,
                               const cm_real **d)
 {
     int j;
-    for (j = 0; j < CM_WINO_WIDE; j++, room += y->ny * y->nc * CM_LANES)
-        d[j] = j < tile->rows ? cm_gradient_row(g, y, k, z, tile->x + j, room) : zero;
+    for (j = 0; j < CM_WINO_WIDE; j++, scratch += y->ny * y->nc * CM_LANES)
+        d[j] = j < tile->rows ? cm_gradient_row(g, y, k, z, tile->x + j, scratch) : zero;
     d[CM_WINO_WIDE] = d[tile->full - 1];
 }
 
 /* v and dm of `planes` planes of a tile, from `first` on; v outside the grid is not read. */
 static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_slab *s,
                          cm_wino_rows *values, const cm_wino_tile *tile, int pairs, int first,
-                         int planes, cm_real *room, const cm_real *zero, cm_real *v, cm_real *dm)
+                         int planes, cm_real *scratch, const cm_real *zero, cm_real *v, cm_real *dm)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *d[CM_WINO_F];
@@ -16797,7 +16911,7 @@ static void cm_wino_make(const cm_graph *g, const cm_record *r, const cm_wino_sl
         g->k->wino_in(d, v, s->v_step, x->ny * x->nc, pairs, tile->full);
     }
     for (z = first; z < first + planes; z++, dm += y->ny * y->nc * CM_LANES) {
-        cm_wino_gradients(g, y, values->k, z, tile, room, zero, d);
+        cm_wino_gradients(g, y, values->k, z, tile, scratch, zero, d);
         g->k->wino_dm(d, dm, s->m_step, y->ny * y->nc, pairs, tile->full);
     }
 }
@@ -16854,9 +16968,9 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
     size_t row = (size_t)(cm_larger(x->nc, y->nc) * y->ny) * CM_LANES;
     cm_real *zero = memory + s->per * (size_t)cm_thread(), *v = zero + row;
     cm_real *dm = v + CM_WINO_F * s->v_step, *acc = dm + CM_WINO_F * s->m_step;
-    cm_real *room = acc + CM_WINO_F * s->acc / (size_t)s->parts;
+    cm_real *scratch = acc + CM_WINO_F * s->acc / (size_t)s->parts;
     cm_wino_rows values = cm_wino_rows_of(x, 0, k, 0, s->planes + 2,
-                                          room + CM_WINO_WIDE * y->ny * y->nc * CM_LANES);
+                                          scratch + CM_WINO_WIDE * y->ny * y->nc * CM_LANES);
     cm_wino_tile tile = cm_wino_first(y->nx);
     int first, planes, f, each = CM_WINO_F / s->parts;
     memset(zero, 0, (row + CM_WINO_F * s->v_step) * sizeof *zero);
@@ -16869,7 +16983,7 @@ static void cm_wino_unit(const cm_graph *g, const cm_record *r, const cm_wino_sl
         for (first = 0; first < y->nz; first += planes) {
             planes = cm_smaller(s->planes, y->nz - first);
             cm_wino_make(g, r, s, &values, &tile, s->parts == 1 ? 15 : 1 << part, first, planes,
-                         room, zero, v, dm);
+                         scratch, zero, v, dm);
             cm_wino_slab_add(g, r, s, &tile, part, first, planes, v, dm, acc, partial);
         }
     }
@@ -16946,14 +17060,14 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 {
     const cm_tensor *x = r->in[0], *y = r->out;
     const cm_real *packed = cm_weights(g, r, 1);
-    cm_real *room = cm_is_unadded(y) ? cm_group_room(g, y, 0) : NULL;
-    int parts = room ? 1 : x->nz, units = x->groups * parts, u;
+    cm_real *scratch = cm_is_unadded(y) ? cm_group_scratch(g, y, 0) : NULL;
+    int parts = scratch ? 1 : x->nz, units = x->groups * parts, u;
     cm_give_back(g, packed);         /* nothing else is taken before the end */
-    cm_give_back(g, room);
+    cm_give_back(g, scratch);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_group gradient = cm_group_begin(y, 1, u / parts, room, 0);
+        cm_group gradient = cm_group_begin(y, 1, u / parts, scratch, 0);
         int z;
         for (z = u % parts; z < x->nz; z += parts)
             cm_input_plane(g, r, &gradient, packed, u / parts, z, add, norm);
@@ -16963,12 +17077,12 @@ static void cm_conv_to_input(cm_graph *g, const cm_record *r, int add, const cm_
 static void cm_conv_direct(cm_graph *g, cm_record *r)
 {
     const cm_real *packed = cm_weights(g, r, 0);
-    cm_real *room = r->in[0]->x ? NULL : cm_group_room(g, r->in[0], CM_RING);
+    cm_real *scratch = r->in[0]->x ? NULL : cm_group_scratch(g, r->in[0], CM_RING);
     if (g->status == CALOMU_OK && !cm_dry(g)) {
         if (g->split && r->in[0]->x && !r->out->sums) cm_conv_lanes(g, r, packed);
-        else cm_conv_forward(g, r, packed, room);
+        else cm_conv_forward(g, r, packed, scratch);
     }
-    cm_give_back(g, room);
+    cm_give_back(g, scratch);
     cm_give_back(g, packed);
 }
 
@@ -16995,7 +17109,7 @@ static void cm_conv_backward(cm_graph *g, cm_record *r)
         if (cm_cheap(x)) cm_forget(g, x);
     }
     if (r->bias.dx) cm_conv_to_bias(g, r);
-    cm_lap_end(g, r, "to weights");
+    cm_profile_end(g, r, "to weights");
     if (!x->needs) return;
     add = cm_grad_begin(g, x);
     norm = cm_norm_ahead(g, x);
@@ -17169,13 +17283,13 @@ static void cm_planes_out(const cm_tensor *t, int k, int z, cm_real *plane, cons
 }
 
 /* And from rows of the result's gradient. */
-static void cm_planes_in(const cm_graph *g, const cm_tensor *t, int k, int z, cm_real *room,
+static void cm_planes_in(const cm_graph *g, const cm_tensor *t, int k, int z, cm_real *scratch,
                          cm_real *plane, const cm_flat *f)
 {
     int x, i, l;
     plane += f->origin;
     for (x = 0; x < t->nx; x++, plane += f->wide * t->nc) {
-        const cm_real *row = cm_gradient_row(g, t, k, z, x, room);
+        const cm_real *row = cm_gradient_row(g, t, k, z, x, scratch);
         for (i = 0; i < t->ny * t->nc; i++, row += CM_LANES)
             CM_EACH_LANE(l) plane[(size_t)l * f->size + (size_t)i] = row[l];
     }
@@ -17269,12 +17383,12 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
     const cm_flat f = cm_flat_of(r);
     int units = t->groups, u;
     size_t nw = (size_t)(r->kernel * r->kernel * r->kernel * t->nc), per = CM_LANES * (f.size + nw);
-    cm_real *scratch, *room;
+    cm_real *scratch, *rows;
     double *partial;
     if (!r->w.dx) return;
     scratch = cm_arena_take(g, per * (size_t)g->threads);
     partial = cm_partials(g, units, nw);
-    room = cm_row_room(g, t, cm_is_unadded(t));
+    rows = cm_row_scratch(g, t, cm_is_unadded(t));
     if (!scratch || !partial || g->status != CALOMU_OK) return;
     if (!cm_dry(g)) {
         CM_PARALLEL_FOR(g->threads)
@@ -17283,7 +17397,7 @@ static void cm_sparse_backward(cm_graph *g, cm_record *r)
             int z, l;
             memset(plane, 0, per * sizeof *plane);
             for (z = 0; z < t->nz; z++) {
-                cm_planes_in(g, t, u, z, cm_room_here(t, room), plane, &f);
+                cm_planes_in(g, t, u, z, cm_scratch_here(t, rows), plane, &f);
                 for (l = 0; l < CM_LANES && u * CM_LANES + l < t->muons; l++)
                     cm_sparse_plane(g, r, u * CM_LANES + l, z, w + nw * (size_t)l,
                                     plane + f.size * (size_t)l, &f, 0);
@@ -17431,19 +17545,20 @@ static void cm_pool_sites(const cm_graph *g, const cm_record *r, const cm_real *
 
 /* A row of the result from the rows of x that are in the grid, up to 2 x 2, or of other blocks of a
    muon (16.2), which are in the halo; no other halo is read.  Outside are zeros, and 0 + 0 and
-   a + 0 are 0 and a: a sum that begins with 0 is never -0.  room: for rows that are made. */
-static void cm_pool_row(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *room)
+   a + 0 are 0 and a: a sum that begins with 0 is never -0.  scratch: for rows that are made. */
+static void cm_pool_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
+                        cm_real *scratch)
 {
     const cm_tensor *x = r->in[0], *y = r->out;
-    const cm_real *base = room ? room : cm_row(x, x->x, k, 0, 0);
+    const cm_real *base = scratch ? scratch : cm_row(x, x->x, k, 0, 0);
     cm_real *to = cm_row(y, y->x, k, z, i);
     int both = (x->ny + 1) / 2, rows = 0, t;     /* sites but the first that have both cells */
     ptrdiff_t row[4];
     for (t = 0; t < 4; t++) {
         int a = 2 * z - 1 + t / 2, b = 2 * i - 1 + t % 2;
         if (!y->blocks && !cm_inside(x, a, b)) continue;
-        row[rows] = room ? (ptrdiff_t)t * x->ny * x->nc * CM_LANES : cm_site_offset(x, a, b, 0);
-        if (room) (void)cm_value_row(g, x, k, a, b, room + row[rows]);
+        row[rows] = scratch ? (ptrdiff_t)t * x->ny * x->nc * CM_LANES : cm_site_offset(x, a, b, 0);
+        if (scratch) (void)cm_value_row(g, x, k, a, b, scratch + row[rows]);
         rows++;
     }
     cm_pool_sites(g, r, base, row, rows, 0, 1, 1, 1, to);
@@ -17456,12 +17571,12 @@ static void cm_pool_compute(cm_graph *g, cm_record *r)
     const cm_tensor *x = r->in[0], *y = r->out;
     int units = y->groups * y->nz, u;
     size_t size = (size_t)(4 * x->ny * x->nc * CM_LANES);
-    cm_real *room = x->x ? NULL : cm_arena_take(g, size * (size_t)g->threads);
-    cm_give_back(g, room);           /* nothing else is taken before the end */
+    cm_real *scratch = x->x ? NULL : cm_arena_take(g, size * (size_t)g->threads);
+    cm_give_back(g, scratch);        /* nothing else is taken before the end */
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
-        cm_real *made = room ? room + size * (size_t)cm_thread() : NULL;
+        cm_real *made = scratch ? scratch + size * (size_t)cm_thread() : NULL;
         int i;
         for (i = 0; i < y->nx; i++) cm_pool_row(g, r, u / y->nz, u % y->nz, i, made);
     }
@@ -17512,11 +17627,11 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     int units = x->groups * x->nz, u, add;
-    cm_real *room;
+    cm_real *scratch;
     if (!x->needs) return;
     cm_remember(g, x);
     add = cm_grad_begin(g, x);
-    room = cm_row_room(g, y, cm_is_unadded(y));
+    scratch = cm_row_scratch(g, y, cm_is_unadded(y));
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_PARALLEL_FOR(g->threads)
     for (u = 0; u < units; u++) {
@@ -17524,7 +17639,7 @@ static void cm_point_backward(cm_graph *g, cm_record *r)
         for (i = 0; i < x->nx; i++)
             g->k->dpoint(cm_row(x, x->x, k, z, i),
                          y->x ? cm_row(y, y->x, k, z, i) : NULL,     /* sigmoid reads it */
-                         cm_gradient_row(g, y, k, z, i, cm_room_here(y, room)),
+                         cm_gradient_row(g, y, k, z, i, cm_scratch_here(y, scratch)),
                          cm_row(x, x->dx, k, z, i), x->ny * x->nc, r->first, add);
     }
 }
@@ -18059,9 +18174,9 @@ static void cm_join_differentiate(const cm_graph *g, const cm_record *r, const c
     for (u = 0; u < units; u++) {
         int i, k = u / y->nz, z = u % y->nz;
         for (i = 0; i < y->nx; i++) {
-            cm_real *dy = cm_row(y, y->dx, k, z, i), *part = cm_room_here(y, o->part);
+            cm_real *dy = cm_row(y, y->dx, k, z, i), *part = cm_scratch_here(y, o->part);
             g->k->djoin(cm_gradient_row_to(g, y, k, z, i, part ? part : dy, dy),
-                        cm_value_row(g, p, k, z, i, cm_room_here(p, o->value)),
+                        cm_value_row(g, p, k, z, i, cm_scratch_here(p, o->value)),
                         r->gate + k * per, r->added[1] ? cm_row(s, s->dx, k, z, i) : NULL,
                         r->added[2] ? cm_row(p, p->dx, k, z, i) : NULL, y->ny, p->nc, 1, o->add,
                         o->sum + (size_t)(u * per));
@@ -18082,8 +18197,8 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     add_gate = cm_grad_begin(g, gate);
     if (!y->dx) y->dx = over ? over : cm_arena_take(g, cm_total(y));
     r->gate = cm_small_take(g, (size_t)(y->groups * per) * sizeof *r->gate);
-    o.part = over ? cm_rows_room(g, y) : NULL;
-    o.value = cm_row_room(g, p, !p->x);
+    o.part = over ? cm_rows_scratch(g, y) : NULL;
+    o.value = cm_row_scratch(g, p, !p->x);
     cm_give_back(g, o.part);         /* nothing else is taken before the end */
     cm_give_back(g, o.sum);
     if (g->status != CALOMU_OK) return;
@@ -18097,13 +18212,14 @@ static void cm_join_backward(cm_graph *g, cm_record *r)
     if (over) y->unadded.norms->out->dx = NULL;  /* it is y's now */
 }
 
-/* room: for a row of the path, should it be made. */
-static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int i, cm_real *room)
+/* scratch: for a row of the path, should it be made. */
+static void cm_join_row(const cm_graph *g, const cm_record *r, int k, int z, int i,
+                        cm_real *scratch)
 {
     const cm_tensor *e = r->in[0], *s = r->in[1], *p = r->in[2], *gate = r->in[3], *y = r->out;
     cm_real *row = cm_row(y, y->x, k, z, i);
     g->k->join(cm_row(e, e->x, k, z, i), (size_t)(e->nc * CM_LANES), (cm_real)r->scale,
-               cm_row(s, s->x, k, z, i), cm_value_row(g, p, k, z, i, room),
+               cm_row(s, s->x, k, z, i), cm_value_row(g, p, k, z, i, scratch),
                cm_row(gate, gate->x, k, 0, 0), row, y->ny, p->nc);
     cm_sums_row(g, y, k, z, row);
 }
@@ -18121,31 +18237,31 @@ static void cm_join_blocks(const cm_graph *g, const cm_record *r, cm_share o)
                        cm_row(y, y->x, 0, o.z, i) + at * y->nc, o.n, p->nc);
 }
 
-static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *room, cm_share o)
+static void cm_join_share(const cm_graph *g, const cm_record *r, cm_real *scratch, cm_share o)
 {
     const cm_tensor *p = r->in[2];
     int i;
     if (p->blocks) cm_join_blocks(g, r, o);
     else
         for (i = 0; i < p->nx; i++)
-            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_room_here(p, room) : room);
+            cm_join_row(g, r, o.k, o.z, i, g->threads > 1 ? cm_scratch_here(p, scratch) : scratch);
 }
 
 static void cm_join_compute(cm_graph *g, cm_record *r)
 {
     const cm_tensor *p = r->in[2], *y = r->out;
     int threads = cm_row_team(g, y), shares = cm_shares(y, threads), u;
-    cm_real *room = cm_row_room(g, p, !p->x);
+    cm_real *scratch = cm_row_scratch(g, p, !p->x);
     if (p->blocks) cm_gate_spread(g, r->in[3]);
     if (g->status != CALOMU_OK || cm_dry(g)) return;
     CM_EACH_UNIT(threads, y->blocks != NULL, u, shares,
-                 cm_join_share(g, r, room, cm_share_of(y, u, shares)));
+                 cm_join_share(g, r, scratch, cm_share_of(y, u, shares)));
 }
 
 /* In inference a join may wait: the convolution of its values behind a batch norm, the first to
    read them, makes each row once and in one thread, and then it has them in the cache.  The join's
    inputs are kept until then. */
-static void cm_join_wait(cm_record *r)
+static void cm_join_defer(cm_record *r)
 {
     int k;
     r->out->deferred = r;
@@ -18163,7 +18279,7 @@ static void cm_join_end(cm_graph *g, cm_tensor *t)
 
 /* wait: the next operation is a batch norm in front of a convolution (cm_batchnorm_by_groups). */
 static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
-                              cm_tensor *path, cm_tensor *gate, int halo, int wait)
+                              cm_tensor *path, cm_tensor *gate, int halo, int defer)
 {
     cm_tensor *y;
     cm_record *r;
@@ -18186,7 +18302,7 @@ static cm_tensor *cm_join_for(cm_graph *g, cm_tensor *e, double scale, cm_tensor
     path->users++;
     gate->users++;
     cm_sums_take(g, y, 0, 0);
-    if (wait && !g->training && g->threads == 1 && path->x && cm_by_groups(g, y)) cm_join_wait(r);
+    if (defer && !g->training && g->threads == 1 && path->x && cm_by_groups(g, y)) cm_join_defer(r);
     else g->o->join.forward(g, r);
     return cm_done(g, r, "join");
 }
@@ -19153,16 +19269,16 @@ typedef struct cm_place {
     int number, math, direct, recompute, unfused;        /* of the context that it was made for */
     cm_net *net;                     /* tables of the host, blocks of the device */
     int members;
-    int room, batch;                 /* muons: that fit into inputs and outputs, and the arena */
+    int capacity, batch;             /* muons: that fit into inputs and outputs, and the arena */
     unsigned char *arena;
     size_t arena_size;
     size_t taken;                    /* bytes in all, but for the hits */
     cm_hits hits[2];
     cm_real *inputs[2];              /* features, as a tensor of one site holds them */
     cm_real *outputs;                /* of the members, one behind the other */
-    cm_real *home, *result;          /* on the host: inputs of a batch, outputs */
+    cm_real *host_inputs, *result;   /* on the host: inputs of a batch, outputs */
     cm_real *known;                  /* on the host: weights that are there; NULL: they change */
-    cm_keeper kept;                  /* what is made of them, while they do not */
+    cm_packed_cache packed_cache;    /* what is made of them, while they do not */
 } cm_place;
 
 static void cm_place_free(calomu *c, cm_place *p)
@@ -19176,15 +19292,15 @@ static void cm_place_free(calomu *c, cm_place *p)
         if (p->hits[i].resident) d->hits_free(p->unit, p->hits[i].resident);
         d->release(p->unit, p->inputs[i]);
     }
-    for (i = 0; d && i < p->kept.n; i++) d->release(p->unit, p->kept.one[i].p);
+    for (i = 0; d && i < p->packed_cache.n; i++) d->release(p->unit, p->packed_cache.one[i].p);
     if (d) d->release(p->unit, p->arena);
     if (d) d->release(p->unit, p->outputs);
     if (d) d->close(p->unit);
     cm_release(c, p->net);
-    cm_release(c, p->home);
+    cm_release(c, p->host_inputs);
     cm_release(c, p->result);
     cm_release(c, p->known);
-    cm_release(c, p->kept.one);
+    cm_release(c, p->packed_cache.one);
     cm_release(c, p);
 }
 
@@ -19236,7 +19352,7 @@ static calomu_status cm_device_check(calomu *c)
 }
 
 /* Opens the context's device for networks like this one, without an arena. */
-static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, int room,
+static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, int capacity,
                                   cm_place **place)
 {
     size_t reals = like->n_trained + like->n_fixed + like->n_buffers;
@@ -19250,15 +19366,15 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
     p->direct = c->direct;
     p->recompute = c->recompute;
     p->unfused = c->unfused;
-    p->room = p->batch = room;
+    p->capacity = p->batch = capacity;
     s = c->device->open(c, c->device, c->device_number, c->math, &p->unit);
     if (s != CALOMU_OK) return s;
     p->net = cm_allocate(c, (size_t)members, sizeof *p->net);
-    p->home = cm_allocate(c, cm_inputs_size(like, room), sizeof *p->home);
-    p->result = cm_allocate(c, cm_outputs_size(room) * (size_t)members, sizeof *p->result);
-    if (!p->net || !p->home || !p->result) return CALOMU_EMEMORY;
+    p->host_inputs = cm_allocate(c, cm_inputs_size(like, capacity), sizeof *p->host_inputs);
+    p->result = cm_allocate(c, cm_outputs_size(capacity) * (size_t)members, sizeof *p->result);
+    if (!p->net || !p->host_inputs || !p->result) return CALOMU_EMEMORY;
     p->members = members;
-    p->outputs = cm_place_take(c, p, cm_outputs_size(room) * (size_t)members * sizeof(cm_real));
+    p->outputs = cm_place_take(c, p, cm_outputs_size(capacity) * (size_t)members * sizeof(cm_real));
     if (!p->outputs) return c->failure;
     for (i = 0; i < members; i++) {
         p->net[i] = *like;
@@ -19271,7 +19387,7 @@ static calomu_status cm_place_new(calomu *c, const cm_net *like, int members, in
         p->hits[i].nz = like->arch.geometry.nz;
         p->hits[i].nx = like->arch.geometry.nx;
         p->hits[i].ny = like->arch.geometry.ny;
-        p->inputs[i] = cm_place_take(c, p, cm_inputs_size(like, room) * sizeof(cm_real));
+        p->inputs[i] = cm_place_take(c, p, cm_inputs_size(like, capacity) * sizeof(cm_real));
         p->hits[i].resident = p->unit->device->hits_new(p->unit);
         if (!p->inputs[i]) return c->failure;
         if (!p->hits[i].resident) return cm_fail(c, CALOMU_EMEMORY, "no memory for a device");
@@ -19289,19 +19405,20 @@ static void cm_place_put(cm_place *p, int member, const cm_net *net)
     d->put(p->unit, to->buffers, net->buffers, net->n_buffers * sizeof(cm_real));
 }
 
-/* p->home as the tensor of the inputs of n muons, zeroed. */
-static cm_tensor cm_place_home(cm_place *p, int n)
+/* p->host_inputs as the tensor of the inputs of n muons, zeroed. */
+static cm_tensor cm_place_host_inputs(cm_place *p, int n)
 {
     cm_tensor x;
     memset(&x, 0, sizeof x);
-    x.x = p->home;
+    x.x = p->host_inputs;
     x.nc = p->net->arch.n_features;
     x.group = (size_t)x.nc * CM_LANES;
     memset(x.x, 0, cm_inputs_size(p->net, n) * sizeof *x.x);
     return x;
 }
 
-/* The n events and the inputs in p->home become batch `slot`, which nothing computes any more. */
+/* The n events and the inputs in p->host_inputs become batch `slot`, which nothing computes any
+   more. */
 static void cm_place_load(cm_place *p, int slot, const calomu_event *event, int n)
 {
     const calomu_device *d = p->unit->device;
@@ -19309,7 +19426,7 @@ static void cm_place_load(cm_place *p, int slot, const calomu_event *event, int 
     p->hits[slot].muons = n;
     if (p->net->arch.head) d->hits_put(p->unit, p->hits[slot].resident, &p->hits[slot]);
     p->hits[slot].event = NULL;      /* the hits are there now */
-    d->put(p->unit, p->inputs[slot], p->home, cm_inputs_size(p->net, n) * sizeof(cm_real));
+    d->put(p->unit, p->inputs[slot], p->host_inputs, cm_inputs_size(p->net, n) * sizeof(cm_real));
 }
 
 /* A member's forward pass of batch `slot`, of `muons` muons. */
@@ -19338,7 +19455,7 @@ static calomu_status cm_place_arena(calomu *c, cm_place *p, int muons, cm_real *
         cm_tensor *y;
         calomu_status s;
         if (!g) return CALOMU_EMEMORY;
-        if (p->known) g->keeper = &p->kept;
+        if (p->known) g->packed_cache = &p->packed_cache;
         y = cm_place_forward(g, p, 0, 0, muons, training ? gradient : NULL);
         if (y && training && cm_gradient(g, y)) cm_backward(g);
         s = cm_graph_status(g);
@@ -19366,11 +19483,12 @@ enum { CM_REMOTE_LOSS, CM_REMOTE_THRESHOLDS, CM_REMOTE_FLAGS = 17, CM_REMOTE_NUM
 typedef struct cm_remote {
     cm_place *place;
     cm_moments live;                 /* there */
-    cm_real *gradient, *kept;        /* there; kept: the norms' buffers before an update */
+    cm_real *gradient;               /* there */
+    cm_real *buffers_before;         /* there: the norms', before an update */
     double *truth[2];                /* there, of the two batches */
     double *work, *numbers;          /* there; numbers: loss, 16 thresholds, two ints */
     cm_remote_batch batch[2];        /* which they are: of an epoch, update or first muon `at` */
-    cm_real *home;                   /* room to fetch `live` */
+    cm_real *fetched;                /* on the host: where `live` comes to */
     cm_state state;                  /* when it was fetched */
     double thresholds[16];
     int ahead;                       /* 1: updates since then */
@@ -19384,7 +19502,7 @@ static void cm_remote_free(calomu *c, cm_remote *r)
         r->place->unit->device->release(r->place->unit, r->numbers);
     }
     cm_place_free(c, r->place);
-    cm_release(c, r->home);
+    cm_release(c, r->fetched);
     cm_release(c, r);
 }
 
@@ -19411,14 +19529,14 @@ static calomu_status cm_remote_fetch(calomu *c, const calomu_trainer *t)
     size_t n = t->net->n_trained, b = t->net->n_buffers;
     if (!r || !r->ahead) return CALOMU_OK;
     u = r->place->unit;
-    u->device->get(u, r->home, r->live.w, n * sizeof *r->home);
-    u->device->get(u, r->home + n, r->live.m, 2 * n * sizeof *r->home);
-    u->device->get(u, r->home + 3 * n, r->live.buffers, b * sizeof *r->home);
+    u->device->get(u, r->fetched, r->live.w, n * sizeof *r->fetched);
+    u->device->get(u, r->fetched + n, r->live.m, 2 * n * sizeof *r->fetched);
+    u->device->get(u, r->fetched + 3 * n, r->live.buffers, b * sizeof *r->fetched);
     if (cm_place_status(c, r->place) != CALOMU_OK) return c->failure;
-    memcpy(t->live.w, r->home, n * sizeof *r->home);
-    memcpy(t->live.m, r->home + n, n * sizeof *r->home);
-    memcpy(t->live.v, r->home + 2 * n, n * sizeof *r->home);
-    memcpy(t->live.buffers, r->home + 3 * n, b * sizeof *r->home);
+    memcpy(t->live.w, r->fetched, n * sizeof *r->fetched);
+    memcpy(t->live.m, r->fetched + n, n * sizeof *r->fetched);
+    memcpy(t->live.v, r->fetched + 2 * n, n * sizeof *r->fetched);
+    memcpy(t->live.buffers, r->fetched + 3 * n, b * sizeof *r->fetched);
     r->state = t->state;
     memcpy(r->thresholds, t->thresholds, sizeof r->thresholds);
     r->ahead = 0;
@@ -19432,8 +19550,8 @@ static calomu_status cm_remote_new(calomu *c, calomu_trainer *t)
     cm_remote *r = t->remote = cm_allocate(t->own, 1, sizeof *r);
     calomu_status s;
     if (!r) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
-    r->home = cm_allocate(t->own, 3 * n + b, sizeof *r->home);
-    if (!r->home) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
+    r->fetched = cm_allocate(t->own, 3 * n + b, sizeof *r->fetched);
+    if (!r->fetched) return cm_fail(c, CALOMU_EMEMORY, "no memory for a training on a device");
     s = cm_place_new(c, t->net, 1, t->options.batch, &r->place);
     if (s != CALOMU_OK) return s;
     r->live.m = cm_place_take(c, r->place, (3 * n + b) * sizeof(cm_real));
@@ -19443,7 +19561,7 @@ static calomu_status cm_remote_new(calomu *c, calomu_trainer *t)
     r->live.buffers = r->place->net->buffers;
     r->live.v = r->live.m + n;
     r->gradient = r->live.v + n;
-    r->kept = r->gradient + n;
+    r->buffers_before = r->gradient + n;
     r->truth[0] = r->numbers + CM_REMOTE_NUMBERS;
     r->truth[1] = r->truth[0] + batch;
     r->work = r->truth[1] + batch;
@@ -19499,7 +19617,7 @@ static calomu_status cm_remote_load(calomu *c, calomu_trainer *t, int slot, int 
     calomu_status s = cm_muons_at(c, t, first, numbers, (size_t)n);
     if (s != CALOMU_OK) return s;
     r->batch[slot].there = 0;
-    x = cm_place_home(p, n);
+    x = cm_place_host_inputs(p, n);
     cm_train_inputs(t, first, numbers, n);
     cm_lanes_put(&x, t->inputs, n);
     cm_place_load(p, slot, t->events.event, n);
@@ -19538,7 +19656,7 @@ static void cm_remote_launch(cm_graph *g, calomu_trainer *t, int slot)
     cm_adam_job adam;
     double lr, beta1;
     d->fill(p->unit, r->gradient, t->net->n_trained * sizeof(cm_real));
-    d->copy(p->unit, r->kept, r->live.buffers, bytes);
+    d->copy(p->unit, r->buffers_before, r->live.buffers, bytes);
     loss.options = &t->options;
     loss.y = cm_place_forward(g, p, 0, slot, t->options.batch, r->gradient);
     if (!loss.y || !cm_gradient(g, loss.y)) return;
@@ -19580,7 +19698,7 @@ static calomu_status cm_remote_update(calomu *c, calomu_trainer *t, double *loss
     if (s != CALOMU_OK) return s;
     memcpy(flags, numbers + CM_REMOTE_FLAGS, sizeof flags);
     if (!flags[0] || !flags[1]) {
-        p->unit->device->copy(p->unit, r->live.buffers, r->kept,
+        p->unit->device->copy(p->unit, r->live.buffers, r->buffers_before,
                               t->net->n_buffers * sizeof(cm_real));
         p->unit->device->put(p->unit, r->numbers + CM_REMOTE_THRESHOLDS, t->thresholds,
                              sizeof t->thresholds);
@@ -19663,10 +19781,10 @@ static int cm_known(cm_real *known, const cm_net *net, int copy)
     return same;
 }
 
-static int cm_place_has(const calomu *c, const cm_place *p, const calomu_model *m, int room)
+static int cm_place_has(const calomu *c, const cm_place *p, const calomu_model *m, int capacity)
 {
     int k, same = p && p->unit && p->known && p->unit->status == CALOMU_OK && cm_place_fits(c, p)
-               && p->room >= room && p->members == m->info.members
+               && p->capacity >= capacity && p->members == m->info.members
                && cm_same_architecture(&p->net->arch, &m->info.architecture)
                && cm_net_size(p->net) == cm_net_size(m->net[0]);
     for (k = 0; same && k < p->members; k++)
@@ -19683,19 +19801,19 @@ static int cm_trained_net(const cm_net *net)
     return 1;
 }
 
-/* The model on the context's device, with room for a batch. */
-static calomu_status cm_place_for(calomu *c, const calomu_model *m, int room)
+/* The model on the context's device, with memory for a batch. */
+static calomu_status cm_place_for(calomu *c, const calomu_model *m, int capacity)
 {
     calomu_status s;
     int k;
-    if (cm_place_has(c, c->place, m, room)) return CALOMU_OK;
+    if (cm_place_has(c, c->place, m, capacity)) return CALOMU_OK;
     for (k = 0; k < m->info.members; k++)
         if (!cm_trained_net(m->net[k]))
             return cm_fail(c, CALOMU_EFORMAT, "the network was never trained: a batch norm is"
                            " empty");
     cm_place_free(c, c->place);
     c->place = NULL;
-    s = cm_place_new(c, m->net[0], m->info.members, room, &c->place);
+    s = cm_place_new(c, m->net[0], m->info.members, capacity, &c->place);
     if (s != CALOMU_OK) return s;
     c->place->known = cm_allocate(c, cm_net_size(m->net[0]) * (size_t)m->info.members,
                                   sizeof *c->place->known);
@@ -19713,15 +19831,15 @@ static calomu_status cm_place_for(calomu *c, const calomu_model *m, int room)
 typedef struct cm_shipment {         /* a batch on its way to the device */
     size_t first;
     int n;
-    calomu_event *event;             /* [room] */
-    float *rows;                     /* [room][28] */
-    cm_real *features;               /* [room][feature], standardised */
+    calomu_event *event;             /* [capacity] */
+    float *rows;                     /* [capacity][28] */
+    cm_real *features;               /* [capacity][feature], standardised */
     calomu_hit *hits;                /* sorted, of the caller's events */
-    size_t hits_room;
+    size_t hits_capacity;
 } cm_shipment;
 
-/* Room for the caller's hits of the batch; *at[u]: where those of group u begin. */
-static calomu_status cm_ship_room(calomu *c, const cm_prediction *p, cm_shipment *b, size_t *at)
+/* Memory for the caller's hits of the batch; *at[u]: where those of group u begin. */
+static calomu_status cm_ship_capacity(calomu *c, const cm_prediction *p, cm_shipment *b, size_t *at)
 {
     size_t total = 0;
     int i;
@@ -19729,10 +19847,10 @@ static calomu_status cm_ship_room(calomu *c, const cm_prediction *p, cm_shipment
         if (i % CM_LANES == 0) at[i / CM_LANES] = total;
         total += p->info ? 0 : p->event[b->first + (size_t)i].n_hits;
     }
-    if (total <= b->hits_room && b->hits) return CALOMU_OK;
+    if (total <= b->hits_capacity && b->hits) return CALOMU_OK;
     cm_release(c, b->hits);
     b->hits = cm_allocate(c, total, sizeof *b->hits);
-    b->hits_room = b->hits ? total : 0;
+    b->hits_capacity = b->hits ? total : 0;
     return b->hits ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
@@ -19755,7 +19873,7 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     b->first = first;
     b->n = p->n - first < (size_t)c->place->batch ? (int)(p->n - first) : c->place->batch;
     failed = units = (b->n + CM_LANES - 1) / CM_LANES;
-    s = cm_ship_room(c, p, b, at);
+    s = cm_ship_capacity(c, p, b, at);
     if (s != CALOMU_OK) return s;
     CM_PARALLEL_FOR(threads)
     for (u = 0; u < units; u++) {
@@ -19765,7 +19883,7 @@ static calomu_status cm_ship(calomu *c, const cm_prediction *p, cm_predictor *w,
     }
     if (failed < units)
         return cm_predict_failed(c, w, cm_ship_group(w, p, b, at, failed));
-    x = cm_place_home(c->place, b->n);
+    x = cm_place_host_inputs(c->place, b->n);
     cm_predict_inputs(&p->model->info, b->rows, b->n, b->features);
     cm_lanes_put(&x, b->features, b->n);
     cm_place_load(c->place, slot, b->event, b->n);
@@ -19782,7 +19900,7 @@ static calomu_status cm_predict_launch(calomu *c, const cm_prediction *p, int sl
     if (s != CALOMU_OK) return s;
     g = cm_graph_on(c, o->unit, o->arena, o->arena_size, 1, 0);
     if (!g) return CALOMU_EMEMORY;
-    g->keeper = &o->kept;
+    g->packed_cache = &o->packed_cache;
     for (k = 0; k < p->model->info.members && s == CALOMU_OK; k++) {
         cm_tensor *y;
         cm_graph_reset(g);
@@ -19832,17 +19950,17 @@ static calomu_status cm_predict_batches(calomu *c, const cm_prediction *p, cm_pr
 
 static calomu_status cm_predict_on_device(calomu *c, const cm_prediction *p)
 {
-    int room = p->n < CM_DEVICE_BATCH ? (int)cm_outputs_size((int)p->n) : CM_DEVICE_BATCH;
-    int groups = room / CM_LANES, threads = groups < c->threads ? groups : c->threads;
+    int capacity = p->n < CM_DEVICE_BATCH ? (int)cm_outputs_size((int)p->n) : CM_DEVICE_BATCH;
+    int groups = capacity / CM_LANES, threads = groups < c->threads ? groups : c->threads;
     cm_predictor *w = NULL;
     cm_shipment b;
-    calomu_status s = cm_place_for(c, p->model, room);
+    calomu_status s = cm_place_for(c, p->model, capacity);
     memset(&b, 0, sizeof b);
     if (s == CALOMU_OK) s = cm_predict_begin(c, p->model, threads, 1, &w);
     if (s != CALOMU_OK) return s;
-    b.event = cm_allocate(c, (size_t)c->place->room, sizeof *b.event);
-    b.rows = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.rows);
-    b.features = cm_allocate(c, (size_t)c->place->room * CALOMU_FEATURES, sizeof *b.features);
+    b.event = cm_allocate(c, (size_t)c->place->capacity, sizeof *b.event);
+    b.rows = cm_allocate(c, (size_t)c->place->capacity * CALOMU_FEATURES, sizeof *b.rows);
+    b.features = cm_allocate(c, (size_t)c->place->capacity * CALOMU_FEATURES, sizeof *b.features);
     s = b.event && b.rows && b.features ? cm_predict_batches(c, p, w, threads, &b) : CALOMU_EMEMORY;
     cm_release(c, b.event);
     cm_release(c, b.rows);

@@ -677,13 +677,13 @@ typedef struct cm_packs {
     calomu_isa isa;
     int direct, unfused;             /* of the context */
     cm_pack_of *one;
-    int n, room;
+    int n, capacity;
 } cm_packs;
 
-typedef struct cm_keeper {           /* the same in the memory of a device */
+typedef struct cm_packed_cache {     /* the same in the memory of a device */
     cm_pack_of *one;
-    int n, room;
-} cm_keeper;
+    int n, capacity;
+} cm_packed_cache;
 
 typedef struct cm_graph cm_graph;    /* tape and arena */
 typedef struct cm_record cm_record;  /* one operation on the tape */
@@ -747,10 +747,10 @@ typedef struct cm_operations {
     void (*zero_halo)(cm_graph *g, const cm_tensor *t, cm_real *x);
 } cm_operations;
 
-typedef struct cm_block {            /* of the arena */
+typedef struct cm_arena_piece {      /* of the arena */
     size_t offset, size;
     int free;
-} cm_block;
+} cm_arena_piece;
 
 struct cm_graph {
     calomu *c;
@@ -758,8 +758,8 @@ struct cm_graph {
     const cm_operations *o;
     unsigned char *memory;           /* NULL: dry */
     size_t size, used, peak;
-    cm_block *block;
-    int n_blocks, room;
+    cm_arena_piece *piece;
+    int n_pieces, capacity;
     struct cm_small *small;
     cm_record *last;
     int threads, training, split, recompute;
@@ -768,14 +768,14 @@ struct cm_graph {
     const cm_kernels *k;
     const cm_packs *packs;           /* packed weights to use, or NULL */
     cm_packs *packing;               /* to fill in a dry graph, or NULL */
-    cm_keeper *keeper;               /* on a device: weights do not change; or NULL */
+    cm_packed_cache *packed_cache;   /* on a device: weights do not change; or NULL */
 };
 
 #ifndef CALOMU_PLAIN
-/* What the operations of a device need of the graph.  cm_kept: memory for what is made of weights
+/* What the operations of a device need of the graph.  cm_cached: memory for what is made of weights
    alone, found again under its key from call to call if the weights do not change; *fresh becomes
    1 if it must be filled.  Else it is the arena's; cm_give_back takes either. */
-CM_LOCAL cm_real *cm_kept(cm_graph *g, const void *key, size_t count, int *fresh);
+CM_LOCAL cm_real *cm_cached(cm_graph *g, const void *key, size_t count, int *fresh);
 CM_LOCAL int cm_dry(const cm_graph *g);                  /* 1: take memory, compute nothing */
 CM_LOCAL cm_real *cm_arena_take(cm_graph *g, size_t count);  /* undefined contents; NULL: failed */
 CM_LOCAL void cm_give_back(cm_graph *g, const void *x);
@@ -783,7 +783,7 @@ CM_LOCAL int cm_grad_begin(cm_graph *g, cm_tensor *t);   /* t->dx is there; 1: a
 CM_LOCAL int cm_cheap(const cm_tensor *t);
 CM_LOCAL void cm_forget(cm_graph *g, cm_tensor *t);      /* t->x may go and be made again: */
 CM_LOCAL void cm_remember(cm_graph *g, cm_tensor *t);
-CM_LOCAL void cm_lap_end(const cm_graph *g, const cm_record *r, const char *part);
+CM_LOCAL void cm_profile_end(const cm_graph *g, const cm_record *r, const char *part);
 #endif
 
 /* A device that is open: its own struct begins with this. */
@@ -838,15 +838,16 @@ struct calomu_device {
     double (*peak)(cm_unit *u);      /* FLOP/s of fused products in registers; 0: unknown */
 };
 
-/* A profile: `lap` is called, by the thread that works with the context, when a part of an
+/* A profile: `mark` is called, by the thread that works with the context, when a part of an
    operation has ended.  All the time since the call before belongs to it.  NULL: no profile. */
-typedef struct cm_lap {
+typedef struct cm_profile_mark {
     const char *name, *part;         /* "convolution", ...; "forward", "to weights", "to input", */
     const cm_tensor *in, *out;       /*   "backward"; in NULL: the hits are read */
     const cm_hits *hits;
     int kernel, stride;              /* 0: no convolution */
-} cm_lap;
-CM_LOCAL void cm_lap_set(calomu *c, void (*lap)(void *user, const cm_lap *lap), void *user);
+} cm_profile_mark;
+CM_LOCAL void cm_profile_set(calomu *c, void (*mark)(void *user, const cm_profile_mark *mark),
+                             void *user);
 
 #ifndef CALOMU_PLAIN                 /* part III: the fast engine */
 /* A graph in a caller's arena of `size` bytes (64-byte aligned), or, with memory NULL, a dry one:

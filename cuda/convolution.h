@@ -545,8 +545,8 @@ static void cm_device_conv_sum(cm_graph *g, const cm_record *r, int turned, int 
         return;
     }
     if (!plain)
-        packed = cm_kept(g, r->w.x, (size_t)(a.chunks * CM_WIDE * from->nc) * (size_t)cells,
-                         &fresh);
+        packed = cm_cached(g, r->w.x, (size_t)(a.chunks * CM_WIDE * from->nc) * (size_t)cells,
+                           &fresh);
     if (!plain && r->wino) v.v = cm_arena_take(g, v.size * (size_t)most);
     cm_give_back(g, v.v);            /* nothing else is taken before the end */
     cm_give_back(g, packed);
@@ -578,7 +578,7 @@ static void cm_device_conv_backward(cm_graph *g, cm_record *r)
         if (cm_cheap(x)) cm_forget(g, x);
     }
     if (r->bias.dx) cm_device_conv_to_bias(g, r);
-    cm_lap_end(g, r, "to weights");
+    cm_profile_end(g, r, "to weights");
     if (!x->needs) return;
     add = cm_grad_begin(g, x);
     cm_device_conv_sum(g, r, 1, add);

@@ -253,8 +253,8 @@ static void cm_device_norm_prepare(cm_graph *g, cm_record *r)
 {
     int nc = r->out->nc, doubles = CM_NORM_KINDS * nc + 1, kind, fresh;
     cm_args_transform a;
-    r->saved = (double *)(void *)cm_kept(g, r->norm.weight.x, (size_t)(2 * doubles + 5 * nc),
-                                         &fresh);
+    r->saved = (double *)(void *)cm_cached(g, r->norm.weight.x, (size_t)(2 * doubles + 5 * nc),
+                                           &fresh);
     if (!r->saved) return;
     a.columns = (float *)(void *)(r->saved + doubles);
     for (kind = 0; kind < 5; kind++) r->column[kind] = a.columns + kind * nc;

@@ -317,7 +317,7 @@ static void cm_device_tensor(cm_graph *g, const cm_record *r, int turned, int ad
     a.steps = (most * x->nc + 7) / 8;
     a.chunks = (y->nc + 7) / 8;
     items = (size_t)(a.classes * r->kernel * r->kernel * a.chunks * a.steps) * 32;
-    packed = cm_kept(g, r->w.x, 4 * items, &fresh);
+    packed = cm_cached(g, r->w.x, 4 * items, &fresh);
     cm_give_back(g, packed);
     if (!packed || cm_dry(g)) return;
     p.w = r->w.x;

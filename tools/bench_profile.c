@@ -170,7 +170,7 @@ struct bench_profile {
     double peak;                     /* FLOP/s of all threads */
 };
 
-static double bench_flops(const cm_lap *l)
+static double bench_flops(const cm_profile_mark *l)
 {
     const cm_tensor *y = l->out;
     double cells = (double)l->kernel * l->kernel * l->kernel, hits = 0;
@@ -182,7 +182,7 @@ static double bench_flops(const cm_lap *l)
     return 2.0 * reach * reach * reach * y->nc * hits / l->hits->muons;
 }
 
-static void bench_lap(void *user, const cm_lap *l)
+static void bench_lap(void *user, const cm_profile_mark *l)
 {
     bench_profile *p = user;
     double now = tool_seconds();
@@ -331,7 +331,7 @@ static calomu_status bench_profile_job(bench *b, int batch)
     double seconds;
     calomu_status s = bench_training_begin(b, &t, batch, b->job_threads, 0);
     if (s == CALOMU_OK) s = bench_update(&t, &seconds);
-    if (s == CALOMU_OK) cm_lap_set(t.c, bench_lap, b->profiled);
+    if (s == CALOMU_OK) cm_profile_set(t.c, bench_lap, b->profiled);
     t.profile = b->profiled;
     if (s == CALOMU_OK) bench_ready(b, batch, "training step, operation by operation");
     while (s == CALOMU_OK && bench_turn(b)) {
