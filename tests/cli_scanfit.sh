@@ -20,7 +20,7 @@ if ! "$PYTHON" -c 'import numpy' 2>/dev/null; then
     skip "no numpy to compare with"
 elif [ -x "$BUILT/test_scanfit" ]; then
     "$BUILT/test_scanfit" --numbers >numbers
-    check "numpy: 1e-10" 0 "12 designs" "$PYTHON" "$HERE/scan_numpy.py" <numbers
+    check "numpy: 1e-10" 0 "12 designs" "$PYTHON" "$HERE/scan_numpy.py" numbers
 fi
 
 # coefficient FILE OF FIT TERM VALUE TOLERANCE
@@ -90,4 +90,12 @@ check "another line of one key" 3 "with other numbers" "$PROGRAM" scan-fit bad.c
 (head -n 9 exact.csv; head -c 70000 /dev/zero | tr '\0' 1; echo) >bad.csv
 check "a giant line" 3 "longer than" "$PROGRAM" scan-fit bad.csv
 check "an output that is the input" 2 "" "$PROGRAM" scan-fit exact.csv --csv exact.csv
+
+"$PROGRAM" plot --scan draws.csv --out f >out 2>err
+for figure in response scales linearity noise calibration; do
+    if [ -s f_$figure.csv ] && [ -s f_$figure.gp ] && { ! command -v gnuplot >/dev/null ||
+        [ -s f_$figure.svg ]; }; then pass; else fail "figure $figure" ""; fi
+done
+if grep -qi "warning" err; then fail "gnuplot warns" "$(cat err)"; else pass; fi
+check "figures of a bad scan" 3 "bad.csv" "$PROGRAM" plot --scan bad.csv --out g
 cli_end
