@@ -37,7 +37,7 @@ check "Eqs. 2.1 and 2.2" 0 "120 settings" "$PROGRAM" scan-fit exact.csv --coeffi
 for line in "slope 1 0.963" "slope I_s_e -0.299" "slope I_s_b -0.053" "slope s_b 0.091" \
             "intercept I -680" "intercept I_s_e 1098" "intercept I_s_b 2008"; do
     set -- $line
-    coefficient c.csv "$1" paper "$(echo "$2" | tr _ ' ' | sed 's/^s b$/s_b/;s/s e$/s_e/;s/I s b$/I s_b/')" "$3" 1e-9
+    coefficient c.csv "$1" paper "$(echo "$2" | sed 's/^I_/I /')" "$3" 1e-9
 done
 coefficient c.csv intercept physical S 25.5 0.1
 check "correlation with S" 0 "correlation of intercept and S: 0.998" "$PROGRAM" scan-fit exact.csv

@@ -116,12 +116,13 @@ int verb_plot(int argc, char **argv)
     tool_option options[PLOT_OPTIONS];
     tool_usage usage = {
         .verb = "plot",
-        .purpose = "Plots a training log, predictions, muons or a scan: data (CSV), a gnuplot script, and\n"
-                   "the image (SVG, or PNG) where gnuplot is installed.",
+        .purpose = "Plots a training log, predictions, muons or a scan: data (CSV), a gnuplot\n"
+                   "script, and the image (SVG, or PNG) where gnuplot is installed.",
         .options = options,
         .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution,\n"
                  "PREFIX_event; of a scan PREFIX_response, PREFIX_scales, PREFIX_linearity,\n"
-                 "PREFIX_noise, PREFIX_calibration; each .csv, .gp and .svg.  To draw one again, from any folder:\n"
+                 "PREFIX_noise, PREFIX_calibration; each .csv, .gp and .svg.\n"
+                 "To draw one again, from any folder:\n"
                  "gnuplot -d PREFIX_ratio.gp (-d: without your own settings)"
     };
     memset(options, 0, sizeof options);
