@@ -22,6 +22,7 @@ static const tool_verb_entry tool_verbs[] = {
     { "train", verb_train, "train a network, or resume a training" },
     { "predict", verb_predict, "energies of the muons of a data file" },
     { "evaluate", verb_evaluate, "debiasing, resolution and mean improvement of predictions" },
+    { "scan-fit", verb_scan_fit, "lines and regressions of a scan of calibrations" },
     { "plot", verb_plot, "plots of predictions and training logs" },
     { "model-import", verb_model_import, "make a model file from a PyTorch state_dict" },
     { "model-join", verb_model_join, "join models that were trained apart to one ensemble" },

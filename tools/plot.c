@@ -1,5 +1,6 @@
 /* plot.c - figures of predictions, trainings and muons (the paper's Figs. 2, 7, 8, 9, 12) */
 #include "plot.h"
+#include "scan_fit.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -1027,4 +1028,204 @@ calomu_status plot_events(calomu *c, const char *prefix, const char *path, const
     calomu_events_free(&batch);
     calomu_data_close(data);
     return s == CALOMU_OK ? plot_render(&p, figures, 1) : s;
+}
+
+/* ---------------------------------------------------------------- scans (scan_fit.h) */
+
+static const char *const plot_scanned[] = {
+    "response", "scales", "linearity", "noise", "calibration"
+};
+enum { PLOT_SCANNED = sizeof plot_scanned / sizeof plot_scanned[0] };
+
+calomu_status plot_claim_scan(const char *prefix)
+{
+    calomu_status s = CALOMU_OK;
+    int i;
+    for (i = 0; i < PLOT_SCANNED && s == CALOMU_OK; i++)
+        s = plot_claim(TOOL_WRITES, prefix, plot_scanned[i]);
+    return s;
+}
+
+/* A block of lines for each setting: what all figures but the scales draw from. */
+static calomu_status plot_scan_data(const plot_place *p, const char *figure, const scan_set *set)
+{
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, figure, "csv", &w);
+    size_t i;
+    int k;
+    if (s != CALOMU_OK) return s;
+    tool_write_text(w, "# miscalibration,noise_MeV,bias_MeV,correlation,slope,slope_error,"
+                    "intercept_GeV,intercept_error_GeV,energy_GeV,mean_GeV,mean_error_GeV,"
+                    "residual_in_errors,resolution,bias_before,bias_after,sigma_before,"
+                    "sigma_after\n");
+    for (i = 0; i < set->n_points; i++) {
+        const scan_point *q = &set->point[i];
+        const int one = strcmp(figure, "scales") == 0;
+        if (!q->fitted) continue;
+        for (k = q->first; k < q->first + (one ? 1 : q->n); k++) {
+            const scan_response *r = &set->response[k];
+            const double row[17] = { q->miscalibration, q->noise, q->bias, q->correlation,
+                q->slope, q->slope_error, q->intercept, q->intercept_error, r->energy, r->mean,
+                r->error, (r->mean - q->intercept - q->slope * r->energy) / r->error,
+                r->sigma / q->slope / r->energy, r->before, r->after, r->wide,
+                r->calibrated };
+            plot_row(w, row, 17);
+        }
+        if (!one) tool_write_text(w, "\n");
+    }
+    return tool_writer_close(w);
+}
+
+static void plot_scan_layer(tool_writer *w, const plot_place *p, const char *figure,
+                            const char *before, const char *behind)
+{
+    tool_write_text(w, before);
+    plot_name(w, p, figure, "csv");
+    tool_write_text(w, behind);
+}
+
+static void plot_scan_palette(tool_writer *w)
+{
+    tool_write_text(w, "set palette defined (0 '#2c105c', 1 '#711f81', 2 '#b63679', 3 '#ee605e',"
+                    " 4 '#fdae78')\nset cblabel 'Noise s_e [MeV]'\n");
+}
+
+/* Range of a horizontal axis with a margin, and about three steps in it, of 1, 2 or 5. */
+static void plot_scan_axis(tool_writer *w, double low, double high)
+{
+    const double width = high > low ? high - low : fmax(fabs(high), 1);
+    const double decade = pow(10, floor(log10(width / 3))), digit = width / 3 / decade;
+    plot_number(w, "set xrange [", low - 0.08 * width, ":");
+    plot_number(w, "", high + 0.08 * width, "]\n");
+    plot_number(w, "set xtics ", (digit >= 5 ? 5 : digit >= 2 ? 2 : 1) * decade, "\n");
+}
+
+/* One of the three scales, from its least to its largest. */
+static void plot_scan_scale_axis(tool_writer *w, const scan_set *set, int scale)
+{
+    double low = INFINITY, high = -INFINITY, x;
+    size_t i;
+    for (i = 0; i < set->n_points; i++) {
+        const scan_point *q = &set->point[i];
+        x = scale == 0 ? q->miscalibration : scale == 1 ? q->noise : q->bias;
+        low = fmin(low, x);
+        high = fmax(high, x);
+    }
+    plot_scan_axis(w, low, high);
+}
+
+static void plot_scan_scales(tool_writer *w, const plot_place *p, const scan_set *set)
+{
+    static const char *const label[3] = { "Miscalibration s_c", "Noise s_e [MeV]",
+                                          "Bias s_b [MeV]" };
+    int column, row;
+    tool_write_text(w, "unset colorbox\nset key off\nset bars 0\n"
+                    "set multiplot layout 2,3 title 'Colour: noise s_e, rising from dark to"
+                    " light'\n");
+    for (row = 0; row < 2; row++) {
+        for (column = 0; column < 3; column++) {
+            char columns[120];
+            plot_scan_scale_axis(w, set, column);
+            tool_write_format(w, "set xlabel '%s'\nset ylabel '%s'\n", label[column],
+                              column ? "" : row ? "Intercept [GeV]" : "Slope");
+            (void)snprintf(columns, sizeof columns, " using %d:%d:%d:2 with yerrorbars pointtype 7"
+                           " pointsize 0.5 linecolor palette\n", column + 1, row ? 7 : 5,
+                           row ? 8 : 6);
+            plot_scan_layer(w, p, "scales", "plot ", columns);
+        }
+    }
+    tool_write_text(w, "unset multiplot\n");
+}
+
+static void plot_scan_bias(tool_writer *w, const plot_place *p, const scan_set *set)
+{
+    static const char *const title[4] = { "Bias [%], as the model says",
+        "Bias [%], calibrated on the other half", "{/Symbol s} / E [%], as the model says",
+        "{/Symbol s} / E [%], calibrated" };
+    double high = 0;
+    char columns[120];
+    size_t i;
+    int k;
+    for (i = 0; i < set->n_responses; i++) high = fmax(high, set->response[i].energy);
+    plot_scan_axis(w, 0, high);
+    tool_write_text(w, "set key off\nunset colorbox\nset multiplot layout 2,2\n");
+    for (k = 0; k < 4; k++) {
+        tool_write_format(w, "set title '%s'\nset xlabel '%s'\n", title[k],
+                          k > 1 ? "True energy E [GeV]" : "");
+        if (k == 2) tool_write_text(w, "set yrange [0:*]\n");
+        (void)snprintf(columns, sizeof columns, " using 9:(100*$%d):2 with points pointtype 7"
+                       " pointsize 0.5 linecolor palette\n", 14 + k);
+        plot_scan_layer(w, p, "calibration", "plot ", columns);
+    }
+    tool_write_text(w, "unset multiplot\n");
+}
+
+/* At the energy in the middle. */
+static void plot_scan_noise(tool_writer *w, const plot_place *p, const scan_set *set)
+{
+    const scan_point *q = &set->point[0];
+    char columns[200];
+    int correlation;
+    double e = set->response[q->first + q->n / 2].energy;
+    plot_number(w, "e = ", e, "\n");
+    tool_write_text(w, "set xlabel 'Noise s_e [MeV]'\nset offsets graph 0.04, graph 0.04, 0, 0\n"
+                    "set ylabel sprintf('{/Symbol s} / (a E) at %g GeV [%%]', e)\n");
+    for (correlation = 0; correlation < 2; correlation++) {
+        (void)snprintf(columns, sizeof columns, " using ($4 == %d && $9 == e ? $2 : NaN):"
+                       "(100*$13) with points pointtype %d pointsize 0.9 linecolor rgb '%s' title"
+                       " '%s'%s", correlation, correlation ? 9 : 7,
+                       correlation ? PLOT_RED : PLOT_BLUE,
+                       correlation ? "With the vine" : "Independent cells",
+                       correlation ? "\n" : ", \\\n    ");
+        plot_scan_layer(w, p, "noise", correlation ? "" : "plot ", columns);
+    }
+}
+
+static calomu_status plot_scan_script(const plot_place *p, int figure, const scan_set *set)
+{
+    static const char *const what[PLOT_SCANNED] = {
+        "Response at all settings.", "Slopes and intercepts against the scales.",
+        "Residuals from the straight lines.", "Resolution against noise.",
+        "Bias before and after calibration."
+    };
+    static const int height[PLOT_SCANNED] = { 640, 700, 520, 560, 720 };
+    const char *name = plot_scanned[figure];
+    tool_writer *w = NULL;
+    calomu_status s = plot_open(p, name, "gp", &w);
+    if (s != CALOMU_OK) return s;
+    plot_head(w, p, name, what[figure], height[figure]);
+    plot_scan_palette(w);
+    if (figure == 1) plot_scan_scales(w, p, set);
+    if (figure == 3) plot_scan_noise(w, p, set);
+    if (figure == 4) plot_scan_bias(w, p, set);
+    if (figure == 0) {
+        tool_write_text(w, "set xlabel 'True energy E [GeV]'\nset ylabel 'Mean prediction [GeV]'\n"
+                        "set key off\n");
+        plot_scan_layer(w, p, name, "plot ", " using 9:10:2 with linespoints pointtype 7"
+                        " pointsize 0.4 linewidth 1.2 linecolor palette, \\\n"
+                        "    x with lines linewidth 2 dashtype 2 linecolor rgb '#000000'\n");
+    } else if (figure == 2) {
+        tool_write_text(w, "set xlabel 'True energy E [GeV]'\n"
+                        "set ylabel 'Residual from the line, in errors'\nset key off\n"
+                        "set offsets graph 0.03, graph 0.03, 0, 0\n");
+        plot_scan_layer(w, p, name, "plot ", " using 9:12:2 with points pointtype 7 pointsize 0.5"
+                        " linecolor palette\n");
+    }
+    return tool_writer_close(w);
+}
+
+calomu_status plot_scan(calomu *c, const char *prefix, const char *path)
+{
+    plot_place p;
+    scan_set set;
+    calomu_status s = plot_place_at(&p, c, prefix);
+    int i;
+    if (s != CALOMU_OK) return s;
+    s = scan_read(path, &set);
+    for (i = 0; i < PLOT_SCANNED && s == CALOMU_OK; i++) {
+        s = plot_scan_data(&p, plot_scanned[i], &set);
+        if (s == CALOMU_OK) s = plot_scan_script(&p, i, &set);
+    }
+    scan_free(&set);
+    return s == CALOMU_OK ? plot_render(&p, plot_scanned, PLOT_SCANNED) : s;
 }

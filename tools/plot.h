@@ -28,6 +28,11 @@ calomu_status plot_history(calomu *c, const char *prefix, const char *log);
 calomu_status plot_events(calomu *c, const char *prefix, const char *path, const uint64_t *number,
                           int n);
 
+/* PREFIX_response (Akchurin et al. 2021, Fig. 1), PREFIX_scales (Fig. 2), PREFIX_linearity,
+   PREFIX_noise, PREFIX_calibration: of a scan, see scan_fit.h. */
+calomu_status plot_scan(calomu *c, const char *prefix, const char *path);
+calomu_status plot_claim_scan(const char *prefix);
+
 /* Length of the prefix without an ending that is the format. */
 size_t plot_stem(const char *prefix);
 

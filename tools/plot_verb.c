@@ -3,10 +3,10 @@
 
 #include <string.h>
 
-enum { PLOT_VERB_MUONS = 4, PLOT_OPTIONS = 16 };
+enum { PLOT_VERB_MUONS = 4, PLOT_OPTIONS = 17 };
 
 typedef struct plot_job {
-    const char *history, *predictions, *fit, *column, *out, *event, *numbers;
+    const char *history, *predictions, *fit, *column, *out, *event, *numbers, *scan;
     calomu_eval_options options;
     double range[2];
     int points;
@@ -34,6 +34,7 @@ static calomu_status plot_job_claim(const plot_job *j)
     if (j->predictions) s = plot_claim_evaluation(j->out);
     if (s == CALOMU_OK && j->history) s = plot_claim(TOOL_WRITES, j->out, "history");
     if (s == CALOMU_OK && j->event) s = plot_claim(TOOL_WRITES, j->out, "event");
+    if (s == CALOMU_OK && j->scan) s = plot_claim_scan(j->out);
     return s;
 }
 
@@ -43,9 +44,9 @@ static calomu_status plot_job_run(plot_job *j)
     int n = plot_numbers(j->numbers, number);
     calomu *c = NULL;
     calomu_status s;
-    if (!j->history && !j->predictions && !j->event)
-        return tool_misuse("nothing to plot: give --history LOG.csv, --predictions PRED.csv or "
-                           "--event FILE.cmu");
+    if (!j->history && !j->predictions && !j->event && !j->scan)
+        return tool_misuse("nothing to plot: give --history LOG.csv, --predictions PRED.csv, "
+                           "--event FILE.cmu or --scan SCAN.csv");
     if (n < 0)
         return tool_misuse("--numbers %.80s: must be one to four numbers of muons", j->numbers);
     if (j->fit && !j->predictions)
@@ -61,6 +62,7 @@ static calomu_status plot_job_run(plot_job *j)
         s = tool_plot_predictions(c, j->predictions, j->fit, j->column, &j->options, j->out);
     if (s == CALOMU_OK && j->history) s = plot_history(c, j->out, j->history);
     if (s == CALOMU_OK && j->event) s = plot_events(c, j->out, j->event, number, n);
+    if (s == CALOMU_OK && j->scan) s = plot_scan(c, j->out, j->scan);
     calomu_close(c);
     return s;
 }
@@ -78,6 +80,9 @@ static void plot_options(plot_job *j, tool_option *to)
         { .name = "event", .type = TOOL_STRING, .target = &j->event, .value = "FILE.cmu",
           .file = TOOL_READS,
           .help = "plot the cells of single muons of this data file" },
+        { .name = "scan", .type = TOOL_STRING, .target = &j->scan, .value = "SCAN.csv",
+          .file = TOOL_READS,
+          .help = "plot responses, slopes, intercepts and resolutions of this scan" },
         { .name = "numbers", .type = TOOL_STRING, .target = &j->numbers, .value = "I,J,...",
           .help = "which muons, one to four" },
         { .name = "out", .type = TOOL_STRING, .target = &j->out, .value = "PREFIX", .needed = 1,
@@ -111,11 +116,13 @@ int verb_plot(int argc, char **argv)
     tool_option options[PLOT_OPTIONS];
     tool_usage usage = {
         .verb = "plot",
-        .purpose = "Plots a training log, predictions or muons: data (CSV), a gnuplot script, and\n"
-                   "the image (SVG, or PNG) where gnuplot is installed.",
+        .purpose = "Plots a training log, predictions, muons or a scan: data (CSV), a gnuplot\n"
+                   "script, and the image (SVG, or PNG) where gnuplot is installed.",
         .options = options,
         .notes = "Writes PREFIX_history, PREFIX_prediction, PREFIX_ratio, PREFIX_resolution,\n"
-                 "PREFIX_event, each .csv, .gp and .svg.  To draw one again, from any folder:\n"
+                 "PREFIX_event; of a scan PREFIX_response, PREFIX_scales, PREFIX_linearity,\n"
+                 "PREFIX_noise, PREFIX_calibration; each .csv, .gp and .svg.\n"
+                 "To draw one again, from any folder:\n"
                  "gnuplot -d PREFIX_ratio.gp (-d: without your own settings)"
     };
     memset(options, 0, sizeof options);
