@@ -506,7 +506,20 @@ static void check_runs(calomu *c, test_random *r)
     }
 }
 
-/* Line by line as calomu bench --plan prints it. */
+static void next_line(FILE *f, const char *line)
+{
+    char expected[320];
+    if (!CHECK(fgets(expected, sizeof expected, f), "plan: not stored: %s", line)) return;
+    expected[strcspn(expected, "\n")] = 0;
+    CHECK(strcmp(line, expected) == 0, "plan: %s\n    stored: %s", line, expected);
+}
+
+static void next_gradient(void *user, const char *line)
+{
+    next_line(user, line);
+}
+
+/* Line by line as calomu bench --plan --threads 1 prints it. */
 static void check_plan(calomu *c)
 {
     calomu_architecture a = calomu_architecture_default();
@@ -520,13 +533,12 @@ static void check_plan(calomu *c)
         CHECK(fgets(expected, sizeof expected, f) && strstr(expected, training ? "Training"
                                                                                : "Inference"),
               "no title");
-        for (i = 0; cm_net_plan(net, training, 0, 0, i, line); i++) {
-            CHECK(fgets(expected, sizeof expected, f), "plan: step %d is not stored", i);
-            expected[strcspn(expected, "\n")] = 0;
-            CHECK(strcmp(line, expected) == 0, "plan: %s\n    stored: %s", line, expected);
-        }
+        for (i = 0; cm_net_plan(net, training, 0, 0, i, line); i++) next_line(f, line);
         CHECK(i > 100, "%d steps", i);
     }
+    CHECK(fgets(expected, sizeof expected, f) && fgets(expected, sizeof expected, f)
+          && strstr(expected, "Backward, 256 muons, threads: 1"), "no title of the gradients");
+    CHECK_OK(c, cm_net_gradients(c, net, 256, 1, next_gradient, f));
     CHECK(!fgets(expected, sizeof expected, f), "stored, but no step: %s", expected);
     (void)fclose(f);
     cm_net_free(c, net);
