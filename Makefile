@@ -17,15 +17,15 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main messages options progress files threads csv rows signals topics info import \
            features train train_run train_log train_files train_agree predict evaluate plot \
            plot_verb model_import model_join bench bench_turns bench_jobs bench_profile perturb \
-           simulate_verb simulation/simulate simulation/electronics least_squares scan_fit \
-           scan_fit_verb
+           simulate_verb simulation/simulate simulation/electronics simulation/copula scan \
+           least_squares scan_fit scan_fit_verb
 OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops sums network golden files features train eval \
            model blocks lists plain api simulate tool rows \
-           scanfit
+           scanfit scan
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
-           cli_bench cli_simulate cli_cuda cli_scanfit
+           cli_bench cli_simulate cli_cuda cli_scanfit cli_scan
 SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -88,6 +88,7 @@ $(B)/test_%: tests/test_%.c tests/test.h tests/test_net.h calomu.h $(B)/internal
 
 $(B)/test_simulate: $(wildcard tools/simulation/*.[ch])
 $(B)/test_tool: $(patsubst %,tools/%.c,messages files signals threads) tools/calomu_tool.h
+$(B)/test_scan: $(wildcard tools/simulation/*.[ch])
 $(B)/test_scanfit: tools/least_squares.c tools/least_squares.h
 $(B)/test_rows: tools/rows.c tools/rows.h tools/calomu_tool.h
 

@@ -66,6 +66,7 @@ int verb_model_join(int argc, char **argv);
 int verb_bench(int argc, char **argv);
 int verb_simulate(int argc, char **argv);
 int verb_perturb(int argc, char **argv);
+int verb_scan(int argc, char **argv);
 int verb_scan_fit(int argc, char **argv);
 
 /* ---------------------------------------------------------------- messages (messages.c) */

@@ -18,6 +18,7 @@ static const tool_verb_entry tool_verbs[] = {
     { "export", verb_export, "write hits, truth, features or losses of a data file as CSV" },
     { "simulate", verb_simulate, "make muons: a fast simulation of the calorimeter" },
     { "perturb", verb_perturb, "miscalibration, noise, thresholds on a data file" },
+    { "scan", verb_scan, "a network's energies at many settings of the electronics" },
     { "features", verb_features, "add the 28 high-level features to a data file" },
     { "train", verb_train, "train a network, or resume a training" },
     { "predict", verb_predict, "energies of the muons of a data file" },

@@ -8,7 +8,25 @@ calomu_status perturb_electronics(const electronics_options *o, const calomu_geo
                                   electronics **made)
 {
     calomu_status status = electronics_new(o, g, made);
+    if (status == CALOMU_EUSAGE)
+        return tool_misuse("--module: the sub-modules do not divide the %d x %d x %d cells (z, x, "
+                           "y)", (int)g->nz, (int)g->nx, (int)g->ny);
     return status == CALOMU_OK ? status : tool_fail(status, "no memory");
+}
+
+calomu_status perturb_module(const char *text, electronics_options *o)
+{
+    double x[3];
+    int k;
+    if (!text) return CALOMU_OK;
+    if (tool_numbers(text, ",", x, 3) != 3)
+        return tool_misuse("--module %s: three whole numbers nz,nx,ny are wanted", text);
+    for (k = 0; k < 3; k++) {
+        if (!(x[k] >= 1 && x[k] <= 65535) || (double)(int32_t)x[k] < x[k])
+            return tool_misuse("--module %s: three whole numbers from 1 on are wanted", text);
+        o->module[k] = (int32_t)x[k];
+    }
+    return CALOMU_OK;
 }
 
 void perturb_warn(const electronics_options *o)
@@ -39,6 +57,7 @@ static calomu_status perturb_one(perturb_job *job, const calomu_geometry *g, uin
     calomu_event event = *in;
     calomu_status status = CALOMU_OK;
     event.n_hits = electronics_apply(job->chain, number, in, job->hits);
+    if (event.n_hits == SIZE_MAX) return tool_fail(CALOMU_EMEMORY, "no memory");
     event.hits = job->hits;
     event.features = NULL;
     if (job->features) {
@@ -118,9 +137,9 @@ static calomu_status perturb_run(perturb_job *job, const electronics_options *o,
 
 int verb_perturb(int argc, char **argv)
 {
-    electronics_options o = { .seed = 1 };
+    electronics_options o = PERTURB_DEFAULTS;
     perturb_job job;
-    const char *in = NULL, *out = NULL;
+    const char *in = NULL, *out = NULL, *module = NULL;
     int convention = 0, code;
     calomu_status status;
     tool_operand operands[] = { { .name = "IN.cmu", .target = &in }, { .name = NULL } };
@@ -128,7 +147,7 @@ int verb_perturb(int argc, char **argv)
         { .name = "out", .type = TOOL_STRING, .target = &out, .value = "OUT.cmu",
           .file = TOOL_REPLACES,
           .help = "data file to write; may be the same as IN.cmu", .needed = 1 },
-        PERTURB_OPTIONS(o),
+        PERTURB_OPTIONS(o, &module),
         { .name = "seed", .type = TOOL_U64, .target = &o.seed, .value = "S",
           .help = "calibration and noise depend on it, cell and muon number alone" },
         { .name = "first", .type = TOOL_U64, .target = &job.number, .value = "K",
@@ -150,6 +169,7 @@ int verb_perturb(int argc, char **argv)
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     job.feature_options.convention = (calomu_convention)convention;
+    if (perturb_module(module, &o) != CALOMU_OK) return (int)CALOMU_EUSAGE;
     if (!electronics_wanted(&o)) return (int)tool_misuse("no effect was asked for");
     perturb_warn(&o);
     tool_signals_catch();

@@ -8,11 +8,15 @@
 /* electronics_new; reports failures. */
 calomu_status perturb_electronics(const electronics_options *o, const calomu_geometry *g,
                                   electronics **made);
+#define PERTURB_DEFAULTS { .seed = 1, .trees = 2, .rho = 0.8 }
+
+/* --module nz,nx,ny (NULL: as it is); a usage error is reported. */
+calomu_status perturb_module(const char *text, electronics_options *o);
 /* Says when every cell of every muon will be hit. */
 void perturb_warn(const electronics_options *o);
 
-/* The options of the command line; six entries of a table. */
-#define PERTURB_OPTIONS(o) \
+/* The options of the command line; eleven entries of a table. */
+#define PERTURB_OPTIONS(o, pointer_to_module) \
     { .name = "miscalibrate", .type = TOOL_DOUBLE, .target = &(o).miscalibration, .value = "S", \
       .help = "electronics: calibration factors in [1-S, 1+S], one per cell", .low = 0, \
       .high = 1 }, \
@@ -26,6 +30,20 @@ void perturb_warn(const electronics_options *o);
       .value = "RHO", .help = "electronics: correlation of calibration factors within a " \
       "sub-module of 8 x 8 x 10 cells, uniform in [0, RHO]", .low = 0, .high = 1 }, \
     { .name = "group-noise", .type = TOOL_DOUBLE, .target = &(o).group_noise, .value = "RHO", \
-      .help = "electronics: the same for the noise", .low = 0, .high = 1 }
+      .help = "electronics: the same for the noise", .low = 0, .high = 1 }, \
+    { .name = "vine", .type = TOOL_CHOICE, .target = &(o).vine, \
+      .value = "groups|independent|factor|c|d", .help = "electronics: how the cells of a " \
+      "sub-module hang together; groups: by the two above" }, \
+    { .name = "family", .type = TOOL_CHOICE, .target = &(o).family, \
+      .value = "gauss|clayton|frank|mixed", .help = "electronics: pair copulas of the vine" }, \
+    { .name = "trees", .type = TOOL_INT, .target = &(o).trees, .value = "T", \
+      .help = "electronics: the C-vine is cut after this tree", .preset = "2", .low = 1, \
+      .high = ELECTRONICS_TREES }, \
+    { .name = "rho", .type = TOOL_DOUBLE, .target = &(o).rho, .value = "RHO", \
+      .help = "electronics: largest correlation in the vine's first tree", .low = 0, \
+      .high = 0.99 }, \
+    { .name = "module", .type = TOOL_STRING, .target = (pointer_to_module), \
+      .value = "nz,nx,ny", .help = "electronics: cells of a vine's sub-module", \
+      .preset = "10,8,8" }
 
 #endif /* CALOMU_PERTURB_H */

@@ -8,7 +8,7 @@
 #include "perturb.h"
 #include "simulation/simulate.h"
 
-enum { SIMULATE_ENERGIES = 1024, SIMULATE_OPTIONS = 32 };
+enum { SIMULATE_ENERGIES = 1024, SIMULATE_OPTIONS = 40 };
 
 /* What a thread owns. */
 typedef struct simulate_thread {
@@ -90,7 +90,7 @@ static calomu_status simulate_one(simulate_job *job, simulate_thread *t, uint64_
     simulate_losses(m, &loss);
     if (job->chain) {
         n = electronics_apply(job->chain, number, &m->event, t->hits);
-        status = simulate_keep(m, t->hits, n);
+        status = n == SIZE_MAX ? CALOMU_EMEMORY : simulate_keep(m, t->hits, n);
     } else {
         status = simulate_keep(m, m->event.hits, m->event.n_hits);
     }
@@ -302,6 +302,7 @@ static simulate_job *simulate_new(void)
     if (!job) return NULL;
     job->options = sim_options_default();
     job->feature_options = calomu_feature_options_default();
+    job->electronics = (electronics_options)PERTURB_DEFAULTS;
     job->low = 50;
     job->high = 8000;
     return job;
@@ -309,7 +310,7 @@ static simulate_job *simulate_new(void)
 
 /* What the command line says beyond plain values. */
 typedef struct simulate_words {
-    const char *energy, *energies;
+    const char *energy, *energies, *module;
     int charge, ideal, single, convention;
     int32_t threads, chunk;
     double field;
@@ -329,6 +330,7 @@ static calomu_status simulate_settle(simulate_job *job, const tool_usage *usage,
     if (tool_given(usage, "field")) job->options.geometry.field = w->field;
     if (job->first > UINT64_MAX / 4 || job->n > UINT64_MAX / 4)
         return tool_misuse("--first and --n must be below 2^62");
+    if (status == CALOMU_OK) status = perturb_module(w->module, &job->electronics);
     job->electronics.seed = job->options.seed;
     job->charge = w->charge == 2 ? 0 : w->charge == 1 ? 1 : -1;
     job->options.photonuclear = !w->ideal;
@@ -374,7 +376,7 @@ static void simulate_options(simulate_job *job, simulate_words *w, tool_option *
           .help = "add the 28 high-level features" },
         TOOL_OPTION_CONVENTION(&w->convention),
         TOOL_OPTION_GROW(&job->feature_options.grow),
-        PERTURB_OPTIONS(job->electronics),
+        PERTURB_OPTIONS(job->electronics, &w->module),
         TOOL_OPTION_THREADS(&w->threads),
         { .name = "chunk", .type = TOOL_INT, .target = &w->chunk, .value = "N",
           .help = "muons between two writes; changes no result", .preset = "64 or more",

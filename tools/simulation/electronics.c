@@ -3,7 +3,9 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "copula.h"
 #include "simulate.h"
 
 /* Random numbers: stream 2; the event number of the calibration is one that no muon has.  Block:
@@ -19,6 +21,13 @@ struct electronics {
     int gx, gy, groups;              /* sub-modules along x, along y, in all */
     float *factor;                   /* C_i */
     float *share;                    /* per sub-module: rho of the noise */
+    int vine;                        /* 1: from here on */
+    int size;                        /* cells of a sub-module */
+    int pairs;                       /* with parameters, per cell */
+    float *pair[2];                  /* their parameters, of the calibration and of the noise; */
+    unsigned char *family[2];        /*   their families */
+    uint32_t fires;                  /* an empty cell whose 32 bits are lower cannot fire */
+    copula_table table;
 };
 
 int electronics_wanted(const electronics_options *o)
@@ -106,6 +115,169 @@ static double electronics_rho(const electronics *e, int group, int noise)
     return electronics_unit(w[2 + noise]) * (noise ? e->o.group_noise : e->o.group_calibration);
 }
 
+/* ---------------------------------------------------------------- vines */
+
+/* Blocks (seed, muon or draw, purpose | setting | four cells or a pair). */
+enum { ELECTRONICS_NOISE = 3, ELECTRONICS_FACTORS, ELECTRONICS_PAIRS = 8 };
+#define ELECTRONICS_LATENT 0x80000000u           /* | sub-module */
+
+typedef struct electronics_source {  /* the block drawn last */
+    uint64_t seed, number, stream, block;
+    uint32_t w[4];
+    int ready;
+} electronics_source;
+
+static electronics_source electronics_from(const electronics *e, int noise, uint64_t number)
+{
+    electronics_source s = { .seed = e->o.seed };
+    s.number = noise ? number : ELECTRONICS_RUN | e->o.draw;
+    s.stream = noise ? (uint64_t)ELECTRONICS_NOISE << 60 | (uint64_t)e->o.setting << 34
+                     : (uint64_t)ELECTRONICS_FACTORS << 60;
+    return s;
+}
+
+static uint32_t electronics_word(electronics_source *s, uint64_t cell)
+{
+    if (!s->ready || s->block != cell / 4) {
+        s->block = cell / 4;
+        s->ready = 1;
+        calomu_random(s->seed, s->number, s->stream | s->block, s->w);
+    }
+    return s->w[cell % 4];
+}
+
+/* An independent variate of a cell: normal for Gaussian pairs, else uniform. */
+static double electronics_fresh(const electronics *e, electronics_source *s, uint64_t cell)
+{
+    double c, d, length;
+    uint32_t w = electronics_word(s, cell);
+    if (e->o.family != COPULA_GAUSS) return electronics_unit(w);
+    sim_turn(electronics_unit(s->w[(cell & 2) + 1]), &c, &d);
+    length = sqrt(-2 * sim_log(electronics_unit(s->w[cell & 2])));
+    return length * (cell & 1 ? d : c);
+}
+
+static void electronics_pair(const electronics *e, int noise, size_t cell, int k)
+{
+    size_t at = cell * (size_t)e->pairs + (size_t)k;
+    uint32_t w[4];
+    double r;
+    int family = e->o.family;
+    calomu_random(e->o.seed, ELECTRONICS_RUN | e->o.draw,
+                  (uint64_t)(ELECTRONICS_PAIRS + noise) << 60 | at, w);
+    r = e->o.rho * (k == 0 ? electronics_unit(w[0]) : electronics_unit(w[0]) - 0.5);
+    if (family > COPULA_FRANK) family = (int)(w[1] % 3);
+    e->family[noise][at] = (unsigned char)family;
+    e->pair[noise][at] = (float)copula_parameter((copula_family)family, r);
+}
+
+/* x given the variate `root`: for Gaussian pairs both normal, else uniform. */
+static double electronics_join(const electronics *e, int noise, size_t cell, int k, double x,
+                               double root)
+{
+    size_t at = cell * (size_t)e->pairs + (size_t)k;
+    double p = (double)e->pair[noise][at];
+    if (e->o.family == COPULA_GAUSS) return x * sqrt(1 - p * p) + p * root;
+    return copula_h_inverse((copula_family)e->family[noise][at], x, root, p);
+}
+
+static size_t electronics_cell(const electronics *e, int module, int i)
+{
+    const int32_t *m = e->o.module;
+    int iy = module % e->gy * m[2] + i % m[2];
+    int ix = module / e->gy % e->gx * m[1] + i / m[2] % m[1];
+    int iz = module / e->gy / e->gx * m[0] + i / m[2] / m[1];
+    return ((size_t)iz * (size_t)e->g.nx + (size_t)ix) * (size_t)e->g.ny + (size_t)iy;
+}
+
+/* The variates 2 B - 1 of a sub-module into out[cell].  C-vine: Aas et al., algorithm 1, whose
+   conditioning variates given all earlier roots are the roots' own fresh ones. */
+static void electronics_module(const electronics *e, int noise, int module,
+                               electronics_source *s, float *out)
+{
+    double root[ELECTRONICS_TREES], last = 0, x;
+    int i, k;
+    if (e->o.vine == ELECTRONICS_FACTOR)
+        root[0] = electronics_fresh(e, s, ELECTRONICS_LATENT | (uint64_t)module * 4);
+    for (i = 0; i < e->size; i++) {
+        size_t cell = electronics_cell(e, module, i);
+        x = electronics_fresh(e, s, cell);
+        if (e->o.vine == ELECTRONICS_C_VINE) {
+            k = i < e->pairs ? i : e->pairs;
+            if (i < e->pairs) root[i] = x;
+            while (k-- > 0) x = electronics_join(e, noise, cell, k, x, root[k]);
+        } else if (e->o.vine == ELECTRONICS_FACTOR) {
+            x = electronics_join(e, noise, cell, 0, x, root[0]);
+        } else if (i > 0) {
+            x = electronics_join(e, noise, cell, 0, x, last);
+        }
+        last = x;
+        out[cell] = (float)(e->o.family == COPULA_GAUSS ? copula_table_at(&e->table, x)
+                                                        : 2 * copula_beta_inverse(x) - 1);
+    }
+}
+
+static double electronics_alone(uint32_t w)
+{
+    return 2 * copula_beta_inverse(electronics_unit(w)) - 1;
+}
+
+static void electronics_factors(electronics *e)
+{
+    electronics_source s = electronics_from(e, 0, 0);
+    size_t i;
+    int k;
+    for (i = 0; i < e->cells && e->o.vine == ELECTRONICS_INDEPENDENT; i++)
+        e->factor[i] = (float)electronics_alone(electronics_word(&s, i));
+    for (k = 0; k < e->groups && e->o.vine > ELECTRONICS_INDEPENDENT; k++)
+        electronics_module(e, 0, k, &s, e->factor);
+    for (i = 0; i < e->cells; i++)
+        e->factor[i] = (float)(1 + e->o.miscalibration * (double)e->factor[i]);
+}
+
+/* The highest word whose noise leaves an empty cell below the threshold: by halving, with the very
+   arithmetic of electronics_keep. */
+static uint32_t electronics_limit(const electronics *e)
+{
+    uint32_t low = 0;
+    int bit;
+    for (bit = 31; bit >= 0; bit--) {
+        double x = e->o.bias + e->o.noise * electronics_alone(low + ((uint32_t)1 << bit) - 1);
+        if (!(x > 0) || x < e->o.zero) low += (uint32_t)1 << bit;
+    }
+    return low;
+}
+
+static calomu_status electronics_vines(electronics *e)
+{
+    static const int32_t usual[3] = { GROUP_Z, GROUP_X, GROUP_Y };
+    size_t i, n;
+    int k, noise;
+    for (k = 0; k < 3; k++) if (e->o.module[k] == 0) e->o.module[k] = usual[k];
+    for (k = 0; k < 3; k++) {
+        int side = k == 0 ? e->g.nz : k == 1 ? e->g.nx : e->g.ny;
+        if (e->o.module[k] < 0 || side % e->o.module[k]) return CALOMU_EUSAGE;
+    }
+    e->gx = e->g.nx / e->o.module[1];
+    e->gy = e->g.ny / e->o.module[2];
+    e->groups = e->g.nz / e->o.module[0] * e->gx * e->gy;
+    e->size = e->o.module[0] * e->o.module[1] * e->o.module[2];
+    e->pairs = e->o.vine == ELECTRONICS_C_VINE ? e->o.trees : 1;
+    if (e->pairs < 1 || e->pairs > ELECTRONICS_TREES) return CALOMU_EUSAGE;
+    copula_table_make(&e->table);
+    n = e->o.vine > ELECTRONICS_INDEPENDENT ? e->cells * (size_t)e->pairs : 1;
+    for (noise = 0; noise < 2; noise++) {
+        e->pair[noise] = malloc(n * sizeof *e->pair[noise]);
+        e->family[noise] = malloc(n);
+        if (!e->pair[noise] || !e->family[noise]) return CALOMU_EMEMORY;
+        for (i = 0; i < n; i++)
+            electronics_pair(e, noise, i / (size_t)e->pairs, (int)(i % (size_t)e->pairs));
+    }
+    electronics_factors(e);
+    e->fires = electronics_limit(e);
+    return CALOMU_OK;
+}
+
 /* ---------------------------------------------------------------- use */
 
 static void electronics_calibrate(electronics *e)
@@ -143,7 +315,15 @@ calomu_status electronics_new(const electronics_options *o, const calomu_geometr
         electronics_free(e);
         return CALOMU_EMEMORY;
     }
-    electronics_calibrate(e);
+    if (o->vine == ELECTRONICS_GROUPS) {
+        electronics_calibrate(e);
+    } else {
+        calomu_status status = electronics_vines(e);
+        if (status != CALOMU_OK) {
+            electronics_free(e);
+            return status;
+        }
+    }
     *made = e;
     return CALOMU_OK;
 }
@@ -153,6 +333,10 @@ void electronics_free(electronics *e)
     if (!e) return;
     free(e->factor);
     free(e->share);
+    free(e->pair[0]);
+    free(e->pair[1]);
+    free(e->family[0]);
+    free(e->family[1]);
     free(e);
 }
 
@@ -169,12 +353,82 @@ static double electronics_noise(const electronics *e, uint64_t number, size_t ce
     return e->o.noise * (2 * electronics_draw(e, number, cell, rho, common) - 1);
 }
 
+/* Suppression comes last: what is at the threshold stays, what is not positive goes. */
+static int electronics_keep(const electronics *e, size_t cell, double energy, double noise,
+                            calomu_hit *hit)
+{
+    energy = (double)e->factor[cell] * energy * 1e3 + e->o.bias + noise;
+    if (!(energy > 0) || energy < e->o.zero) return 0;
+    hit->cell = (uint32_t)cell;
+    hit->energy = (float)(energy * 1e-3);
+    return 1;
+}
+
+/* Sub-modules with hits, or all where empty cells can fire, into noise[cells]. */
+static void electronics_noises(const electronics *e, uint64_t number, const calomu_event *event,
+                               int every, float *noise, unsigned char *wanted)
+{
+    const int32_t *m = e->o.module;
+    electronics_source s = electronics_from(e, 1, number);
+    size_t i;
+    int k;
+    memset(wanted, every, (size_t)e->groups);
+    for (i = 0; i < event->n_hits && !every; i++) {
+        int cell = (int)event->hits[i].cell, iy = cell % e->g.ny, ix = cell / e->g.ny % e->g.nx;
+        wanted[(cell / e->g.ny / e->g.nx / m[0] * e->gx + ix / m[1]) * e->gy + iy / m[2]] = 1;
+    }
+    for (k = 0; k < e->groups; k++)
+        if (wanted[k]) electronics_module(e, 1, k, &s, noise);
+}
+
+static size_t electronics_correlated(const electronics *e, uint64_t number,
+                                     const calomu_event *event, calomu_hit *hits)
+{
+    int every = e->o.noise + e->o.bias > 0 && e->o.noise + e->o.bias >= e->o.zero;
+    float *noise = malloc(e->cells * sizeof *noise + (size_t)e->groups);
+    size_t i, k = 0, n = 0, cells = every ? e->cells : event->n_hits;
+    if (!noise) return SIZE_MAX;
+    electronics_noises(e, number, event, every, noise, (unsigned char *)(noise + e->cells));
+    for (i = 0; i < cells; i++) {
+        size_t cell = every ? i : event->hits[i].cell;
+        double energy = k < event->n_hits && event->hits[k].cell == cell
+                      ? (double)event->hits[k++].energy : 0;
+        n += (size_t)electronics_keep(e, cell, energy, e->o.noise * (double)noise[cell],
+                                      hits + n);
+    }
+    free(noise);
+    return n;
+}
+
+/* An empty cell is inverted only if its word is one that fires. */
+static size_t electronics_single(const electronics *e, uint64_t number, const calomu_event *event,
+                                 calomu_hit *hits)
+{
+    int every = e->o.noise + e->o.bias > 0 && e->o.noise + e->o.bias >= e->o.zero;
+    int draws = e->o.noise > 0;
+    electronics_source s = electronics_from(e, 1, number);
+    size_t i, k = 0, n = 0, cells = every ? e->cells : event->n_hits;
+    for (i = 0; i < cells; i++) {
+        size_t cell = every ? i : event->hits[i].cell;
+        int hit = k < event->n_hits && event->hits[k].cell == cell;
+        uint32_t w = draws ? electronics_word(&s, cell) : UINT32_MAX;
+        if (!hit && w < e->fires) continue;
+        n += (size_t)electronics_keep(e, cell, hit ? (double)event->hits[k++].energy : 0,
+                                      draws ? e->o.noise * electronics_alone(w) : 0, hits + n);
+    }
+    return n;
+}
+
 /* Where nothing is added to empty cells only the hits need a look. */
 size_t electronics_apply(const electronics *e, uint64_t number, const calomu_event *event,
                          calomu_hit *hits)
 {
     int every = e->o.noise > 0 || e->o.bias > 0;
     size_t i, k = 0, n = 0, cells = every ? e->cells : event->n_hits;
+    if (e->o.vine == ELECTRONICS_INDEPENDENT) return electronics_single(e, number, event, hits);
+    if (e->o.vine != ELECTRONICS_GROUPS)
+        return (e->o.noise > 0 ? electronics_correlated : electronics_single)(e, number, event,
+                                                                              hits);
     for (i = 0; i < cells; i++) {
         size_t cell = every ? i : event->hits[i].cell;
         double energy = 0;
