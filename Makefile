@@ -17,15 +17,15 @@ LINK     = $(CC) $(CFLAGS) $(OPENMP) $(LDFLAGS)
 VERBS    = main messages options progress files threads csv rows signals topics info import \
            features train train_run train_log train_files train_agree predict evaluate plot \
            plot_verb model_import model_join bench bench_turns bench_jobs bench_profile perturb \
-           simulate_verb simulation/simulate simulation/electronics simulation/copula scan \
-           least_squares scan_fit scan_fit_verb
+           sets simulate_verb simulation/simulate simulation/electronics simulation/copula \
+           scan least_squares scan_fit scan_fit_verb
 OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops sums network golden files features train eval \
            model blocks lists plain api simulate tool rows \
            scanfit scan
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
-           cli_bench cli_simulate cli_cuda cli_scanfit cli_scan
+           cli_bench cli_simulate cli_files cli_install cli_cuda cli_scanfit cli_scan
 SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -38,6 +38,8 @@ help:
 	@echo "make               calomu, $(B)/libcalomu.a; with libhdf5 calomu-import-h5"
 	@echo "make test          all tests; ends with a line 'N passed, N failed, N skipped'"
 	@echo "make test REF=DIR  the same with the reference folder (golden, geant4, oracle)"
+	@echo "make install PREFIX=DIR DESTDIR=DIR LIB=lib   program, libraries, header, manual page,"
+	@echo "                   completions, calomu.pc, CMake package; make uninstall"
 	@echo "make demo          the main job on GEANT4 muons in testdata: a minute"
 	@echo "make bench         speed against targets: $(B)/bench.csv; against PyTorch with"
 	@echo "                   REF=DIR, against the newest torch and onnxruntime with"
@@ -123,6 +125,21 @@ aloud: $(B)/aloud
 $(B)/aloud: tests/aloud.c calomu.h $(B)/internals.o
 	$(CC) $(ALL_C) -I. -DCALOMU_INTERNALS -o $@ $< $(B)/internals.o -lm $(LDFLAGS)
 
+# The version of calomu.h; the soname's rule is in tools/install.sh.
+NUMBER   := $(shell sed -n 's/^.define CALOMU_VERSION *\([0-9]*\).*/\1/p' calomu.h)
+VERSION  := $(shell n=$(NUMBER); echo $$((n / 10000)).$$((n / 100 % 100)).$$((n % 100)))
+SOVERSION := $(shell n=$(NUMBER); m=$$((n / 10000)); \
+               [ $$m -gt 0 ] && echo $$m || echo 0.$$((n / 100 % 100)))
+PREFIX   ?= /usr/local
+LIB      ?= lib
+$(B)/libcalomu.so: $(B)/calomu.o
+	$(LINK) -shared -Wl,-soname,libcalomu.so.$(SOVERSION) -o $@ $^ -lm
+
+install: all $(B)/libcalomu.so
+install uninstall:
+	@B="$(B)" PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" LIB="$(LIB)" OPENMP="$(OPENMP)" \
+	  VERSION="$(VERSION)" SOVERSION="$(SOVERSION)" sh tools/install.sh $@
+
 demo: all
 	@B=$(B) sh tools/demo.sh
 
@@ -170,5 +187,5 @@ clean-programs clean:
 
 include cuda/cuda.mk
 
-.PHONY: all help test demo aloud physics bench bench-check scaling matrix mutants sanitize tsan \
+.PHONY: all help test install uninstall demo aloud physics bench bench-check scaling matrix mutants sanitize tsan \
         valgrind testdata clean clean-programs cuda test-cuda

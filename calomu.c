@@ -7068,6 +7068,9 @@ struct calomu_data {
     char *path;
     uint64_t *offset;                /* n_events + 1: where event i starts; ends at the next */
     uint64_t seed;                   /* H */
+    const calomu_data **part;        /* a set of sets: the caller's, one behind the other; */
+    uint64_t *start;                 /*   the number of the first event of each */
+    int parts;
 };
 
 /* A failure with the file's name in front.  Of the context of the call: d->own is for memory only,
@@ -7252,6 +7255,79 @@ calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
                         : cm_leave(c, cm_data_from_memory_call(c, info, events, n, data));
 }
 
+/* What two sets must share to be one. */
+static calomu_status cm_join_fits(calomu *c, const calomu_data_info *a, const calomu_data_info *b)
+{
+    calomu_status s = calomu_geometry_compare(c, &a->geometry, &b->geometry);
+    if (s) return s;
+    if (a->features != b->features)
+        return cm_fail(c, CALOMU_EFORMAT, a->features == CALOMU_FEATURES_NONE
+                       ? "features where the first set has none" : b->features
+                       == CALOMU_FEATURES_NONE ? "no features where the first set has them"
+                       : "features in another state (raw, standardised) than the first set's");
+    if (a->features != CALOMU_FEATURES_NONE
+        && (a->feature_options.convention != b->feature_options.convention
+            || memcmp(&a->feature_options.grow, &b->feature_options.grow, sizeof(float))))
+        return cm_fail(c, CALOMU_EFORMAT, "features of convention %s, grow %g GeV, the first set's "
+                       "are %s, %g GeV", calomu_convention_name(b->feature_options.convention),
+                       (double)b->feature_options.grow,
+                       calomu_convention_name(a->feature_options.convention),
+                       (double)a->feature_options.grow);
+    if (a->features == CALOMU_FEATURES_STANDARDISED
+        && (memcmp(a->mean, b->mean, sizeof a->mean)
+            || memcmp(a->deviation, b->deviation, sizeof a->deviation)))
+        return cm_fail(c, CALOMU_EFORMAT, "features standardised by other means and deviations");
+    if (a->losses != b->losses)
+        return cm_fail(c, CALOMU_EFORMAT, b->losses ? "losses where the first set has none"
+                                                    : "no losses where the first set has them");
+    return CALOMU_OK;
+}
+
+static calomu_status cm_data_join_call(calomu *c, calomu_data *const *sets, int n, int *misfit,
+                                       calomu_data **data)
+{
+    calomu_data *d;
+    calomu *own;
+    int i;
+    *data = NULL;
+    if (n < 1) return cm_fail(c, CALOMU_EUSAGE, "no sets to join");
+    for (i = 1; i < n; i++) {
+        calomu_status s = cm_join_fits(c, &sets[0]->info, &sets[i]->info);
+        if (s && misfit) *misfit = i;
+        if (s) return s;
+    }
+    own = cm_clone(c);
+    d = own ? cm_allocate(own, 1, sizeof *d) : NULL;
+    if (d) {
+        d->own = own;
+        d->part = cm_allocate(own, (size_t)n, sizeof *d->part);
+        d->start = cm_allocate(own, (size_t)n, sizeof *d->start);
+    }
+    if (!d || !d->part || !d->start) {
+        if (d) calomu_data_close(d);
+        else if (own) cm_clone_free(own);
+        return cm_fail(c, CALOMU_EMEMORY, "no memory to join %d sets", n);
+    }
+    d->info = sets[0]->info;
+    d->info.n_events = d->info.n_hits = 0;
+    for (i = 0; i < n; i++) {
+        d->part[i] = sets[i];
+        d->start[i] = d->info.n_events;
+        d->info.n_events += sets[i]->info.n_events;
+        d->info.n_hits += sets[i]->info.n_hits;
+    }
+    d->parts = n;
+    *data = d;
+    return CALOMU_OK;
+}
+
+calomu_status calomu_data_join(calomu *c, calomu_data *const *sets, int n, int *misfit,
+                               calomu_data **data)
+{
+    return !cm_enter(c) ? CALOMU_EUSAGE
+                        : cm_leave(c, cm_data_join_call(c, sets, n, misfit, data));
+}
+
 const calomu_data_info *calomu_data_describe(const calomu_data *data) { return &data->info; }
 
 /* Takes a set that is complete up to any point; the context that opened it may be closed by
@@ -7264,6 +7340,8 @@ void calomu_data_close(calomu_data *d)
     if (d->opened) cm_file_close(own, &d->file);
     cm_release(own, d->path);
     cm_release(own, d->offset);
+    cm_release(own, d->part);
+    cm_release(own, d->start);
     cm_release(own, d);
     cm_clone_free(own);
 }
@@ -7401,6 +7479,22 @@ static calomu_status cm_read_event(calomu *c, const calomu_data *d, uint64_t num
     return s ? cm_fail_in(c, CALOMU_EFORMAT, d->path) : CALOMU_OK;
 }
 
+/* The set that has event *k of d itself, and its number there. */
+static const calomu_data *cm_part_of(const calomu_data *d, uint64_t *k)
+{
+    while (d->parts) {
+        int low = 0, high = d->parts, middle;        /* start[low] <= *k < start[high] */
+        while (high - low > 1) {
+            middle = low + (high - low) / 2;
+            if (d->start[middle] <= *k) low = middle;
+            else high = middle;
+        }
+        *k -= d->start[low];
+        d = d->part[low];
+    }
+    return d;
+}
+
 /* Number of the i-th event asked for. */
 static uint64_t cm_number(uint64_t first, const uint64_t *numbers, size_t i)
 {
@@ -7417,6 +7511,7 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
                                      const uint64_t *numbers, size_t n, calomu_events *out)
 {
     uint64_t longest = 0, total = d->info.n_events;
+    const calomu_data *part;
     size_t i, each = sizeof(calomu_event) + cm_extra(&d->info) * sizeof(float);
     calomu_status s;
     if (n > SIZE_MAX / 4 / each)
@@ -7430,8 +7525,9 @@ static calomu_status cm_read_prepare(calomu *c, const calomu_data *d, uint64_t f
         if (k >= total)
             return cm_fail(c, CALOMU_EUSAGE, "event %llu asked for, there are %llu",
                            (unsigned long long)k, (unsigned long long)total);
-        if (!d->event && d->offset[k + 1] - d->offset[k] > longest)
-            longest = d->offset[k + 1] - d->offset[k];
+        part = cm_part_of(d, &k);
+        if (!part->event && part->offset[k + 1] - part->offset[k] > longest)
+            longest = part->offset[k + 1] - part->offset[k];
     }
     if (!out->owner_) out->owner_ = cm_clone(c);
     if (!out->owner_) return CALOMU_EMEMORY;
@@ -7469,18 +7565,20 @@ static calomu_status cm_data_read_call(calomu *c, const calomu_data *data, uint6
     block = (unsigned char *)(extra + n * n_extra);
     for (i = 0; i < n; i++) {
         uint64_t k = cm_number(first, numbers, i);
-        if (data->event) {
-            event[i] = data->event[k];
+        const calomu_data *d = cm_part_of(data, &k);
+        if (d->event) {
+            event[i] = d->event[k];
             continue;
         }
-        at = (size_t)(data->offset[k + 1] - data->offset[k]);
-        s = cm_file_read(c, &data->file, data->path, data->offset[k], block, at);
-        if (!s) s = cm_read_event(c, data, k, block, at, out, used, event + i,
-                                  extra + i * n_extra);
+        at = (size_t)(d->offset[k + 1] - d->offset[k]);
+        s = cm_file_read(c, &d->file, d->path, d->offset[k], block, at);
+        if (!s) s = cm_read_event(c, d, k, block, at, out, used, event + i, extra + i * n_extra);
         if (s) return s;
         used += event[i].n_hits;
     }
-    for (i = at = 0; !data->event && i < n; i++) {       /* the hits do not move any more */
+    for (i = at = 0; i < n; i++) {   /* the hits do not move any more */
+        uint64_t k = cm_number(first, numbers, i);
+        if (cm_part_of(data, &k)->event) continue;
         event[i].hits = event[i].n_hits ? (calomu_hit *)out->memory_[1] + at : NULL;
         at += event[i].n_hits;
     }
@@ -7507,6 +7605,7 @@ static calomu_status cm_read_energy(calomu *c, const calomu_data *d, uint64_t nu
 {
     unsigned char b[4];
     calomu_status s;
+    d = cm_part_of(d, &number);
     if (d->event) {
         *energy = d->event[number].energy;
         return CALOMU_OK;

@@ -257,6 +257,12 @@ calomu_status calomu_data_open(calomu *c, const char *path, calomu_data **data);
    cells.  info->n_events and n_hits are ignored.  All are checked now. */
 calomu_status calomu_data_from_memory(calomu *c, const calomu_data_info *info,
                                       const calomu_event *events, size_t n, calomu_data **data);
+/* One set of the muons of n sets (n >= 1), one behind the other, which must outlive it: reading,
+   training and prediction give what the merged file would.  EFORMAT: not of one geometry
+   (calomu_geometry_compare), or features or losses differ in what the files say of them; *misfit
+   (NULL: not wanted) is then the number of the first set that does not fit sets[0]. */
+calomu_status calomu_data_join(calomu *c, calomu_data *const *sets, int n, int *misfit,
+                               calomu_data **data);
 const calomu_data_info *calomu_data_describe(const calomu_data *data);
 void calomu_data_close(calomu_data *data);               /* NULL is allowed */
 

@@ -98,7 +98,7 @@ wait_end()
 # ---------------------------------------------------------------- options
 
 check "help" 0 "--checkpoint-minutes" "$PROGRAM" train --help
-check "no data" 2 "--data FILE.cmu is missing" "$PROGRAM" train --out m
+check "no data" 2 "--data FILE.cmu ... is missing" "$PROGRAM" train --out m
 check "no out" 2 "--out MODEL.safetensors is missing" "$PROGRAM" train --data data.cmu
 check "unknown option" 2 "did you mean '--batch'" train m --batsh 3
 for option in "--batch 1" "--batch x" "--epochs 0" "--cycle-epochs 0" "--patience 0" \

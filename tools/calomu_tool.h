@@ -68,6 +68,9 @@ int verb_simulate(int argc, char **argv);
 int verb_perturb(int argc, char **argv);
 int verb_scan(int argc, char **argv);
 int verb_scan_fit(int argc, char **argv);
+int verb_merge(int argc, char **argv);
+int verb_split(int argc, char **argv);
+int verb_select(int argc, char **argv);
 
 /* ---------------------------------------------------------------- messages (messages.c) */
 
@@ -145,8 +148,18 @@ typedef enum tool_type {             /* what target points at: */
     TOOL_CHOICE,                     /* int: index in value, which reads "text|authors" */
     TOOL_FLAG,                       /* int: 1 when given; takes no value */
     TOOL_GEOMETRY,                   /* calomu_geometry */
-    TOOL_PAIR                        /* double[2]: "low,high" or "low:high", low < high */
+    TOOL_PAIR,                       /* double[2]: "low,high" or "low:high", low < high */
+    TOOL_FILES                       /* tool_files: one file or several, or patterns */
 } tool_type;
+
+/* What --name A B 'run*.cmu' C names, in order; a word that is no file is a pattern (glob), whose
+   files come by name.  Zero-initialise; tool_files_free when tool_parse has let the verb go on. */
+typedef struct tool_files {
+    char **path;
+    int n;
+} tool_files;
+
+void tool_files_free(tool_files *files);
 
 /* One option `--name value` or `--name=value`.  The target holds the default before tool_parse;
    --help prints it from there, so that text and behaviour cannot differ. */
@@ -218,6 +231,20 @@ calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);
 #define TOOL_OPTION_GROW(pointer_to_float) \
     { .name = "grow", .type = TOOL_FLOAT, .target = (pointer_to_float), .value = "GEV", \
       .help = "clusters grow over cells above this energy (GeV)", .high = 1e30 }
+
+/* ---------------------------------------------------------------- sets of files (sets.c) */
+
+/* The muons of several data files as one set.  Zero-initialise. */
+typedef struct tool_set {
+    calomu_data *data;               /* of all */
+    calomu_data **file;              /* n, open */
+    int n;
+    char name[160];                  /* for messages: the path, or "A.cmu and 3 others" */
+} tool_set;
+
+/* EFORMAT where files do not fit together: the first that does not is named.  Reports. */
+calomu_status tool_set_open(calomu *c, const char *const *path, int n, tool_set *set);
+void tool_set_close(tool_set *set);
 
 /* ---------------------------------------------------------------- evaluation (evaluate.c) */
 

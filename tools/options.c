@@ -2,8 +2,11 @@
 #include "calomu_tool.h"
 
 #include <float.h>
+#include <glob.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 enum { TOOL_MANY = 256 };            /* options in a table, at most */
 
@@ -83,7 +86,8 @@ static void tool_default_text(const tool_option *o, char text[256])
         if (*(int *)o->target >= 0 && tool_choice(o->value, *(int *)o->target, word))
             (void)snprintf(text, 256, "%s", word);
         break;
-    case TOOL_FLAG: break;
+    case TOOL_FLAG:
+    case TOOL_FILES: break;
     case TOOL_GEOMETRY: tool_geometry_text(text, o->target); break;
     case TOOL_PAIR:
         (void)snprintf(text, 256, "%s,", tool_shortest(number, pair[0], 0));
@@ -336,6 +340,45 @@ static calomu_status tool_read_geometry(const tool_option *o, const char *text)
     return status;
 }
 
+void tool_files_free(tool_files *files)
+{
+    int i;
+    for (i = 0; i < files->n; i++) free(files->path[i]);
+    free(files->path);
+    files->path = NULL;
+    files->n = 0;
+}
+
+static calomu_status tool_add_file(tool_files *files, const char *path)
+{
+    char **more = realloc(files->path, ((size_t)files->n + 1) * sizeof *more);
+    if (more) files->path = more;
+    if (!more || !(more[files->n] = strdup(path))) return tool_fail(CALOMU_EMEMORY, "no memory");
+    files->n++;
+    return CALOMU_OK;
+}
+
+/* A file of that very name goes before a pattern: names may hold brackets. */
+static calomu_status tool_read_files(const tool_option *o, const char *text)
+{
+    calomu_status status = CALOMU_OK;
+    struct stat there;
+    glob_t found;
+    size_t i;
+    int code;
+    if (lstat(text, &there) == 0 || !strpbrk(text, "*?["))
+        return tool_add_file(o->target, text);
+    code = glob(text, GLOB_ERR, NULL, &found);
+    if (code == GLOB_NOMATCH) return tool_fail(CALOMU_EIO, "--%s %s: no file is named so", o->name,
+                                               text);
+    if (code != 0) return tool_fail(code == GLOB_NOSPACE ? CALOMU_EMEMORY : CALOMU_EIO,
+                                    "--%s %s: a folder cannot be read", o->name, text);
+    for (i = 0; i < found.gl_pathc && status == CALOMU_OK; i++)
+        status = tool_add_file(o->target, found.gl_pathv[i]);
+    globfree(&found);
+    return status;
+}
+
 static calomu_status tool_read_value(const tool_option *o, const char *text)
 {
     if (!*text) return tool_misuse("--%s: the value is empty", o->name);
@@ -349,6 +392,7 @@ static calomu_status tool_read_value(const tool_option *o, const char *text)
     case TOOL_FLAG: break;           /* takes no value: tool_take_option has set it */
     case TOOL_GEOMETRY: return tool_read_geometry(o, text);
     case TOOL_PAIR: return tool_read_pair(o, text);
+    case TOOL_FILES: return tool_read_files(o, text);
     }
     return CALOMU_OK;
 }
@@ -382,6 +426,7 @@ static calomu_status tool_take_option(tool_usage *u, int argc, char **argv, int 
     const char *argument = argv[*i], *name = argument + 2, *value;
     size_t n = strcspn(name, "=");
     tool_option *o = argument[1] == '-' ? tool_find_option(u, name, n) : NULL;
+    calomu_status status;
     if (!o) return tool_unknown_option(u, argument);
     if (o->given) return tool_misuse("--%s is given twice", o->name);
     o->given = 1;
@@ -397,7 +442,10 @@ static calomu_status tool_take_option(tool_usage *u, int argc, char **argv, int 
             return tool_misuse("--%s needs a value (%s)", o->name, o->value);
         value = argv[++*i];
     }
-    return tool_read_value(o, value);
+    status = tool_read_value(o, value);
+    while (o->type == TOOL_FILES && status == CALOMU_OK && *i + 1 < argc && argv[*i + 1][0] != '-')
+        status = tool_read_value(o, argv[++*i]);
+    return status;
 }
 
 static calomu_status tool_take_operand(tool_usage *u, const char *text, int *taken)
@@ -434,9 +482,16 @@ static calomu_status tool_check_all_there(const tool_usage *u, int taken)
 
 static calomu_status tool_claim_option(const tool_option *o)
 {
-    const char *path = o->file != TOOL_NO_FILE ? *(const char **)o->target : NULL;
+    const tool_files *files = o->target;
+    const char *path = NULL;
     char role[64];
+    calomu_status status = CALOMU_OK;
+    int i;
     (void)snprintf(role, sizeof role, "--%s", o->name);
+    for (i = 0; o->type == TOOL_FILES && i < files->n && status == CALOMU_OK; i++)
+        status = tool_claim(o->file, role, files->path[i]);
+    if (o->type == TOOL_FILES) return status;
+    if (o->file != TOOL_NO_FILE) path = *(const char **)o->target;
     return path ? tool_claim(o->file, role, path) : CALOMU_OK;
 }
 
@@ -461,6 +516,7 @@ static calomu_status tool_claim_all(const tool_usage *u, int taken)
 int tool_parse(tool_usage *u, int argc, char **argv)
 {
     calomu_status status = CALOMU_OK;
+    const tool_option *o;
     int i, taken = 0, plain = 0;
     for (i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--") == 0) break;
@@ -477,6 +533,8 @@ int tool_parse(tool_usage *u, int argc, char **argv)
     }
     if (status == CALOMU_OK) status = tool_check_all_there(u, taken);
     if (status == CALOMU_OK) status = tool_claim_all(u, taken);
+    for (o = u->options; status != CALOMU_OK && o && o->name; o++)
+        if (o->type == TOOL_FILES) tool_files_free(o->target);
     return status == CALOMU_OK ? -1 : (int)status;
 }
 

@@ -12,6 +12,8 @@ enum { PREDICT_CHUNK = 256, PREDICT_MOST = 1024 };   /* muons at once; on a devi
 typedef struct predict_job {
     calomu *c;
     const char *model_path, *data_path, *out, *fit;
+    tool_files files;                /* the muons; */
+    tool_set set;                    /*   open: data and data_path are its own */
     uint64_t first, count;
     calomu_model *model;
     calomu_data *data;
@@ -202,8 +204,11 @@ static calomu_status predict_range(predict_job *j, const tool_usage *usage)
 static calomu_status predict_run(predict_job *j, const tool_usage *usage)
 {
     calomu_status s = calomu_model_load(j->c, j->model_path, &j->model);
-    if (s == CALOMU_OK) s = calomu_data_open(j->c, j->data_path, &j->data);
     if (s != CALOMU_OK) return tool_report(j->c, s);
+    s = tool_set_open(j->c, (const char *const *)j->files.path, j->files.n, &j->set);
+    if (s != CALOMU_OK) return s;
+    j->data = j->set.data;
+    j->data_path = j->set.name;
     s = predict_range(j, usage);
     j->options.low = j->range[0];
     j->options.high = j->range[1];
@@ -223,7 +228,8 @@ static void predict_free(predict_job *j)
 {
     free(j->prediction);
     free(j->member);
-    calomu_data_close(j->data);
+    tool_set_close(&j->set);
+    tool_files_free(&j->files);
     calomu_model_free(j->model);
     calomu_close(j->c);
 }
@@ -243,9 +249,9 @@ int verb_predict(int argc, char **argv)
         { .name = "model", .type = TOOL_STRING, .target = &j.model_path,
           .value = "MODEL.safetensors", .file = TOOL_READS,
           .help = "network or ensemble", .needed = 1 },
-        { .name = "data", .type = TOOL_STRING, .target = &j.data_path, .value = "FILE.cmu",
+        { .name = "data", .type = TOOL_FILES, .target = &j.files, .value = "FILE.cmu ...",
           .file = TOOL_READS,
-          .help = "muons", .needed = 1 },
+          .help = "muons; several files or a pattern: as if merged", .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &j.out, .value = "PRED.csv",
           .file = TOOL_WRITES,
           .help = "table to write; - for standard output", .needed = 1 },
@@ -277,12 +283,11 @@ int verb_predict(int argc, char **argv)
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
     if (!j.fit && (tool_given(&usage, "range") || tool_given(&usage, "fit-bins")))
-        return (int)tool_misuse("--range and --fit-bins are of --fit VALID.csv");
-    code = (int)tool_threads_start((int)j.machine.threads);
+        code = (int)tool_misuse("--range and --fit-bins are of --fit VALID.csv");
+    else code = (int)tool_threads_start((int)j.machine.threads);
     if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, 0);
-    if (code != CALOMU_OK) return code;
-    tool_signals_catch();
-    code = (int)predict_run(&j, &usage);
+    if (code == CALOMU_OK) tool_signals_catch();
+    if (code == CALOMU_OK) code = (int)predict_run(&j, &usage);
     predict_free(&j);
     return code;
 }

@@ -205,11 +205,17 @@ static calomu_status train_energies(train_job *j)
 
 static calomu_status train_open(train_job *j)
 {
-    calomu_status s = calomu_data_open(j->c, j->data_path, &j->data);
-    if (s == CALOMU_OK && j->validation_path)
-        s = calomu_data_open(j->c, j->validation_path, &j->validation);
-    j->options.validation = j->validation;
-    return s == CALOMU_OK ? s : tool_report(j->c, s);
+    calomu_status s = tool_set_open(j->c, (const char *const *)j->data_files.path,
+                                    j->data_files.n, &j->data_set);
+    if (s == CALOMU_OK && j->validation_files.n)
+        s = tool_set_open(j->c, (const char *const *)j->validation_files.path,
+                          j->validation_files.n, &j->validation_set);
+    if (s != CALOMU_OK) return s;
+    j->data = j->data_set.data;
+    j->data_path = j->data_set.name;
+    j->options.validation = j->validation = j->validation_set.data;
+    if (j->validation) j->validation_path = j->validation_set.name;
+    return s;
 }
 
 /* A target that cannot be written is found before the training, not after it. */
@@ -302,9 +308,9 @@ static void train_defaults(train_job *j)
 static size_t train_network_options(train_job *j, tool_option *to)
 {
     const tool_option options[] = {
-        { .name = "data", .type = TOOL_STRING, .target = &j->data_path, .value = "FILE.cmu",
+        { .name = "data", .type = TOOL_FILES, .target = &j->data_files, .value = "FILE.cmu ...",
           .file = TOOL_READS,
-          .help = "muons with true energies", .needed = 1 },
+          .help = "muons with true energies; several files or a pattern: as if merged", .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &j->out, .value = "MODEL.safetensors",
           .file = TOOL_WRITES,
           .help = "model to write: the state with the lowest validation loss", .needed = 1 },
@@ -361,7 +367,7 @@ static size_t train_course_options(train_job *j, tool_option *to)
         { .name = "shuffle", .type = TOOL_FLAG, .target = &j->shuffle,
           .help = "shuffle the muons, by the seed, before they are cut into folds: for files in"
                   " some order" },
-        { .name = "validation", .type = TOOL_STRING, .target = &j->validation_path,
+        { .name = "validation", .type = TOOL_FILES, .target = &j->validation_files,
           .value = "FILE.cmu", .file = TOOL_READS,
           .help = "monitor these muons, and train on the fold that would be monitored too" },
         { .name = "unique", .type = TOOL_FLAG, .target = &j->unique,
@@ -475,16 +481,17 @@ int verb_train(int argc, char **argv)
     j.usage = &usage;
     code = tool_parse(&usage, argc, argv);
     if (code >= 0) return code;
+    if (j.validation_files.n) j.validation_path = j.validation_files.path[0];
     code = (int)train_check(&j);
-    if (code != CALOMU_OK) return code;
-    code = (int)tool_threads_start((int)j.machine.threads);
+    if (code == CALOMU_OK) code = (int)tool_threads_start((int)j.machine.threads);
     if (code == CALOMU_OK) code = (int)tool_open_on(&j.c, &j.machine, j.recompute);
-    if (code != CALOMU_OK) return code;
-    code = (int)train_job_run(&j);
+    if (code == CALOMU_OK) code = (int)train_job_run(&j);
     free(j.checkpoint_path);
     calomu_model_free(j.start);
-    calomu_data_close(j.validation);
-    calomu_data_close(j.data);
+    tool_set_close(&j.validation_set);
+    tool_set_close(&j.data_set);
+    tool_files_free(&j.validation_files);
+    tool_files_free(&j.data_files);
     calomu_close(j.c);
     return code;
 }

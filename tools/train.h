@@ -12,6 +12,8 @@ typedef struct train_job {           /* the command line, and what all members s
     const tool_usage *usage;
     int argc;
     char **argv;
+    tool_files data_files, validation_files;
+    tool_set data_set, validation_set;           /* open: data, validation and their paths */
     const char *data_path, *validation_path, *start_path, *out, *log, *checkpoint, *plots;
     const char *energy_range;        /* NULL: not given */
     tool_machine machine;
