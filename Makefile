@@ -23,7 +23,7 @@ OBJECTS  = $(B)/tools/simulation
 SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals csv rows)
 TESTS    = device golden_device cuda engine ops sums network golden files features train eval \
            model blocks lists plain api simulate tool rows \
-           scanfit scan
+           scanfit scan windows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
            cli_bench cli_simulate cli_files cli_install cli_cuda cli_scanfit cli_scan
 SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined

@@ -23,7 +23,7 @@
        17 operations: 17.1 the table of kernels, 17.2 kernels of each instruction set,
           17.3 sums, 17.4 running batch norm, 17.5 convolution, 17.6 by Winograd, 17.7 sparse,
           17.8 pooling, 17.9 pointwise, 17.10 mean and maximum, 17.11 combinations, 17.12 join,
-          17.13 the table of operations
+          17.13 by the plain function, 17.14 the table of operations
        18 the plan of a list: 18.1 layers computed together, 18.2 where values are,
           18.3 as text, 18.4 carried out, 18.5 gradients as text
        19 the fast engine   20 devices
@@ -2096,12 +2096,13 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
 
 /* What is not said of a layer follows: how many values it has from its shape, what its parameters
    are from its kind. */
-typedef struct cm_layer {            /* 80 bytes */
+typedef struct cm_layer {
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
     int nz, nx, ny, nc;              /* of the result */
     int param;                       /* number of the first in the table of parameters */
-    unsigned char kind, kernel, stride, pad;     /* cm_kind; of convolutions */
+    cm_window window;                /* of what slides one */
+    unsigned char kind;              /* cm_kind */
     unsigned char bias;              /* 1: one that is learned */
     unsigned char init;              /* cm_init, of its weights */
     char name[34];                   /* in the state_dict, without .weight; "": no parameters */
@@ -2147,35 +2148,68 @@ static cm_layer *cm_layer_add(cm_list *s, cm_kind kind, const char *name, int a,
     l->nx = x ? x->nx : s->hits[1];
     l->ny = x ? x->ny : s->hits[2];
     l->nc = x ? x->nc : 1;
-    l->kernel = l->stride = 1;
+    l->window = cm_window_cube(1, 1, 0);
     l->init = CM_KAIMING;
     if (kind == CM_HITS_CONV || kind == CM_HITS_SUM) s->reads |= CM_READS_HITS;
     if (kind == CM_FEATURES) s->reads |= CM_READS_FEATURES;
     return l;
 }
 
-/* Sites of what slides a window over n: floor((n + 2 pad - kernel)/stride) + 1; 0: the window does
-   not fit, or is none that there is.  Padded, the axis has n + 2 pad cells; the window's first cell
-   can stand on n + 2 pad - kernel + 1 of them, and stands on every stride-th.  50 layers of cells,
-   kernel 4, stride 2, padding 2: floor(50/2) + 1 = 26. */
-static int cm_layer_sites(const cm_layer *l, int n)
+/* Sites of what slides a window along an axis of n: floor((n + before + after - kernel)/stride)
+   + 1; 0: the window does not fit, or is none that there is.  Padded, the axis has n + before +
+   after cells; the window's first cell can stand on so many less kernel - 1 of them, and stands on
+   every stride-th.  50 layers of cells, kernel 4, stride 2, padding 2: floor(50/2) + 1 = 26. */
+static int cm_window_sites(const cm_window *w, int axis, int n)
 {
-    int beyond = n + 2 * l->pad - l->kernel;
-    return l->kernel > 0 && l->stride > 0 && beyond >= 0 ? beyond / l->stride + 1 : 0;
+    int beyond = n + w->before[axis] + w->after[axis] - w->kernel[axis];
+    if (w->kernel[axis] < 1 || w->stride[axis] < 1 || beyond < 0) return 0;
+    return beyond / w->stride[axis] + 1;
 }
 
-/* Kernels are up to 4, the paper's largest.  With a padding of the kernel's size or more, outputs
-   at the edge would see nothing but padding.  A kernel that is refused becomes 0, for
-   cm_list_check. */
-static void cm_layer_slide(cm_layer *l, int kernel, int stride, int pad)
+cm_window cm_window_cube(int kernel, int stride, int pad)
 {
-    int fits = kernel >= 1 && kernel <= 4 && pad >= 0 && pad < kernel;
-    l->kernel = (unsigned char)(fits ? kernel : 0);
-    l->stride = (unsigned char)(stride >= 1 && stride <= UCHAR_MAX ? stride : 0);
-    l->pad = (unsigned char)(fits ? pad : 0);
-    l->nz = cm_layer_sites(l, l->nz);
-    l->nx = cm_layer_sites(l, l->nx);
-    l->ny = cm_layer_sites(l, l->ny);
+    cm_window w;
+    int a;
+    for (a = 0; a < 3; a++) {
+        w.kernel[a] = kernel;
+        w.stride[a] = stride;
+        w.before[a] = w.after[a] = pad;
+    }
+    return w;
+}
+
+/* The same along all axes and at both sides. */
+static int cm_window_is_cube(const cm_window *w)
+{
+    const cm_window cube = cm_window_cube(w->kernel[0], w->stride[0], w->before[0]);
+    return memcmp(&cube, w, sizeof cube) == 0;
+}
+
+/* With a padding of the kernel's size or more, outputs at the edge would see nothing but
+   padding. */
+static int cm_window_fits(const cm_window *w)
+{
+    int a;
+    for (a = 0; a < 3; a++)
+        if (w->kernel[a] < 1 || w->kernel[a] > CM_KERNEL_MOST || w->stride[a] < 1
+            || w->stride[a] > CM_KERNEL_MOST || w->before[a] < 0 || w->before[a] >= w->kernel[a]
+            || w->after[a] < 0 || w->after[a] >= w->kernel[a]) return 0;
+    return 1;
+}
+
+static size_t cm_window_cells(const cm_window *w)
+{
+    return (size_t)w->kernel[0] * (size_t)w->kernel[1] * (size_t)w->kernel[2];
+}
+
+/* A window that is refused is left to cm_list_check; the layer has no sites then. */
+static void cm_layer_slide(cm_layer *l, const cm_window *w)
+{
+    int fits = cm_window_fits(w);
+    l->window = *w;
+    l->nz = fits ? cm_window_sites(w, 0, l->nz) : 0;
+    l->nx = fits ? cm_window_sites(w, 1, l->nx) : 0;
+    l->ny = fits ? cm_window_sites(w, 2, l->ny) : 0;
 }
 
 /* Functions that append a layer; each returns its number.  Shapes: sites z x y, then channels. */
@@ -2191,14 +2225,23 @@ int cm_layer_features(cm_list *s)
 
 /* [sites of the window][out].  Of the hits (x = -1) it is a kind of its own, since most cells are
    empty. */
+int cm_layer_window(cm_list *s, const char *name, int x, int out, const cm_window *w, int bias)
+{
+    int paper = cm_window_is_cube(w) && w->kernel[0] <= 4;
+    cm_kind kind = x == -1 ? CM_HITS_CONV : paper ? CM_CONV : CM_WINDOW;
+    cm_layer *l = cm_layer_add(s, kind, name, x, -1, -1);
+    l->nc = out;
+    l->bias = bias != 0;
+    cm_layer_slide(l, w);
+    return s->n - 1;
+}
+
+/* The same with a cube. */
 int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride, int pad,
                   int bias)
 {
-    cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_CONV : CM_CONV, name, x, -1, -1);
-    l->nc = out;
-    l->bias = bias != 0;
-    cm_layer_slide(l, kernel, stride, pad);
-    return s->n - 1;
+    const cm_window w = cm_window_cube(kernel, stride, pad);
+    return cm_layer_window(s, name, x, out, &w, bias);
 }
 
 /* [n/2 + 1 sites][as many channels]: sums over 2x2x2, times scale.  An energy sum (its name is not
@@ -2206,9 +2249,10 @@ int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int 
    are kept for other programs, and not read here. */
 int cm_layer_pool(cm_list *s, const char *name, int x, double scale)
 {
+    const cm_window w = cm_window_cube(2, 2, 1);
     cm_layer *l = cm_layer_add(s, x == -1 ? CM_HITS_SUM : CM_POOL, name, x, -1, -1);
     l->scale = scale;
-    cm_layer_slide(l, 2, 2, 1);
+    cm_layer_slide(l, &w);
     return s->n - 1;
 }
 
@@ -2279,7 +2323,7 @@ static int cm_result_of(const cm_list *s) { return s->result == -1 ? s->n - 1 : 
 
 static const char *const cm_kind_names[CM_KINDS] = {
     "features", "conv of hits", "sum of hits", "conv", "linear", "norm", "Swish", "sigmoid", "mean",
-    "maximum", "pool", "channel", "add scaled", "concat"
+    "maximum", "pool", "channel", "add scaled", "concat", "window conv"
 };
 
 /* How many layers it reads; the order of cm_kind puts the three inputs first. */
@@ -2292,7 +2336,8 @@ static int cm_kind_reads(int kind)
    weights too, all 1, which nothing changes. */
 static int cm_kind_learns(int kind)
 {
-    return kind == CM_HITS_CONV || kind == CM_CONV || kind == CM_LINEAR || kind == CM_NORM;
+    return kind == CM_HITS_CONV || kind == CM_CONV || kind == CM_LINEAR || kind == CM_NORM
+        || kind == CM_WINDOW;
 }
 
 /* What a linear layer can read and a gate must be: numbers of the whole muon, not of places. */
@@ -2326,9 +2371,11 @@ static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
     const cm_layer *x = l->in[0] < 0 ? NULL : &s->layer[l->in[0]];
     const cm_layer *b = l->in[1] < 0 ? NULL : &s->layer[l->in[1]];
     const cm_layer *q = l->in[2] < 0 ? NULL : &s->layer[l->in[2]];
-    if (l->kernel == 0 || l->stride == 0)
-        return "kernels are 1 to 4, strides 1 to 255, and the padding is less than the kernel";
+    if (!cm_window_fits(&l->window))
+        return "kernels and strides are 1 to 64 cells, and the padding is less than the kernel";
     if (l->kind == CM_HITS_CONV && l->bias) return "a convolution of the hits has no bias";
+    if (l->kind == CM_HITS_CONV && (!cm_window_is_cube(&l->window) || l->window.kernel[0] > 4))
+        return "a convolution of the hits has a kernel of 1 to 4 cells, the same along all axes";
     if (l->kind == CM_LINEAR && !cm_layer_is_one_site(x)) return "more than one site";
     if ((l->kind == CM_HITS_SUM || l->kind == CM_POOL) && !(fabs(l->scale) <= 1e30))
         return "the scale is no number, or too large";
@@ -2556,7 +2603,7 @@ static void cm_param_layer(cm_net *net, const cm_list *s, cm_layer *l)
     int shape[5], k;
     shape[0] = l->nc;
     shape[1] = l->in[0] < 0 ? 1 : s->layer[l->in[0]].nc;
-    for (k = 2; k < 5; k++) shape[k] = l->kernel;
+    for (k = 2; k < 5; k++) shape[k] = l->window.kernel[k - 2];
     l->param = net->n_params;
     if (l->kind == CM_NORM)
         cm_param_norm(net, l->name, l->nc);
@@ -2774,9 +2821,10 @@ static double cm_site_sum(const cm_layer *l, int c, const cm_real *a, const cm_r
 /* Where w[out][in][kz][kx][ky] is, and how far it is to the next in and out. */
 static size_t cm_weight_at(const cm_work *o, int out, int in, int kz, int kx, int ky)
 {
-    size_t k = o->l->kernel, inputs = (size_t)(o->in[0] ? o->in[0]->nc : 1);
-    return ((((size_t)out * inputs + (size_t)in) * k + (size_t)kz) * k + (size_t)kx) * k
-         + (size_t)ky;
+    const int *kernel = o->l->window.kernel;
+    size_t channel = (size_t)out * (size_t)(o->in[0] ? o->in[0]->nc : 1) + (size_t)in;
+    size_t plane = channel * (size_t)kernel[0] + (size_t)kz;
+    return (plane * (size_t)kernel[1] + (size_t)kx) * (size_t)kernel[2] + (size_t)ky;
 }
 
 static size_t cm_next_in(const cm_work *o) { return cm_weight_at(o, 0, 1, 0, 0, 0); }
@@ -2786,9 +2834,9 @@ static size_t cm_next_out(const cm_work *o) { return cm_weight_at(o, 1, 0, 0, 0,
    computed; NULL in the padding. */
 static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int kz, int kx, int ky)
 {
-    const cm_layer *l = o->l;
-    return cm_site_of(o->in[0], o->x[0], l->stride * z + kz - l->pad, l->stride * x + kx - l->pad,
-                      l->stride * y + ky - l->pad);
+    const cm_window *w = &o->l->window;
+    return cm_site_of(o->in[0], o->x[0], w->stride[0] * z + kz - w->before[0],
+                      w->stride[1] * x + kx - w->before[1], w->stride[2] * y + ky - w->before[2]);
 }
 
 /* One output.  The sum is over kz, kx, ky, i in this order, from the bias on; of block 0 (kernel 4,
@@ -2797,13 +2845,13 @@ static const cm_real *cm_under_cell(const cm_work *o, int z, int x, int y, int k
    infinite weight into a NaN. */
 static cm_real cm_conv_value(const cm_work *o, int z, int x, int y, int out)
 {
-    const int kernel = o->l->kernel, channels = o->in[0]->nc;
+    const int *kernel = o->l->window.kernel, channels = o->in[0]->nc;
     const size_t step = cm_next_in(o);
     cm_real sum = o->bias ? o->bias[out] : 0;
     int kz, kx, ky, i;
-    for (kz = 0; kz < kernel; kz++)
-        for (kx = 0; kx < kernel; kx++)
-            for (ky = 0; ky < kernel; ky++) {
+    for (kz = 0; kz < kernel[0]; kz++)
+        for (kx = 0; kx < kernel[1]; kx++)
+            for (ky = 0; ky < kernel[2]; ky++) {
                 const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
                 const cm_real *w = o->w + cm_weight_at(o, out, 0, kz, kx, ky);
                 for (i = 0; v && i < channels; i++, w += step) sum = cm_fma(v[i], *w, sum);
@@ -2826,10 +2874,10 @@ static void cm_plain_conv(const cm_work *o)
    There is none (-1) where m + pad - k is no multiple of the stride, or j is outside the grid.  In
    the picture above input 3 has m + pad = 5: cells 1 and 3 of the kernel come over it, at j = 2 and
    1; cells 0 and 2 never do. */
-static int cm_output_over(const cm_layer *l, int m, int k, int n)
+static int cm_output_over(const cm_window *w, int axis, int m, int k, int n)
 {
-    int at = m + l->pad - k;
-    return at >= 0 && at % l->stride == 0 && at / l->stride < n ? at / l->stride : -1;
+    int at = m + w->before[axis] - k, stride = w->stride[axis];
+    return at >= 0 && at % stride == 0 && at / stride < n ? at / stride : -1;
 }
 
 /* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad)
@@ -2840,14 +2888,15 @@ static int cm_output_over(const cm_layer *l, int m, int k, int n)
 static cm_real cm_conv_slope(const cm_work *o, int z, int x, int y, int in, cm_real sum)
 {
     const cm_layer *l = o->l;
+    const int *kernel = l->window.kernel;
     const size_t step = cm_next_out(o);
     int kz, kx, ky, c;
-    for (kz = 0; kz < l->kernel; kz++)
-        for (kx = 0; kx < l->kernel; kx++)
-            for (ky = l->kernel - 1; ky >= 0; ky--) {
-                const cm_real *d = cm_site_of(l, o->dy, cm_output_over(l, z, kz, l->nz),
-                                              cm_output_over(l, x, kx, l->nx),
-                                              cm_output_over(l, y, ky, l->ny));
+    for (kz = 0; kz < kernel[0]; kz++)
+        for (kx = 0; kx < kernel[1]; kx++)
+            for (ky = kernel[2] - 1; ky >= 0; ky--) {
+                const cm_real *d = cm_site_of(l, o->dy, cm_output_over(&l->window, 0, z, kz, l->nz),
+                                              cm_output_over(&l->window, 1, x, kx, l->nx),
+                                              cm_output_over(&l->window, 2, y, ky, l->ny));
                 const cm_real *w = o->w + cm_weight_at(o, 0, in, kz, kx, ky);
                 for (c = 0; d && c < l->nc; c++, w += step) sum = cm_fma(d[c], *w, sum);
             }
@@ -2874,11 +2923,12 @@ static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
 {
     const cm_layer *l = o->l;
     const cm_real *dy = o->dy + cm_site_at(l, z, x, y);
+    const int *kernel = l->window.kernel;
     const size_t step = cm_next_out(o);
     int kz, kx, ky, i, c;
-    for (kz = 0; kz < l->kernel; kz++)
-        for (kx = 0; kx < l->kernel; kx++)
-            for (ky = 0; ky < l->kernel; ky++) {
+    for (kz = 0; kz < kernel[0]; kz++)
+        for (kx = 0; kx < kernel[1]; kx++)
+            for (ky = 0; ky < kernel[2]; ky++) {
                 const cm_real *v = cm_under_cell(o, z, x, y, kz, kx, ky);
                 for (i = 0; v && i < o->in[0]->nc; i++) {
                     cm_real *dw = o->dw + cm_weight_at(o, 0, i, kz, kx, ky);
@@ -2938,9 +2988,9 @@ static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, in
 {
     const cm_layer *l = o->l;
     int row = (int)hit->cell / o->cells[2];
-    int z = cm_output_over(l, row / o->cells[1], kz, l->nz);
-    int x = cm_output_over(l, row % o->cells[1], kx, l->nx);
-    int y = cm_output_over(l, (int)hit->cell % o->cells[2], ky, l->ny);
+    int z = cm_output_over(&l->window, 0, row / o->cells[1], kz, l->nz);
+    int x = cm_output_over(&l->window, 1, row % o->cells[1], kx, l->nx);
+    int y = cm_output_over(&l->window, 2, (int)hit->cell % o->cells[2], ky, l->ny);
     return z < 0 || x < 0 || y < 0 ? -1 : (ptrdiff_t)cm_site_at(l, z, x, y);
 }
 
@@ -2948,11 +2998,12 @@ static ptrdiff_t cm_over_hit(const cm_work *o, const calomu_hit *hit, int kz, in
 static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
+    const int *kernel = l->window.kernel;
     const cm_real e = (cm_real)hit->energy;
     int kz, kx, ky, c;
-    for (kz = 0; kz < l->kernel; kz++)
-        for (kx = 0; kx < l->kernel; kx++)
-            for (ky = 0; ky < l->kernel; ky++) {
+    for (kz = 0; kz < kernel[0]; kz++)
+        for (kx = 0; kx < kernel[1]; kx++)
+            for (ky = 0; ky < kernel[2]; ky++) {
                 ptrdiff_t j = cm_over_hit(o, hit, kz, kx, ky);
                 for (c = 0; j >= 0 && c < l->nc; c++)
                     o->y[j + c] = cm_fma(e, l->kind == CM_HITS_SUM ? (cm_real)l->scale
@@ -2975,10 +3026,11 @@ static void cm_plain_hits(const cm_work *o)
 static void cm_hit_back(const cm_work *o, const calomu_hit *hit)
 {
     const cm_layer *l = o->l;
+    const int *kernel = l->window.kernel;
     int kz, kx, ky, c;
-    for (kz = 0; kz < l->kernel; kz++)
-        for (kx = 0; kx < l->kernel; kx++)
-            for (ky = 0; ky < l->kernel; ky++) {
+    for (kz = 0; kz < kernel[0]; kz++)
+        for (kx = 0; kx < kernel[1]; kx++)
+            for (ky = 0; ky < kernel[2]; ky++) {
                 ptrdiff_t j = cm_over_hit(o, hit, kz, kx, ky);
                 for (c = 0; j >= 0 && c < l->nc; c++) {
                     cm_real *dw = o->dw + cm_weight_at(o, c, 0, kz, kx, ky);
@@ -3381,9 +3433,10 @@ static cm_wino_tile cm_wino_next(int nx, const cm_wino_tile *t)
 }
 
 /* Where Winograd's method (5.8) is used: on fewer rows it is no faster. */
-static int cm_wino_fits(int nx, int kernel, int stride, int pad)
+static int cm_wino_fits(int nx, const cm_window *w)
 {
-    return kernel == 3 && stride == 1 && pad == 1 && nx >= 4;
+    return cm_window_is_cube(w) && w->kernel[0] == 3 && w->stride[0] == 1 && w->before[0] == 1
+        && nx >= 4;
 }
 
 /* v = B' d, of 8 rows for 6 outputs or 6 for 4.  v[0] is of infinity, v[1] of 0.  The rows of p and
@@ -3686,7 +3739,8 @@ static const cm_plain_kind cm_plain_kinds[] = {  /* in the order of cm_kind */
     { cm_plain_pool, cm_plain_pool_back },
     { cm_plain_channel, cm_plain_channel_back },
     { cm_plain_add_scaled, cm_plain_add_scaled_back },
-    { cm_plain_concat, cm_plain_concat_back }
+    { cm_plain_concat, cm_plain_concat_back },
+    { cm_plain_conv, cm_plain_conv_back }        /* of any window */
 };
 static const cm_plain_kind cm_wino_kind = { cm_plain_wino, cm_plain_wino_back };
 
@@ -3712,7 +3766,7 @@ static const cm_layer *cm_pass_layer(const cm_pass *p, int i) { return &p->net->
 static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
 {
     return !p->direct && l->kind == CM_CONV && !l->bias
-        && cm_wino_fits(cm_pass_layer(p, l->in[0])->nx, l->kernel, l->stride, l->pad);
+        && cm_wino_fits(cm_pass_layer(p, l->in[0])->nx, &l->window);
 }
 
 /* Whether a learned parameter is behind layer i: of itself, or of what it reads, directly or not.
@@ -4068,7 +4122,7 @@ static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon
     memset(s, 0, sizeof *s);
     if (!cm_pass_learns(p, l)) return CALOMU_OK;
     s->count = in * (size_t)l->nc * (cm_pass_wino(p, l) ? 9 * CM_WINO_F
-                                     : (size_t)(l->kernel * l->kernel * l->kernel));
+                                     : cm_window_cells(&l->window));
     s->dw = cm_allocate(p->c, n * s->count, sizeof *s->dw);
     if (l->bias) s->dbias = cm_allocate(p->c, n * (size_t)l->nc, sizeof *s->dbias);
     s->muon = cm_allocate(p->c, n, sizeof *s->muon);
@@ -13783,7 +13837,7 @@ static void cm_graph_fail(cm_graph *g, calomu_status s, const char *text)
     if (text) cm_fail(g->c, s, "%s", text);
 }
 
-static const cm_operations cm_processor;                     /* the one table, 17.13 */
+static const cm_operations cm_processor;                     /* the one table, 17.14 */
 
 cm_graph *cm_graph_on(calomu *c, cm_unit *unit, void *memory, size_t size, int threads,
                       int training)
@@ -15505,7 +15559,8 @@ static int cm_has_wino(const cm_graph *g)
 
 static int cm_conv_wino(const cm_graph *g, int nx, int kernel, int stride, int pad)
 {
-    return cm_has_wino(g) && cm_wino_fits(nx, kernel, stride, pad);
+    const cm_window w = cm_window_cube(kernel, stride, pad);
+    return cm_has_wino(g) && cm_wino_fits(nx, &w);
 }
 
 /* Blocks of a result of these sites, which becomes the size of one block. */
@@ -18412,7 +18467,179 @@ cm_tensor *cm_join(cm_graph *g, cm_tensor *e, double scale, cm_tensor *shortcut,
     return cm_join_for(g, e, scale, shortcut, path, gate, halo, 0);
 }
 
-/* 17.13 The one table of operations, the processor's */
+/* ---------------------------------------------------------------- 17.13 by the plain function
+
+   A layer that has no kernels here is computed by its plain function (5), muon by muon: its values
+   are taken out of the lanes, and what it makes is put back.  The same function gives the same
+   bits.  It is as slow as part I, but for threads: it serves whoever has a layer like no other, and
+   every operation before it is worth kernels.  A group's shares in the derivatives by weights are
+   kept, added over its lanes, and the groups by their tree (17.3), as in 5.9. */
+
+/* The values of muon v, out of the lanes of `from` (t's values or gradient), [z][x][y][channel]. */
+static void cm_muon_take(const cm_tensor *t, cm_real *from, int v, cm_real *to)
+{
+    int z, x, i, row = t->ny * t->nc;
+    for (z = 0; z < t->nz; z++)
+        for (x = 0; x < t->nx; x++) {
+            const cm_real *at = cm_row(t, from, v / CM_LANES, z, x) + v % CM_LANES;
+            for (i = 0; i < row; i++) *to++ = at[i * CM_LANES];
+        }
+}
+
+/* The way back; from NULL: zeros, of a lane behind the last muon. */
+static void cm_muon_put(const cm_tensor *t, const cm_real *from, int v, cm_real *to)
+{
+    int z, x, i, row = t->ny * t->nc;
+    for (z = 0; z < t->nz; z++)
+        for (x = 0; x < t->nx; x++) {
+            cm_real *at = cm_row(t, to, v / CM_LANES, z, x) + v % CM_LANES;
+            for (i = 0; i < row; i++) at[i * CM_LANES] = from ? *from++ : 0;
+        }
+}
+
+/* One muon's work: its x in memory of a thread, y behind it. */
+static cm_work cm_plain_work(const cm_record *r, cm_real *memory)
+{
+    cm_work o;
+    memset(&o, 0, sizeof o);
+    o.l = r->layer;
+    o.in[0] = r->reads;
+    o.w = r->w.x;
+    o.bias = r->bias.x;
+    o.x[0] = memory;
+    o.y = memory + cm_layer_size(r->reads);
+    return o;
+}
+
+static void cm_by_plain_forward(cm_graph *g, cm_record *r)
+{
+    const cm_tensor *x = r->in[0], *y = r->out;
+    size_t size = cm_layer_size(r->layer), each = size + cm_layer_size(r->reads);
+    cm_real *memory = cm_arena_take(g, each * (size_t)g->threads);
+    int k;
+    if (memory && !cm_dry(g)) {
+        CM_PARALLEL_FOR(g->threads)
+        for (k = 0; k < y->groups; k++) {
+            cm_real *own = memory + each * (size_t)cm_thread_in(g);
+            cm_work o = cm_plain_work(r, own);
+            int v;
+            for (v = k * CM_LANES; v < (k + 1) * CM_LANES; v++) {
+                if (v < y->muons) {
+                    cm_muon_take(x, x->x, v, own);
+                    cm_plain_kinds[r->layer->kind].forward(&o);
+                }
+                cm_muon_put(y, v < y->muons ? o.y : NULL, v, y->x);
+            }
+        }
+    }
+    cm_give_back(g, memory);
+}
+
+/* Memory of a thread, in backward. */
+typedef struct cm_plain_room {
+    cm_real *x, *dy, *dx, *dw;       /* of one muon */
+    double *dbias;
+    double *share;                   /* [weight, then bias][lane] */
+} cm_plain_room;
+
+/* Muon k L + l: dx, and its shares of n weights and the biases. */
+static void cm_by_plain_muon(const cm_record *r, int v, size_t n, const cm_plain_room *m)
+{
+    cm_tensor *x = r->in[0], *y = r->out;
+    cm_work o = cm_plain_work(r, m->x);
+    size_t i, biases = r->bias.dx ? (size_t)y->nc : 0;
+    double *share = m->share + v % CM_LANES;
+    cm_muon_take(x, x->x, v, m->x);
+    cm_muon_take(y, y->dx, v, m->dy);
+    if (x->needs) cm_muon_take(x, x->dx, v, m->dx);
+    o.dy = m->dy;
+    o.dx[0] = x->needs ? m->dx : NULL;
+    o.dw = n > 0 ? memset(m->dw, 0, n * sizeof *m->dw) : NULL;
+    o.dbias = biases > 0 ? memset(m->dbias, 0, biases * sizeof *m->dbias) : NULL;
+    cm_plain_kinds[r->layer->kind].backward(&o);
+    if (x->needs) cm_muon_put(x, m->dx, v, x->dx);
+    for (i = 0; i < n; i++, share += CM_LANES) *share = (double)m->dw[i];
+    for (i = 0; i < biases; i++, share += CM_LANES) *share = m->dbias[i];
+}
+
+/* Group k: sums over its lanes, of `all` shares. */
+static void cm_by_plain_group(const cm_record *r, int k, size_t n, size_t all,
+                              const cm_plain_room *m, double *sums)
+{
+    int v, end = cm_smaller((k + 1) * CM_LANES, r->out->muons);
+    size_t i;
+    memset(m->share, 0, CM_LANES * all * sizeof *m->share);
+    for (v = k * CM_LANES; v < end; v++) cm_by_plain_muon(r, v, n, m);
+    for (i = 0; i < all; i++) sums[i] = cm_lanes_sum(m->share + i * CM_LANES);
+}
+
+/* All groups, and their sums. */
+static void cm_by_plain_groups(cm_graph *g, const cm_record *r, size_t n, size_t all,
+                               cm_real *memory, double *shares, double *partial)
+{
+    const size_t in = cm_layer_size(r->reads), out = cm_layer_size(r->layer);
+    const size_t each = 2 * in + out + n, biases = (size_t)r->out->nc;
+    size_t i;
+    int k;
+    CM_PARALLEL_FOR(g->threads)
+    for (k = 0; k < r->out->groups; k++) {
+        cm_plain_room m;
+        m.x = memory + each * (size_t)cm_thread_in(g);
+        m.dy = m.x + in;
+        m.dx = m.dy + out;
+        m.dw = m.dx + in;
+        m.dbias = shares + (CM_LANES * all + biases) * (size_t)cm_thread_in(g);
+        m.share = m.dbias + biases;
+        cm_by_plain_group(r, k, n, all, &m, partial + all * (size_t)k);
+    }
+    cm_partials_sum(g, partial, r->out->groups, all);
+    for (i = 0; i < n; i++) r->w.dx[i] += (cm_real)partial[i];
+    for (i = n; i < all; i++) r->bias.dx[i - n] += (cm_real)partial[i];
+}
+
+static void cm_by_plain_backward(cm_graph *g, cm_record *r)
+{
+    cm_tensor *x = r->in[0];
+    const size_t channels = (size_t)(r->reads->nc * r->layer->nc), threads = (size_t)g->threads;
+    const size_t n = r->w.dx ? channels * cm_window_cells(&r->layer->window) : 0;
+    const size_t all = n + (r->bias.dx ? (size_t)r->layer->nc : 0);
+    const size_t each = 2 * cm_layer_size(r->reads) + cm_layer_size(r->layer) + n;
+    double *partial, *shares;
+    cm_real *memory;
+    cm_remember(g, x);
+    if (x->needs && !cm_gradient(g, x)) return;
+    partial = cm_partials(g, r->out->groups, all);
+    memory = cm_arena_take(g, each * threads);
+    shares = cm_scratch(g, (CM_LANES * all + (size_t)r->layer->nc) * threads * sizeof *shares);
+    if (partial && memory && shares && !cm_dry(g))
+        cm_by_plain_groups(g, r, n, all, memory, shares, partial);
+    cm_give_back(g, shares);
+    cm_give_back(g, memory);
+    cm_give_back(g, partial);
+}
+
+/* Layer l, which reads layer `reads`, the tensor x. */
+static cm_tensor *cm_by_plain(cm_graph *g, cm_tensor *x, const cm_layer *l, const cm_layer *reads,
+                              int halo, cm_weight w, cm_weight bias)
+{
+    const int size[3] = { l->nz, l->nx, l->ny };
+    cm_tensor *y;
+    cm_record *r;
+    if (!x || g->status != CALOMU_OK) return NULL;
+    if (g->unit) return cm_misfit(g, "a convolution of this window is not on the GPU yet");
+    if (x->blocks) x = cm_whole(g, x);
+    y = x ? cm_tensor_new(g, x->muons, size, l->nc, halo, halo) : NULL;
+    r = y ? cm_record_new(g, cm_by_plain_backward, y, x, NULL) : NULL;
+    if (!r) return NULL;
+    r->layer = l;
+    r->reads = reads;
+    r->w = w;
+    r->bias = bias;
+    cm_by_plain_forward(g, r);
+    return cm_done(g, r, cm_kind_names[l->kind]);
+}
+
+/* 17.14 The one table of operations, the processor's */
 
 static const cm_operations cm_processor = {
     { cm_sparse_compute, cm_sparse_backward },
@@ -18749,10 +18976,11 @@ static void cm_rule_on_the_fly(cm_schedule *p, int i, int last)
    (kernel 3, no bias) makes its own, and poolings leave out what is outside. */
 static int cm_halo_read(const cm_schedule *p, const cm_layer *reader, const cm_layer *x)
 {
-    if (reader->kind != CM_CONV || reader->pad == 0) return 0;
+    const cm_window *w = &reader->window;
+    if (reader->kind != CM_CONV || w->before[0] == 0) return 0;
     if (p->wino && !reader->bias
-        && cm_wino_fits(x->nx, reader->kernel, reader->stride, reader->pad)) return 0;
-    return cm_larger(reader->pad, reader->kernel - reader->stride - reader->pad);
+        && cm_wino_fits(x->nx, w)) return 0;
+    return cm_larger(w->before[0], w->kernel[0] - w->stride[0] - w->before[0]);
 }
 
 /* Step r reads step i: the halo is the most that any reader needs, and what a norm or a mean needs
@@ -18779,12 +19007,14 @@ static void cm_rule_deferred(cm_schedule *p, int i, int first)
 {
     cm_step *t = &p->step[i];
     const cm_layer *conv;
+    const cm_window *w;
     int r;
     if (p->training || !t->join || first < 0 || p->step[first].values != CM_BY_GROUPS) return;
     for (r = first + 1; cm_reads(p, r, first) < 0; r++)
         if (cm_reads(p, r, i) >= 0) return;
     conv = cm_layer_of(p, &p->step[r]);
-    if ((conv->nz - 1) * conv->stride - conv->pad + conv->kernel < cm_layer_of(p, t)->nz) return;
+    w = &conv->window;
+    if ((conv->nz - 1) * w->stride[0] - w->before[0] + w->kernel[0] < cm_layer_of(p, t)->nz) return;
     t->deferred = 1;
     t->rules |= 1u << CM_RULE_DEFERRED;
 }
@@ -18942,7 +19172,8 @@ static void cm_step_operation(const cm_schedule *p, const cm_step *t, char text[
     const cm_layer *l = cm_layer_of(p, t);
     int norm = l->kind == CM_NORM || t->norm >= 0;
     char size[16] = "";
-    if (cm_is_conv(l)) (void)snprintf(size, sizeof size, " %d/%d", l->kernel, l->stride);
+    if (cm_is_conv(l))
+        (void)snprintf(size, sizeof size, " %d/%d", l->window.kernel[0], l->window.stride[0]);
     (void)snprintf(text, 48, "%s%s%s%s%s", norm && t->swish == CM_SWISH_BEFORE && t->norm < 0
                                                ? "Swish, " : "",
                    t->join ? "join" : cm_kind_names[l->kind], size,
@@ -19001,10 +19232,11 @@ static cm_tensor *cm_run_conv(cm_graph *g, const cm_run *u, const cm_step *t, cm
     int then = n ? t->swish | (t->sums & CM_MEAN) : t->sums;
     cm_weight w = cm_weight_of(u->net, u->gradient, l, 0);
     cm_weight bias = l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none;
+    int kernel = l->window.kernel[0], stride = l->window.stride[0], pad = l->window.before[0];
     if (n) norm = cm_norm_of(u->net, u->gradient, &u->p->list->layer[t->norm]);
     if (l->kind == CM_HITS_CONV)
-        return cm_sparse(g, u->hits, w, 0, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
-    return cm_conv_then(g, x, w, bias, l->nc, l->kernel, l->stride, l->pad, t->halo, n, then);
+        return cm_sparse(g, u->hits, w, 0, l->nc, kernel, stride, pad, t->halo, n, then);
+    return cm_conv_then(g, x, w, bias, l->nc, kernel, stride, pad, t->halo, n, then);
 }
 
 static cm_tensor *cm_run_norm(cm_graph *g, const cm_run *u, const cm_step *t, cm_tensor *x)
@@ -19017,6 +19249,7 @@ static cm_tensor *cm_run_norm(cm_graph *g, const cm_run *u, const cm_step *t, cm
 
 static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
 {
+    static const cm_weight none = { NULL, NULL };
     const cm_layer *l = cm_layer_of(u->p, t);
     cm_tensor *in[4];
     int k;
@@ -19041,6 +19274,10 @@ static cm_tensor *cm_run_step(cm_graph *g, const cm_run *u, const cm_step *t)
     case CM_CHANNEL: return cm_channel(g, in[0], 1, t->halo);
     case CM_ADD_SCALED: return cm_add_scaled(g, in[0], in[1], in[2], t->halo);
     case CM_CONCAT: return cm_concat_of(g, in[0], in[1], t->halo);
+    case CM_WINDOW:
+        return cm_by_plain(g, in[0], l, &u->p->list->layer[l->in[0]], t->halo,
+                           cm_weight_of(u->net, u->gradient, l, 0),
+                           l->bias ? cm_weight_of(u->net, u->gradient, l, 1) : none);
     case CM_KINDS: break;
     }
     return NULL;

@@ -732,6 +732,7 @@ struct cm_record {
     cm_real *column[5];              /*   [kind][channel], and in reals: a, b, mean; */
     double *sums;                    /*   backward e, f; sums of its first pass, once begun */
     cm_real *gate;                   /* of a join, for an unadded share of its path */
+    const struct cm_layer *layer, *reads;        /* by its plain function (17.13), or NULL */
     const char *name;                /* of the operation, for a profile */
     cm_record *before;
 };
@@ -942,8 +943,15 @@ typedef enum cm_kind {
     CM_CHANNEL,                      /* channel 0 of x */
     CM_ADD_SCALED,                   /* s + q*p, one rounding; q has one site */
     CM_CONCAT,                       /* the channels of a, then those of b */
+    CM_WINDOW,                       /* as CM_CONV, with a window that this has no kernels for */
     CM_KINDS
 } cm_kind;
+
+typedef struct cm_window {           /* that slides along z, x, y */
+    int kernel[3], stride[3], before[3], after[3];       /* cells; padding at either side */
+} cm_window;
+
+enum { CM_KERNEL_MOST = 64 };        /* of kernels and strides */
 
 typedef struct cm_list cm_list;      /* of layers, and its plans; networks of a model share one */
 
@@ -957,6 +965,9 @@ CM_LOCAL void cm_list_free(calomu *c, cm_list *s);
 CM_LOCAL int cm_layer_features(cm_list *s);
 CM_LOCAL int cm_layer_conv(cm_list *s, const char *name, int x, int out, int kernel, int stride,
                            int pad, int bias);
+CM_LOCAL int cm_layer_window(cm_list *s, const char *name, int x, int out, const cm_window *w,
+                             int bias);
+CM_LOCAL cm_window cm_window_cube(int kernel, int stride, int pad);
 CM_LOCAL int cm_layer_pool(cm_list *s, const char *name, int x, double scale);   /* name "": none */
 CM_LOCAL int cm_layer_linear(cm_list *s, const char *name, int x, int out, cm_init init);
 CM_LOCAL int cm_layer_norm(cm_list *s, const char *name, int x);

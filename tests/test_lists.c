@@ -22,6 +22,7 @@ typedef struct maker {
     shape hits, at[MOST];
     int is_read[MOST];
     int n, features, has_hits;
+    int has_window;                  /* that the device has no kernels for */
 } maker;
 
 static int one_of(maker *m, int n) { return test_int(m->r, 0, n - 1); }
@@ -85,9 +86,35 @@ static int conv_of(maker *m, int x, int out, int kernel, int stride, int pad)
                                 x >= 0 && one_of(m, 4) == 0), s);
 }
 
+/* A kernel, a stride and paddings of its own along each axis. */
+static int window_conv(maker *m, int x)
+{
+    cm_window w;
+    shape s = m->at[x];
+    int *sites[3], out = 1 + one_of(m, 4), a, cube = 1;
+    sites[0] = &s.nz;
+    sites[1] = &s.nx;
+    sites[2] = &s.ny;
+    for (a = 0; a < 3; a++) {
+        w.kernel[a] = 1 + one_of(m, 7);
+        w.stride[a] = 1 + one_of(m, 3);
+        w.before[a] = one_of(m, w.kernel[a]);
+        w.after[a] = one_of(m, w.kernel[a]);
+        *sites[a] += w.before[a] + w.after[a] - w.kernel[a];
+        *sites[a] = *sites[a] < 0 ? 0 : *sites[a] / w.stride[a] + 1;
+        cube &= w.kernel[a] == w.kernel[0] && w.stride[a] == w.stride[0]
+             && w.before[a] == w.before[0] && w.after[a] == w.before[0];
+    }
+    s.nc = out;
+    if (!small(&s)) return x;
+    if (!cube || w.kernel[0] > 4) m->has_window = 1;
+    return add(m, cm_layer_window(m->list, name_of(m), reads(m, x), out, &w, one_of(m, 2)), s);
+}
+
 static int conv(maker *m, int x)
 {
     int kernel = 1 + one_of(m, 4), stride = 1 + one_of(m, 3), out = 1 + one_of(m, 5);
+    if (x >= 0 && one_of(m, 6) == 0) return window_conv(m, x);
     switch (one_of(m, 8)) {
     case 0: return conv_of(m, x, out, 4, 2, 2);
     case 1: return conv_of(m, x, out, 1, 1, 0);
@@ -291,6 +318,7 @@ static void random_list(calomu *c, maker *m, test_random *r)
     m->r = r;
     m->n = 0;
     memset(m->is_read, 0, sizeof m->is_read);
+    m->has_window = 0;
     m->has_hits = test_int(r, 0, 5) > 0;
     m->features = !m->has_hits || test_int(r, 0, 1) == 0 ? test_int(r, 1, 5) : 0;
     m->hits.nz = few ? 1 : test_int(r, 1, most);
@@ -580,7 +608,7 @@ static const char *const words[] = {
     "Swish joins", "join, ", "same sums", "channel in place", "norm joins", "made where read",
     "by groups", "by rows", "sums on the way", "halo 1", "halo 2", "halo 3", "deferred",
     " channel ", " add scaled ", " concat ", " maximum ", " mean ", " pool ", " linear ",
-    " sigmoid ", " Swish ", " norm ", " sum of hits ", " conv of hits "
+    " sigmoid ", " Swish ", " norm ", " sum of hits ", " conv of hits ", " window conv "
 };
 enum { WORDS = sizeof words / sizeof *words };
 static int met[WORDS];
@@ -650,7 +678,7 @@ static int check_list(calomu *c, const maker *m, int muons, int number, uint64_t
         w = ways[i];
         w.direct = number % 2;
         if (w.isa == CALOMU_ISA_PLAIN && number % 8) continue;
-        if (w.device && number % 4 > 1) continue;
+        if (w.device && (number % 4 > 1 || m->has_window)) continue;
         check_way(net, &b, &w, buffers, i == 0 || i == 3 || i == 5 ? 2 : 0, &first, number, seed);
     }
     outcome_free(&first);
@@ -688,8 +716,9 @@ static const char *bad_layer(cm_list *s, int bad)
     int z = cm_layer_conv(s, "c", x, 3, 1, 1, 0, 0);
     switch (bad) {
     case 0: (void)cm_layer_linear(s, "d", m, 1, CM_GLOROT); return "";
-    case 1: (void)cm_layer_conv(s, "d", x, 1, 5, 1, 0, 0); return "layer 5, conv d: kernels are 1";
-    case 2: (void)cm_layer_conv(s, "d", x, 1, 3, 0, 1, 0); return "strides 1 to 255";
+    case 1: (void)cm_layer_conv(s, "d", x, 1, 65, 1, 64, 0);
+            return "layer 5, window conv d: kernels and strides are 1";
+    case 2: (void)cm_layer_conv(s, "d", x, 1, 3, 0, 1, 0); return "strides are 1 to 64";
     case 3: (void)cm_layer_conv(s, "d", x, 1, 3, 1, 3, 0); return "less than the kernel";
     case 4: (void)cm_layer_conv(s, "d", x, 0, 3, 1, 1, 0); return "no sites or no channels";
     case 5: (void)cm_layer_conv(s, "d", x, 1, 4, 1, 0, 0); return "(reads 3x4x5x2; makes 0x1x2x1)";
@@ -715,6 +744,7 @@ static const char *bad_layer(cm_list *s, int bad)
     case 25: cm_list_result(s, f); return "";
     case 26: while (x < 6) x = cm_layer_point(s, CM_SWISH, x); return "";
     case 27: for (x = 0; x < 9; x++) (void)cm_layer_concat(s, y, z); return "more layers than";
+    case 28: (void)cm_layer_conv(s, "d", -1, 1, 5, 1, 0, 0); return "a kernel of 1 to 4 cells";
     default: return NULL;
     }
 }
@@ -741,7 +771,7 @@ static void check_refusals(calomu *c)
         CHECK(!net == (*text != 0), "list %d: a network if and only if it is right", bad);
         cm_net_free(c, net);
     }
-    CHECK(bad == 28, "%d bad lists", bad);
+    CHECK(bad == 29, "%d bad lists", bad);
     {
         cm_list *empty = cm_list_new(c, 1, 1, 1, 0, 0);
         CHECK_FAILS(c, cm_list_check(c, empty), CALOMU_EUSAGE);
