@@ -2091,6 +2091,8 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
        channel       y = x[0]                                                        5.7
        add scaled    y[c](j) = s[c](j) + q[c] p[c](j)                                5.7
        concat        y = the channels of a, then of b                                5.7
+       window conv   as conv; a kernel, stride and padding of its own along          5.2
+                     each axis, and padding of its own at either side
    No kind is a sum or a product of two layers: the networks of the paper need neither, and "add
    scaled" with its one rounding is not made of the two. */
 
@@ -2386,6 +2388,8 @@ static const char *cm_shape_fault(const cm_list *s, const cm_layer *l)
         return "the gate is not one value for each channel";
     if (l->nz < 1 || l->nx < 1 || l->ny < 1 || l->nc < 1) return "no sites or no channels";
     if ((double)l->nz * l->nx * l->ny * l->nc > 1 << 25) return "too large for any machine";
+    if (x && cm_kind_learns(l->kind)
+        && (double)cm_window_cells(&l->window) * x->nc * l->nc > 1 << 28) return "too many weights";
     return NULL;
 }
 

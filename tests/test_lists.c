@@ -745,6 +745,7 @@ static const char *bad_layer(cm_list *s, int bad)
     case 26: while (x < 6) x = cm_layer_point(s, CM_SWISH, x); return "";
     case 27: for (x = 0; x < 9; x++) (void)cm_layer_concat(s, y, z); return "more layers than";
     case 28: (void)cm_layer_conv(s, "d", -1, 1, 5, 1, 0, 0); return "a kernel of 1 to 4 cells";
+    case 29: (void)cm_layer_conv(s, "d", z, 4096, 60, 60, 59, 0); return "too many weights";
     default: return NULL;
     }
 }
@@ -771,7 +772,7 @@ static void check_refusals(calomu *c)
         CHECK(!net == (*text != 0), "list %d: a network if and only if it is right", bad);
         cm_net_free(c, net);
     }
-    CHECK(bad == 29, "%d bad lists", bad);
+    CHECK(bad == 30, "%d bad lists", bad);
     {
         cm_list *empty = cm_list_new(c, 1, 1, 1, 0, 0);
         CHECK_FAILS(c, cm_list_check(c, empty), CALOMU_EUSAGE);
