@@ -529,7 +529,8 @@ static double cm_uniform(const uint32_t w[2])
    rounding a float loses up to 6.0e-8.  That q is multiplied by f makes sigmoid(0) = 1/2 exact.
 
    log2(e) as a float is off by a relative 1.3e-8, which makes exp(-v) off by a relative 1.3e-8 |v|.
-   The largest relative error of the sigmoid, tried with all floats of 4.8e-7 <= |v|, is
+   The largest relative error of the sigmoid, tried with all floats of 4.8e-7 <= |v| (nearer 0 it
+   is 1/2 to 1.2e-7, since it is 1/2 + v/4 there), is
        1.3e-7 for |v| <= 1, 2.4e-7 for |v| <= 10, 1.3e-6 for |v| <= 87, near v = -87;
    the largest absolute one is 9.0e-8.  log2(e) in two parts, as cm_exp_double has ln 2, would mend
    the tail, where the sigmoid itself is tiny, and cost one more fma each time.
@@ -1087,9 +1088,9 @@ static calomu_status cm_check_extra(calomu *c, const calomu_data_info *info,
 /* What a data set says of itself: geometry, losses or not, and of its features the state (none,
    raw, standardised), the convention and E_grow in GeV (both are told in section 3: two readings of
    the paper's text, and the energy from which on a cell joins a cluster), and mean and deviation
-   over the training set if they are known.  A
-   feature is standardised as (V - mean)/deviation, so the deviation must be positive; for a feature
-   that never varies it is 1, not 0.
+   over the training set if they are known.  A feature is standardised as (V - mean)/deviation, so
+   that all reach the network as numbers of the order of 1, whatever their units (Sec. 3.2.1); so
+   the deviation must be positive, and for a feature that never varies it is 1, not 0.
 
    EUSAGE, because it comes from the caller of a writer; where it comes from a file, the reader
    turns this into EFORMAT.  Enumerations are compared as integers: a file may hold any number. */
@@ -1323,9 +1324,11 @@ static int cm_hottest_column(const calomu_geometry *g, const calomu_hit *hit, si
    which is hit by the muon at the calorimeter front face" (V1) in `text`, the point itself in
    `authors`.  Without a point the two are the same.
 
-   The point is where the simulated muon starts, 50 mm before the face, and is not carried to it: by
-   R = p/(0.3 B) a muon of 50 GeV in 2 T has R = 83 m, and over s = 50 mm leaves its line by
-   s^2/(2 R) = 0.015 mm, where a cell has 3.75 mm. */
+   The point is where the simulated muon starts, 50 mm before the face, and is not carried to it.
+   Across a field B a charge e of momentum p runs on a circle of R = p/(e B), with p in GeV, B in T
+   and R in m R = p/(0.3 B): 1 GeV/c is 1e9 e/2.998e8 kg m/s.  Over a length s it leaves the tangent
+   by R - sqrt(R^2 - s^2), which is s^2/(2 R) for s far below R.  So a muon of 50 GeV in 2 T, R =
+   83 m, is 0.015 mm aside after the 50 mm, where a cell has 3.75 mm. */
 static void cm_feature_impact(cm_feature_scratch *s, const calomu_event *e, const calomu_hit *hit,
                               calomu_convention convention)
 {
@@ -1489,8 +1492,8 @@ static void cm_feature_moments(const cm_feature_scratch *s, calomu_convention co
 
 /* ---------------------------------------------------------------- V24: curvature (Sec. 6.2) */
 
-/* A muon of momentum p, in GeV, runs on a circle of radius R = p/(0.3 B), in m with B in T, in the
-   xz plane.  It enters at right angles to the front face, so the circle's centre has z = 0, and two
+/* A muon of momentum p runs on a circle of radius R = p/(0.3 B), as told above, here in the xz
+   plane.  It enters at right angles to the front face, so the circle's centre has z = 0, and two
    points fix it.  At 600 GeV R is 1000 m, and the muon leaves 2 m later 2 mm aside, half a cell: so
    the two points are means over many cells, one of each half of the depth.
 
@@ -1802,11 +1805,12 @@ static const float *cm_box_squares(const cm_feature_scratch *s, int ix)
 
    Summing all 43,200 boxes of the paper's grid, 48 * 30 * 30, gives the same bits, and makes all
    features of a muon of 5,000 hits take 4.4 times as long.  So three squares give a sum in float
-   first, and only boxes that may be above `bar` are summed again.  No box is lost by that: a
-   box below or at the bar changes nothing, and the float sum of terms >= 0 goes through at most six
-   roundings on the way of each term, so it is at least (1 - 2^-24)^6 of the exact sum; 1.000001
-   allows for more than these 6 * 2^-24 = 3.6e-7, and for the roundings in double, which are far
-   smaller.  A float sum that overflows is infinite, and is summed again. */
+   first, and only boxes that may be above `bar` are summed again: the second-largest sum so far in
+   `text`, the largest in `authors`.  No box is lost by that: one below or at the bar changes
+   nothing, and the float sum of terms >= 0 goes through at most six roundings on the way of each
+   term, so it is at least (1 - 2^-24)^6 of the exact sum; 1.000001 allows for more than these 6 *
+   2^-24 = 3.6e-7, and for the roundings in double, which are far smaller.  A float sum that
+   overflows is infinite, and is summed again. */
 static void cm_feature_boxes(const cm_feature_scratch *s, calomu_convention convention, double *v)
 {
     const int text = convention == CALOMU_CONVENTION_TEXT;
@@ -1922,6 +1926,11 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
    4 Networks as lists of layers: Figs. 4 and 5, parameters
    ============================================================================================
 
+   The paper's network (Fig. 3c) has two parts.  The head makes numbers of the hits, by 12 blocks of
+   convolutions in three dimensions and then the maximum and the mean of each of 49 channels over
+   the grid.  The body makes the energy of these 98 and the 28 features: three layers of 80 neurons,
+   every one of which sees all of the layer before, and one neuron, the tail.
+
    A network is a list of plain layers, the same for training and inference.  Each reads what
    layers before it have made, or the hits, or the features.  Parameters with their names, order
    and initial values, the shapes of all results and the forward and backward pass follow from it
@@ -1972,7 +1981,7 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
 
    Conv 1 has 27 c_in c_out weights, where the grid is halved 64 c_in c_out; conv 2 has 27 c_out^2.
    A norm of c channels has 2c: of c_in and c_out, in a block that halves once more of c_in in the
-   shortcut (block 0, which is not pre-activated: twice of c_out).
+   shortcut (block 0, whose norms stand behind its two convolutions: twice of c_out).
    SE: (c_out + 1) q + (q + 1) c_out.
    Shortcut: c_in c_out, in block 0 a bias for each c_out as well.  The table adds up to 613,369.
    The body reads 28 features, 49 maxima and 49 means: 126 x 80 + 80 weights and biases, twice 80 x
@@ -1980,7 +1989,7 @@ calomu_status calomu_features(calomu *c, const calomu_geometry *g, const calomu_
 
 typedef struct cm_stage {            /* one block of the head (Figs. 4 and 5) */
     int in, out;                     /* channels in, learned channels out; one more leaves */
-    int down, first;                 /* halves the grid; is not pre-activated */
+    int down, first;                 /* halves the grid; is block 0, which reads the hits */
 } cm_stage;
 
 /* Fig. 5: the grid is halved at the start of each of four resolutions; block 0 learns 8 channels.
@@ -2095,7 +2104,9 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
    scaled" with its one rounding is not made of the two. */
 
 /* What is not said of a layer follows: how many values it has from its shape, what its parameters
-   are from its kind. */
+   are from its kind.  The names are those of PyTorch's state_dict, its table of a network's tensors
+   by name, in which the authors' program keeps its weights: "head.0.path.0" there has the tensors
+   "head.0.path.0.weight" and, where there is one, "head.0.path.0.bias". */
 typedef struct cm_layer {            /* 80 bytes */
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
@@ -2713,9 +2724,10 @@ static const cm_real *cm_site_of(const cm_layer *l, const cm_real *v, int z, int
 
 /* Over a row (z, x), of channel c: of b, or of a (b - shift).
        a      b     shift   the sum is
-       NULL   x     0       a mean's, a batch norm's s; with b = dy its G0 and a bias's derivative
-       x      x     0       a batch norm's q
-       dy     x     mean    a batch norm's G1, which its weight's derivative needs
+       NULL   x     0       of x: a mean's, and what a batch norm (5.9) takes its mean from
+       NULL   dy    0       of dy: a bias's derivative
+       x      x     0       of x^2: what a batch norm takes its variance from
+       dy     x     mean    of dy (x - mean): a batch norm's weight's derivative
        path   dy    0       a gate's derivative
    One function for all, so that their order of adding cannot differ. */
 static cm_real cm_row_sum(const cm_layer *l, int z, int x, int c, const cm_real *a,
@@ -2865,11 +2877,12 @@ static void cm_conv_to_dx(const cm_work *o)
                 for (i = 0; i < in->nc; i++, dx++) *dx = cm_conv_slope(o, z, x, y, i, *dx);
 }
 
-/* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad) Every output j has the weight once, times x,
-   so, summed over j by the caller, dw[o][i][k] += dy[o](j) x[i](s j + k - pad) The weight of a cell
-   that lies in the padding of j gets nothing from j.  Here one output site at a time, as the
-   forward pass has them, adds to all weights; the sum of one weight alone has its terms in the same
-   order, by rising j, and could be computed by itself. */
+/* Forward:   y[o](j) += w[o][i][k] x[i](s j + k - pad)
+   Every output j has the weight once, times x, so, summed over j by the caller,
+   dw[o][i][k] += dy[o](j) x[i](s j + k - pad)
+   The weight of a cell that lies in the padding of j gets nothing from j.  Here one output site at
+   a time, as the forward pass has them, adds to all weights; the sum of one weight alone has its
+   terms in the same order, by rising j, and could be computed by itself. */
 static void cm_conv_site_to_dw(const cm_work *o, int z, int x, int y)
 {
     const cm_layer *l = o->l;
@@ -3120,10 +3133,11 @@ static void cm_plain_max(const cm_work *o)
     }
 }
 
-/* Forward:   y[c] = max over j of x[c](j) dy/dx is 1 at the largest and 0 elsewhere.  Where several
-   are the largest the maximum has no derivative there; they share it equally, as in PyTorch's amax:
-   dx[c](j) += dy[c] / ties.  Of x = (5, 2, 5, 5) the maximum 5 has three, and dy = 6 becomes dx =
-   (2, 0, 2, 2).  To give it to the first would prefer small z for no reason of physics. */
+/* Forward:   y[c] = max over j of x[c](j)
+   dy/dx is 1 at the largest and 0 elsewhere.  Where several are the largest the maximum has no
+   derivative; they share it equally, as in PyTorch's amax:  dx[c](j) += dy[c] / ties.
+   Of x = (5, 2, 5, 5) the maximum 5 has three, and dy = 6 becomes dx = (2, 0, 2, 2).  To give it to
+   the first would prefer small z for no reason of physics. */
 static void cm_plain_max_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->in[0]), nc = (size_t)o->l->nc;
@@ -3181,11 +3195,22 @@ static void cm_plain_pool_back(const cm_work *o)
             }
 }
 
-/* ---------------------------------------------------------------- 5.7 combinations */
+/* ---------------------------------------------------------------- 5.7 combinations
 
-/* Copies (add 0) or adds nc channels, from `first` on, of all sites of one tensor to channels
-   to_first and following of another.  Forward, channels are copied; backward, the same channels go
-   the other way and are added. */
+   What joins the branches of a block, and the two halves of the network: one channel is taken out,
+   channels are put side by side, and a gated path is added to a shortcut.  The first two choose and
+   compute nothing: forward they copy, without a rounding, and backward the derivative of a copy is
+   1, so dy goes back to where y came from and is added there.  In block 1, of 9 channels in and
+   9 learned, one site is
+       in    e  s1 .. s8                    channel 0 of block 0's result is its energy sum
+       sum   e + q0 p0, s1 + q1 p1, ..      add scaled: 9 channels, the first of e as well
+       out   e, e + q0 p0, s1 + q1 p1, ..   concat of channel 0 and that: 10 channels
+   so dL/de gets three terms: dy[0] of the concat through channel 0 (left out, see there, as nothing
+   is learned behind e), dy[1] of it through the shortcut, and what the path hands back. */
+
+/* Copies (add 0) or adds nc channels, from `first` on, of every site of `from`, which has from_nc
+   channels, to those from to_first on of the same site of `to`, which has to_nc.  Forward, channels
+   are copied; backward, the same channels go the other way and are added. */
 static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, int first,
                         cm_real *to, int to_nc, int to_first, int add)
 {
@@ -3199,20 +3224,25 @@ static void cm_channels(size_t sites, int nc, const cm_real *from, int from_nc, 
         }
 }
 
-/* y[0] = x[0]: the energy, channel 0 of every block's result (footnote 3 of the paper). */
+/* y[0] = x[0]: the energy, channel 0 of every block's result (footnote 3).  A layer of its own,
+   since a block that halves the grid sums it over 2x2x2 sites before it is put in front again. */
 static void cm_plain_channel(const cm_work *o)
 {
     cm_channels(cm_sites_of(o->l), 1, o->x[0], o->in[0]->nc, 0, o->y, 1, 0, 0);
 }
 
-/* Forward:   y[0] = x[0]       so dx[0] += dy[0]; the other channels were not read. */
+/* Forward:   y[0] = x[0]
+   dy[0]/dx[0] = 1, and no other channel was read:  dx[0] += dy[0].
+   Of x = (7, 1, 4) y is 7, and dy = 3 adds (3, 0, 0) to dx. */
 static void cm_plain_channel_back(const cm_work *o)
 {
     if (o->dx[0]) cm_channels(cm_sites_of(o->l), 1, o->dy, 1, 0, o->dx[0], o->in[0]->nc, 0, 1);
 }
 
-/* y[c] = a[c] for c below a's channels, then b[c - a's channels].  Of the end of the network it
-   makes 49 maxima and 49 means 98 numbers, and with 28 features in front the 126 of the body. */
+/* y[c] = a[c] for c below a's channels, then b[c - a's channels]: of every site alone, as channels
+   are fastest.  Of the end of the network it makes 49 maxima and 49 means 98 numbers, and with 28
+   features in front the 126 of the body, in this order: a file's body.0.weight has 126 columns for
+   each neuron, and column 28 is the maximum of channel 0, the energy of the hottest site. */
 static void cm_plain_concat(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -3222,8 +3252,10 @@ static void cm_plain_concat(const cm_work *o)
                     first[k], 0);
 }
 
-/* Forward:   y = a, then b     so da += the first channels of dy, db += the others.  Either may be
-   NULL: the derivative by an energy sum, in which nothing is learned, is never asked for. */
+/* Forward:   y = a, then b
+   Each channel is a copy of one:  da += the first channels of dy,  db += the others.
+   Of a = (1), b = (5, 6) y is (1, 5, 6), and dy = (2, 3, 4) adds 2 to da and (3, 4) to db.  Either
+   may be NULL: the derivative by an energy sum, in which nothing is learned, is never asked for. */
 static void cm_plain_concat_back(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -3236,8 +3268,9 @@ static void cm_plain_concat_back(const cm_work *o)
 
 /* y[c](j) = s[c](j) + q[c] p[c](j): what a block's path p has found, weighted by the gate q of its
    channel, in addition to the shortcut s (Sec. 3.1.1; J. Hu et al., "Squeeze-and-Excitation
-   Networks", CVPR 2018).  One layer, with one rounding, and not a product and a sum with two: that
-   is what a machine's fused instruction computes when the two are done at once, and they are. */
+   Networks", CVPR 2018).  One layer, with one rounding, and not a product and a sum with two, since
+   part III computes both at once, by one fused instruction.  A gate near 0 makes the block hand on
+   its shortcut; at the start all gates are near 1/2 (5.5). */
 static void cm_plain_add_scaled(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
@@ -3248,8 +3281,11 @@ static void cm_plain_add_scaled(const cm_work *o)
    ds[c](j) += dy[c](j)                 s is in it times 1
    dp[c](j) += q[c] dy[c](j)            p times q
    dq[c] += sum over j:  p[c](j) dy[c](j)    q, one number for all sites, times p in each of them
-   One site of s = 1, p = 3, q = 1/2: y = 5/2, and dy = 2 gives ds = 2, dp = 1, dq = 6.  The sum is
-   rounded once, from double, before it is added. */
+   One site of s = 1, p = 3, q = 1/2: y = 5/2, and dy = 2 gives ds = 2, dp = 1, dq = 6; a second
+   site of p = -1 and dy = 4 adds -4, and dq is 2.  dy reaches s as it is, whatever the gate: where
+   the grid stays it comes from block to block without having been multiplied by anything (K. He et
+   al., arXiv:1603.05027, Eq. 5).  p and dy differ in sign from site to site, so terms of the sum
+   cancel: rows are added in double (5.1), and the result is rounded once before it is added. */
 static void cm_plain_add_scaled_back(const cm_work *o)
 {
     size_t i, n = cm_layer_size(o->l), nc = (size_t)o->l->nc;
@@ -3260,7 +3296,9 @@ static void cm_plain_add_scaled_back(const cm_work *o)
         o->dx[2][i] += (cm_real)cm_site_sum(o->l, (int)i, o->x[1], o->dy, 0);
 }
 
-/* y = the muon's features, standardised.  An input: its bits were settled where it was made. */
+/* y = the muon's features, standardised, (V - mean)/deviation with the training set's mean and
+   deviation of each: an input, whose bits were settled where it was made.  Copied, so that a
+   concatenation reads it as it reads any other layer. */
 static void cm_plain_features(const cm_work *o)
 {
     memcpy(o->y, o->features, cm_layer_size(o->l) * sizeof *o->y);
