@@ -3242,7 +3242,7 @@ static void cm_plain_channel_back(const cm_work *o)
 /* y[c] = a[c] for c below a's channels, then b[c - a's channels]: of every site alone, as channels
    are fastest.  Of the end of the network it makes 49 maxima and 49 means 98 numbers, and with 28
    features in front the 126 of the body, in this order: a file's body.0.weight has 126 columns for
-   each neuron, and column 28 is the maximum of channel 0, the energy of the hottest site. */
+   each neuron, and column 28 is of the maximum of channel 0, the energy of the hottest site. */
 static void cm_plain_concat(const cm_work *o)
 {
     int k, nc = o->l->nc, first[2] = { 0 };
@@ -3373,11 +3373,11 @@ static void cm_no_input_back(const cm_work *o) { (void)o; }
 /* f, and rows of outputs, at most: of F(6, 3) */
 enum { CM_WINO_F = 8, CM_WINO_WIDE = 6 };
 
-/* G of the head: a row of infinity, of 0, 1, -1, 2, -2, 1/2 and -1/2.  The scale of a point p is 1
-   divided by the product of (p - q) over the other finite points q of F(6, 3): then s L(p) = 1 in
-   the head's rule, and B' has the coefficients of L as they are.  Of p = 1 the product is 1 * 2 *
-   (-1) * 3 * (1/2) * (3/2) = -9/2, so s = -2/9; of p = 2 it is 2 * 1 * 3 * 4 * (3/2) * (5/2) = 90;
-   of 0 it would be -1, and the sign is B''s. */
+/* G of the introduction to 5.8: a row of infinity, of 0, 1, -1, 2, -2, 1/2 and -1/2.  The scale of
+   a point p is 1 divided by the product of (p - q) over the other finite points q of F(6, 3): then
+   s L(p) = 1 in the rule there, and B' has the coefficients of L as they are.  Of p = 1 the product
+   is 1 * 2 * (-1) * 3 * (1/2) * (3/2) = -9/2, so s = -2/9; of p = 2 it is 2 * 1 * 3 * 4 * (3/2) *
+   (5/2) = 90; of 0 it would be -1, and the sign is B''s. */
 static const double cm_wino_g[CM_WINO_F][3] = {
     { 0, 0, 1 }, { 1, 0, 0 }, { -2. / 9, -2. / 9, -2. / 9 }, { -2. / 9, 2. / 9, -2. / 9 },
     { 1. / 90, 2. / 90, 4. / 90 }, { 1. / 90, -2. / 90, 4. / 90 },
@@ -3392,12 +3392,12 @@ typedef struct cm_wino_tile {
 /* The tile from x on, of nx: the fewest products in all (tried for every nx up to 300 against all
    ways to cut it into tiles of 6 and 4, the last cut short or not).  A whole tile of 6 takes 8
    products for each cell (kz, ky) and channel, one of 4 takes 6; one with fewer rows does without
-   infinity, so 7 and 5.  Rows, and products for 27 of the sum as written, of the paper's grids:
-       nx    tiles        f in all    of the sum as written, 3 nx
-       17    6, 6, 5      8 + 8 + 7   23 of 51
-        9    6, 3         8 + 5       13 of 27
-        5    5            7            7 of 15
-        3    none: cm_wino_fits */
+   infinity, so 7 and 5.  The sum as written takes 3 for each row.  Of the paper's grids:
+       nx    rows of tiles   products   of 3 nx
+       17    6, 6, 5         8 + 8 + 7  23 of 51
+        9    6, 3            8 + 5      13 of 27
+        5    5               7           7 of 15
+        3    none (cm_wino_fits): the last resolution is computed as written */
 static cm_wino_tile cm_wino_tile_at(int nx, int x, int number)
 {
     cm_wino_tile t;
@@ -3426,7 +3426,7 @@ static int cm_wino_fits(int nx, int kernel, int stride, int pad)
 
 /* v = B' d, of 8 rows for 6 outputs or 6 for 4.  v[0] is of infinity, v[1] of 0.  The rows of p and
    -p are even part plus odd part (times p) and even part minus it: p and q here.  The row of 1 in
-   the head, 0 1 1 -17/4 -17/4 1 1 0, has the even part d2 - 17/4 d4 + d6 and the odd one d1 - 17/4
+   the table, 0 1 1 -17/4 -17/4 1 1 0, has the even part d2 - 17/4 d4 + d6 and the odd one d1 - 17/4
    d3 + d5; the row of -1 has the same two, the odd one with the other sign: two sums of three terms
    and two of two in place of two of six.  All factors are exact in binary, so each line rounds once
    for each sum in it.  The order of sums and what is fused is part of the definition. */
@@ -3507,9 +3507,9 @@ static void cm_wino_slopes(int full, const cm_real *d, cm_real *dm)
 }
 
 /* u [out][in][kz][ky][f] = G w of a layer's weights, along kx; added in double, rounded once.  u
-   has 8 numbers where w has 3 along x: 72 of a channel's 27.  transposed: for the pass to the
-   input. There the outputs are the inputs and cell k is 2 - k: the output j = m + 1 - k of 5.2
-   (stride 1, padding 1) is the input m + k' - 1 with k' = 2 - k. */
+   has 8 numbers where w has 3 along x: 72 for the 27 cells of a kernel.  transposed: for the pass
+   to the input.  There the outputs are the inputs and cell k is 2 - k: the output j = m + 1 - k of
+   5.2 (stride 1, padding 1) is the input m + k' - 1 with k' = 2 - k. */
 static void cm_wino_weights(const cm_work *o, int transposed, cm_real *u)
 {
     int in = o->in[0]->nc, n = transposed ? in : o->l->nc, m = transposed ? o->l->nc : in;
@@ -3652,10 +3652,11 @@ static void cm_plain_wino_back(const cm_work *o)
    when layer i is reached, all that read it have added to its dx, which is complete then.  The list
    is the tape.  Muons do not know each other but for the running batch norm.
 
-   The running batch norm (Sec. 3.1.1; the paper's reference 50).  An ordinary batch norm shifts and
-   scales by the mean and deviation of the present batch, in inference by running averages of them,
-   so that training and inference differ; with data as sparse as these validation became unstable
-   (Sec. 17.4).  Here running averages of the sums are taken first, and then used, in training too.
+   The running batch norm (Sec. 3.1.1; the paper's reference 50).  An ordinary batch norm (S. Ioffe,
+   C. Szegedy, arXiv:1502.03167) shifts and scales by the mean and deviation of the present batch,
+   in inference by running averages of them, so that training and inference differ; with data as
+   sparse as these validation became unstable (Sec. 7.4).  Here running averages of the sums are
+   taken first, and then used, in training too.
    A norm keeps four buffers: S and Q of every channel, running averages of the sum of x and of x^2
    over a batch; N, that of the number of values in a batch; and the number of muons seen so far.
    With s, q, n of a batch of B muons:
@@ -3664,6 +3665,8 @@ static void cm_plain_wino_back(const cm_work *o)
    m is that of the authors' code: 0.1, as in the text, at B = 2, but 0.944 at B = 256.  With B = 1
    it would be -284: training needs two muons.  n is averaged like the sums, so that batches of
    different size and the start at 0 need no correction: N is too small by the same factor as S.
+   In all of these a batch that is k batches old has the weight (1 - m)^k of the present one: 0.9^k
+   at B = 2, 0.056^k at B = 256, where the present batch has nearly all of it.
    var is at least 0, where rounding may leave less, and at least 0.01 while fewer than 20 muons
    have been seen, whose own variance says little.
 
@@ -3689,12 +3692,24 @@ static void cm_plain_wino_back(const cm_work *o)
    and m = 0.1, so S = 0.4, Q = 1, N = 0.2: mean = 2, var = 5 - 4 = 1 (eps left out), y = -1 and 1.
    With dy = (1, 0): G0 = 1, G1 = 1*(1 - 2) = -1, db = 1, dw = -1; dvar = 1/2, dmean = -1 - 4/2 =
    -3, e = 2*0.1*0.5/0.2 = 1/2, f = 0.1*(-3)/0.2 = -3/2, and dx = (1 + 1/2 - 3/2, 3/2 - 3/2) = (0,
-   0). That is right: after the first batch mean and var are the batch's own, and two values come
+   0).  That is right: after the first batch mean and var are the batch's own, and two values come
    out as -1 and 1 whatever they are.  In later batches S and Q remember others, and dx is not 0.
+   The second batch, x = 4 and 8, s = 12 and q = 80:  S = 0.4 + 0.1*(12 - 0.4) = 1.56, Q = 1 +
+   0.1*79 = 8.9, N = 0.2 + 0.1*1.8 = 0.38, so mean = 4.105, var = 23.421 - 16.853 = 6.568, r =
+   0.3902, and y = -0.041 and 1.520, where an ordinary batch norm has -1 and 1.  With dy = (1, 0):
+   G0 = 1, G1 = 4 - 4.105 = -0.105, dvar = 0.00313, dmean = -0.4159, e = 0.00165, f = -0.1094, and
+   dx = (0.3902 + 0.0066 - 0.1094, 0.0132 - 0.1094) = (0.287, -0.096), which (y(x + h) - y(x -
+   h))/(2 h) gives too.
 
    What is kept.  Forward, every layer's y of all muons is; backward frees each when it is reached.
    The 197 layers of the paper's network have 2,840,838 values of a muon, 11 MB, of a batch of 256
-   2.9 GB. Part III makes many of them again where they are read, and needs much less.
+   2.9 GB.  Part III makes many of them again where they are read, and needs much less.  Inference
+   keeps only what is still to be read: at most 266,122 values of a muon, in block 1, 273 MB of 256.
+
+   What it takes.  The convolutions have 154 million products of a muon as written in 5.2 (of 192
+   million if the padding were multiplied too), nearly all there are.  Backward has the same number
+   twice, once for dw and once for dx: each product w x of the forward pass is in both, as dy x and
+   as w dy.
 
    What proves it.  The derivative of L along any direction of the weights is also a difference,
    D(h) = (L(h) - L(-h))/(2 h), but for an error of order h^2; (4 D(h) - D(2h))/3 has one of h^4.
@@ -3745,8 +3760,10 @@ struct cm_pass {
 
 static const cm_layer *cm_pass_layer(const cm_pass *p, int i) { return &p->net->list->layer[i]; }
 
-/* Whether a layer is computed as in 5.8.  A bias would have to be added behind A', with a rounding
-   of its own; the paper's only convolution with a bias has a kernel of one cell. */
+/* Whether a layer is computed as in 5.8: of the paper's network conv 2 of blocks 0 to 8, and conv 1
+   of those that keep the grid; the last resolution has 3 rows along x, too few (cm_wino_fits).  A
+   bias would have to be added behind A', with a rounding of its own; the paper's only convolution
+   with a bias has a kernel of one cell. */
 static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
 {
     return !p->direct && l->kind == CM_CONV && !l->bias
@@ -3756,7 +3773,11 @@ static int cm_pass_wino(const cm_pass *p, const cm_layer *l)
 /* Whether a learned parameter is behind layer i: of itself, or of what it reads, directly or not.
    Behind means towards the input: of conv 1 of block 0 only its own weights, the hits are data.
    Only then is its dL/dy wanted.  Channel 0 of a concatenation is its first part's: the energy sums
-   of all blocks are read through such channels, and have none, back to the hits. */
+   of all blocks are read through such channels, and have none, back to the hits.  Of block 0 the
+   energy sum has none, so of block 1 the channel that takes it from block 0's concatenation has
+   none, so of its concatenation the first part has none, and so on.  Without this rule channel 0
+   would be as learned as its concatenation: the channels of 11 blocks and the sums of 3 would get
+   derivatives that no weight needs, and the gradient would be the same. */
 static int cm_pass_needs(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i), *x;
@@ -3789,7 +3810,9 @@ void cm_pass_free(cm_pass *p)
 /* A pass in which nothing is computed yet; NULL, with a message, without memory.  gradient:
    training (the norms learn, values stay for backward); NULL: inference.  `last` is found going
    forward, so that the last reader is the one that stays; `needs` as well, since a layer's answer
-   follows from those before it.  event and features are borrowed until cm_pass_free. */
+   follows from those before it.  What block 1 reads (cm_list_later_block) is read by its first
+   norm, by the channel of its energy and, last, by the sum with the gated path.  event and features
+   are borrowed until cm_pass_free. */
 cm_pass *cm_pass_new(calomu *c, const cm_net *net, const calomu_event *event,
                      const cm_real *features, int muons, cm_real *gradient)
 {
@@ -3859,10 +3882,11 @@ static cm_work cm_pass_work(const cm_pass *p, int i, int v)
 
 /* ---- the running batch norm */
 
-/* As PyTorch's batch norms have it: keeps 1/sqrt(var) finite. */
+/* As PyTorch's batch norms have it: keeps 1/sqrt(var) finite.  A channel that is the same at all
+   sites of all muons has var = 0, and r is 316 there. */
 #define CM_NORM_EPS 1e-5
 
-/* m of the head, for B muons: 0.100 of 2, 0.768 of 16, 0.887 of 64, 0.944 of 256.  A large batch
+/* m of B muons, as above: 0.100 of 2, 0.768 of 16, 0.887 of 64, 0.944 of 256.  A large batch
    says more of the mean than a small one, and is followed faster. */
 static double cm_norm_momentum(int muons) { return 1 - 0.9 / sqrt(muons - 1 + CM_NORM_EPS); }
 
@@ -3870,8 +3894,14 @@ static double cm_norm_momentum(int muons) { return 1 - 0.9 / sqrt(muons - 1 + CM
        y = w r (x - mean) + b = (w r) x + (b - mean w r).
    mean and var are ratios of buffers, so what S, Q and N have in common, their start at 0, is gone.
    var = Q/N - mean^2 is a small difference where |mean| is much larger than the deviation, and the
-   buffers are rounded to the weights' type, float: each is off by a relative 6e-8, so var by a few
-   1e-7 of var + mean^2.  Fused, the square at least is not rounded before. */
+   buffers are rounded to the weights' type, float: an update moves each by a relative 6e-8.  That
+   is up to 1.2e-7 of Q/N = var + mean^2, and twice that of mean^2, so of var up to 3.6e-7 (var +
+   mean^2): with a mean of 10 deviations a relative 3.6e-5, with one of 1000 a third.  Fused, the
+   square at least is not rounded before.
+
+   floor_ (floor is libm's) is 0.01 in the first batches of small B, where two muons that happen to
+   have nearly the same x would be blown up to -1 and 1.  B = 256 has passed the 20 in its first
+   update, as the muons of the batch are counted before (cm_norm_learn). */
 static void cm_norm_transform(const cm_norm *n, int nc, double *saved)
 {
     int c;
@@ -3892,7 +3922,9 @@ static void cm_norm_transform(const cm_norm *n, int nc, double *saved)
 }
 
 /* Sum over the muons of their sums over sites, of b or a (b - shift): 5.1 within a muon, the tree
-   of section 1 over muons.  muon: room for a number of each. */
+   of section 1 over muons.  muon: room for a number of each.  With 256 muons and 7,514 sites of the
+   first norm that is 1,923,584 values, of which each goes through 17 roundings in float, and about
+   26 + 17 + 8 in double, which are nothing beside them: a relative 1.0e-6 of the sum of |x| (5). */
 static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_real *a,
                           const cm_real *b, cm_real shift, double *muon)
 {
@@ -3903,7 +3935,9 @@ static double cm_pass_sum(const cm_pass *p, const cm_layer *l, int c, const cm_r
 }
 
 /* S += m (s - S), Q += m (q - Q), N += m (n - N), and the muons seen.  In this form a buffer that
-   is equal to the batch's sum stays as it is; (1 - m) S + m s would be rounded away from it. */
+   is equal to the batch's sum stays as it is; (1 - m) S + m s would be rounded away from it.  The
+   number of muons is a float like all buffers, exact up to 2^24; asked is only whether it is below
+   20. */
 static void cm_norm_learn(const cm_pass *p, const cm_norm *n, const cm_layer *l, const cm_real *x,
                           double *muon)
 {
@@ -3945,7 +3979,8 @@ static calomu_status cm_pass_norm(const cm_pass *p, int i)
               S += m (s - S), Q likewise        step 7: times m
    and step 8 is done muon by muon in 5.4, with e and f (CM_NORM_SLOPE, CM_NORM_SHIFT).  G1 is
    summed as dy (x - mean): the sum of dy x less mean times G0 is the same, but a small difference
-   of large numbers where the mean is far from 0.  The mean is rounded to the type of x for it. */
+   of large numbers where the mean is far from 0.  The mean is rounded to the type of x for it.
+   N is read from the buffers again: no other pass may learn between forward and backward. */
 static calomu_status cm_pass_norm_back(const cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -3977,8 +4012,9 @@ typedef struct cm_pass_scratch {
 } cm_pass_scratch;
 
 /* transposed: backward, where only the pass to the input reads u.  v is of the input and, backward,
-   of dy as well, one after the other: room for the wider of the two.  At block 9, 46 channels in
-   and out, u are 9 * 46 * 46 * 8 numbers, 0.6 MB. */
+   of dy as well, one after the other: room for the wider of the two.  At block 8, 30 channels in
+   and out, u are 9 * 30 * 30 * 8 numbers, 0.26 MB; v are most at block 2, 26 * 17 sites of a plane
+   z, y with 10 channels, 26 * 17 * 10 * 8, 0.14 MB. */
 static calomu_status cm_pass_scratch_take(const cm_pass *p, int i, int transposed,
                                           cm_pass_scratch *r)
 {
@@ -4006,7 +4042,9 @@ static cm_work cm_pass_work_with(const cm_pass *p, int i, int v, const cm_pass_s
 }
 
 /* Layer i forward: what it keeps, then muon by muon.  y is 0 before, as 5.3 needs.  Layer by layer,
-   and not muon by muon through all layers, because a norm needs all muons of what it reads. */
+   and not muon by muon through all layers, because a norm needs all muons of what it reads.  In
+   inference, where the norms are constants, muon by muon would do; one order serves both, and gives
+   the same bits, as no layer but the norm looks beyond its muon. */
 calomu_status cm_pass_step(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
@@ -4031,9 +4069,10 @@ calomu_status cm_pass_step(cm_pass *p, int i)
     return CALOMU_OK;
 }
 
-/* In inference values go when nobody reads them any more; in training backward needs them all.  A
-   layer that reads one twice, as a concatenation of x with itself, frees it once: x[x] is NULL
-   then, and to release NULL does nothing. */
+/* In inference values go when nobody reads them any more.  In training all stay, as backward needs
+   nearly all: x of a convolution for dw, of a norm for G1, of Swish for its slope; only what sums,
+   means and concatenations alone read could go.  A layer that reads one twice, as a concatenation
+   of x with itself, frees it once: its pointer is NULL then, and to release NULL does nothing. */
 static void cm_pass_drop(const cm_pass *p, int i)
 {
     int k;
@@ -4113,7 +4152,9 @@ static calomu_status cm_shares_take(const cm_pass *p, const cm_layer *l, cm_muon
     return s->dw && s->muon && (s->dbias || !l->bias) ? CALOMU_OK : CALOMU_EMEMORY;
 }
 
-/* dL/dw[k] = sum over muons of their shares: L is a sum over muons, and each has its own term. */
+/* dL/dw[k] = sum over muons of their shares: w is in this layer's y of every muon v, and the chain
+   rule adds all ways from w to L, sum over v and j:  dL/dy_v(j) dy_v(j)/dw.  That muon v's dL/dy
+   may have come through norms, where other muons have a part in it, changes nothing here. */
 static double cm_shares_sum(const cm_pass *p, const cm_muon_shares *s, size_t k)
 {
     size_t v;
@@ -4143,7 +4184,8 @@ static void cm_shares_add_wino(const cm_pass *p, const cm_layer *l, const cm_muo
 }
 
 /* The sums are rounded to the type of the gradient, and added to what is there: 0 at the start of
-   an update, unless a caller adds several batches. */
+   an update, unless a caller adds several batches.  One rounding where the gradient was 0, however
+   many the muons: dL/dw is off by the roundings within the shares and by this one. */
 static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_shares *s)
 {
     cm_real *dw = cm_pass_weight(p, l, 0).dx, *dbias;
@@ -4159,7 +4201,10 @@ static void cm_shares_add(const cm_pass *p, const cm_layer *l, const cm_muon_sha
 }
 
 /* Layer i hands its derivatives on: memory for dx of what it reads where it is the first to add and
-   somebody needs it, what depends on all muons, then muon by muon, then the sums of the shares. */
+   somebody needs it, what depends on all muons, then muon by muon, then the sums of the shares.
+   New memory is 0, so the first adds to 0 like any other.  To the dx of what block 1 reads the sum
+   with the gated path adds first, as the list is gone through from its end, and the norm last: this
+   order of the sum is part of the definition as well. */
 static calomu_status cm_pass_step_back(cm_pass *p, int i)
 {
     const cm_layer *l = cm_pass_layer(p, i);
