@@ -2104,9 +2104,9 @@ static calomu_status cm_architecture_check(calomu *c, const calomu_architecture 
    scaled" with its one rounding is not made of the two. */
 
 /* What is not said of a layer follows: how many values it has from its shape, what its parameters
-   are from its kind.  The names are those of PyTorch's state_dict, its table of a network's tensors
-   by name, in which the authors' program keeps its weights: "head.0.path.0" there has the tensors
-   "head.0.path.0.weight" and, where there is one, "head.0.path.0.bias". */
+   are from its kind.  The names are as in a state_dict, PyTorch's table of a network's tensors by
+   name, which is what its files of weights hold: layer "head.0.path.0" has in it the tensor
+   "head.0.path.0.weight" and, where there is a bias, "head.0.path.0.bias". */
 typedef struct cm_layer {            /* 80 bytes */
     double scale;
     int in[3];                       /* layers that it reads; -1: none, or the hits */
@@ -2635,8 +2635,10 @@ const cm_param *cm_net_find(const cm_net *net, const char *name)
    mean(x^2); an activation that passes about the positive half of what it is given leaves half of
    the mean square, and the 2 makes up for it: values neither fade nor grow from layer to layer.
    Glorot, half of it where fan_in = fan_out, stands where no such activation follows: before the
-   sigmoid of a gate and at the end.  The first convolution has fan_in 64 and deviation sqrt(2/64) =
-   0.177, the last neuron 80 and 1: sqrt(2/81) = 0.157.
+   sigmoid of a gate and at the end.  Nothing is halved there, so values would keep their size with
+   1/fan_in and, going back, derivatives, which are sums of fan_out products, with 1/fan_out:
+   2/(fan_in + fan_out) lies between.  The first convolution has fan_in 64 and deviation sqrt(2/64)
+   = 0.177, the last neuron 80 and 1: sqrt(2/81) = 0.157.
 
    Parameter i has the random stream i, value j the counter j: so a network has its weights from its
    list and the seed alone, whatever computes them and in which order. */
@@ -2974,7 +2976,10 @@ static void cm_hit_forward(const cm_work *o, const calomu_hit *hit)
             }
 }
 
-/* y is 0 before: outputs that no hit reaches stay 0.  That is why there is no bias. */
+/* y is 0 before: outputs that no hit reaches stay 0.  That is why there is no bias.  Along the axis
+   of the picture in 5.2 (kernel 4, stride 2, padding 2) a hit of 2 GeV in cell 3 adds 2 w[1] to
+   y(2) and 2 w[3] to y(1), and a second one of 0.5 GeV in cell 4, m + pad = 6, adds 0.5 w[0] to
+   y(3) and 0.5 w[2] to y(2); y(0) stays 0. */
 static void cm_plain_hits(const cm_work *o)
 {
     size_t i;
@@ -3714,8 +3719,8 @@ static void cm_plain_wino_back(const cm_work *o)
    What proves it.  The derivative of L along any direction of the weights is also a difference,
    D(h) = (L(h) - L(-h))/(2 h), but for an error of order h^2; (4 D(h) - D(2h))/3 has one of h^4.
    tests/test_gradients.c compares backward with that, to 3e-8, in the build with
-   CALOMU_REAL=double. A forward pass that is wrong in the same way passes, so values are held to
-   others' (golden). */
+   CALOMU_REAL=double.  A forward pass that is wrong in the same way passes, so values are held to
+   those of a network written in PyTorch (tests/test_golden.c). */
 
 /* What a muon's layer computes, by the kind of the layer: forward reads x and sets y, backward
    reads dy and adds to dx, dw and dbias (section 5). */
@@ -5002,10 +5007,11 @@ static double cm_bootstrap(const calomu_eval_options *o, const double *x, size_t
    squares: the sum of v (y - intercept - slope x)^2 with v = 1/error^2 is smallest where
        slope = sum v (x - X)(y - Y) / sum v (x - X)^2,      intercept = Y - slope X,
    X, Y the means weighted by v.  Weights 1/error^2 are those for which a line through independent
-   points has the smallest errors (C. F. Gauss, Theoria combinationis, 1823).  At the smallest sum
-   its derivative by the intercept is 0, sum v (y - intercept - slope x) = 0: that is intercept = Y
-   - slope X.  With it the derivative by the slope is 0 where sum v (x - X)(y - Y - slope (x - X)) =
-   0. The errors of both follow from those of y:
+   points has the smallest errors (C. F. Gauss, Theoria combinationis, 1823).  Where the sum is
+   smallest its derivatives are 0, that by the intercept and, with this intercept, that by the
+   slope:
+       sum v (y - intercept - slope x) = 0,      sum v (x - X)(y - Y - slope (x - X)) = 0.
+   The errors of both follow from those of y:
        slope_error^2 = 1/sum v (x - X)^2,   intercept_error^2 = 1/sum v + X^2/sum v (x - X)^2.
    The first, because the slope is a sum of a y with a = v (x - X)/D, D = sum v (x - X)^2 (sum v (x
    - X) Y is 0), so its variance is sum a^2 error^2 = sum v (x - X)^2/D^2 = 1/D; the second, because
@@ -5204,8 +5210,8 @@ static void cm_bin_resolution(calomu_bin *bin, const double *prediction, size_t 
 
    A bin has a width of its own: 195 GeV of true energies spread by 195/sqrt(12) = 56 GeV, which is
    in c68: 150 GeV of resolution become sqrt(150^2 + 56^2) = 160.  In the first bin, at 197.5 GeV,
-   the 56 GeV alone are 28% of E; MI hardly sees it, since the tracker's 3.95% decide there.  Fixed
-   points have none of it. */
+   the 56 GeV alone are 28.5% of E; MI hardly sees it, since the tracker's 3.95% decide there.
+   Fixed points have none of it. */
 static void cm_bin_combine(calomu_bin *bin)
 {
     bin->calorimeter = cm_length(bin->median - bin->energy, bin->c68) / bin->energy;
@@ -5231,11 +5237,12 @@ static void cm_summary_add(calomu_summary *summary, const calomu_bin *bin)
 /* The tracker has 20% at 1 TeV, and more in proportion to the energy (Sec. 4.2).  A tracker of
    length l sees an arc of radius R as a sagitta of l^2/(8 R) = 0.3 B l^2/(8 p), and measures it to
    a fixed length d, so d(p)/p = d/sagitta rises with p (R. L. Gluckstern, Nucl. Instrum. Meth. 24
-   (1963) 381); a calorimeter's resolution does not, which is why the two complete each other.  It
+   (1963) 381); a calorimeter's does not, which is why the two complete each other.  The tracker's
    is taken at the bin's centre, at fixed points at the energy itself: of the paper's 20 bins, 195
-   GeV wide, from 3.95% of the first, at 197.5 GeV, to 78.05% of the last, at 3902.5.  A bin of one
-   muon has a median, but no width: it is left out of MI, and counted.  At least one bin is not
-   (cm_resolution_groups), so that `used` is not 0. */
+   GeV wide, from 3.95% of the first, at 197.5 GeV, to 78.05% of the last, at 3902.5.
+
+   A bin of one muon has a median, but no width: it is left out of MI, and counted.  At least one
+   bin has more (cm_resolution_groups), so that `used` is not 0. */
 static void cm_resolution_bins(const calomu_eval_options *o, cm_groups *g, int points,
                                calomu_bin *bins, calomu_summary *summary)
 {
