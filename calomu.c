@@ -770,8 +770,9 @@ static int cm_smaller(int a, int b) { return a < b ? a : b; }
    so that y runs fastest, and along axis a it lies from origin[a] + i*pitch[a] to one pitch more.
    Axes are numbered 0: z, 1: x, 2: y everywhere.  */
 
-/* The paper's: 50 x 32 x 32 cells, 2032 x 120 x 120 mm (Sec. 2.1).  Its 39.6 mm and 3.73 mm are the
-   sizes of crystals: 50 of 39.6 mm are 1980 mm, not 2032.  The pitch is 2032/50 and 120/32. */
+/* The paper's: 50 x 32 x 32 cells, 2032 x 120 x 120 mm, centred in x and y, 2 T (Sec. 2.1).  Its
+   39.6 and 3.73 mm are the sizes of crystals: 50 of 39.6 mm are 1980 mm, not 2032.  The pitch is
+   2032/50 and 120/32. */
 calomu_geometry calomu_geometry_default(void)
 {
     calomu_geometry g = { 50, 32, 32, { 40.64, 3.75, 3.75 }, { 0, -60, -60 }, 2 };
@@ -3019,8 +3020,8 @@ static void cm_plain_hits_back(const cm_work *o)
    taken in 5.9 before any muon is transformed.  So x has two ways to the loss:
      - through its own y, where dy/dx = A;
      - through the sums of x and of x^2, which A and B contain.  A sum changes by 1, and a sum of
-       squares by 2x, with each of its x.  This part is e[c] x + f[c], with e and f of the channel,
-       derived in 5.9.
+   squares by 2x, with each of its x.  With ds and dq for the derivatives of L by the two sums of
+       a channel, which 5.9 derives, this part is ds + 2 x dq, written f[c] + e[c] x.
    Together  dx[c](j) += A[c] dy[c](j) + e[c] x[c](j) + f[c].  In inference A and B are constants,
    and nothing is derived. */
 
@@ -4276,9 +4277,9 @@ calomu_status cm_pass_backward(cm_pass *p, const double *dp)
    "averaged over the data points in the batch".
 
    Example: y = 1000, p = 1100 GeV, w = 0.999998, here taken as 1.  As a square l = 100^2, the
-   muon's part of L 10, its slope 2*100/1000 = 0.2.  With a threshold t = 2500 GeV^2, so sqrt(t) =
-   50 GeV, l = 2500 + 100*(100 - 50) = 7500, the part 7.5 and the slope 2*50/1000 = 0.1: that of p =
-   1050.
+   muon's part of L is 10, its slope 2*100/1000 = 0.2.  With a threshold t = 2500 GeV^2, of which
+   the root is 50 GeV, l = 2500 + 100*(100 - 50) = 7500, the part 7.5 and the slope 2*50/1000 = 0.1:
+   that of p = 1050.
 
    The threshold is of a bin in y, because one for all energies would cut the muons of high energy
    only: errors grow with y, and an error that is rare at 200 GeV is usual at 4000. */
@@ -5052,8 +5053,8 @@ static void cm_line_fit(const double *x, const double *y, const double *error, i
    bin of 100 GeV; with a spectrum that falls the centre is too high, and slope and intercept are
    those of this rule, which fit and correction share.
 
-   A bin at 4000 GeV whose predictions spread by 600 GeV weighs a sixteenth of one at 1000 GeV with
-   150 GeV and as many muons: so the line is fixed where the resolution is good. */
+   A bin at 4000 GeV whose predictions spread by 600 GeV weighs a sixteenth of a bin at 1000 GeV of
+   as many muons that spread by 150: so the line is fixed where the resolution is good. */
 static calomu_status cm_debias_means(calomu *c, const calomu_eval_options *o, const cm_groups *g,
                                      double *x, double *y, double *error, int *used)
 {
