@@ -3020,8 +3020,8 @@ static void cm_plain_hits_back(const cm_work *o)
    taken in 5.9 before any muon is transformed.  So x has two ways to the loss:
      - through its own y, where dy/dx = A;
      - through the sums of x and of x^2, which A and B contain.  A sum changes by 1, and a sum of
-   squares by 2x, with each of its x.  With ds and dq for the derivatives of L by the two sums of
-       a channel, which 5.9 derives, this part is ds + 2 x dq, written f[c] + e[c] x.
+       squares by 2x, with each of its x.  With ds and dq for the derivatives of L by the two sums
+       of a channel, which 5.9 derives, this part is ds + 2 x dq, written f[c] + e[c] x.
    Together  dx[c](j) += A[c] dy[c](j) + e[c] x[c](j) + f[c].  In inference A and B are constants,
    and nothing is derived. */
 
@@ -3704,13 +3704,14 @@ static void cm_plain_wino_back(const cm_work *o)
    0.1*79 = 8.9, N = 0.2 + 0.1*1.8 = 0.38, so mean = 4.105, var = 23.421 - 16.853 = 6.568, r =
    0.3902, and y = -0.041 and 1.520, where an ordinary batch norm has -1 and 1.  With dy = (1, 0):
    G0 = 1, G1 = 4 - 4.105 = -0.105, dvar = 0.00313, dmean = -0.4159, e = 0.00165, f = -0.1094, and
-   dx = (0.3902 + 0.0066 - 0.1094, 0.0132 - 0.1094) = (0.287, -0.096), which (y(x + h) - y(x -
-   h))/(2 h) gives too.
+   dx = (0.3902 + 0.0066 - 0.1094, 0.0132 - 0.1094) = (0.287, -0.096), which differences of y at
+   x + h and x - h give too.
 
    What is kept.  Forward, every layer's y of all muons is; backward frees each when it is reached.
    The 197 layers of the paper's network have 2,840,838 values of a muon, 11 MB, of a batch of 256
    2.9 GB.  Part III makes many of them again where they are read, and needs much less.  Inference
-   keeps only what is still to be read: at most 266,122 values of a muon, in block 1, 273 MB of 256.
+   keeps only what is still to be read: at most 266,122 values of a muon, 273 MB of 256, at the norm
+   of block 3's shortcut, with what the block reads, its Swish and the path at hand.
 
    What it takes.  The convolutions have 154 million products of a muon as written in 5.2 (of 192
    million if the padding were multiplied too), nearly all there are.  Backward has the same number
