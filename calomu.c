@@ -3114,6 +3114,7 @@ static void cm_plain_mean(const cm_work *o)
 
 /* Forward:   y[c] = (sum over j of x[c](j)) / sites
    Every x is in it times 1/sites, so every site gets the same:  dx[c](j) += dy[c] / sites.
+   Of three sites x = (1, 2, 6) the mean is 3, and dy = 6 adds 2 to each.
    The reciprocal is rounded once and then multiplies: a division for every site would round once
    less, and take several times as long.  At the end of the head, 5 x 3 x 3 sites, part = 1/45. */
 static void cm_plain_mean_back(const cm_work *o)
@@ -3187,7 +3188,8 @@ static void cm_plain_pool(const cm_work *o)
 /* Forward:   y[c](j) = scale * sum over k of x[c](2j + k - 1)
    Boxes of stride 2 and kernel 2 do not overlap: m = 2j + k - 1 with k of 0 or 1 has the one
    solution j = (m + 1)/2, rounded down, along each axis.  So every input is in exactly one output:
-   dx[c](m) += scale dy[c]((m + 1)/2) */
+   dx[c](m) += scale dy[c]((m + 1)/2)
+   Of the axis of 4 above with scale 1/8 and dy = (8, 16, 24): dx = (1, 2, 2, 3). */
 static void cm_plain_pool_back(const cm_work *o)
 {
     const cm_layer *in = o->in[0];
@@ -5307,8 +5309,10 @@ static calomu_status cm_resolution_groups(calomu *c, const calomu_eval_options *
 }
 
 /* Steps 2 and 3.  Whether the muons are at fixed points is asked of calomu_is_points (15), unless
-   the caller says: at most 64 energies with at least 10 muons each are.  bins: the caller's, of
-   room for max_bins; a bin's number is not known before where each energy is one. */
+   the caller says: at most 64 energies with at least 10 muons each are.  bins: the caller's, with
+   room for max_bins.  How many there will be is known before for bins of a range, o.bins; where
+   each energy is a bin it shows only when they have been sorted, hence the room and the error.
+   *n_bins and the bins are written only when all is well. */
 static calomu_status cm_resolution_call(calomu *c, const calomu_eval_options *options,
                                         const calomu_line *line, const double *truth,
                                         const double *prediction, size_t n, calomu_bin *bins,
