@@ -119,14 +119,14 @@ fi
     printf '       return 0;\n}\n'
 } >host.c
 holds "the muon is there" host.c "sim_run("
-printf '#include "%s.h"\n' simulate electronics simulate electronics >alone.c
+printf '#include "%s.h"\n' simulate electronics copula simulate electronics copula >alone.c
 echo 'extern int none;' >>alone.c
 cp alone.c alone.cc
 all="-std=c99 -pedantic -O2 $(echo "$strict" | sed s/-fsyntax-only//) $c_only"
 for cc in gcc clang; do
     command -v $cc >/dev/null || continue
     check "its headers alone, $cc" 0 "" $cc -std=c99 $strict $c_only alone.c
-    check "a host of the simulation, $cc" 0 "" $cc $all host.c simulate.c electronics.c plain.o \
+    check "a host of the simulation, $cc" 0 "" $cc $all host.c simulate.c electronics.c copula.c plain.o \
         -o host_$cc -lm
     check "it prints, $cc" 0 " cells" ./host_$cc
     mv out host_$cc.out
