@@ -25,7 +25,8 @@ TESTS    = device golden_device cuda engine ops sums network golden files featur
            model blocks lists plain api simulate tool rows \
            scanfit scan windows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
-           cli_bench cli_simulate cli_files cli_install cli_cuda cli_scanfit cli_scan
+           cli_bench cli_simulate cli_files cli_cuda cli_scanfit cli_scan
+LONG     = cli_install
 SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
@@ -37,6 +38,7 @@ all: $(PROGRAMS) $(B)/libcalomu.a
 help:
 	@echo "make               calomu, $(B)/libcalomu.a; with libhdf5 calomu-import-h5"
 	@echo "make test          all tests; ends with a line 'N passed, N failed, N skipped'"
+	@echo "make test-long     what takes longer: install, CMake, the programs of tools/examples"
 	@echo "make test REF=DIR  the same with the reference folder (golden, geant4, oracle)"
 	@echo "make install PREFIX=DIR DESTDIR=DIR LIB=lib   program, libraries, header, manual page,"
 	@echo "                   completions, calomu.pc, CMake package; make uninstall"
@@ -120,6 +122,10 @@ test:
 	@$(MAKE) --no-print-directory $(if $(findstring -j,$(MAKEFLAGS)),,-j$(CORES)) all $(BINARIES)
 	@B=$(B) CC="$(CC)" REF="$(REF)" PYTHON="$(PYTHON)" sh tests/run.sh "$(BINARIES)" "$(SCRIPTS)"
 
+# What takes too long for every day.
+test-long: all $(B)/calomu.o
+	@B=$(B) CC="$(CC)" REF="$(REF)" PYTHON="$(PYTHON)" sh tests/run.sh "" "$(LONG)"
+
 # One muon, layer by layer: build/aloud MODEL DATA [NUMBER]
 aloud: $(B)/aloud
 $(B)/aloud: tests/aloud.c calomu.h $(B)/internals.o
@@ -187,5 +193,6 @@ clean-programs clean:
 
 include cuda/cuda.mk
 
-.PHONY: all help test install uninstall demo aloud physics bench bench-check scaling matrix mutants sanitize tsan \
+.PHONY: all help test test-long install uninstall demo aloud physics bench bench-check scaling \
+        matrix mutants sanitize tsan \
         valgrind testdata clean clean-programs cuda test-cuda

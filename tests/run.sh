@@ -15,12 +15,14 @@ TMP=$B/tmp
 if [ "$1" = --one ]; then
     name=$(basename "$2")
     mkdir -p "$TMP/$name"
+    begin=$(date +%s)
     case $2 in
     */test_*) "./$2" testdata "$TMP/$name" ${REF:+"$REF"} ;;
     symbols) sh tests/symbols.sh "$B/calomu.o" ;;
     *) sh "tests/$2.sh" ./calomu testdata "$TMP" ;;
     esac >"$TMP/$name.out" 2>&1
     echo $? >"$TMP/$name.code"
+    echo "$(($(date +%s) - begin)) $name" >"$TMP/$name.seconds"
     exit 0
 fi
 
@@ -48,5 +50,6 @@ for test in $1 $2; do
     fi
     passed=$((passed + ${1:-0})) failed=$((failed + ${2:-0})) skipped=$((skipped + ${3:-0}))
 done
+echo "longest, in seconds: $(cat "$TMP"/*.seconds | sort -rn | head -n 8 | tr '\n' ',')"
 echo "$passed passed, $failed failed, $skipped skipped"
 [ "$failed" -eq 0 ]
