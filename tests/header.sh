@@ -126,8 +126,8 @@ all="-std=c99 -pedantic -O2 $(echo "$strict" | sed s/-fsyntax-only//) $c_only"
 for cc in gcc clang; do
     command -v $cc >/dev/null || continue
     check "its headers alone, $cc" 0 "" $cc -std=c99 $strict $c_only alone.c
-    check "a host of the simulation, $cc" 0 "" $cc $all host.c simulate.c electronics.c copula.c plain.o \
-        -o host_$cc -lm
+    check "a host of the simulation, $cc" 0 "" $cc $all host.c simulate.c electronics.c copula.c \
+        plain.o -o host_$cc -lm
     check "it prints, $cc" 0 " cells" ./host_$cc
     mv out host_$cc.out
 done
