@@ -2,9 +2,9 @@
 # install.sh - what `make install` and `make uninstall` do; called by make with B, PREFIX, DESTDIR,
 # CC, LIB (a folder below PREFIX), OPENMP and VERSION set
 #
-# The soname is libcalomu.so.MAJOR.MINOR while MAJOR is 0, libcalomu.so.MAJOR from 1.0.0 on: programs
-# that were linked with one go on with every library of the same soname.  Within it functions are
-# added, none is taken away or changed, and no public struct grows.
+# The soname is libcalomu.so.MAJOR.MINOR while MAJOR is 0, libcalomu.so.MAJOR from 1.0.0 on:
+# programs that were linked with one go on with every library of the same soname.  Within it
+# functions are added, none is taken away or changed, and no public struct grows.
 set -eu
 : "${B:=build}" "${PREFIX:=/usr/local}" "${DESTDIR:=}" "${LIB:=lib}" "${OPENMP:=}"
 to=$DESTDIR$PREFIX

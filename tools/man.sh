@@ -74,4 +74,5 @@ choices() { "$program" "$1" --help | awk '/^  --/ && $2 ~ /^[a-z0-9]+(\|[a-z0-9]
     echo 'else'
     echo '    _files'
     echo 'fi'
-} | sed '/^local -a words$/d; s/^    words=(\(.*\))$/    compadd -- \1/; /compadd -a words/d' >"$to/_calomu"
+} | sed '/^local -a words$/d; s/^    words=(\(.*\))$/    compadd -- \1/; /compadd -a words/d' \
+    >"$to/_calomu"

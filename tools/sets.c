@@ -134,8 +134,8 @@ int verb_merge(int argc, char **argv)
     };
     tool_usage usage = {
         .verb = "merge",
-        .purpose = "Writes the muons of all files, one file behind the other, as one.  Features and\n"
-                   "losses are kept.  All files are of one geometry and one kind of features.",
+        .purpose = "Writes the muons of all files, one file behind the other, as one.  Features"
+                   " and\nlosses are kept.  All files are of one geometry and one kind of features.",
         .operands = operands, .options = options
     };
     calomu_status s;
@@ -440,6 +440,25 @@ static calomu_status select_run(select_job *s)
     return status;
 }
 
+static const char select_notes[] =
+    "Cuts: energy (GeV), x, y (mm), charge, hits (how many), sum (of hits, GeV), lost,\n"
+    "deposited, leaked, unseen (GeV), V0 ... V27 or the names of the features as\n"
+    "calomu help features has them.  What a muon does not have meets no cut.\n"
+    "The order of work: numbers, cuts, shuffle, count.";
+
+/* The usage has been parsed.  Frees what s holds, but not its job. */
+static calomu_status select_verb(select_job *s, const tool_usage *usage)
+{
+    calomu_status status = CALOMU_OK;
+    if (s->list && (tool_given(usage, "first") || tool_given(usage, "every")))
+        status = tool_misuse("--numbers says all: without --first and --every");
+    if (status == CALOMU_OK) status = select_read_cuts(s);
+    if (status == CALOMU_OK) status = sets_open(s->j);
+    if (status == CALOMU_OK) status = select_run(s);
+    free(s->number);
+    return status;
+}
+
 int verb_select(int argc, char **argv)
 {
     sets_job *j = sets_new();
@@ -467,22 +486,11 @@ int verb_select(int argc, char **argv)
     };
     tool_usage usage = {
         .verb = "select",
-        .purpose = "Writes some muons of a file, or of several, as a file, with features and losses.",
-        .operands = operands, .options = options,
-        .notes = "Cuts: energy (GeV), x, y (mm), charge, hits (how many), sum (of hits, GeV), lost,\n"
-                 "deposited, leaked, unseen (GeV), V0 ... V27 or the names of the features as\n"
-                 "calomu help features has them.  What a muon does not have meets no cut.\n"
-                 "The order of work: numbers, cuts, shuffle, count."
+        .purpose = "Writes some muons of a file, or of several, as a file, with features and"
+                   " losses.",
+        .operands = operands, .options = options, .notes = select_notes
     };
-    calomu_status status;
     int code;
     code = tool_parse(&usage, argc, argv);
-    if (code >= 0) return sets_close(j, (calomu_status)code);
-    status = s.list && (tool_given(&usage, "first") || tool_given(&usage, "every"))
-                 ? tool_misuse("--numbers says all: without --first and --every")
-                 : select_read_cuts(&s);
-    if (status == CALOMU_OK) status = sets_open(j);
-    if (status == CALOMU_OK) status = select_run(&s);
-    free(s.number);
-    return sets_close(j, status);
+    return sets_close(j, code >= 0 ? (calomu_status)code : select_verb(&s, &usage));
 }

@@ -310,7 +310,8 @@ static size_t train_network_options(train_job *j, tool_option *to)
     const tool_option options[] = {
         { .name = "data", .type = TOOL_FILES, .target = &j->data_files, .value = "FILE.cmu ...",
           .file = TOOL_READS,
-          .help = "muons with true energies; several files or a pattern: as if merged", .needed = 1 },
+          .help = "muons with true energies; several files or a pattern: as if merged",
+          .needed = 1 },
         { .name = "out", .type = TOOL_STRING, .target = &j->out, .value = "MODEL.safetensors",
           .file = TOOL_WRITES,
           .help = "model to write: the state with the lowest validation loss", .needed = 1 },
