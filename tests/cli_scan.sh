@@ -20,6 +20,24 @@ for bytes in 40 1200 2500 3111; do
     check "goes on after $bytes bytes" 0 "" "$PROGRAM" scan $scan --out torn.csv
     same "the same bytes" one.csv torn.csv
 done
+: >killed.csv
+"$PROGRAM" scan $scan --out killed.csv --threads 1 2>/dev/null &
+scanning=$!
+tries=0
+while [ "$(grep -c '^0,' killed.csv 2>/dev/null)" -lt 6 ] 2>/dev/null && [ $tries -lt 600 ]; do
+    sleep 0.05
+    tries=$((tries + 1))
+done
+kill -9 $scanning
+wait $scanning 2>/dev/null
+[ "$(grep -c '^0,' killed.csv)" -lt 44 ] && pass || fail "it was killed too late"
+check "goes on after kill -9" 0 "" "$PROGRAM" scan $scan --out killed.csv
+same "the same bytes after kill -9" one.csv killed.csv
+cp "$DATA/points.cmu" points.cmu
+check "another path to the same file" 0 "" "$PROGRAM" scan --model $DATA/model.safetensors \
+    --data points.cmu --noise 0,70 --zero 42 --out killed.csv
+same "it is known by its contents" one.csv killed.csv
+rm -f points.cmu
 check "done already" 0 "" "$PROGRAM" scan $scan --out torn.csv
 same "nothing is added" one.csv torn.csv
 check "other options" 3 "another model, data or options" "$PROGRAM" scan $scan --seed 2 \

@@ -49,12 +49,13 @@ static void test_distributions(void)
 /* Firing probability and mean stored energy of empty cells, for all pairs of Table 1. */
 static void test_empty(uint64_t seed, int vine)
 {
-    static const double noise[] = { 0.1, 0.5, 1, 1.5 }, bias[] = { -0.15, 0, 0.15 };
+    static const double noise[] = { 0, 0.1, 0.1, 0.3, 0.4, 0.5, 1, 1.5 };
+    static const double bias[] = { -0.15, 0, 0.15 };
     calomu_geometry g = { 50, 32, 32, { 1, 1, 1 }, { 0, 0, 0 }, 0 };
     calomu_hit *hits = malloc(51200 * sizeof *hits);
     calomu_event none = { 0 };
     int a, b, k, events = 20;
-    for (a = 0; a < 4 && hits; a++) for (b = 0; b < 3; b++) {
+    for (a = 0; a < 8 && hits; a++) for (b = 0; b < 3; b++) {
         electronics_options o = { .noise = noise[a], .bias = bias[b], .zero = 0.6, .seed = seed,
                                   .vine = vine, .trees = 2, .rho = 0.8 };
         double t = (0.6 - o.bias) / o.noise, p = 0, m = 0, n = events * 51200.0, fired = 0;

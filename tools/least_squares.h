@@ -1,4 +1,4 @@
-/* least_squares.h - weighted linear least squares with covariance: what calomu scan-fit fits with */
+/* least_squares.h - weighted linear least squares with covariance, for calomu scan-fit */
 #ifndef CALOMU_LEAST_SQUARES_H
 #define CALOMU_LEAST_SQUARES_H
 

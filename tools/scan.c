@@ -86,9 +86,10 @@ static calomu_status scan_header(scan_work *w)
              CALOMU_VERSION % 100);
     for (k = 0; k <= w->n_models; k++) {
         const char *path = k < w->n_models ? w->model_path[k] : w->data_path;
+        const char *slash = strrchr(path, '/');  /* a file is known by name and contents */
         if (scan_hash(path, &hash) != CALOMU_OK) return CALOMU_EIO;
         scan_say(w, "# %s: %s %016" PRIx64 "\n", k < w->n_models ? "model" : "data",
-                 tool_shown(path), hash);
+                 tool_shown(slash ? slash + 1 : path), hash);
     }
     scan_say(w, "# cells: %dx%dx%d\n# mip: %.9g\n# zero: %.9g\n# seed: %" PRIu64 "\n",
              (int)g->nz, (int)g->nx, (int)g->ny, w->mip, w->o.zero, w->o.seed);

@@ -5,8 +5,8 @@
    kind of calorimeter).  C_i and n_i are Beta(2,2) variates in [1-s, 1+s] and [-s, s], independent
    or correlated within sub-modules of cells, by default 8 x 8 x 10 (x, y, z).
 
-   In a program of your own: electronics.c and copula.c beside simulate.c and calomu.c.  Like them it
-   never prints and has no globals.  */
+   In a program of your own: electronics.c and copula.c beside simulate.c and calomu.c.  Like them
+   it never prints and has no globals.  */
 #ifndef CALOMU_ELECTRONICS_H
 #define CALOMU_ELECTRONICS_H
 
