@@ -23,7 +23,7 @@ SHARED   = $(patsubst %,$(B)/tools/%.o,messages options progress files signals c
 TESTS    = device golden_device cuda engine ops sums network golden files features train eval \
            model blocks lists plain api simulate tool rows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
-           cli_bench cli_simulate cli_cuda
+           cli_bench cli_simulate cli_cuda cli_python
 SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
