@@ -26,7 +26,7 @@ TESTS    = device golden_device cuda engine ops sums network golden files featur
            scanfit scan windows
 COMMANDS = cli cli_output cli_import cli_h5 cli_plot cli_evaluate cli_model cli_train \
            cli_bench cli_simulate cli_files cli_cuda cli_scanfit cli_scan
-LONG     = cli_install
+LONG     = cli_install cli_python
 SCRIPTS  = readme reading cli_torch aarch64 bits $(COMMANDS) determinism header symbols undefined
 PROGRAMS = calomu $(if $(HDF5),calomu-import-h5)
 
