@@ -28,9 +28,16 @@ while [ "$(grep -c '^0,' killed.csv 2>/dev/null)" -lt 6 ] 2>/dev/null && [ $trie
     sleep 0.05
     tries=$((tries + 1))
 done
-kill -9 $scanning
+kill -9 $scanning 2>/dev/null
 wait $scanning 2>/dev/null
-[ "$(grep -c '^0,' killed.csv)" -lt 44 ] && pass || fail "it was killed too late"
+lines=$(grep -c '^0,' killed.csv)
+if [ "$lines" -lt 6 ]; then
+    fail "no line within 30 s"
+elif [ "$lines" -lt 44 ]; then
+    pass
+else
+    skip "the scan was done before it could be killed"
+fi
 check "goes on after kill -9" 0 "" "$PROGRAM" scan $scan --out killed.csv
 same "the same bytes after kill -9" one.csv killed.csv
 cp "$DATA/points.cmu" points.cmu
