@@ -18703,14 +18703,14 @@ static void cm_by_plain_forward(cm_graph *g, cm_record *r)
 }
 
 /* Memory of a thread, in backward. */
-typedef struct cm_plain_room {
+typedef struct cm_plain_scratch {
     cm_real *x, *dy, *dx, *dw;       /* of one muon */
     double *dbias;
     double *share;                   /* [weight, then bias][lane] */
-} cm_plain_room;
+} cm_plain_scratch;
 
 /* Muon k L + l: dx, and its shares of n weights and the biases. */
-static void cm_by_plain_muon(const cm_record *r, int v, size_t n, const cm_plain_room *m)
+static void cm_by_plain_muon(const cm_record *r, int v, size_t n, const cm_plain_scratch *m)
 {
     cm_tensor *x = r->in[0], *y = r->out;
     cm_work o = cm_plain_work(r, m->x);
@@ -18731,7 +18731,7 @@ static void cm_by_plain_muon(const cm_record *r, int v, size_t n, const cm_plain
 
 /* Group k: sums over its lanes, of `all` shares. */
 static void cm_by_plain_group(const cm_record *r, int k, size_t n, size_t all,
-                              const cm_plain_room *m, double *sums)
+                              const cm_plain_scratch *m, double *sums)
 {
     int v, end = cm_smaller((k + 1) * CM_LANES, r->out->muons);
     size_t i;
@@ -18750,7 +18750,7 @@ static void cm_by_plain_groups(cm_graph *g, const cm_record *r, size_t n, size_t
     int k;
     CM_PARALLEL_FOR(g->threads)
     for (k = 0; k < r->out->groups; k++) {
-        cm_plain_room m;
+        cm_plain_scratch m;
         m.x = memory + each * (size_t)cm_thread_in(g);
         m.dy = m.x + in;
         m.dx = m.dy + out;

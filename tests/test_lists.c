@@ -63,16 +63,16 @@ static int small(const shape *s)
     return s->nz > 0 && s->nx > 0 && s->ny > 0 && s->nz * s->nx * s->ny * s->nc <= 4000;
 }
 
-static int slid(int n, int kernel, int stride, int pad)
+static int slid(int n, int kernel, int stride, int pads)
 {
-    return n + 2 * pad < kernel ? 0 : (n + 2 * pad - kernel) / stride + 1;
+    return n + pads < kernel ? 0 : (n + pads - kernel) / stride + 1;
 }
 
 static shape window(shape s, int kernel, int stride, int pad)
 {
-    s.nz = slid(s.nz, kernel, stride, pad);
-    s.nx = slid(s.nx, kernel, stride, pad);
-    s.ny = slid(s.ny, kernel, stride, pad);
+    s.nz = slid(s.nz, kernel, stride, 2 * pad);
+    s.nx = slid(s.nx, kernel, stride, 2 * pad);
+    s.ny = slid(s.ny, kernel, stride, 2 * pad);
     return s;
 }
 
@@ -100,8 +100,7 @@ static int window_conv(maker *m, int x)
         w.stride[a] = 1 + one_of(m, 3);
         w.before[a] = one_of(m, w.kernel[a]);
         w.after[a] = one_of(m, w.kernel[a]);
-        *sites[a] += w.before[a] + w.after[a] - w.kernel[a];
-        *sites[a] = *sites[a] < 0 ? 0 : *sites[a] / w.stride[a] + 1;
+        *sites[a] = slid(*sites[a], w.kernel[a], w.stride[a], w.before[a] + w.after[a]);
         cube &= w.kernel[a] == w.kernel[0] && w.stride[a] == w.stride[0]
              && w.before[a] == w.before[0] && w.after[a] == w.before[0];
     }
@@ -696,7 +695,8 @@ static void check_random(calomu *c, test_random *r)
         test_random own = test_seed(seed);
         maker m;
         random_list(c, &m, &own);
-        finite += check_list(c, &m, i % 5 ? test_int(&own, 2, 20) : test_int(&own, 17, 40), i, seed);
+        finite += check_list(c, &m, i % 5 ? test_int(&own, 2, 20) : test_int(&own, 17, 40), i,
+                             seed);
     }
     printf("test_lists: %d of %d lists have finite numbers\n", finite, lists);
     for (i = 0; i < WORDS; i++)

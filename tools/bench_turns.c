@@ -168,12 +168,6 @@ bench_side *bench_peer_add(bench *b, const char *command, const char *job,
     return bench_side_add(b, bench_peer_job, 0, 0, command);
 }
 
-static int bench_compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 double bench_best(const bench_side *s)
 {
     return s && s->n > 0 ? s->sample[0] / s->units : (double)CALOMU_ABSENT;
@@ -203,7 +197,7 @@ calomu_status bench_group(bench *b)
         if (s->from) bench_end(s);
         if (s->n < BENCH_LEAST) s->n = 0;
         if (s->n == 0) continue;
-        qsort(s->sample, (size_t)s->n, sizeof s->sample[0], bench_compare);
+        qsort(s->sample, (size_t)s->n, sizeof s->sample[0], tool_rising);
         printf("%-52s%10.4g%10.4g%9.0f\n", s->text, 1e3 * bench_best(s),
                1e3 * s->sample[s->n / 2] / s->units, s->memory);
     }

@@ -202,6 +202,9 @@ int tool_given(const tool_usage *usage, const char *name);      /* 1: the option
    text is something else or holds more.  For options with words beside numbers; two ends of a range
    have TOOL_PAIR_BETWEEN them, everywhere. */
 int tool_numbers(const char *text, const char *between, double *x, int most);
+int tool_rising(const void *a, const void *b);   /* for qsort, of doubles or what begins with one */
+/* The q-quantile of n > 0 sorted numbers, linear between neighbours. */
+double tool_quantile(const double *x, size_t n, double q);
 #define TOOL_PAIR_BETWEEN ",:"
 /* A usage error found after parsing: prints it with a hint to --help; returns CALOMU_EUSAGE. */
 calomu_status tool_misuse(const char *format, ...) TOOL_PRINTF(1, 2);

@@ -285,6 +285,19 @@ static calomu_status tool_read_choice(const tool_option *o, const char *text)
     return tool_bad(o, text, message);
 }
 
+int tool_rising(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double tool_quantile(const double *x, size_t n, double q)
+{
+    const double at = q * (double)(n - 1);
+    const size_t i = (size_t)at;
+    return i + 1 < n ? x[i] + (x[i + 1] - x[i]) * (at - (double)i) : x[n - 1];
+}
+
 int tool_numbers(const char *text, const char *between, double *x, int most)
 {
     int n = 0;

@@ -15,7 +15,7 @@ calomu_status perturb_module(const char *text, electronics_options *o);
 /* Says when every cell of every muon will be hit. */
 void perturb_warn(const electronics_options *o);
 
-/* The options of the command line; eleven entries of a table. */
+/* The options of the command line: eleven entries of a table, the last five those of the vine. */
 #define PERTURB_OPTIONS(o, pointer_to_module) \
     { .name = "miscalibrate", .type = TOOL_DOUBLE, .target = &(o).miscalibration, .value = "S", \
       .help = "electronics: calibration factors in [1-S, 1+S], one per cell", .low = 0, \
@@ -31,6 +31,9 @@ void perturb_warn(const electronics_options *o);
       "sub-module of 8 x 8 x 10 cells, uniform in [0, RHO]", .low = 0, .high = 1 }, \
     { .name = "group-noise", .type = TOOL_DOUBLE, .target = &(o).group_noise, .value = "RHO", \
       .help = "electronics: the same for the noise", .low = 0, .high = 1 }, \
+    PERTURB_VINE_OPTIONS(o, pointer_to_module)
+
+#define PERTURB_VINE_OPTIONS(o, pointer_to_module) \
     { .name = "vine", .type = TOOL_CHOICE, .target = &(o).vine, \
       .value = "groups|independent|factor|c|d", .help = "electronics: how the cells of a " \
       "sub-module hang together; groups: by the two above" }, \

@@ -94,13 +94,17 @@ calomu_status plot_claim(tool_file file, const char *prefix, const char *figure)
 static const char *const plot_evaluated[] = { "prediction", "ratio", "resolution" };
 enum { PLOT_EVALUATED = sizeof plot_evaluated / sizeof plot_evaluated[0] };
 
-calomu_status plot_claim_evaluation(const char *prefix)
+static calomu_status plot_claim_all(const char *prefix, const char *const *figure, int n)
 {
     calomu_status s = CALOMU_OK;
     int i;
-    for (i = 0; i < PLOT_EVALUATED && s == CALOMU_OK; i++)
-        s = plot_claim(TOOL_WRITES, prefix, plot_evaluated[i]);
+    for (i = 0; i < n && s == CALOMU_OK; i++) s = plot_claim(TOOL_WRITES, prefix, figure[i]);
     return s;
+}
+
+calomu_status plot_claim_evaluation(const char *prefix)
+{
+    return plot_claim_all(prefix, plot_evaluated, PLOT_EVALUATED);
 }
 
 calomu_status plot_try(calomu *c, const char *prefix, const char *figure)
@@ -180,20 +184,6 @@ static void plot_head(tool_writer *w, const plot_place *p, const char *figure, c
         "set key outside top center horizontal Left reverse samplen 2.5\n");
 }
 
-static int plot_compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* The q-quantile of n > 0 sorted values, linear between neighbours. */
-static double plot_quantile(const double *x, size_t n, double q)
-{
-    const double at = q * (double)(n - 1);
-    const size_t i = (size_t)at;
-    return i + 1 < n ? x[i] + (x[i + 1] - x[i]) * (at - (double)i) : x[n - 1];
-}
-
 /* ---------------------------------------------------------------- prediction against truth */
 
 /* The muons of an evaluation, and the ranges of the figure. */
@@ -223,9 +213,9 @@ static void plot_ranges(plot_muons *m)
     m->gap = 0.1 * m->high;
     for (b = 1; b < m->n_bins; b++) m->gap = fmin(m->gap, m->bins[b].low - m->bins[b - 1].low);
     memcpy(m->scratch, m->prediction, m->n * sizeof *m->scratch);
-    qsort(m->scratch, m->n, sizeof *m->scratch, plot_compare);
-    m->bottom = fmin(0, plot_quantile(m->scratch, m->n, 0.002));
-    m->top = fmax(m->high, 1.02 * plot_quantile(m->scratch, m->n, 0.998));
+    qsort(m->scratch, m->n, sizeof *m->scratch, tool_rising);
+    m->bottom = fmin(0, tool_quantile(m->scratch, m->n, 0.002));
+    m->top = fmax(m->high, 1.02 * tool_quantile(m->scratch, m->n, 0.998));
 }
 
 /* Column k of the cells: equal widths, or around each of the fixed energies. */
@@ -372,8 +362,8 @@ static plot_pair *plot_pairs(const plot_muons *m)
         pair[i].truth = m->truth[i];
         pair[i].ratio = p / m->truth[i];
     }
-    /* plot_compare reads the first member */
-    qsort(pair, m->n, sizeof *pair, plot_compare);
+    /* tool_rising reads the first member */
+    qsort(pair, m->n, sizeof *pair, tool_rising);
     return pair;
 }
 
@@ -386,7 +376,7 @@ static size_t plot_ratios(const plot_muons *m, const plot_pair *pair, const calo
     size_t k = 0;
     while (*at < m->n && (points ? pair[*at].truth < b->low : pair[*at].truth <= b->low)) ++*at;
     for (; *at < m->n && pair[*at].truth <= b->high; ++*at) m->scratch[k++] = pair[*at].ratio;
-    qsort(m->scratch, k, sizeof *m->scratch, plot_compare);
+    qsort(m->scratch, k, sizeof *m->scratch, tool_rising);
     return k;
 }
 
@@ -407,7 +397,7 @@ static void plot_ratio_rows(tool_writer *w, const plot_muons *m, const plot_pair
         row[2] = m->bins[b].energy;
         row[3] = (double)m->bins[b].n;
         for (q = 0; q < 5; q++)
-            row[4 + q] = k > 1 ? plot_quantile(m->scratch, k, quantile[q]) : (double)NAN;
+            row[4 + q] = k > 1 ? tool_quantile(m->scratch, k, quantile[q]) : (double)NAN;
         if (k > 1 && 1.05 * row[8] > *top) *top = 1.05 * row[8];
         plot_row(w, row, 9);
     }
@@ -1039,11 +1029,7 @@ enum { PLOT_SCANNED = sizeof plot_scanned / sizeof plot_scanned[0] };
 
 calomu_status plot_claim_scan(const char *prefix)
 {
-    calomu_status s = CALOMU_OK;
-    int i;
-    for (i = 0; i < PLOT_SCANNED && s == CALOMU_OK; i++)
-        s = plot_claim(TOOL_WRITES, prefix, plot_scanned[i]);
-    return s;
+    return plot_claim_all(prefix, plot_scanned, PLOT_SCANNED);
 }
 
 /* A block of lines for each setting: what all figures but the scales draw from. */

@@ -57,6 +57,11 @@ static calomu_status scan_hash(const char *path, uint64_t *hash)     /* FNV-1a *
     return bad ? tool_fail(CALOMU_EIO, "%s: cannot be read", path) : CALOMU_OK;
 }
 
+static int scan_settings(const scan_work *w)
+{
+    return w->list[0].n * w->list[1].n * w->list[2].n;
+}
+
 static void scan_say(scan_work *w, const char *format, ...) TOOL_PRINTF(2, 3);
 static void scan_say(scan_work *w, const char *format, ...)
 {
@@ -99,8 +104,7 @@ static calomu_status scan_header(scan_work *w)
     scan_say_list(w, "miscalibrate", &w->list[0]);
     scan_say_list(w, "noise", &w->list[1]);
     scan_say_list(w, "bias", &w->list[2]);
-    scan_say(w, "# settings: %d\n# energies: %d\n", w->list[0].n * w->list[1].n * w->list[2].n,
-             w->n_energies);
+    scan_say(w, "# settings: %d\n# energies: %d\n", scan_settings(w), w->n_energies);
     if (w->fit) scan_say(w, "# debias: %.17g %.17g\n", w->line.intercept, w->line.slope);
     else scan_say(w, "# debias: none\n");
     if (w->shares > 1) scan_say(w, "# part: %d/%d\n", (int)w->share, (int)w->shares);
@@ -110,24 +114,41 @@ static calomu_status scan_header(scan_work *w)
          : tool_misuse("the names and lists are too long");
 }
 
+static uint64_t scan_jobs(const scan_work *w)
+{
+    return (uint64_t)(w->n_models * w->draws) * (uint64_t)scan_settings(w)
+         * (uint64_t)w->n_energies;
+}
+
+typedef struct scan_point {          /* what a job is: energies fastest, then settings, draws */
+    int model, draw, setting, energy;
+    double scale[3];                 /* as scan_work's lists */
+} scan_point;
+
+static scan_point scan_point_of(const scan_work *w, uint64_t job)
+{
+    const uint64_t energies = (uint64_t)w->n_energies, settings = (uint64_t)scan_settings(w);
+    const uint64_t round = job / energies / settings, draws = (uint64_t)w->draws;
+    scan_point p;
+    int k, rest;
+    p.energy = (int)(job % energies);
+    p.setting = rest = (int)(job / energies % settings);
+    p.draw = (int)(round % draws);
+    p.model = (int)(round / draws);
+    for (k = 2; k >= 0; k--) {
+        p.scale[k] = w->list[k].x[rest % w->list[k].n];
+        rest /= w->list[k].n;
+    }
+    return p;
+}
+
 /* What a line says before its results. */
 static void scan_key(const scan_work *w, uint64_t job, int half, char *text)
 {
-    int energy = (int)(job % (uint64_t)w->n_energies);
-    uint64_t at = job / (uint64_t)w->n_energies;
-    int settings = w->list[0].n * w->list[1].n * w->list[2].n, s = (int)(at % (uint64_t)settings);
-    int draw = (int)(at / (uint64_t)settings % (uint64_t)w->draws);
-    (void)snprintf(text, SCAN_ROW, "%d,%d,%d,%.9g,%.9g,%.9g,%.9g,%d,%.9g,%d,",
-                   (int)(at / (uint64_t)settings / (uint64_t)w->draws), draw, s,
-                   w->list[0].x[s / w->list[2].n / w->list[1].n],
-                   w->list[1].x[s / w->list[2].n % w->list[1].n], w->list[2].x[s % w->list[2].n],
-                   w->o.zero, w->o.vine > ELECTRONICS_INDEPENDENT, w->energy[energy], half);
-}
-
-static uint64_t scan_jobs(const scan_work *w)
-{
-    return (uint64_t)(w->n_models * w->draws) * (uint64_t)(w->list[0].n * w->list[1].n)
-         * (uint64_t)(w->list[2].n * w->n_energies);
+    const scan_point p = scan_point_of(w, job);
+    (void)snprintf(text, SCAN_ROW, "%d,%d,%d,%.9g,%.9g,%.9g,%.9g,%d,%.9g,%d,", p.model, p.draw,
+                   p.setting, p.scale[0], p.scale[1], p.scale[2], w->o.zero,
+                   w->o.vine > ELECTRONICS_INDEPENDENT, w->energy[p.energy], half);
 }
 
 /* Passes over what an earlier run finished: pairs of whole lines with the keys that are due. */
@@ -186,19 +207,6 @@ static calomu_status scan_begin(scan_work *w, uint64_t *job)
 
 /* ---------------------------------------------------------------- one line */
 
-static int scan_order(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double scan_quantile(const double *x, size_t n, double q)
-{
-    double at = q * (double)(n - 1);
-    size_t i = (size_t)at;
-    return i + 1 < n ? x[i] + (at - (double)i) * (x[i + 1] - x[i]) : x[n - 1];
-}
-
 /* Appends the line of the muons of one half, which are sorted in place: x, then its sums. */
 static void scan_line(const scan_work *w, uint64_t job, int half, double *x, size_t n, double noise,
                       double fired, char *text)
@@ -212,10 +220,10 @@ static void scan_line(const scan_work *w, uint64_t job, int half, double *x, siz
     mean /= (double)n;
     for (i = 0; i < n; i++) square += (x[i] - mean) * (x[i] - mean);
     sigma = n > 1 ? sqrt(square / (double)(n - 1)) : 0;
-    qsort(x, n, sizeof *x, scan_order);
+    qsort(x, n, sizeof *x, tool_rising);
     (void)snprintf(at, SCAN_ROW - strlen(text), "%zu,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g,%.9g\n", n,
-                   mean, sigma / sqrt((double)n), sigma, scan_quantile(x, n, 0.5),
-                   scan_quantile(x, n, 0.16), scan_quantile(x, n, 0.84), fired / (double)n,
+                   mean, sigma / sqrt((double)n), sigma, tool_quantile(x, n, 0.5),
+                   tool_quantile(x, n, 0.16), tool_quantile(x, n, 0.84), fired / (double)n,
                    noise / (double)n);
 }
 
@@ -287,32 +295,33 @@ static calomu_status scan_muons(scan_work *w, const electronics *chain, calomu_m
     return s;
 }
 
+/* The electronics of a point: another for each setting and draw. */
+static calomu_status scan_chain(scan_work *w, const scan_point *p, electronics **chain)
+{
+    w->o.setting = (uint32_t)p->setting;
+    w->o.draw = (uint32_t)p->draw;
+    w->o.miscalibration = p->scale[0];
+    w->o.noise = p->scale[1];
+    w->o.bias = p->scale[2];
+    electronics_free(*chain);
+    *chain = NULL;
+    return perturb_electronics(&w->o, &calomu_data_describe(w->data)->geometry, chain);
+}
+
 static calomu_status scan_loop(scan_work *w, uint64_t job)
 {
     uint64_t jobs = scan_jobs(w), group = UINT64_MAX;
-    int settings = w->list[0].n * w->list[1].n * w->list[2].n;
     electronics *chain = NULL;
     char text[2 * SCAN_ROW];
     calomu_status s = CALOMU_OK;
     tool_progress_begin(&w->progress, "scan", "points", jobs > job ? (jobs - job - 1)
                         / (uint64_t)w->shares + 1 : 0);
     for (; job < jobs && s == CALOMU_OK && !tool_stop; job += (uint64_t)w->shares) {
-        uint64_t at = job / (uint64_t)w->n_energies;
-        uint64_t round = at / (uint64_t)settings;
-        if (at != group) {
-            int k = (int)(at % (uint64_t)settings);
-            w->o.setting = (uint32_t)k;
-            w->o.draw = (uint32_t)(round % (uint64_t)w->draws);
-            w->o.miscalibration = w->list[0].x[k / w->list[2].n / w->list[1].n];
-            w->o.noise = w->list[1].x[k / w->list[2].n % w->list[1].n];
-            w->o.bias = w->list[2].x[k % w->list[2].n];
-            electronics_free(chain);
-            s = perturb_electronics(&w->o, &calomu_data_describe(w->data)->geometry, &chain);
-            group = at;
-        }
+        const scan_point p = scan_point_of(w, job);
+        if (job / (uint64_t)w->n_energies != group) s = scan_chain(w, &p, &chain);
+        group = job / (uint64_t)w->n_energies;
         text[0] = 0;
-        if (s == CALOMU_OK)
-            s = scan_muons(w, chain, w->model[round / (uint64_t)w->draws], job, text);
+        if (s == CALOMU_OK) s = scan_muons(w, chain, w->model[p.model], job, text);
         if (s == CALOMU_OK && !tool_stop) s = scan_append(w, text);
         if (!tool_stop) tool_progress_at(&w->progress, w->progress.done + 1, NULL);
     }
@@ -514,16 +523,7 @@ static void scan_options(scan_work *w, tool_option *to)
           .high = 1e6 },
         { .name = "draws", .type = TOOL_INT, .target = &w->draws, .value = "N",
           .help = "draws of the calibration factors", .low = 1, .high = 10000 },
-        { .name = "vine", .type = TOOL_CHOICE, .target = &w->o.vine,
-          .value = "groups|independent|factor|c|d", .help = "as in perturb" },
-        { .name = "family", .type = TOOL_CHOICE, .target = &w->o.family,
-          .value = "gauss|clayton|frank|mixed", .help = "as in perturb" },
-        { .name = "trees", .type = TOOL_INT, .target = &w->o.trees, .value = "T",
-          .help = "as in perturb", .low = 1, .high = ELECTRONICS_TREES },
-        { .name = "rho", .type = TOOL_DOUBLE, .target = &w->o.rho, .value = "RHO",
-          .help = "as in perturb", .low = 0, .high = 0.99 },
-        { .name = "module", .type = TOOL_STRING, .target = &w->module, .value = "nz,nx,ny",
-          .help = "as in perturb", .preset = "10,8,8" },
+        PERTURB_VINE_OPTIONS(w->o, &w->module),
         { .name = "seed", .type = TOOL_U64, .target = &w->o.seed, .value = "S",
           .help = "of all random numbers" },
         { .name = "fit", .type = TOOL_STRING, .target = &w->fit, .value = "VALID.csv",

@@ -135,7 +135,8 @@ int verb_merge(int argc, char **argv)
     tool_usage usage = {
         .verb = "merge",
         .purpose = "Writes the muons of all files, one file behind the other, as one.  Features"
-                   " and\nlosses are kept.  All files are of one geometry and one kind of features.",
+                   " and\nlosses are kept.  All files are of one geometry and one kind of"
+                   " features.",
         .operands = operands, .options = options
     };
     calomu_status s;
@@ -162,9 +163,12 @@ static void split_name(char path[4096], const char *prefix, uint64_t k)
 /* All outputs are locked before the first is written. */
 static calomu_status split_run(sets_job *j, uint64_t parts, uint64_t each)
 {
-    uint64_t n = sets_events(j), k;
+    uint64_t n, k;
     char path[4096];
-    calomu_status s = CALOMU_OK;
+    calomu_status s = (parts > 0) == (each > 0)
+                    ? tool_misuse("one of --parts and --each must be given") : sets_open(j);
+    if (s != CALOMU_OK) return s;
+    n = sets_events(j);
     if (each) parts = n / each + (n % each != 0);
     if (parts > SETS_MOST)
         return tool_misuse("%" PRIu64 " parts of %" PRIu64 " muons: at most %d", parts, each,
@@ -212,14 +216,8 @@ int verb_split(int argc, char **argv)
         .operands = operands, .options = options,
         .notes = "Each file appears when it is complete; those before a failure stay."
     };
-    calomu_status s;
-    int code;
-    code = tool_parse(&usage, argc, argv);
-    if (code >= 0) return sets_close(j, (calomu_status)code);
-    s = (parts > 0) == (each > 0) ? tool_misuse("one of --parts and --each must be given")
-                                  : sets_open(j);
-    if (s == CALOMU_OK) s = split_run(j, (uint64_t)parts, each);
-    return sets_close(j, s);
+    int code = tool_parse(&usage, argc, argv);
+    return sets_close(j, code >= 0 ? (calomu_status)code : split_run(j, (uint64_t)parts, each));
 }
 
 /* ---------------------------------------------------------------- select: cuts */
